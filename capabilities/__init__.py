@@ -1,0 +1,1 @@
+"""The first-party capabilities, loaded like anybody else's from ``palyra.capabilities``."""

@@ -1,0 +1,89 @@
+"""What both twistd commands share: the reactor, clean errors, pidfile and log.
+
+Everything that can refuse a start does it before the fork, so that the person who typed the
+command reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.python.usage import Options
+
+from palyra._reactor import require_asyncio_reactor
+from palyra.errors import PalyraError
+
+
+def prepare(options: Options, check: Callable[[], Path], *, pidfile: str, logfile: str) -> None:
+    """Run in ``postOptions``: choose the reactor, ``check`` (which gives the state root), then let
+    pidfile and log default into that root.
+
+    A refusal is printed and ends the process with 1, before twistd forks.
+    """
+    require_asyncio_reactor()
+    try:
+        root = check()
+    except PalyraError as error:
+        refuse(error)
+    parent: Any = options.parent
+    if parent is None:
+        return
+    if parent.get("pidfile") in (None, "twistd.pid"):
+        parent["pidfile"] = str(root / pidfile)
+    if parent.get("logger") is None:
+        foreground, named = parent.get("nodaemon"), parent.get("logfile")
+
+        def observer() -> Any:
+            from palyra.observe.logs import file_observer, terminal_observer
+
+            if named == "-" or (foreground and not named):
+                return terminal_observer()
+            return file_observer(Path(named) if named else root / logfile)
+
+        parent["logger"] = observer
+
+
+def refuse(error: PalyraError) -> NoReturn:
+    """Print an error as every command of ours does and end with its exit code."""
+    sys.stderr.write(f"error: {error.sentence}\nhint:  {error.hint}\n")
+    raise SystemExit(error.exit_code)
+
+
+class CleanFailure(Service):
+    """Runs a service; a refusal at its start ends the process with a sentence, not a traceback.
+
+    In the foreground it is printed here.  In the background it is raised: the parent that waits
+    prints it (a SystemExit there would leave the parent hanging).
+    """
+
+    def __init__(self, service: Service, parent: Any) -> None:
+        self._service = service
+        self._foreground = bool(parent is None or parent.get("nodaemon"))
+        self._pidfile = None if parent is None else parent.get("pidfile")
+
+    def startService(self) -> None:
+        """Start the service.
+
+        :raises PalyraError: it cannot serve, in the background.
+        """
+        try:
+            self._service.startService()
+        except PalyraError as error:
+            if not self._foreground:
+                raise
+            if self._pidfile and os.path.exists(self._pidfile):
+                os.unlink(self._pidfile)
+            refuse(error)
+        super().startService()
+
+    def stopService(self) -> Deferred[Any] | None:
+        """Stop the service; fires when it has stopped."""
+        super().stopService()
+        stopped: Deferred[Any] | None = self._service.stopService()
+        return stopped

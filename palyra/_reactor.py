@@ -1,0 +1,54 @@
+"""The reactor is Twisted's asyncio reactor; this is the only room that chooses it.
+
+``require_asyncio_reactor`` runs in ``Options.postOptions`` of each daemon: early enough for
+``twistd`` and ``twist``, before anything imports ``twisted.internet.reactor``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+from twisted.python.usage import UsageError
+
+
+def require_asyncio_reactor() -> None:
+    """Install the asyncio reactor, on uvloop where the extra ``fast`` is installed.
+
+    :raises UsageError: another reactor was chosen already (``--reactor=...``).
+    """
+    installed = sys.modules.get("twisted.internet.reactor")
+    if installed is None:
+        from twisted.internet import asyncioreactor
+
+        loop = _new_loop()
+        asyncio.set_event_loop(loop)
+        asyncioreactor.install(loop)
+    elif not hasattr(installed, "_asyncioEventloop"):
+        name = type(installed).__name__
+        raise UsageError(f"Palyra needs the asyncio reactor, not {name}; leave --reactor out.")
+
+
+def the_reactor() -> Any:
+    """The running process's reactor, for the composing rooms; everything else gets it passed."""
+    from twisted.internet import reactor
+
+    return reactor
+
+
+def event_loop(reactor: Any) -> asyncio.AbstractEventLoop:
+    """The asyncio loop below the reactor (a private name of it, hence here and nowhere else)."""
+    loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop
+    return loop
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        if sys.platform == "win32":  # Twisted's asyncio reactor needs add_reader
+            return asyncio.SelectorEventLoop()
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop

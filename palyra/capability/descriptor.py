@@ -1,0 +1,225 @@
+"""The descriptor: everything a host, a gateway and a person must know of one capability."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import msgspec
+
+from palyra.capability.context import CapabilityContext
+from palyra.capability.wording import has_unshown, one_line
+from palyra.errors import DescriptorInvalid, InputInvalid, OutputInvalid, PayloadTooLarge
+
+API = 1
+"""The major version of the plugin interface; a host refuses a descriptor of another one."""
+
+MAX_NAME = 64
+MAX_DESCRIPTION = 1024
+MAX_VERSION = 64
+MAX_SCHEMA_BYTES = 64 * 1024
+MAX_TIMEOUT_S = 24 * 3600.0
+MAX_CONCURRENCY = 1024
+OWNER = "palyra"
+"""The only distribution that may use a reserved name."""
+
+_NAME = re.compile(r"(?:echo|[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+)\Z", re.ASCII)
+_RESERVED = ("system.", "desktop.")
+_AT = re.compile(r"^(?P<problem>.*) - at (?:`key` in )?`\$(?P<path>[^`]*)`$", re.DOTALL)
+_NAMED = re.compile(r"^Object (?P<what>contains unknown|missing required) field `(?P<name>.*)`$")
+_PROBLEMS = {"contains unknown": "is not a known field", "missing required": "is required"}
+_BAD_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_BAD_VALUE = (TypeError, ValueError, OverflowError, RecursionError)
+
+Handler = Callable[[Any, CapabilityContext], Awaitable[Any]]
+"""``async def handler(input, context)``: the decoded input in, a value of the output type out."""
+
+
+class Risk(enum.Enum):
+    """What a wrong call could cost; the gateway's floor may raise it, nothing lowers it."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+def is_reserved(name: str) -> bool:
+    """Whether only the distribution ``palyra`` may offer this name."""
+    return name == "echo" or name.startswith(_RESERVED)
+
+
+@attrs.frozen(slots=True, kw_only=True, eq=False)
+class Capability:
+    """One named function of a node.  Built by a plugin, checked here, :class:`DescriptorInvalid`.
+
+    ``input_type`` and ``output_type`` are types msgspec can decode; an object in the input must
+    refuse unknown fields (``msgspec.Struct, forbid_unknown_fields=True``).  ``timeout_s`` is the
+    longest run in seconds, ``max_concurrency`` the most runs at once on one node.
+    """
+
+    name: str
+    description: str
+    handler: Handler
+    input_type: Any = Any
+    output_type: Any = Any
+    risk: Risk = Risk.MEDIUM
+    needs_mediation: bool = False
+    idempotent: bool = False
+    timeout_s: float = 30.0
+    max_concurrency: int = 4
+    version: str = "1"
+    api: int = API
+    _decoder: msgspec.json.Decoder[Any] = attrs.field(init=False, repr=False)
+    _checker: msgspec.json.Decoder[Any] | None = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        _check_words(self)
+        _check_numbers(self)
+        _check_handler(self.handler)
+        _check_schema("input_type", self.input_type, closed=True)
+        _check_schema("output_type", self.output_type, closed=False)
+        object.__setattr__(self, "_decoder", msgspec.json.Decoder(self.input_type))
+        checker = None if self.output_type is Any else msgspec.json.Decoder(self.output_type)
+        object.__setattr__(self, "_checker", checker)
+
+    def input_schema(self) -> dict[str, Any]:
+        """JSON Schema (draft 2020-12) of the input."""
+        return msgspec.json.schema(self.input_type)
+
+    def output_schema(self) -> dict[str, Any]:
+        """JSON Schema (draft 2020-12) of the output."""
+        return msgspec.json.schema(self.output_type)
+
+    def decode_input(self, raw: bytes) -> Any:
+        """The typed input.  No bytes at all count as ``{}``.  Raises :class:`InputInvalid`."""
+        try:
+            return self._decoder.decode(raw or b"{}")
+        except _BAD_JSON as exc:
+            field, problem = _located("input", exc)
+            raise InputInvalid(field, problem, self.name) from exc
+
+    def encode_output(self, value: Any, max_bytes: int) -> bytes:
+        """``value`` as JSON.  Raises :class:`OutputInvalid` where it does not fit the output type,
+        :class:`PayloadTooLarge` above ``max_bytes``."""
+        try:
+            raw = msgspec.json.encode(value)
+        except _BAD_VALUE as exc:
+            raise OutputInvalid(self.name, "output", one_line(str(exc))) from exc
+        if len(raw) > max_bytes:
+            raise PayloadTooLarge("output", len(raw), max_bytes)
+        if self._checker is not None:
+            self._check_output(raw)
+        return raw
+
+    def _check_output(self, raw: bytes) -> None:
+        assert self._checker is not None
+        try:
+            self._checker.decode(raw)
+        except _BAD_JSON as exc:
+            field, problem = _located("output", exc)
+            raise OutputInvalid(self.name, field, problem) from exc
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of what a grant was given for: another digest, another capability."""
+        facts = {
+            "name": self.name,
+            "input": self.input_schema(),
+            "output": self.output_schema(),
+            "risk": self.risk.value,
+            "needs_mediation": self.needs_mediation,
+            "idempotent": self.idempotent,
+            "version": self.version,
+        }
+        return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()
+
+
+def _check_words(capability: Capability) -> None:
+    name = capability.name
+    if not isinstance(name, str) or len(name) > MAX_NAME or not _NAME.match(name):
+        raise DescriptorInvalid(
+            "name",
+            f"must be lower-case words joined by dots, as vendor.verb_noun, of {MAX_NAME} "
+            f"characters at most (got {one_line(repr(name), 80)})",
+        )
+    for field, limit in (("description", MAX_DESCRIPTION), ("version", MAX_VERSION)):
+        text = getattr(capability, field)
+        if not isinstance(text, str) or not text.strip():
+            raise DescriptorInvalid(f"{name}.{field}", "must be a text and not empty")
+        if len(text) > limit or has_unshown(text):
+            raise DescriptorInvalid(
+                f"{name}.{field}", f"must be one line of {limit} printable characters at most"
+            )
+
+
+def _check_numbers(capability: Capability) -> None:
+    where = capability.name
+    if not isinstance(capability.risk, Risk):
+        raise DescriptorInvalid(f"{where}.risk", "must be Risk.LOW, Risk.MEDIUM or Risk.HIGH")
+    for field in ("needs_mediation", "idempotent"):
+        if not isinstance(getattr(capability, field), bool):
+            raise DescriptorInvalid(f"{where}.{field}", "must be True or False")
+    if not _is_number(capability.timeout_s) or not 0 < capability.timeout_s <= MAX_TIMEOUT_S:
+        raise DescriptorInvalid(f"{where}.timeout_s", "must be above 0 s and at most 24 h")
+    most = capability.max_concurrency
+    if type(most) is not int or not 1 <= most <= MAX_CONCURRENCY:
+        raise DescriptorInvalid(f"{where}.max_concurrency", f"must be 1 to {MAX_CONCURRENCY}")
+    if type(capability.api) is not int:
+        raise DescriptorInvalid(f"{where}.api", "must be a whole number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_handler(handler: object) -> None:
+    called = handler if inspect.isroutine(handler) else getattr(handler, "__call__", None)  # noqa: B004
+    if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)):
+        raise DescriptorInvalid("handler", "must be an async def function")
+    try:
+        inspect.signature(handler).bind(None, None)  # type: ignore[arg-type]
+    except TypeError as exc:
+        raise DescriptorInvalid("handler", "must take the input and the context") from exc
+
+
+def _check_schema(field: str, type_: Any, *, closed: bool) -> None:
+    try:
+        schema = msgspec.json.schema(type_)
+        msgspec.json.Decoder(type_)
+    except (TypeError, ValueError) as exc:
+        raise DescriptorInvalid(field, f"has no JSON form: {one_line(str(exc))}") from exc
+    if len(msgspec.json.encode(schema)) > MAX_SCHEMA_BYTES:
+        raise DescriptorInvalid(field, "has a JSON Schema above 64 KiB")
+    if closed and (open_object := _open_object(schema)):
+        raise DescriptorInvalid(
+            field, f"{open_object} must refuse unknown fields (forbid_unknown_fields=True)"
+        )
+
+
+def _open_object(node: Any) -> str:
+    """The title of the first object with named fields that lets unknown ones pass, or ''."""
+    if isinstance(node, list):
+        return next((found for item in node if (found := _open_object(item))), "")
+    if not isinstance(node, dict):
+        return ""
+    named_fields = node.get("type") == "object" and isinstance(node.get("properties"), dict)
+    if named_fields and node.get("additionalProperties") is not False:
+        return str(node.get("title", "an object"))
+    return _open_object(list(node.values()))
+
+
+def _located(root: str, exc: Exception) -> tuple[str, str]:
+    """Where msgspec found fault and with what: ``("input.url", "expected str, got int")``."""
+    if not isinstance(exc, msgspec.ValidationError):
+        return root, f"is not JSON ({one_line(str(exc))})"
+    text, path = str(exc), ""
+    if at := _AT.match(text):
+        text, path = at["problem"], at["path"]
+    if named := _NAMED.match(text):
+        path, text = f"{path}.{named['name']}", _PROBLEMS[named["what"]]
+    problem = one_line(text.replace("`", ""))
+    return one_line(root + path, 120), problem[:1].lower() + problem[1:]

@@ -1,0 +1,5 @@
+"""The ``palyra`` command: one file a verb group."""
+
+from palyra.cli.main import main
+
+__all__ = ["main"]

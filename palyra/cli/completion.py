@@ -1,0 +1,85 @@
+"""What a shell offers after TAB: names and ids from the gateway, silent when it is away."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from palyra.cli import words
+from palyra.cli.client import Console, segment
+from palyra.cli.options import call_of
+from palyra.cli.requests import PENDING
+from palyra.console.models import JobList, NodeAnswer, NodeList, PairingList
+from palyra.core.identifiers import short_id
+from palyra.errors import PalyraError
+
+LIMIT = 100
+TIMEOUT_S = 0.2
+
+
+def devices(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of devices, then their short ids with the name beside them."""
+    nodes = []
+    with contextlib.suppress(PalyraError):
+        nodes = _console(context).get("nodes", NodeList, limit=LIMIT).value.nodes
+    names = [CompletionItem(words.escaped(node.name)) for node in nodes]
+    ids = [_item(short_id(node.device_id), node.name) for node in nodes]
+    return _beginning([*names, *ids], incomplete)
+
+
+def pending_requests(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Pairing requests that wait, with the device's name beside them."""
+    items = []
+    with contextlib.suppress(PalyraError):
+        answer = _console(context).get("pairing/requests", PairingList, state=PENDING, limit=LIMIT)
+        items = [_item(short_id(each.request_id), each.name) for each in answer.value.requests]
+    return _beginning(items, incomplete)
+
+
+def capabilities(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """What the device that was typed already can do."""
+    items = []
+    target = context.params.get("target")
+    with contextlib.suppress(PalyraError):
+        if target:
+            node = _console(context).get(f"nodes/{segment(target)}", NodeAnswer).value.node
+            items = [_item(each.name, each.risk) for each in node.capabilities if each.granted]
+    return _beginning(items, incomplete)
+
+
+def jobs(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The newest jobs, with capability and device beside them."""
+    items = []
+    with contextlib.suppress(PalyraError):
+        answer = _console(context).get("jobs", JobList, limit=LIMIT)
+        items = [
+            _item(short_id(each.job_id), f"{each.capability} on {each.device_name}")
+            for each in answer.value.jobs
+        ]
+    return _beginning(items, incomplete)
+
+
+def _console(context: click.Context) -> Console:
+    return Console(call_of(context).state_root, timeout_s=TIMEOUT_S)
+
+
+def _item(value: str, description: str) -> CompletionItem:
+    extra: dict[str, Any] = {"help": words.escaped(description)}
+    return CompletionItem(words.escaped(value), **extra)
+
+
+def _beginning(items: Iterable[CompletionItem], incomplete: str) -> list[CompletionItem]:
+    wanted = incomplete.lower()
+    return [item for item in items if str(item.value).lower().startswith(wanted)]

@@ -1,0 +1,102 @@
+"""``palyra doctor``: what can be checked here, then what only the gateway can check."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from palyra.cli import local_checks, words
+from palyra.cli.client import SOCKET_NAME, Console
+from palyra.cli.options import Call, Verb, pass_call
+from palyra.cli.present import Screen
+from palyra.cli.tables import WIDE, Column, cell, style_of
+from palyra.console.models import Check, Contract, Health
+from palyra.errors import GatewayNotRunning, PalyraError
+
+_ORDER = ("ok", "warn", "FAIL")
+_COLUMNS = (Column("VERDICT"), Column("CHECK"), Column("FINDING"), Column("WHERE", wide=True))
+
+
+class Report(msgspec.Struct, frozen=True):
+    """``palyra doctor --json``; ``gateway`` is its own answer, None where none runs."""
+
+    contract: Contract
+    state_root: str
+    gateway: Health | None
+    checks: list[Check]
+
+
+@click.command(cls=Verb)
+@pass_call
+def doctor(call: Call) -> int:
+    """Check the state root, the files, the clock, the ports and the gateway; exit 1 on a FAIL."""
+    root = call.state_root
+    gateway, socket = _gateway(call.console)
+    checks = [*_local(root, socket, running=gateway is not None)]
+    if gateway is not None:
+        checks += gateway.checks
+    if call.screen.as_json:
+        report = Report(Contract(), str(root), gateway, checks)
+        call.screen.json(msgspec.json.encode(report))
+    else:
+        show(call.screen, checks)
+    return 1 if any(check.verdict == "FAIL" for check in checks) else 0
+
+
+def show(screen: Screen, checks: Sequence[Check]) -> None:
+    """One line a check, its hint below, then the counts."""
+    if not screen.tty:
+        rows = [
+            [cell(c.verdict), cell(c.name), cell(c.finding), cell(c.where), cell(c.hint)]
+            for c in checks
+        ]
+        screen.table((*_COLUMNS, Column("HINT")), rows)
+        return
+    name = max(len(check.name) for check in checks)
+    finding = max(len(words.escaped(check.finding)) for check in checks)
+    for check in checks:
+        _show_check(screen, check, name, finding)
+    screen.line(_counts(checks))
+
+
+def _show_check(screen: Screen, check: Check, name: int, finding: int) -> None:
+    found = words.escaped(check.finding)
+    parts = [(check.verdict.ljust(6), style_of(check.verdict))]
+    parts.append((f"{words.escaped(check.name).ljust(name)}  {found}", ""))
+    if screen.width >= WIDE and check.where:
+        parts.append((" " * (finding - len(found) + 2) + words.escaped(check.where), "dim"))
+    screen.parts(*parts)
+    if check.hint:
+        screen.parts((" " * (6 + name + 2) + "hint: ", ""), (words.escaped(check.hint), "bold"))
+
+
+def _counts(checks: Sequence[Check]) -> str:
+    found = Counter(check.verdict for check in checks)
+    counts = ", ".join(f"{found[verdict]} {verdict}" for verdict in _ORDER if found[verdict])
+    return f"{words.counted(len(checks), 'check')}: {counts}"
+
+
+def _gateway(console: Console) -> tuple[Health | None, Check]:
+    where = str(console.state_root / SOCKET_NAME)
+    try:
+        health = console.get("doctor", Health).value
+    except GatewayNotRunning as error:
+        return None, Check("warn", "gateway", "no gateway runs here", where, error.hint)
+    except PalyraError as error:
+        return None, Check("FAIL", "gateway", error.sentence.rstrip("."), where, error.hint)
+    finding = f"palyra {health.version}, pid {health.pid}, {SOCKET_NAME} answers"
+    return health, Check("ok", "gateway", finding, where)
+
+
+def _local(root: Path, gateway: Check, *, running: bool) -> list[Check]:
+    checks = [local_checks.state_root(root)]
+    if not root.is_dir():
+        return [*checks, gateway]
+    configured, config = local_checks.configuration(root)
+    checks += [configured, local_checks.database(root), local_checks.key_files(root), gateway]
+    checks.append(local_checks.clock(root, local_checks.utc_now()))
+    return checks if running else [*checks, *local_checks.ports(config)]

@@ -1,0 +1,228 @@
+"""How paired devices are listed and shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from palyra import __version__
+from palyra.cli import facts, words
+from palyra.cli.facts import Fact
+from palyra.cli.present import Screen
+from palyra.cli.tables import (
+    Cell,
+    Column,
+    cell,
+    narrowed,
+    state_cell,
+    style_of,
+)
+from palyra.console.models import CapabilityItem, NodeItem
+from palyra.core.identifiers import short_id
+
+EXPIRES_SOON_MS = 4 * 3600 * 1000
+"""Devices renew with a third of 24 hours left; with half of that left nobody did."""
+
+TWO_COLUMNS = 100
+_PRESENCE = {"online": 0, "stale": 1, "offline": 2}
+_COLUMNS = (
+    Column("ID"),
+    Column("NAME", cut="middle"),
+    Column("PRESENCE"),
+    Column("TRUST"),
+    Column("PLATFORM", cut="end"),
+    Column("CAPS", right=True),
+    Column("JOBS", right=True),
+    Column("HEARD"),
+    Column("VIA", wide=True),
+    Column("CERT", wide=True),
+    Column("VERSION", wide=True),
+    Column("LABELS", cut="end", wide=True),
+)
+_CAPABILITIES = (
+    Column("CAPABILITY", cut="end", floor=16),
+    Column("VERSION"),
+    Column("RISK"),
+    Column("STATE", cut="end", floor=20),
+)
+
+
+def show_list(screen: Screen, nodes: Sequence[NodeItem], waiting: int, more: bool) -> None:
+    """The inventory as a table, then the counts."""
+    now = screen.now()
+    short = words.shortener(node.device_id for node in nodes)
+    rows = {node.device_id: _row(node, short[node.device_id], now) for node in nodes}
+    ordered = sorted(nodes, key=lambda node: _order(screen, node, rows[node.device_id]))
+    if nodes:
+        screen.table(_COLUMNS, [rows[node.device_id] for node in ordered])
+    if screen.tty:
+        screen.line(_counts(nodes, waiting))
+    if more:
+        screen.aside(f"only the first {words.number(len(nodes))}; --limit N shows more")
+
+
+def show_one(screen: Screen, node: NodeItem) -> None:
+    """Everything known of one device."""
+    now = screen.now()
+    left = [_presence(node, now), _trust(node, now), _identity(node)]
+    right = [_certificate(node, now), _platform(node), _labels(node)]
+    if screen.tty:
+        screen.parts((words.escaped(node.name), "bold"), (f"  {node.device_id}", ""))
+    else:
+        screen.pair("name", node.name)
+        screen.pair("device", node.device_id)
+    if screen.width >= TWO_COLUMNS:
+        facts.show_beside(screen, left, right)
+    else:
+        facts.show(screen, [*left, *right])
+    _show_capabilities(screen, node.capabilities)
+
+
+def _row(node: NodeItem, short: str, now: int) -> list[Cell]:
+    return [
+        cell(short, node.device_id),
+        cell(node.name),
+        state_cell(node.presence),
+        state_cell(node.trust),
+        cell(node.platform),
+        _capability_count(node.capabilities),
+        cell(str(node.jobs_running)),
+        cell(words.ago(node.last_heard_unix_ms, now), words.utc(node.last_heard_unix_ms)),
+        cell(node.transport),
+        _expiry(node, now),
+        _version(node),
+        cell(words.labels(node.labels, 2), words.labels(node.labels)),
+    ]
+
+
+def _order(screen: Screen, node: NodeItem, row: Sequence[Cell]) -> tuple[bool, int, str]:
+    """What needs a person first, then by presence and name; only marks that are shown count."""
+    (shown,) = narrowed(_COLUMNS, [row], screen.width)
+    marked = screen.tty and any(each.needs_a_person for each in shown)
+    return not marked, _PRESENCE.get(node.presence, len(_PRESENCE)), node.name
+
+
+def _capability_count(capabilities: Sequence[CapabilityItem]) -> Cell:
+    faulty = sum(1 for each in capabilities if each.fault)
+    whole = len(capabilities)
+    return cell(f"{whole - faulty}/{whole}" if faulty else str(whole))
+
+
+def _expiry(node: NodeItem, now: int) -> Cell:
+    at = node.certificate_expires_unix_ms
+    if at is None:
+        return cell("")
+    left = at - now
+    if left <= 0:
+        return cell("!! over", words.utc(at), "red")
+    soon = left < EXPIRES_SOON_MS
+    return cell(
+        f"{'!! ' if soon else ''}{words.age(left)}", words.utc(at), "yellow" if soon else ""
+    )
+
+
+def _version(node: NodeItem) -> Cell:
+    if node.version and _older(node.version, __version__):
+        return cell(f"!! {node.version}", node.version, "yellow")
+    return cell(node.version)
+
+
+def _older(version: str, than: str) -> bool:
+    """Whether a dotted version is below another; what is not numbers is not older."""
+    try:
+        parts = [[int(part) for part in text.split(".")] for text in (version, than)]
+    except ValueError:
+        return False
+    return parts[0] < parts[1]
+
+
+def _counts(nodes: Sequence[NodeItem], waiting: int) -> str:
+    if not nodes:
+        text = "No devices yet."
+        return f"{text} {waiting} waiting for approval." if waiting else text
+    by_presence = Counter(node.presence for node in nodes)
+    ordered = sorted(by_presence, key=lambda each: _PRESENCE.get(each, len(_PRESENCE)))
+    counts = ", ".join(f"{words.number(by_presence[each])} {each}" for each in ordered)
+    asking = f"; {words.number(waiting)} waiting for approval" if waiting else ""
+    return f"{words.counted(len(nodes), 'device')}: {counts}{asking}"
+
+
+def _presence(node: NodeItem, now: int) -> Fact:
+    shown = words.escaped(node.presence)
+    if node.last_heard_unix_ms is not None:
+        last = "" if node.presence == "online" else "last "
+        shown += f", {last}heard {words.ago(node.last_heard_unix_ms, now)}"
+    if node.transport and node.presence != "offline":
+        shown += words.escaped(f", {node.transport} from {node.address}")
+    heard = words.utc(node.last_heard_unix_ms)
+    raw = " ".join((node.presence, heard, node.transport or "-", node.address or "-"))
+    return Fact("presence", shown, raw, style_of(node.presence))
+
+
+def _trust(node: NodeItem, now: int) -> Fact:
+    by = f", approved by {node.approved_by}" if node.approved_by else ""
+    shown = words.escaped(node.trust + by) + f" {words.when(node.paired_at_unix_ms, now)}"
+    raw = f"{node.trust} {node.approved_by or '-'} {words.utc(node.paired_at_unix_ms)}"
+    return Fact("trust", shown, raw, style_of(node.trust))
+
+
+def _identity(node: NodeItem) -> Fact:
+    lines = words.fingerprint_lines(words.escaped(node.identity_fingerprint))
+    return Fact("identity", "\n".join(lines), node.identity_fingerprint)
+
+
+def _certificate(node: NodeItem, now: int) -> Fact:
+    at = node.certificate_expires_unix_ms
+    if at is None:
+        return Fact.same("certificate", words.NOTHING)
+    left = at - now
+    mark = "!! " if left < EXPIRES_SOON_MS else ""
+    shown = f"{mark}until {words.when(at, now)} ({words.age(left) if left > 0 else 'over'})"
+    return Fact("certificate", shown, words.utc(at))
+
+
+def _platform(node: NodeItem) -> Fact:
+    version = f", node {node.version}" if node.version else ""
+    return Fact.same("platform", words.escaped(f"{node.platform}{version}") or words.NOTHING)
+
+
+def _labels(node: NodeItem) -> Fact:
+    return Fact("labels", words.labels(node.labels, separator=" "), words.labels(node.labels))
+
+
+def _show_capabilities(screen: Screen, capabilities: Sequence[CapabilityItem]) -> None:
+    if not screen.tty:
+        for each in capabilities:
+            parts = (each.name, each.version or "-", each.risk or "-", capability_state(each))
+            screen.out.write("\t".join(("capability", *map(words.escaped, parts))) + "\n")
+    elif capabilities:
+        screen.table(_CAPABILITIES, [_capability_row(each) for each in capabilities])
+
+
+def _capability_row(each: CapabilityItem) -> list[Cell]:
+    state = capability_state(each)
+    known = "" if each.fault else each.version
+    style = "red" if each.fault else "green" if state.startswith("granted") else "yellow"
+    mark = "!! " if each.fault else ""
+    return [
+        cell(each.name),
+        cell(known),
+        cell("" if each.fault else each.risk),
+        cell(mark + state, state, style),
+    ]
+
+
+def capability_state(each: CapabilityItem) -> str:
+    """What stands between a capability and its use."""
+    if each.fault:
+        return f"failed: {each.fault}"
+    if not each.available:
+        return "switched off on the device"
+    if not each.granted:
+        return "not granted"
+    return "granted, asks on device" if each.needs_mediation else "granted"
+
+
+def called(node: NodeItem) -> str:
+    """Name and short id, as people tell devices apart."""
+    return f"{words.escaped(node.name)}  {short_id(node.device_id)}"

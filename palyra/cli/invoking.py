@@ -1,0 +1,161 @@
+"""``palyra nodes invoke``: read the input, ask, wait for the end, tell it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import attrs
+import click
+import msgspec
+
+from palyra.cli import waiting, words
+from palyra.cli.client import Console, segment
+from palyra.cli.present import Screen
+from palyra.console.models import Invoke, InvokeAnswer, JobAnswer
+from palyra.core.identifiers import as_prefix, is_ulid, short_id
+from palyra.errors import Malformed
+
+INTERRUPTED = 130
+FIRST_WAIT_MS = 300
+"""How long the first answer may take: from then on the id of the job is known to Ctrl-C."""
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """What is to be run, and where."""
+
+    target: str
+    capability: str
+    input_json: bytes
+    timeout_ms: int | None
+    max_payload_bytes: int | None
+
+    def body(self, wait_ms: int) -> Invoke:
+        """The request body."""
+        return Invoke(
+            capability=self.capability,
+            input_json=msgspec.Raw(self.input_json),
+            max_payload_bytes=self.max_payload_bytes,
+            timeout_ms=self.timeout_ms,
+            wait_ms=wait_ms,
+        )
+
+
+def given(value: str) -> bytes:
+    """JSON as an argument, in a file (``@FILE``) or on stdin (``-``), as its bytes."""
+    try:
+        return checked(read(value))
+    except Malformed as error:
+        raise click.BadParameter(error.sentence) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def read(value: str) -> str:
+    """The text that an ``--input`` names."""
+    if value == "-":
+        return sys.stdin.read()
+    return Path(value[1:]).read_text("utf-8") if value.startswith("@") else value
+
+
+def checked(text: str) -> bytes:
+    """The text as bytes if it is JSON.
+
+    :raises Malformed: with line and column of what is wrong.
+    """
+    try:
+        json.loads(text, parse_constant=_no_constant)
+        document = text.encode()
+        msgspec.json.decode(document)
+    except json.JSONDecodeError as error:
+        raise Malformed(f"line {error.lineno}, column {error.colno}", error.msg) from error
+    except (ValueError, RecursionError) as error:
+        raise Malformed("the input", str(error) or "nested too deep") from error
+    return document
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def run(screen: Screen, console: Console, asked: Asked, *, wait: bool) -> int:
+    """Ask, and unless told otherwise wait for the end.  The exit status.
+
+    :raises JobUnsuccessful: where the job ended without success.
+    """
+    wait_ms = FIRST_WAIT_MS if wait else 0
+    path = f"nodes/{segment(asked.target)}/invoke"
+    try:
+        first = console.post(path, asked.body(wait_ms), InvokeAnswer, wait_ms)
+    except KeyboardInterrupt:
+        screen.aside("stopped before the gateway had answered; the job may be running")
+        screen.hint("palyra jobs list")
+        return INTERRUPTED
+    answer, body = first.value, first.body
+    device = _name(asked.target, answer.device_id)
+    if wait and answer.state not in waiting.FINAL:
+        try:
+            ended = waiting.wait_for(console, answer.job_id, device, screen)
+        except KeyboardInterrupt:
+            waiting.still_running(screen, answer.job_id)
+            return INTERRUPTED
+        answer = _as_invocation(answer, ended.value)
+        body, device = msgspec.json.encode(answer), ended.value.job.device_name
+    return _tell(screen, answer, body, device)
+
+
+def _tell(screen: Screen, answer: InvokeAnswer, body: bytes, device: str) -> int:
+    going_on = answer.state not in waiting.FINAL
+    if screen.as_json:
+        screen.json(body)
+        return 0 if answer.success or going_on else 1
+    if going_on:
+        _show_accepted(screen, answer, device)
+        return 0
+    if not answer.success:
+        raise waiting.unsuccessful(
+            answer.job_id, device, answer.state, answer.error or "", answer.effect_possible
+        )
+    waiting.show_end(
+        screen,
+        job_id=answer.job_id,
+        device=device,
+        state=answer.state,
+        took_ms=answer.took_ms,
+        output=bytes(answer.output_json) if answer.output_json is not None else b"null",
+    )
+    return 0
+
+
+def _show_accepted(screen: Screen, answer: InvokeAnswer, device: str) -> None:
+    if not screen.tty:
+        screen.pair("job", answer.job_id)
+        screen.pair("state", answer.state)
+        return
+    short = short_id(answer.job_id)
+    screen.parts((answer.state, "yellow"), (f"  job {short}  {words.escaped(device)}", ""))
+    screen.hint(f"palyra jobs wait {short}")
+
+
+def _as_invocation(first: InvokeAnswer, ended: JobAnswer) -> InvokeAnswer:
+    """The answer that the gateway would have given had it been asked to wait that long."""
+    job = ended.job
+    return msgspec.structs.replace(
+        first,
+        success=job.state == "succeeded",
+        state=job.state,
+        output_json=ended.output_json,
+        error=ended.error or (job.note if job.state != "succeeded" else None) or None,
+        error_code=job.error_code or None,
+        effect_possible=job.effect_possible,
+        took_ms=job.took_ms,
+    )
+
+
+def _name(target: str, device_id: str) -> str:
+    """What to call the device before its name is known: what was typed, unless that is an id."""
+    prefix = as_prefix(target)
+    typed_id = is_ulid(target.upper()) or (prefix and device_id[10:].startswith(prefix))
+    return short_id(device_id) if typed_id else target

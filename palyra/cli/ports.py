@@ -1,0 +1,66 @@
+"""TCP ports of this machine: which are free, and who has the others."""
+
+from __future__ import annotations
+
+import socket
+
+
+def can_bind(host: str, port: int) -> bool:
+    """Whether a daemon could listen there now; port 0 always can."""
+    try:
+        with _bound(host, port):
+            return True
+    except OSError:
+        return False
+
+
+def free_port(host: str, wanted: int, *, but: frozenset[int] = frozenset()) -> int:
+    """``wanted`` where it is free, else another one that is, and that is not in ``but``."""
+    if wanted not in but and can_bind(host, wanted):
+        return wanted
+    while True:
+        with _bound(host, 0) as found:
+            port = int(found.getsockname()[1])
+        if port not in but:
+            return port
+
+
+def listener_of(port: int) -> tuple[str, int]:
+    """Name and pid of the process that listens on a TCP port; empty and 0 where nobody does or
+    the system does not tell."""
+    import psutil
+
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except (psutil.Error, OSError):
+        return "", 0
+    for each in connections:
+        if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port:
+            return _process(each.pid)
+    return "", 0
+
+
+def _process(pid: int | None) -> tuple[str, int]:
+    import psutil
+
+    if pid is None:
+        return "", 0
+    try:
+        return psutil.Process(pid).name(), pid
+    except psutil.Error:
+        return "", pid
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # As daemons do: a port that only remembers closed connections is free.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        # Two sockets with that option may be bound to one port; only one of them may listen.
+        made.listen(1)
+    except OSError:
+        made.close()
+        raise
+    return made

@@ -1,0 +1,56 @@
+"""``palyra.toml`` as a whole."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from palyra.config.enrolment import EnrolmentSection
+from palyra.config.gateway import GatewaySection
+from palyra.config.jobs import JobsSection
+from palyra.config.listen import ListenSection
+from palyra.config.node import NodeSection
+from palyra.errors import ConfigInvalid
+
+_AT = re.compile(r"^(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One attribute a section; an absent section has its defaults."""
+
+    gateway: GatewaySection = GatewaySection()
+    listen: ListenSection = ListenSection()
+    enrolment: EnrolmentSection = EnrolmentSection()
+    jobs: JobsSection = JobsSection()
+    node: NodeSection = NodeSection()
+
+
+def load(path: Path, *, required: bool = False) -> Config:
+    """Read a configuration file; a missing one that nobody named is all defaults.
+
+    :raises ConfigInvalid: naming the file, the value's path and what is wrong with it.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError as error:
+        if required:
+            raise ConfigInvalid(str(path), "file", "does not exist") from error
+        return Config()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(str(path), "file", f"cannot be read ({error})") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, file: str) -> Config:
+    """Read the text of a configuration file; ``file`` is only for errors."""
+    try:
+        return msgspec.convert(tomllib.loads(text), Config)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigInvalid(file, "syntax", str(error)) from error
+    except msgspec.ValidationError as error:
+        found = _AT.match(str(error))
+        assert found is not None, "the pattern matches every text"
+        raise ConfigInvalid(file, found["path"] or "top level", found["problem"]) from error

@@ -1,0 +1,295 @@
+"""Request and response bodies of ``/console/v1``: the one place that names their keys.
+
+Every answer carries ``contract``; lists carry ``page``.  Times are Unix milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+CONTRACT_VERSION = "control-plane.v1"
+
+
+class Contract(msgspec.Struct, frozen=True):
+    """Which contract an answer keeps."""
+
+    contract_version: str = CONTRACT_VERSION
+
+
+class Page(msgspec.Struct, frozen=True, omit_defaults=False):
+    """Where a list stands: ``next_cursor`` is given where ``has_more``."""
+
+    limit: int
+    returned: int
+    has_more: bool
+    next_cursor: str | None = None
+
+
+class CapabilityItem(msgspec.Struct, frozen=True):
+    """One capability of a device, as announced and as granted."""
+
+    name: str
+    available: bool
+    granted: bool
+    version: str
+    risk: str
+    needs_mediation: bool
+    idempotent: bool
+    fault: str
+
+
+class NodeItem(msgspec.Struct, frozen=True):
+    """One row of the inventory."""
+
+    device_id: str
+    name: str
+    client_kind: str
+    presence: str
+    trust: str
+    platform: str
+    version: str
+    capabilities: list[CapabilityItem]
+    jobs_running: int
+    last_heard_unix_ms: int | None
+    transport: str
+    address: str
+    certificate_expires_unix_ms: int | None
+    labels: dict[str, str]
+    identity_fingerprint: str
+    approved_by: str
+    paired_at_unix_ms: int
+
+
+class NodeList(msgspec.Struct, frozen=True):
+    """GET nodes."""
+
+    contract: Contract
+    page: Page
+    nodes: list[NodeItem]
+    waiting_for_approval: int
+
+
+class NodeAnswer(msgspec.Struct, frozen=True):
+    """GET nodes/{id}."""
+
+    contract: Contract
+    node: NodeItem
+
+
+class SeenBefore(msgspec.Struct, frozen=True):
+    """What is known of a device id that asks to pair: ``kind`` is never, same_key, another_key
+    or revoked."""
+
+    kind: str
+    name: str = ""
+    at_unix_ms: int | None = None
+    identity_fingerprint: str = ""
+    by: str = ""
+    reason: str = ""
+
+
+class PairingItem(msgspec.Struct, frozen=True):
+    """One pairing request, with what an operator must see before deciding."""
+
+    request_id: str
+    state: str
+    device_id: str
+    name: str
+    client_kind: str
+    platform: str
+    version: str
+    source: str
+    identity_fingerprint: str
+    capabilities: list[CapabilityItem]
+    labels: dict[str, str]
+    method: str
+    issued_by: str
+    issued_at_unix_ms: int
+    created_at_unix_ms: int
+    expires_at_unix_ms: int
+    seen_before: SeenBefore
+    decided_by: str
+    reason: str
+    approval_id: str
+
+
+class PairingList(msgspec.Struct, frozen=True):
+    """GET pairing/requests and nodes/pending; ``failed_tries`` are sources with wrong tries."""
+
+    contract: Contract
+    page: Page
+    requests: list[PairingItem]
+    codes: list[CodeItem]
+    failed_tries: list[FailedTries]
+
+
+class CodeItem(msgspec.Struct, frozen=True):
+    """An active pairing code, without the code."""
+
+    code_id: str
+    method: str
+    issued_by: str
+    issued_at_unix_ms: int
+    expires_at_unix_ms: int
+    labels: dict[str, str]
+    source: str
+    failed: int
+
+
+class FailedTries(msgspec.Struct, frozen=True):
+    """Wrong tries from one source in the last ten minutes."""
+
+    source: str
+    count: int
+
+
+class PairingAnswer(msgspec.Struct, frozen=True):
+    """The answer to a decision."""
+
+    contract: Contract
+    request: PairingItem
+
+
+class MintCode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST pairing/requests/code."""
+
+    method: str = "qr"
+    issued_by: str = ""
+    ttl_ms: int | None = None
+    labels: dict[str, str] = {}
+    source: str = ""
+
+
+class MintedCode(msgspec.Struct, frozen=True):
+    """A new code: the only time it is ever shown.  ``loopback_only``: no other machine can use
+    it, since the gateway listens on loopback."""
+
+    contract: Contract
+    code: CodeItem
+    uri: str
+    address: str
+    loopback_only: bool
+
+
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST pairing/requests/{id}/approve|reject.  ``grants`` None grants what was announced."""
+
+    reason: str = ""
+    grants: list[str] | None = None
+    accept_new_identity: bool = False
+    decision_scope: str = "once"
+    decision_scope_ttl_ms: int | None = None
+
+
+class Invoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST nodes/{id}/invoke.  ``input_json`` is any JSON value; ``wait_ms`` 0 does not wait."""
+
+    capability: str
+    input_json: msgspec.Raw = msgspec.Raw(b"null")
+    max_payload_bytes: int | None = None
+    timeout_ms: int | None = None
+    wait_ms: int | None = None
+
+
+class InvokeAnswer(msgspec.Struct, frozen=True):
+    """What became of an invocation; ``output_json`` is the capability's output."""
+
+    contract: Contract
+    device_id: str
+    capability: str
+    success: bool
+    job_id: str
+    state: str
+    output_json: msgspec.Raw | None
+    error: str | None
+    error_code: str | None
+    effect_possible: bool
+    took_ms: int | None
+
+
+class JobItem(msgspec.Struct, frozen=True):
+    """One job of a list; ``note`` is a redacted summary of output, error or reason."""
+
+    job_id: str
+    device_id: str
+    device_name: str
+    capability: str
+    state: str
+    submitted_at_unix_ms: int
+    finished_at_unix_ms: int | None
+    took_ms: int | None
+    requested_by: str
+    attempts: int
+    waiting_for: str
+    error_code: str
+    note: str
+    effect_possible: bool
+
+
+class JobList(msgspec.Struct, frozen=True):
+    """GET jobs."""
+
+    contract: Contract
+    page: Page
+    jobs: list[JobItem]
+
+
+class JobAnswer(msgspec.Struct, frozen=True):
+    """GET jobs/{id}, with the whole input and output."""
+
+    contract: Contract
+    job: JobItem
+    input_json: msgspec.Raw
+    output_json: msgspec.Raw | None
+    error: str | None
+
+
+class Revoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST devices/{id}/revoke."""
+
+    reason: str = ""
+
+
+class RevokeAnswer(msgspec.Struct, frozen=True):
+    """What a revocation ended."""
+
+    contract: Contract
+    device_id: str
+    name: str
+    certificates: int
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One line of ``doctor``; ``verdict`` is ok, warn or FAIL."""
+
+    verdict: str
+    name: str
+    finding: str
+    where: str = ""
+    hint: str = ""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """GET doctor: the checks only the running gateway can make."""
+
+    contract: Contract
+    version: str
+    pid: int
+    state_root: str
+    started_at_unix_ms: int
+    ca_fingerprint: str
+    listeners: dict[str, str]
+    checks: list[Check]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Every refusal: a sentence, a stable code and the hint that comes next."""
+
+    error: str
+    code: str
+    hint: str
+    category: str
+    retryable: bool
+    validation_errors: list[dict[str, Any]] = []

@@ -1,0 +1,106 @@
+"""The console on ``console.sock``: for the owner of the state root and for root, nobody else."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorUNIX
+from twisted.web.http import HTTPChannel
+from twisted.web.iweb import IRequest
+from twisted.web.server import Request, Site
+
+from palyra.console.app import MAX_INPUT_BODY, ConsoleApp
+from palyra.console.control import IControl
+from palyra.errors import SocketPathTooLong
+
+MAX_PATH = 107
+_SO_PEERCRED = getattr(socket, "SO_PEERCRED", None)
+_LOCAL_PEERCRED = 0x001
+_SOL_LOCAL = 0
+
+
+class _BoundedRequest(Request):
+    """A request whose body is refused as soon as it is too long, before it is kept."""
+
+    def gotLength(self, length: int | None) -> None:
+        if length is not None and length > MAX_INPUT_BODY:
+            self._refuse()
+        else:
+            super().gotLength(length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.content is not None and self.content.tell() + len(data) > MAX_INPUT_BODY:
+            self._refuse()
+        else:
+            super().handleContentChunk(data)
+
+    def _refuse(self) -> None:
+        self.channel.transport.write(
+            b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        )
+        self.channel.loseConnection()
+
+
+class _OwnerChannel(HTTPChannel):
+    """A connection of the owner or of root; others are cut before a byte is read."""
+
+    def connectionMade(self) -> None:
+        uid = peer_uid(self.transport.getHandle()) if hasattr(self.transport, "getHandle") else None
+        if uid is not None and uid not in (0, os.geteuid()):
+            self.transport.loseConnection()
+            return
+        self.palyra_operator = f"local:{uid if uid is not None else os.geteuid()}"
+        super().connectionMade()
+
+
+class ConsoleSocket:
+    """Serves a :class:`ConsoleApp` on a UNIX socket of mode 0600."""
+
+    def __init__(self, reactor: IReactorUNIX, path: Path, control: IControl) -> None:
+        self._reactor = reactor
+        self.path = path
+        site = Site(ConsoleApp(control, _operator).resource())
+        site.displayTracebacks = False
+        site.requestFactory = _BoundedRequest
+        site.protocol = _OwnerChannel  # type: ignore[assignment]
+        site.noisy = False
+        self._site = site
+        self._port: Any = None
+
+    def bind(self) -> None:
+        """Listen.  The state root's lock is held, so a socket that is there is a dead one.
+
+        :raises SocketPathTooLong: unix(7) allows 107 bytes.
+        """
+        if len(os.fsencode(self.path)) > MAX_PATH:
+            raise SocketPathTooLong(str(self.path))
+        self.path.unlink(missing_ok=True)
+        self._port = self._reactor.listenUNIX(str(self.path), self._site, mode=0o600)
+
+    def stop(self) -> Deferred[None]:
+        """Stop listening; the socket is removed."""
+        stopped: Deferred[None] = self._port.stopListening()
+        return stopped
+
+
+def peer_uid(connection: socket.socket) -> int | None:
+    """The user id at the other end of a UNIX socket; None where the platform does not tell."""
+    if _SO_PEERCRED is not None:
+        data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", data)[1])
+    if sys.platform == "darwin":
+        # struct xucred: version, uid, ngroups, groups[16]
+        data = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, struct.calcsize("2IH16I"))
+        return int(struct.unpack_from("2I", data)[1])
+    return None
+
+
+def _operator(request: IRequest) -> str:
+    channel = getattr(request, "channel", None)
+    return str(getattr(channel, "palyra_operator", "local"))

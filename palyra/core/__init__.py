@@ -1,0 +1,1 @@
+"""What is true, free of I/O.  Time and entropy come in; deadlines and events go out."""

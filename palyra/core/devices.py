@@ -1,0 +1,175 @@
+"""Devices: what the inventory knows of a machine that is, or was, paired."""
+
+from __future__ import annotations
+
+import enum
+import re
+import unicodedata
+from collections.abc import Container, Mapping
+
+import attrs
+
+from palyra.core.identifiers import DeviceId, Fingerprint
+
+MAX_NAME = 40
+MAX_LABELS = 32
+MAX_CAPABILITIES = 256
+INVOKE_OTHERS = "nodes.invoke"
+"""The grant by which a ``cli`` or ``desktop`` client may address devices other than itself."""
+
+
+class ClientKind(enum.Enum):
+    """What a paired identity is for; fixed at approval."""
+
+    NODE = "node"
+    CLI = "cli"
+    DESKTOP = "desktop"
+
+
+class DeviceState(enum.Enum):
+    """The device's life in the directory."""
+
+    PAIRED = "paired"
+    REVOKED = "revoked"
+    REMOVED = "removed"
+
+
+class PresenceState(enum.Enum):
+    """Whether a device can be reached, as far as its heartbeats tell."""
+
+    ONLINE = "online"
+    STALE = "stale"
+    OFFLINE = "offline"
+
+
+class CertificateState(enum.Enum):
+    """At most one current and one pending certificate are live for a device (PROTOCOL: Trust)."""
+
+    CURRENT = "current"
+    PENDING = "pending"
+    SUPERSEDED = "superseded"
+    REVOKED = "revoked"
+
+
+@attrs.frozen
+class AnnouncedCapability:
+    """One capability as a device announces it.  ``risk`` is low, medium or high."""
+
+    name: str
+    available: bool = True
+    digest: str = ""
+    version: str = ""
+    risk: str = "low"
+    needs_mediation: bool = False
+    idempotent: bool = False
+    timeout_ms: int = 0
+    fault: str = ""
+
+
+@attrs.frozen
+class Device:
+    """A paired device.  Times are Unix milliseconds; None where it never happened."""
+
+    device_id: DeviceId
+    client_kind: ClientKind
+    name: str
+    platform: str
+    version: str
+    identity_public: bytes
+    identity_fingerprint: Fingerprint
+    grants: frozenset[str]
+    capabilities: tuple[AnnouncedCapability, ...]
+    labels: Mapping[str, str]
+    approved_by: str
+    paired_at_ms: int
+    state: DeviceState = DeviceState.PAIRED
+    revoked_at_ms: int | None = None
+    revoke_reason: str = ""
+    gateway_id: str = ""
+    session_epoch: int = 0
+    memory_id: str = ""
+    last_heard_ms: int | None = None
+    transport: str = ""
+    address: str = ""
+
+    def capability(self, name: str) -> AnnouncedCapability | None:
+        """The announced capability of that name."""
+        return next((item for item in self.capabilities if item.name == name), None)
+
+
+@attrs.frozen
+class CertificateRecord:
+    """A certificate this gateway issued to a device."""
+
+    fingerprint: Fingerprint
+    device_id: DeviceId
+    serial: str
+    pem: str
+    csr_digest: str
+    not_before_ms: int
+    not_after_ms: int
+    issued_at_ms: int
+    state: CertificateState = CertificateState.PENDING
+
+
+@attrs.frozen
+class Registration:
+    """What one RegisterNode changes: facts of the device and the certificate it came over."""
+
+    device_id: DeviceId
+    fingerprint: Fingerprint
+    platform: str
+    version: str
+    capabilities: tuple[AnnouncedCapability, ...]
+    gateway_id: str
+    memory_id: str
+    transport: str
+    address: str
+    at_ms: int
+
+
+@attrs.frozen
+class Revocation:
+    """A device that may not come back: its id, its identity key and all its certificates."""
+
+    device_id: DeviceId
+    identity_fingerprint: Fingerprint
+    certificates: tuple[tuple[Fingerprint, int], ...]
+    """Fingerprint and notAfter (Unix ms) of each certificate."""
+    at_ms: int
+    by: str
+    reason: str
+
+
+_NOT_NAME = re.compile(r"[^a-z0-9]+")
+_LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?\Z", re.ASCII)
+
+
+def clean_name(wanted: str) -> str:
+    """A device name from a host name or an owner's wish: ``a-z0-9-``, 40 characters at most."""
+    first = wanted.split(".", 1)[0].lower()
+    return _NOT_NAME.sub("-", first)[:MAX_NAME].strip("-") or "device"
+
+
+def free_name(wanted: str, taken: Container[str]) -> str:
+    """``wanted``, or ``wanted-2``, ``-3``, ... where it is taken."""
+    if wanted not in taken:
+        return wanted
+    number = 2
+    while (candidate := f"{wanted[: MAX_NAME - len(str(number)) - 1]}-{number}") in taken:
+        number += 1
+    return candidate
+
+
+def clean_text(text: str, limit: int) -> str:
+    """Text of a peer made safe to show: control and format characters escaped, cut at ``limit``."""
+    shown = "".join(
+        character if unicodedata.category(character)[0] != "C" else f"\\u{ord(character):04x}"
+        for character in text[:limit]
+    )
+    return shown[:limit]
+
+
+def valid_label(key: str, value: str) -> bool:
+    """Whether a label may be stored: a DNS-like key, a printable value of at most 63 characters."""
+    return bool(_LABEL_KEY.match(key)) and len(value) <= 63 and value.isprintable()

@@ -1,0 +1,120 @@
+"""What a node and the gateway say to each other on a session, whatever carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from palyra.core.devices import AnnouncedCapability
+from palyra.core.identifiers import AttemptId, DeviceId
+from palyra.core.jobs import Report, Standing
+
+STARTED = "node.started"
+HEARTBEAT = "node.heartbeat"
+STOPPING = "node.stopping"
+AWAITING = "capability.awaiting_local_mediation"
+RESULT = "capability.result"
+
+
+@attrs.frozen
+class Hello:
+    """What a node tells of itself when it registers.  ``None`` memory is a version-1 node's."""
+
+    device_id: DeviceId
+    platform: str
+    capabilities: tuple[AnnouncedCapability, ...]
+    version: str = ""
+    memory_id: str = ""
+    store_epoch: str = ""
+    max_in_flight: int = 1
+    attempts: Mapping[str, Standing] = attrs.Factory(dict)
+    extended: bool = False
+    """Whether the node understands the extensions of the session's messages."""
+
+    def standing(self, attempt_id: str, memory_id: str) -> Standing:
+        """What the node knows of an attempt that was dispatched to the memory ``memory_id``."""
+        listed = self.attempts.get(attempt_id)
+        if listed is not None:
+            return listed
+        same_memory = self.extended and memory_id != "" and memory_id == self.memory_id
+        return Standing.NOT_LISTED if same_memory else Standing.DIED
+
+
+@attrs.frozen
+class Welcome:
+    """The gateway's answer to a registration."""
+
+    device_id: DeviceId
+    store_epoch: str
+    session_epoch: int
+    heartbeat_interval_ms: int
+    gateway_unix_ms: int
+    ca_bundle_pem: str
+    granted: tuple[str, ...]
+    device_name: str
+    version: str
+
+
+@attrs.frozen
+class Progress:
+    """How far an attempt is; ``fraction`` is 0 to 1 or unknown."""
+
+    attempt_id: AttemptId
+    fraction: float | None
+    text: str
+
+
+@attrs.frozen
+class Waiting:
+    """A person at the device is being asked (or has said yes, when ``answered``)."""
+
+    attempt_id: AttemptId
+    answered: bool
+    remaining_ms: int
+
+
+@attrs.frozen
+class NodeEvent:
+    """One message of a node."""
+
+    name: str = ""
+    session_epoch: int = 0
+    reports: tuple[Report, ...] = ()
+    progress: tuple[Progress, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+
+
+@attrs.frozen
+class Dispatch:
+    """One attempt, as it is sent to a node.  ``remaining_ms`` is what is left of the run time."""
+
+    attempt_id: AttemptId
+    job_id: str
+    number: int
+    capability: str
+    input_json: bytes
+    max_payload_bytes: int
+    remaining_ms: int
+    requested_by: str
+
+
+@attrs.frozen
+class Drained:
+    """The gateway asks the node to take its session elsewhere, or to come back later."""
+
+    reason: str
+    retry_after_ms: int = 0
+
+
+@attrs.define
+class GatewayFrame:
+    """Everything that gathered for a node since the last message was written."""
+
+    dispatches: list[Dispatch] = attrs.Factory(list)
+    acknowledged: list[str] = attrs.Factory(list)
+    cancels: list[tuple[str, str]] = attrs.Factory(list)
+    """Attempt id and reason."""
+    answers: int = 0
+    """How many events of the node are answered by this message (heartbeats)."""
+    drain: Drained | None = None

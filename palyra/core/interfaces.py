@@ -1,0 +1,171 @@
+"""What the core's records need from outside: the store, in four small logs.
+
+Every method returns an awaitable (a Deferred in production) that fires after the commit, or fails
+with a :class:`palyra.errors.PalyraError` and has then changed nothing.  Values handed in are read
+before the method returns; values handed out belong to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+
+import attrs
+from zope.interface import Interface
+
+from palyra.core.approval import Approval
+from palyra.core.devices import (
+    CertificateRecord,
+    Device,
+    Registration,
+    Revocation,
+)
+from palyra.core.identifiers import DeviceId, Fingerprint, JobId, RequestId
+from palyra.core.jobs import Job, JobState
+from palyra.core.pairing import PairingCode, PairingRequest, RequestState
+
+
+@attrs.frozen
+class JobQuery:
+    """Which jobs to list, newest first; ``before`` is the job id a page ended with."""
+
+    states: frozenset[JobState] | None = None
+    device_id: DeviceId | None = None
+    limit: int = 50
+    before: JobId | None = None
+
+
+@attrs.frozen
+class RequestQuery:
+    """Which pairing requests to list, newest first."""
+
+    states: frozenset[RequestState] | None = None
+    limit: int = 50
+    before: RequestId | None = None
+
+
+class IPairingLog(Interface):
+    """Codes, pairing requests and their approvals."""
+
+    def add_code(code: PairingCode) -> Awaitable[None]:
+        """Keep a new code."""
+
+    def save_code(code: PairingCode) -> Awaitable[None]:
+        """Keep a code's counters and state."""
+
+    def code_by_digest(digest: str) -> Awaitable[PairingCode | None]:
+        """The code whose token has this SHA-256 (hex), in whatever state."""
+
+    def active_codes(now_ms: int) -> Awaitable[list[PairingCode]]:
+        """Codes that a device could still use."""
+
+    def open_request(request: PairingRequest, approval: Approval) -> Awaitable[None]:
+        """In one transaction: use up the request's code and keep request and approval.
+
+        :raises palyra.errors.PairingFailed: the code is not active any more (a race was lost).
+        """
+
+    def request(request_id: RequestId) -> Awaitable[PairingRequest | None]:
+        """One pairing request."""
+
+    def request_by_session(session_digest: str) -> Awaitable[PairingRequest | None]:
+        """The pairing request that a pairing session opened."""
+
+    def requests(query: RequestQuery) -> Awaitable[list[PairingRequest]]:
+        """Pairing requests, newest first."""
+
+    def close_request(request: PairingRequest) -> Awaitable[None]:
+        """Keep a request that was rejected or expired, and its approval, in one transaction.
+
+        :raises palyra.errors.ApprovalFinal: it was decided meanwhile.
+        """
+
+    def approve_request(request: PairingRequest, device: Device) -> Awaitable[Revocation | None]:
+        """In one transaction: keep the approved request, its approval and the device.
+
+        Where the device id was paired with another identity key, that key and its certificates
+        are revoked, queued jobs become rejected (``identity_changed``) and dispatched ones
+        outcome_unknown; the revocation is returned.
+
+        :raises palyra.errors.ApprovalFinal: it was decided meanwhile.
+        """
+
+
+class IDeviceDirectory(Interface):
+    """Devices and their certificates."""
+
+    def devices() -> Awaitable[list[Device]]:
+        """Every device that was not removed."""
+
+    def device(device_id: DeviceId) -> Awaitable[Device | None]:
+        """One device."""
+
+    def register(registration: Registration) -> Awaitable[Device]:
+        """In one transaction: raise session_epoch, keep the facts, make the certificate current.
+
+        :raises palyra.errors.PalyraError: the device is gone, revoked, or the certificate is not
+            a live one of that device.
+        """
+
+    def heard(times: Mapping[DeviceId, int]) -> Awaitable[None]:
+        """When devices were last heard (Unix ms)."""
+
+    def add_certificate(
+        request: PairingRequest, certificate: CertificateRecord
+    ) -> Awaitable[CertificateRecord]:
+        """In one transaction: complete the request, consume its approval, keep the certificate.
+
+        A request that has its certificate already gets that one back.
+        """
+
+    def certificate(fingerprint: Fingerprint) -> Awaitable[CertificateRecord | None]:
+        """One certificate."""
+
+    def live_certificates() -> Awaitable[list[CertificateRecord]]:
+        """Every certificate that is current, pending or superseded, and not past its notAfter."""
+
+    def revoke(device_id: DeviceId, by: str, reason: str, now_ms: int) -> Awaitable[Revocation]:
+        """In one transaction: revoke the device, its key and certificates, end its jobs.
+
+        :raises palyra.errors.NotFound: no such device.
+        """
+
+    def revocations() -> Awaitable[list[Revocation]]:
+        """Every revocation that still stands."""
+
+
+class IJobLog(Interface):
+    """Jobs and their attempts."""
+
+    def accept(job: Job) -> Awaitable[None]:
+        """Keep a new job, with its attempt where it was dispatched at once.
+
+        :raises palyra.errors.NotRegistered: the attempt's session does not own dispatch any more.
+        """
+
+    def update(job: Job) -> Awaitable[None]:
+        """Keep what became of a job; first final state wins, a later one is an error of the host.
+
+        :raises palyra.errors.NotRegistered: as in :meth:`accept`, for an attempt not kept yet.
+        """
+
+    def job(job_id: JobId) -> Awaitable[Job | None]:
+        """One job."""
+
+    def jobs(query: JobQuery) -> Awaitable[list[Job]]:
+        """Jobs, newest first."""
+
+    def unfinished() -> Awaitable[list[Job]]:
+        """Every job that is not final."""
+
+    def job_of_attempt(attempt_id: str) -> Awaitable[Job | None]:
+        """The job one of whose attempts has this id."""
+
+    def find_jobs(prefix: str) -> Awaitable[Sequence[JobId]]:
+        """Ids whose random part begins with ``prefix`` (upper case), at most ten."""
+
+
+class IStore(IPairingLog, IDeviceDirectory, IJobLog):
+    """The three logs on one store."""
+
+    store_epoch: str
+    gateway_id: str

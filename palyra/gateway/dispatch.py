@@ -1,0 +1,597 @@
+"""Dispatch: from an accepted call to its final state (DESIGN: record first).
+
+A job is committed before it is sent, and its final state before anybody is told.  Unfinished jobs
+live here, each with its machine; the store holds them all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from palyra.config.jobs import JobsSection
+from palyra.core.devices import PresenceState
+from palyra.core.frames import Dispatch, Hello, Progress, Waiting
+from palyra.core.identifiers import AttemptId, DeviceId, Entropy, JobId, new_ulid, short_id
+from palyra.core.interfaces import IJobLog
+from palyra.core.jobs import (
+    Attempt,
+    Job,
+    JobInputs,
+    JobState,
+    Outcome,
+    Report,
+    Want,
+    job_machine,
+    next_deadline_ms,
+    reconcile,
+    report_to,
+    time_passed,
+)
+from palyra.errors import (
+    DeviceOffline,
+    Draining,
+    JobStillRunning,
+    NotRegistered,
+    PayloadTooLarge,
+    QueueFull,
+)
+from palyra.gateway.inventory import Inventory
+from palyra.gateway.orders import Order, as_call
+from palyra.gateway.presence import LINGER_MS, PresenceBoard
+from palyra.gateway.sessions import NodeSession, Sessions
+from palyra.gateway.waits import deferred
+from palyra.gateway.wheel import TimerWheel
+
+START_GRACE_MS = 90_000
+"""After a start, calls without time to wait still wait for devices that are on their way back."""
+MEDIATION_MS = 120_000
+RETRY_COMMIT_S = 1.0
+
+
+@attrs.define(eq=False)
+class Live:
+    """An unfinished job: its record, its machine, and who waits for it."""
+
+    job: Job
+    machine: JobInputs
+    waiters: list[Deferred[Job]] = attrs.Factory(list)
+    acknowledge: list[tuple[NodeSession, AttemptId]] = attrs.Factory(list)
+    """Reports that may be acknowledged once the job's final state is committed."""
+    attempt_ids: list[AttemptId] = attrs.Factory(list)
+    """Every attempt a report may still come from: the first one decides."""
+    progress: Progress | None = None
+
+
+class Dispatcher:
+    """Accepts calls, sends attempts, takes reports, and watches every deadline."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        entropy: Entropy,
+        log: IJobLog,
+        inventory: Inventory,
+        board: PresenceBoard,
+        sessions: Sessions,
+        gateway_id: str,
+        limits: JobsSection,
+        changed: Callable[[], object],
+    ) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._store = log
+        self._inventory = inventory
+        self._board = board
+        self._sessions = sessions
+        self._gateway_id = gateway_id
+        self._limits = limits
+        self._changed = changed
+        self._live: dict[JobId, Live] = {}
+        self._of_attempt: dict[AttemptId, Live] = {}
+        self._of_device: dict[DeviceId, dict[JobId, Live]] = {}
+        self._backlog: dict[DeviceId, deque[Live]] = {}
+        self._waits: dict[Deferred[Job], Live] = {}
+        self._started_ms = self._now_ms()
+        self._draining = False
+        self._idle: list[Deferred[None]] = []
+        self._wheel = TimerWheel(clock, self._now_ms, self._due)
+        sessions.house = self
+
+    # -- life -------------------------------------------------------------------------------
+
+    def start(self, unfinished: Iterable[Job]) -> None:
+        """Take over the jobs that an earlier life of this gateway left, and watch deadlines."""
+        self._started_ms = self._now_ms()
+        for job in unfinished:
+            live = self._keep(Live(job, job_machine(job)))
+            if job.state is JobState.QUEUED:
+                self._backlog.setdefault(job.call.device_id, deque()).append(live)
+            self._watch(live)
+        self._wheel.start()
+
+    def drain(self) -> None:
+        """Take no new work from now on."""
+        self._draining = True
+
+    def when_idle(self) -> Deferred[None]:
+        """Fires when no dispatched job is left."""
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        self._check_idle()
+        return idle
+
+    def stop(self) -> None:
+        """Stop watching; callers that still wait are told that the gateway went away."""
+        self._wheel.stop()
+        for live in list(self._live.values()):
+            waiters, live.waiters = live.waiters, []
+            for waiter in waiters:
+                waiter.errback(Draining())
+
+    # -- calls ------------------------------------------------------------------------------
+
+    def submit(self, order: Order) -> Deferred[Job]:
+        """Accept a call: fires when the job is committed.
+
+        :raises PalyraError: it was refused; only ``device_offline`` leaves a record.
+        """
+        accepted, live = self._accept(order)
+        return accepted.addCallback(lambda _: live.job)
+
+    def run(self, order: Order, wait_ms: int | None = None) -> Deferred[Job]:
+        """Accept a call and wait: fires with the final job.
+
+        Fails with :class:`JobStillRunning` when ``wait_ms`` is over first; the job goes on.
+        """
+        accepted, live = self._accept(order)
+        waiter = self._waiter(live, wait_ms)
+        accepted.addErrback(self._refuse_waiter, live, waiter)
+        return waiter
+
+    def wait(self, job: Job, wait_ms: int) -> Deferred[Job]:
+        """Fires with the job once it is final, or as it is after ``wait_ms``."""
+        live = self._live.get(job.call.job_id)
+        if live is None or wait_ms <= 0:
+            return succeed(job if live is None else live.job)
+
+        def still_running(failure: Failure) -> Job:
+            failure.trap(JobStillRunning)
+            return live.job
+
+        return self._waiter(live, wait_ms).addErrback(still_running)
+
+    def running(self, device_id: DeviceId) -> int:
+        """How many jobs the device has that are not final."""
+        return len(self._of_device.get(device_id, ()))
+
+    def live_job(self, job_id: JobId) -> Job | None:
+        """The job, if it is not final."""
+        live = self._live.get(job_id)
+        return live.job if live is not None else None
+
+    def _accept(self, order: Order) -> tuple[Deferred[None], Live]:
+        if self._draining:
+            raise Draining()
+        device = self._inventory.paired(order.device_id)
+        now_ms = self._now_ms()
+        job_id = JobId(new_ulid(now_ms, self._entropy))
+        call = as_call(order, device, job_id, now_ms, self._limits)
+        job = Job(call)
+        live = Live(job, job_machine(job))
+        session = self._sessions.owner(device.device_id)
+        if session is not None and session.has_room and not self._backlog.get(device.device_id):
+            return self._accept_sent(live, session), live
+        allowance_ms = self._allowance(device.device_id, session)
+        if allowance_ms is None:
+            return self._accept_refused(live), live
+        self._check_bounds(device.device_id, device.name)
+        if session is None:
+            job.call = attrs.evolve(call, queue_expires_at_ms=now_ms + allowance_ms)
+        return self._accept_queued(live), live
+
+    def _accept_sent(self, live: Live, session: NodeSession) -> Deferred[None]:
+        self._dispatch(live, session)
+        self._keep(live)
+        committed = deferred(self._store.accept(live.job))
+        return committed.addCallbacks(
+            self._sent, self._not_accepted, callbackArgs=(live, session), errbackArgs=(live,)
+        )
+
+    def _accept_queued(self, live: Live) -> Deferred[None]:
+        self._keep(live)
+        committed = deferred(self._store.accept(live.job))
+        return committed.addCallbacks(
+            self._queued, self._not_accepted, callbackArgs=(live,), errbackArgs=(live,)
+        )
+
+    def _accept_refused(self, live: Live) -> Deferred[None]:
+        job = live.job
+        heard_ms = self._board.last_heard_ms(job.call.device_id)
+        if heard_ms is None:
+            device = self._inventory.device(job.call.device_id)
+            heard_ms = device.last_heard_ms if device is not None else None
+        heard = "" if heard_ms is None else _ago(self._now_ms() - heard_ms)
+        refusal = DeviceOffline(job.call.device_name, heard, job.call.job_id)
+        live.machine.refused(refusal.code, refusal.sentence, self._now_ms())
+
+        def refuse(_: None) -> None:
+            self._changed()
+            raise refusal
+
+        return deferred(self._store.accept(job)).addCallback(refuse)
+
+    def _allowance(self, device_id: DeviceId, session: NodeSession | None) -> int | None:
+        """How long (ms) a call may wait for the device; None where it must be refused."""
+        if session is not None:
+            return 0
+        if self._board.state(device_id) is not PresenceState.OFFLINE:
+            return LINGER_MS
+        since_start = self._now_ms() - self._started_ms
+        never_back = self._board.last_heard_ms(device_id) is None
+        if never_back and since_start < START_GRACE_MS and self._was_here(device_id):
+            return LINGER_MS
+        return None
+
+    def _was_here(self, device_id: DeviceId) -> bool:
+        """Whether the device was in touch shortly before this gateway started."""
+        device = self._inventory.device(device_id)
+        heard_ms = device.last_heard_ms if device is not None else None
+        return heard_ms is not None and self._started_ms - heard_ms < START_GRACE_MS
+
+    def _check_bounds(self, device_id: DeviceId, name: str) -> None:
+        limits = self._limits
+        if len(self._backlog.get(device_id, ())) >= limits.max_waiting_per_device:
+            raise QueueFull(name, limits.max_waiting_per_device)
+        if sum(map(len, self._backlog.values())) >= limits.max_waiting:
+            raise QueueFull("The gateway", limits.max_waiting)
+
+    # -- commits ----------------------------------------------------------------------------
+
+    def _dispatch(self, live: Live, session: NodeSession) -> None:
+        """Make the next attempt; it is sent when it is committed."""
+        now_ms = self._now_ms()
+        attempt_id = AttemptId(new_ulid(now_ms, self._entropy))
+        attempt = Attempt(
+            attempt_id=attempt_id,
+            number=live.job.attempts + 1,
+            gateway_id=self._gateway_id,
+            session_epoch=session.epoch,
+            memory_id=session.memory_id,
+            dispatched_at_ms=now_ms,
+            deadline_ms=now_ms + live.job.call.run_timeout_ms,
+        )
+        live.machine.dispatched(attempt)
+        session.in_flight.add(attempt_id)
+        self._remember(live, attempt_id)
+
+    def _sent(self, _: None, live: Live, session: NodeSession) -> None:
+        """The attempt is committed: send it, if its session still lives.
+
+        If not, the node has never seen it, says so when it registers, and gets it then.
+        """
+        self._watch(live)
+        self._changed()
+        if session.live and not live.job.final:
+            session.push(self._message(live.job))
+
+    def _queued(self, _: None, live: Live) -> None:
+        self._backlog.setdefault(live.job.call.device_id, deque()).append(live)
+        self._watch(live)
+        self._changed()
+        self._pump(live.job.call.device_id)
+
+    def _not_accepted(self, failure: Failure, live: Live) -> Any:
+        """Nothing was written: as if the call had never come, unless only the session is stale."""
+        self._forget(live)
+        if failure.check(NotRegistered):
+            live.machine.undispatched()
+            expires_ms = self._now_ms() + LINGER_MS
+            live.job.call = attrs.evolve(live.job.call, queue_expires_at_ms=expires_ms)
+            return self._accept_queued(live)
+        return failure
+
+    def _commit(self, live: Live) -> None:
+        """Keep what became of a job; if it is final, then tell everybody."""
+        final = live.job.final  # as committed here: it may become final before this one is done
+        deferred(self._store.update(live.job)).addCallbacks(
+            self._committed, self._not_committed, callbackArgs=(live, final), errbackArgs=(live,)
+        )
+
+    def _committed(self, _: None, live: Live, final: bool) -> None:
+        self._changed()
+        if final:
+            self._settle(live)
+        else:
+            self._watch(live)
+
+    def _not_committed(self, failure: Failure, live: Live) -> None:
+        """The store could not write (disk full): nobody is told anything until it can."""
+        self._log.failure("job {job} waits for the store", failure, job=live.job.call.job_id)
+        self._clock.callLater(RETRY_COMMIT_S, self._commit, live)
+
+    def _settle(self, live: Live) -> None:
+        """A final state is committed: acknowledge reports, answer waiters, make room."""
+        job = live.job
+        self._forget(live)
+        for session, attempt_id in live.acknowledge:
+            session.acknowledge(attempt_id)
+        live.acknowledge.clear()
+        waiters, live.waiters = live.waiters, []
+        for waiter in waiters:
+            self._wheel.discard(waiter)
+            waiter.callback(job)
+        self._pump(job.call.device_id)
+        self._check_idle()
+
+    # -- what sessions tell (House) -----------------------------------------------------------
+
+    def attached(self, session: NodeSession, hello: Hello) -> None:
+        """A node is back: compare what it knows with what was dispatched, then send what waits."""
+        now_ms = self._now_ms()
+        for live in list(self._of_device.get(session.device_id, {}).values()):
+            attempt = live.job.attempt
+            if attempt is None or live.job.final or attempt.session_epoch == session.epoch:
+                continue
+            standing = hello.standing(attempt.attempt_id, attempt.memory_id)
+            reconcile(live.machine, live.job, standing, now_ms)
+            if not live.job.final and live.job.attempt is attempt:
+                session.in_flight.add(attempt.attempt_id)
+            self._act(live, session)
+        self._pump(session.device_id)
+
+    def detached(self, session: NodeSession) -> None:
+        """The device has no session: deadlines of its jobs now wait for its return."""
+        for live in self._of_device.get(session.device_id, {}).values():
+            self._watch(live)
+
+    def reported(self, session: NodeSession, report: Report) -> None:
+        """An attempt ended.  Only the device that was asked may say so."""
+        live = self._of_attempt.get(report.attempt_id)
+        if live is None:
+            self._late(session, report)
+            return
+        if live.job.call.device_id != session.device_id:
+            self._log.warn(
+                "{device} reported an attempt of another device", device=session.device_id
+            )
+            return
+        live.acknowledge.append((session, report.attempt_id))
+        if live.job.final:
+            return  # already being committed; this one is a repetition
+        if len(report.output_json) > live.job.call.max_payload_bytes:
+            report = _too_large(report, live.job.call.max_payload_bytes)
+        report_to(live.machine, live.job, report, self._now_ms())
+        self._act(live, session)
+
+    def waiting(self, session: NodeSession, waiting: Waiting) -> None:
+        """A person at the device is asked, or said yes."""
+        live = self._mine(session, waiting.attempt_id)
+        if live is None:
+            return
+        if waiting.answered:
+            live.machine.mediation_allowed(self._now_ms() + live.job.call.run_timeout_ms)
+        else:
+            remaining_ms = min(waiting.remaining_ms or MEDIATION_MS, 3_600_000)
+            live.machine.mediation_asked(self._now_ms() + remaining_ms)
+        self._act(live, session)
+
+    def progress(self, session: NodeSession, progress: Progress) -> None:
+        """An attempt got further; only the last word is kept."""
+        live = self._mine(session, progress.attempt_id)
+        if live is not None:
+            live.progress = progress
+
+    def _mine(self, session: NodeSession, attempt_id: AttemptId) -> Live | None:
+        live = self._of_attempt.get(attempt_id)
+        if live is None or live.job.final or live.job.call.device_id != session.device_id:
+            return None
+        return live
+
+    def _late(self, session: NodeSession, report: Report) -> None:
+        """A report on a job that is final, or that nobody here knows."""
+        found = deferred(self._store.job_of_attempt(report.attempt_id))
+        found.addCallback(self._note, session, report)
+        found.addErrback(lambda failure: self._log.failure("a late report was not kept", failure))
+
+    def _note(self, job: Job | None, session: NodeSession, report: Report) -> Any:
+        if job is None or job.call.device_id != session.device_id:
+            session.acknowledge(report.attempt_id)  # nothing here could ever want it
+            return None
+        if _is_repetition(job, report) or not job.final:
+            session.acknowledge(report.attempt_id)
+            return None
+        report_to(job_machine(job), job, report, self._now_ms())
+        noted = deferred(self._store.update(job))
+        return noted.addCallback(lambda _: session.acknowledge(report.attempt_id))
+
+    # -- acting on a machine --------------------------------------------------------------------
+
+    def _act(self, live: Live, session: NodeSession | None) -> None:
+        """Commit what the machine decided and do what it wants."""
+        job = live.job
+        self._commit(live)
+        for want in job.take_wants():
+            if want is Want.DISPATCH:
+                self._backlog.setdefault(job.call.device_id, deque()).appendleft(live)
+            elif session is not None and session.live and job.attempt is not None:
+                if want is Want.CANCEL_ATTEMPT:
+                    session.cancel(job.attempt.attempt_id, job.waiting_for or "cancelled")
+                else:
+                    session.push(self._message(job))
+
+    def _pump(self, device_id: DeviceId) -> None:
+        """Send what waits for a device, as far as its session has room."""
+        backlog = self._backlog.get(device_id)
+        session = self._sessions.owner(device_id)
+        while backlog and session is not None and session.has_room:
+            live = backlog.popleft()
+            if live.job.state is JobState.QUEUED:
+                self._dispatch(live, session)
+                committed = deferred(self._store.update(live.job))
+                committed.addCallbacks(
+                    self._sent,
+                    self._not_dispatched,
+                    callbackArgs=(live, session),
+                    errbackArgs=(live,),
+                )
+        if backlog is not None and not backlog:
+            del self._backlog[device_id]
+
+    def _not_dispatched(self, failure: Failure, live: Live) -> None:
+        """A dispatch was not committed: the job waits as before."""
+        live.machine.undispatched()
+        self._backlog.setdefault(live.job.call.device_id, deque()).appendleft(live)
+        self._watch(live)
+        if not failure.check(NotRegistered):
+            self._log.failure("a dispatch was not committed", failure)
+            self._clock.callLater(RETRY_COMMIT_S, self._pump, live.job.call.device_id)
+
+    async def device_ended(self, device_id: DeviceId) -> None:
+        """The store ended a device's jobs in its own transaction (revocation): tell who waits."""
+        self._backlog.pop(device_id, None)
+        for job_id, live in list(self._of_device.get(device_id, {}).items()):
+            job = await self._store.job(job_id)
+            if job is not None and job.final:
+                live.job = job
+                self._settle(live)
+
+    def _message(self, job: Job) -> Dispatch:
+        attempt = job.attempt
+        assert attempt is not None, "only dispatched jobs are sent"
+        remaining_ms = max(1, (job.deadline_ms or attempt.deadline_ms) - self._now_ms())
+        return Dispatch(
+            attempt_id=attempt.attempt_id,
+            job_id=job.call.job_id,
+            number=attempt.number,
+            capability=job.call.capability,
+            input_json=job.call.input_json,
+            max_payload_bytes=job.call.max_payload_bytes,
+            remaining_ms=min(remaining_ms, job.call.run_timeout_ms),
+            requested_by=job.call.requested_by,
+        )
+
+    # -- time -------------------------------------------------------------------------------
+
+    def _watch(self, live: Live) -> None:
+        session_live = self._sessions.owner(live.job.call.device_id) is not None
+        deadline = next_deadline_ms(live.job, session_live)
+        if deadline is None:
+            self._wheel.discard(live.job.call.job_id)
+        else:
+            self._wheel.set(live.job.call.job_id, deadline)
+
+    def _due(self, key: Hashable, now_ms: int) -> None:
+        if isinstance(key, Deferred):
+            self._tire(key)
+            return
+        live = self._live.get(JobId(str(key)))
+        if live is None or live.job.final:
+            return
+        session = self._sessions.owner(live.job.call.device_id)
+        time_passed(live.machine, live.job, now_ms, session is not None)
+        self._act(live, session)
+
+    def _waiter(self, live: Live, wait_ms: int | None) -> Deferred[Job]:
+        """A Deferred for one caller; cancelling it only stops that caller's waiting."""
+        waiter: Deferred[Job] = Deferred(lambda gone: self._leave(live, gone))
+        live.waiters.append(waiter)
+        if wait_ms is not None:
+            self._wheel.set(waiter, self._now_ms() + wait_ms)
+            self._waits[waiter] = live
+            waiter.addBoth(self._stop_waiting, waiter)
+        return waiter
+
+    def _leave(self, live: Live, waiter: Deferred[Job]) -> None:
+        if waiter in live.waiters:
+            live.waiters.remove(waiter)
+
+    def _stop_waiting(self, result: Any, waiter: Deferred[Job]) -> Any:
+        self._waits.pop(waiter, None)
+        self._wheel.discard(waiter)
+        return result
+
+    def _tire(self, waiter: Deferred[Job]) -> None:
+        live = self._waits.get(waiter)
+        if live is not None and waiter in live.waiters:
+            live.waiters.remove(waiter)
+            waiter.errback(JobStillRunning(short_id(live.job.call.job_id), live.job.state.value))
+
+    def _refuse_waiter(self, failure: Failure, live: Live, waiter: Deferred[Job]) -> None:
+        if waiter in live.waiters:
+            live.waiters.remove(waiter)
+            waiter.errback(failure)
+
+    # -- the table of unfinished jobs -----------------------------------------------------------
+
+    def _keep(self, live: Live) -> Live:
+        job = live.job
+        self._live[job.call.job_id] = live
+        self._of_device.setdefault(job.call.device_id, {})[job.call.job_id] = live
+        if job.attempt is not None:
+            self._remember(live, job.attempt.attempt_id)
+        return live
+
+    def _remember(self, live: Live, attempt_id: AttemptId) -> None:
+        if attempt_id not in live.attempt_ids:
+            live.attempt_ids.append(attempt_id)
+        self._of_attempt[attempt_id] = live
+
+    def _forget(self, live: Live) -> None:
+        job = live.job
+        self._live.pop(job.call.job_id, None)
+        self._wheel.discard(job.call.job_id)
+        of_device = self._of_device.get(job.call.device_id)
+        if of_device is not None:
+            of_device.pop(job.call.job_id, None)
+            if not of_device:
+                del self._of_device[job.call.device_id]
+        for attempt_id in live.attempt_ids:
+            self._of_attempt.pop(attempt_id, None)
+
+    def _check_idle(self) -> None:
+        if self._idle and all(live.job.attempt is None for live in self._live.values()):
+            idle, self._idle = self._idle, []
+            for each in idle:
+                each.callback(None)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.seconds() * 1000)
+
+
+def _is_repetition(job: Job, report: Report) -> bool:
+    """Whether the report says what the job was ended by, or what was noted already."""
+    if any(note.attempt_id == report.attempt_id for note in job.notes):
+        return True
+    same = job.attempt is not None and job.attempt.attempt_id == report.attempt_id
+    return same and job.state.value == report.outcome.value
+
+
+def _too_large(report: Report, limit: int) -> Report:
+    refusal = PayloadTooLarge("output", len(report.output_json), limit)
+    return attrs.evolve(
+        report,
+        outcome=Outcome.FAILED,
+        output_json=b"",
+        error_code=refusal.code,
+        error=refusal.sentence,
+    )
+
+
+def _ago(milliseconds: int) -> str:
+    """How long ago, as people read it."""
+    seconds = max(0, milliseconds // 1000)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit} ago"
+    return f"{seconds}s ago"

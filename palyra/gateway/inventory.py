@@ -1,0 +1,177 @@
+"""The inventory: every device, its certificates and whether it is trusted, in memory.
+
+The store is the record; this is what every call asks.  It changes only after the store has
+committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from palyra.core.devices import (
+    CertificateRecord,
+    CertificateState,
+    Device,
+    DeviceState,
+    Revocation,
+)
+from palyra.core.identifiers import DeviceId, Fingerprint, as_prefix, has_prefix, short_id
+from palyra.errors import AmbiguousTarget, DeviceRevoked, NotFound
+from palyra.pki import revocation as revocation_index
+from palyra.pki import trust
+
+
+class Inventory:
+    """Devices by id and by name, certificates by fingerprint, and the trust they have."""
+
+    def __init__(self, chain: trust.ChainVerifier) -> None:
+        self.revoked = revocation_index.RevocationIndex()
+        self.gate = trust.TrustGate(chain, self.revoked, self._known)
+        self._devices: dict[DeviceId, Device] = {}
+        self._names: dict[str, DeviceId] = {}
+        self._certificates: dict[Fingerprint, CertificateRecord] = {}
+        self._of_device: dict[DeviceId, set[Fingerprint]] = {}
+        self._revocations: dict[DeviceId, Revocation] = {}
+
+    def load(
+        self,
+        devices: Iterable[Device],
+        certificates: Iterable[CertificateRecord],
+        revocations: Iterable[Revocation],
+    ) -> None:
+        """Take over what the store holds, at start."""
+        for device in devices:
+            self.put(device)
+        superseded = {}
+        for certificate in certificates:
+            self.put_certificate(certificate)
+            if certificate.state is CertificateState.SUPERSEDED:
+                superseded[certificate.fingerprint] = certificate.not_after_ms
+        kept = list(revocations)
+        self._revocations.update((item.device_id, item) for item in kept)
+        self.revoked.load([self._as_trust(item) for item in kept], superseded)
+
+    # -- devices ----------------------------------------------------------------------------
+
+    def put(self, device: Device) -> None:
+        """Keep a device as the store has just committed it."""
+        before = self._devices.get(device.device_id)
+        if before is not None:
+            self._names.pop(before.name, None)
+        self._devices[device.device_id] = device
+        self._names[device.name] = device.device_id
+
+    def device(self, device_id: DeviceId) -> Device | None:
+        """The device of that id, in whatever state."""
+        return self._devices.get(device_id)
+
+    def devices(self) -> list[Device]:
+        """Every device that was not removed."""
+        return list(self._devices.values())
+
+    def names(self) -> set[str]:
+        """The names that are taken."""
+        return set(self._names)
+
+    def paired(self, device_id: DeviceId) -> Device:
+        """The device, if it may be used.
+
+        :raises NotFound: no such device.
+        :raises DeviceRevoked: it was revoked.
+        """
+        device = self._devices.get(device_id)
+        if device is None:
+            raise NotFound("device", device_id)
+        if device.state is not DeviceState.PAIRED:
+            self.revoked.check_device(device_id)
+            raise DeviceRevoked(short_id(device_id))
+        return device
+
+    def resolve(self, target: str) -> Device:
+        """A device by full id, exact name, or a prefix (4 or more) of its id's random part.
+
+        :raises NotFound: nothing fits.
+        :raises AmbiguousTarget: several fit, or a name and another device's prefix.
+        """
+        exact = self._devices.get(DeviceId(target.upper()))
+        if exact is not None:
+            return exact
+        found = {self._names[target]} if target in self._names else set()
+        prefix = as_prefix(target)
+        if prefix is not None:
+            found |= {device_id for device_id in self._devices if has_prefix(device_id, prefix)}
+        if not found:
+            raise NotFound("device", target[:64])
+        if len(found) > 1:
+            names = sorted(f"{short_id(each)} {self._devices[each].name}" for each in found)
+            raise AmbiguousTarget("device", target[:64], tuple(names))
+        return self._devices[found.pop()]
+
+    # -- certificates -----------------------------------------------------------------------
+
+    def put_certificate(self, certificate: CertificateRecord) -> None:
+        """Keep a certificate as the store has just committed it."""
+        self._certificates[certificate.fingerprint] = certificate
+        self._of_device.setdefault(certificate.device_id, set()).add(certificate.fingerprint)
+
+    def newest_certificate(self, device_id: DeviceId) -> CertificateRecord | None:
+        """The live certificate of a device that lasts longest."""
+        live = (CertificateState.CURRENT, CertificateState.PENDING)
+        held = [item for item in self._held(device_id) if item.state in live]
+        return max(held, key=lambda item: item.not_after_ms, default=None)
+
+    def registered_over(self, fingerprint: Fingerprint) -> None:
+        """A registration made this certificate current: the one it replaces is superseded."""
+        registered = self._certificates[fingerprint]
+        if registered.state is CertificateState.CURRENT:
+            return
+        for other in self._held(registered.device_id):
+            if other.state is CertificateState.CURRENT:
+                self.put_certificate(_in_state(other, CertificateState.SUPERSEDED))
+                self.revoked.supersede(other.fingerprint, other.not_after_ms)
+        self.put_certificate(_in_state(registered, CertificateState.CURRENT))
+
+    def _held(self, device_id: DeviceId) -> list[CertificateRecord]:
+        return [self._certificates[each] for each in self._of_device.get(device_id, ())]
+
+    def revoke(self, revocation: Revocation, *, identity_only: bool = False) -> None:
+        """Refuse a device from now on; with ``identity_only`` just its old key and certificates."""
+        self._revocations[revocation.device_id] = revocation
+        enter = self.revoked.retire_identity if identity_only else self.revoked.revoke
+        enter(
+            revocation.device_id,
+            revocation.identity_fingerprint,
+            dict(revocation.certificates),
+            revocation.at_ms,
+            revocation.reason,
+        )
+        for fingerprint in self._of_device.pop(revocation.device_id, set()):
+            del self._certificates[fingerprint]
+
+    def revocation(self, device_id: DeviceId) -> Revocation | None:
+        """The last revocation of that device id."""
+        return self._revocations.get(device_id)
+
+    def _known(self, fingerprint: Fingerprint) -> trust.CertificateState | None:
+        record = self._certificates.get(fingerprint)
+        if record is None or record.state is CertificateState.REVOKED:
+            return None
+        return trust.CertificateState(record.state.value, record.device_id)
+
+    def _as_trust(self, revocation: Revocation) -> revocation_index.Revocation:
+        device = self._devices.get(revocation.device_id)
+        return revocation_index.Revocation(
+            device_id=revocation.device_id,
+            key=revocation.identity_fingerprint,
+            certificates=dict(revocation.certificates),
+            when_ms=revocation.at_ms,
+            reason=revocation.reason,
+            # A device that has paired anew since lives on under another key.
+            blocks_device=device is None or device.state is not DeviceState.PAIRED,
+        )
+
+
+def _in_state(certificate: CertificateRecord, state: CertificateState) -> CertificateRecord:
+    return attrs.evolve(certificate, state=state)

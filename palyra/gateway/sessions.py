@@ -1,0 +1,349 @@
+"""Node sessions: one live connection of a node each, whatever carries it (PROTOCOL: Sessions).
+
+The newest successful registration owns dispatch.  A session gathers what must be said into frames
+which its carrier takes when it can write: that is flow control, and it makes one message of many.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from palyra import __version__
+from palyra.core.devices import Registration
+from palyra.core.frames import (
+    HEARTBEAT,
+    STARTED,
+    Dispatch,
+    Drained,
+    GatewayFrame,
+    Hello,
+    NodeEvent,
+    Progress,
+    Waiting,
+    Welcome,
+)
+from palyra.core.identifiers import AttemptId, DeviceId
+from palyra.core.interfaces import IDeviceDirectory
+from palyra.core.jobs import Report
+from palyra.errors import LimitReached, NotRegistered, PalyraError
+from palyra.gateway.inventory import Inventory
+from palyra.gateway.presence import PresenceBoard
+from palyra.transport.interfaces import ICarrier, IGatewaySession, Peer
+
+ACKNOWLEDGE_AFTER_S = 0.05
+"""Acknowledgements ride on the next dispatch, or go alone after this long."""
+HANDOVER_S = 30.0
+EXPIRY_GRACE_S = 300.0
+CLONE_SWAPS = 3
+CLONE_WINDOW_MS = 60_000
+
+
+class House(Protocol):
+    """What sessions tell; the dispatcher listens."""
+
+    def attached(self, session: NodeSession, hello: Hello) -> None:
+        """The session owns dispatch from now on."""
+
+    def detached(self, session: NodeSession) -> None:
+        """The session that owned dispatch is gone."""
+
+    def reported(self, session: NodeSession, report: Report) -> None:
+        """An attempt ended."""
+
+    def waiting(self, session: NodeSession, waiting: Waiting) -> None:
+        """A person at the device is asked, or said yes."""
+
+    def progress(self, session: NodeSession, progress: Progress) -> None:
+        """An attempt got further."""
+
+
+@implementer(IGatewaySession)
+class NodeSession:
+    """One session.  ``window`` is how many dispatches may be unanswered at once."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        peer: Peer,
+        epoch: int,
+        hello: Hello,
+        window: int,
+        carrier: ICarrier,
+        sessions: Sessions,
+    ) -> None:
+        self.device_id = peer.device_id
+        self.peer = peer
+        self.epoch = epoch
+        self.extended = hello.extended
+        self.memory_id = hello.memory_id
+        self.in_flight: set[AttemptId] = set()
+        self.live = True
+        self._window = window
+        self._carrier = carrier
+        self._sessions = sessions
+        self._frame = GatewayFrame()
+        self._empty = True
+        self._timers: dict[str, IDelayedCall] = {}
+
+    # -- what the dispatcher says -------------------------------------------------------------
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another attempt may be dispatched now."""
+        return len(self.in_flight) < self._window
+
+    def push(self, dispatch: Dispatch) -> None:
+        """Send an attempt whose record is committed."""
+        self._frame.dispatches.append(dispatch)
+        self._wake()
+
+    def cancel(self, attempt_id: AttemptId, reason: str) -> None:
+        """Ask the node to stop an attempt."""
+        self._frame.cancels.append((attempt_id, reason))
+        self._wake()
+
+    def acknowledge(self, attempt_id: AttemptId) -> None:
+        """Tell the node, soon, that an attempt's report is committed."""
+        self._frame.acknowledged.append(attempt_id)
+        self._empty = False
+        if "acknowledge" not in self._timers:
+            self._later("acknowledge", ACKNOWLEDGE_AFTER_S, self._wake)
+
+    def drain(self, reason: str, retry_after_ms: int = 0) -> None:
+        """Ask the node to go, and to come back after ``retry_after_ms``."""
+        self._frame.drain = Drained(reason, retry_after_ms)
+        self._wake()
+
+    def close(self, error: PalyraError | None) -> None:
+        """End the connection now."""
+        self._carrier.close(error)
+
+    def close_after(self, delay_s: float, error: PalyraError | None = None) -> None:
+        """End the connection then, unless it ends by itself."""
+        self._later("close", delay_s, lambda: self.close(error))
+
+    # -- what the carrier says (IGatewaySession) ------------------------------------------------
+
+    def received(self, event: NodeEvent) -> None:
+        self._sessions.heard(self)
+        for waiting in event.waiting:
+            self._sessions.house.waiting(self, waiting)
+        for progress in event.progress:
+            self._sessions.house.progress(self, progress)
+        for report in event.reports:
+            self.in_flight.discard(report.attempt_id)
+            self._sessions.house.reported(self, report)
+        if event.name in (HEARTBEAT, STARTED) or not self.extended:
+            self._frame.answers += 1
+            self._wake()
+
+    def take_frame(self) -> GatewayFrame | None:
+        if self._empty:
+            return None
+        frame, self._frame, self._empty = self._frame, GatewayFrame(), True
+        timer = self._timers.pop("acknowledge", None)
+        if timer is not None and timer.active():
+            timer.cancel()
+        return frame
+
+    def ended(self, reason: str) -> None:
+        if self.live:
+            self.live = False
+            for timer in self._timers.values():
+                if timer.active():
+                    timer.cancel()
+            self._timers.clear()
+            self._sessions.ended(self, reason)
+
+    def _wake(self) -> None:
+        self._empty = False
+        if self.live:
+            self._carrier.wake()
+
+    def _later(self, name: str, delay_s: float, act: Callable[[], object]) -> None:
+        if not self.live:
+            return
+        old = self._timers.get(name)
+        if old is not None and old.active():
+            old.cancel()
+        self._timers[name] = self._sessions.clock.callLater(delay_s, act)
+
+
+@attrs.frozen
+class _Greeting:
+    """A registration that a session may be opened with."""
+
+    epoch: int
+    hello: Hello
+    peer: Peer
+
+
+class Sessions:
+    """Every live session, and which one owns a device's dispatch."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        directory: IDeviceDirectory,
+        inventory: Inventory,
+        board: PresenceBoard,
+        gateway_id: str,
+        store_epoch: str,
+        ca_bundle_pem: str,
+        max_in_flight: int,
+    ) -> None:
+        self.clock = clock
+        self.house: House
+        self._directory = directory
+        self._inventory = inventory
+        self._board = board
+        self._gateway_id = gateway_id
+        self._store_epoch = store_epoch
+        self._ca_bundle_pem = ca_bundle_pem
+        self._max_in_flight = max_in_flight
+        self._greetings: dict[DeviceId, _Greeting] = {}
+        self._owners: dict[DeviceId, NodeSession] = {}
+        self._all: dict[DeviceId, set[NodeSession]] = {}
+        self._swaps: dict[DeviceId, deque[int]] = {}
+
+    def owner(self, device_id: DeviceId) -> NodeSession | None:
+        """The session that owns dispatch to the device."""
+        return self._owners.get(device_id)
+
+    def count(self) -> int:
+        """How many devices have a session."""
+        return len(self._owners)
+
+    async def register(self, peer: Peer, hello: Hello) -> Welcome:
+        """RegisterNode: commit the registration; a session may then be opened with it.
+
+        :raises NotBoundToDevice, DeviceRevoked, CertificateRefused: it may not register.
+        :raises LimitReached: two hosts fight for one identity.
+        """
+        self._guard_against_clones(peer.device_id)
+        registration = Registration(
+            device_id=peer.device_id,
+            fingerprint=peer.fingerprint,
+            platform=hello.platform,
+            version=hello.version,
+            capabilities=hello.capabilities,
+            gateway_id=self._gateway_id,
+            memory_id=hello.memory_id,
+            transport=peer.transport,
+            address=peer.address,
+            at_ms=self._now_ms(),
+        )
+        device = await self._directory.register(registration)
+        self._inventory.put(device)
+        self._inventory.registered_over(peer.fingerprint)
+        self._greetings[peer.device_id] = _Greeting(device.session_epoch, hello, peer)
+        return Welcome(
+            device_id=peer.device_id,
+            store_epoch=self._store_epoch,
+            session_epoch=device.session_epoch,
+            heartbeat_interval_ms=self._board.heartbeat_ms,
+            gateway_unix_ms=self._now_ms(),
+            ca_bundle_pem=self._ca_bundle_pem,
+            granted=tuple(sorted(device.grants)),
+            device_name=device.name,
+            version=__version__,
+        )
+
+    def attach(self, peer: Peer, first: NodeEvent, carrier: ICarrier) -> NodeSession:
+        """Open the session of the newest registration.
+
+        :raises NotRegistered: there is none, or it was made by somebody else.
+        """
+        greeting = self._greetings.get(peer.device_id)
+        if greeting is None or greeting.peer.fingerprint != peer.fingerprint:
+            raise NotRegistered()
+        if greeting.hello.extended and first.session_epoch != greeting.epoch:
+            raise NotRegistered()
+        session = NodeSession(
+            peer=peer,
+            epoch=greeting.epoch,
+            hello=greeting.hello,
+            window=min(greeting.hello.max_in_flight, self._max_in_flight),
+            carrier=carrier,
+            sessions=self,
+        )
+        self._take_over(session)
+        self._board.registered(peer.device_id, version_one=not session.extended)
+        self.house.attached(session, greeting.hello)
+        session.close_after((peer.not_after_ms - self._now_ms()) / 1000 + EXPIRY_GRACE_S)
+        session.received(first)
+        return session
+
+    def heard(self, session: NodeSession) -> None:
+        """Any message is a sign of life."""
+        if self._owners.get(session.device_id) is session:
+            self._board.heard(session.device_id)
+
+    def ended(self, session: NodeSession, reason: str) -> None:
+        """A session's connection is gone."""
+        kept = self._all.get(session.device_id)
+        if kept is not None:
+            kept.discard(session)
+            if not kept:
+                del self._all[session.device_id]
+        if self._owners.get(session.device_id) is session:
+            del self._owners[session.device_id]
+            self._board.closed(session.device_id)
+            self.house.detached(session)
+            self._log.info(
+                "session of {device} ended: {reason}", device=session.device_id, reason=reason
+            )
+
+    def silent(self, device_id: DeviceId) -> None:
+        """The presence board heard nothing for too long: the link is half-open."""
+        session = self._owners.get(device_id)
+        if session is not None:
+            session.close(None)
+            session.ended("silent")
+
+    def expel(self, device_id: DeviceId, error: PalyraError) -> None:
+        """End every session of a device at once (revocation)."""
+        self._greetings.pop(device_id, None)
+        for session in list(self._all.get(device_id, ())):
+            session.close(error)
+            session.ended(error.code)
+
+    def drain_all(self, reason: str, retry_after_ms: int) -> None:
+        """Tell every node that the gateway is about to stop."""
+        for session in self._owners.values():
+            session.drain(reason, retry_after_ms)
+
+    def _take_over(self, session: NodeSession) -> None:
+        old = self._owners.get(session.device_id)
+        self._all.setdefault(session.device_id, set()).add(session)
+        self._owners[session.device_id] = session
+        if old is not None:
+            swaps = self._swaps.setdefault(session.device_id, deque(maxlen=CLONE_SWAPS + 1))
+            swaps.append(self._now_ms())
+            old.drain("another session of this device took over")
+            old.close_after(HANDOVER_S)
+
+    def _guard_against_clones(self, device_id: DeviceId) -> None:
+        swaps = self._swaps.get(device_id)
+        if swaps is None or len(swaps) <= CLONE_SWAPS:
+            return
+        age_ms = self._now_ms() - swaps[0]
+        if age_ms < CLONE_WINDOW_MS:
+            self._log.warn("two hosts use the identity of {device}", device=device_id)
+            retry_s = (CLONE_WINDOW_MS - age_ms) / 1000
+            raise LimitReached("session swaps of one device in a minute", CLONE_SWAPS, retry_s)
+
+    def _now_ms(self) -> int:
+        return int(self.clock.seconds() * 1000)

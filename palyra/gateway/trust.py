@@ -1,0 +1,66 @@
+"""Taking trust away: committed first, then felt everywhere within a second."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twisted.logger import Logger
+
+from palyra.core.devices import Device, Revocation, clean_text
+from palyra.core.identifiers import DeviceId, short_id
+from palyra.core.interfaces import IDeviceDirectory
+from palyra.errors import DeviceRevoked
+from palyra.gateway.dispatch import Dispatcher
+from palyra.gateway.inventory import Inventory
+from palyra.gateway.sessions import Sessions
+
+
+class Revoker:
+    """Revokes devices."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        now_ms: Callable[[], int],
+        directory: IDeviceDirectory,
+        inventory: Inventory,
+        sessions: Sessions,
+        dispatcher: Dispatcher,
+        snapshot: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._now_ms = now_ms
+        self._directory = directory
+        self._inventory = inventory
+        self._sessions = sessions
+        self._dispatcher = dispatcher
+        self._snapshot = snapshot
+
+    async def revoke(self, device: Device, by: str, reason: str) -> Revocation:
+        """Revoke a device: id, identity key, all certificates; its sessions end at once.
+
+        Answered only after the snapshot on disk says so too, so that even a gateway that starts
+        from the snapshot keeps the device out.
+        """
+        text = clean_text(reason, 240)
+        revocation = await self._directory.revoke(
+            device.device_id, clean_text(by, 64), text, self._now_ms()
+        )
+        kept = await self._directory.device(device.device_id)
+        if kept is not None:
+            self._inventory.put(kept)
+        self._inventory.revoke(revocation)
+        await self.expel(device.device_id, text)
+        await self._snapshot()
+        self._log.info("{name} revoked by {by}: {reason}", name=device.name, by=by, reason=text)
+        return revocation
+
+    async def revoke_self(self, device: Device, reason: str) -> None:
+        """A device takes its own trust away."""
+        await self.revoke(device, device.name, reason or "the device left")
+
+    async def expel(self, device_id: DeviceId, reason: str) -> None:
+        """End a device's sessions and the jobs that the store has ended with it."""
+        self._sessions.expel(device_id, DeviceRevoked(short_id(device_id), reason=reason))
+        await self._dispatcher.device_ended(device_id)

@@ -1,0 +1,77 @@
+"""Many deadlines on one timer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+
+class TimerWheel:
+    """Calls ``due(key, now_ms)`` for each key soon after its time (within two ``tick_ms``).
+
+    ``clock`` only drives the wheel; ``now_ms`` is the time its deadlines are written in.
+    Adding, moving and discarding a key cost the same however many there are, which a delayed call
+    for each job would not.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        now_ms: Callable[[], int],
+        due: Callable[[Hashable, int], object],
+        *,
+        tick_ms: int = 100,
+    ) -> None:
+        self._now_ms = now_ms
+        self._due = due
+        self._tick_ms = tick_ms
+        self._slots: dict[int, set[Hashable]] = {}
+        self._slot_of: dict[Hashable, int] = {}
+        self._next = self._slot(self._now_ms())
+        self._call = LoopingCall(self.turn)
+        self._call.clock = clock
+
+    def start(self) -> None:
+        """Begin to turn."""
+        self._call.start(self._tick_ms / 1000, now=False)
+
+    def stop(self) -> None:
+        """Stop turning; keys stay and are never due."""
+        if self._call.running:
+            self._call.stop()
+
+    def set(self, key: Hashable, when_ms: int) -> None:
+        """Make ``key`` due at ``when_ms``, and at no other time."""
+        slot = max(self._slot(when_ms) + 1, self._next)
+        if self._slot_of.get(key) != slot:
+            self.discard(key)
+            self._slot_of[key] = slot
+            self._slots.setdefault(slot, set()).add(key)
+
+    def discard(self, key: Hashable) -> None:
+        """Forget ``key``."""
+        slot = self._slot_of.pop(key, None)
+        if slot is not None:
+            keys = self._slots[slot]
+            keys.discard(key)
+            if not keys:
+                del self._slots[slot]
+
+    def turn(self) -> None:
+        """Call what is due."""
+        now_ms = self._now_ms()
+        last = self._slot(now_ms)
+        if last - self._next > len(self._slots):  # the clock jumped, or nothing waits
+            reached = sorted(slot for slot in self._slots if slot <= last)
+        else:
+            reached = [slot for slot in range(self._next, last + 1) if slot in self._slots]
+        self._next = max(self._next, last + 1)
+        for slot in reached:
+            for key in self._slots.pop(slot, ()):
+                del self._slot_of[key]
+                self._due(key, now_ms)
+
+    def _slot(self, when_ms: int) -> int:
+        return when_ms // self._tick_ms

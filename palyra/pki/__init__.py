@@ -1,0 +1,1 @@
+"""Who is who: the gateway's authority, certificates with one role each, trust, sealed keys."""

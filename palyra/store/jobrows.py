@@ -1,0 +1,120 @@
+"""Between jobs and their rows.  Tuples by hand: every job passes here at least twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from palyra.core.identifiers import JobId
+from palyra.core.jobs import Attempt, Call, Job, JobState, Outcome, Report
+from palyra.store import tables
+
+CALL_COLUMNS = tuple(column.name for column in tables.jobs.columns)[:14]
+STATE_COLUMNS = tuple(column.name for column in tables.jobs.columns)[14:]
+ATTEMPT_COLUMNS = tuple(column.name for column in tables.attempts.columns)
+MAX_NOTES = 16
+"""Late reports kept for one job; a node that repeats itself cannot fill the disk."""
+
+_STATES = {state.value: state for state in JobState}
+_VALUES = {state: state.value for state in JobState}
+
+
+def call_values(call: Call) -> tuple[Any, ...]:
+    """The values of CALL_COLUMNS."""
+    return (
+        call.job_id,
+        call.device_id,
+        call.device_name,
+        call.capability,
+        call.input_json,
+        call.requested_by,
+        call.submitted_at_ms,
+        call.run_timeout_ms,
+        call.max_payload_bytes,
+        call.idempotent,
+        call.needs_mediation,
+        call.queue_expires_at_ms,
+        call.idempotency_key,
+        call.fanout_id,
+    )
+
+
+def state_values(job: Job) -> tuple[Any, ...]:
+    """The values of STATE_COLUMNS."""
+    attempt = job.attempt
+    return (
+        _VALUES[job.state],
+        None if attempt is None else attempt.attempt_id,
+        job.attempts,
+        job.deadline_ms,
+        job.waiting_for,
+        job.cancel_requested_at_ms,
+        job.finished_at_ms,
+        job.output_json,
+        job.error_code,
+        job.error,
+        job.effect_possible,
+        job.took_ms,
+    )
+
+
+def attempt_values(job_id: JobId, attempt: Attempt) -> tuple[Any, ...]:
+    """The values of ATTEMPT_COLUMNS."""
+    return (
+        attempt.attempt_id,
+        job_id,
+        attempt.number,
+        attempt.gateway_id,
+        attempt.session_epoch,
+        attempt.memory_id,
+        attempt.dispatched_at_ms,
+        attempt.deadline_ms,
+    )
+
+
+def job_of(row: Sequence[Any], notes: Sequence[Report] = ()) -> Job:
+    """The job of a row: CALL_COLUMNS, STATE_COLUMNS, then the ATTEMPT_COLUMNS of its attempt."""
+    state, attempt_id, *rest = row[14:26]
+    attempts, deadline_ms, waiting_for, cancelled_ms, finished_ms, output, code, error = rest[:8]
+    return Job(
+        call=Call(*row[:14]),
+        state=_STATES[state],
+        attempt=None if attempt_id is None else _attempt_of(row[26:34]),
+        attempts=attempts,
+        deadline_ms=deadline_ms,
+        waiting_for=waiting_for,
+        cancel_requested_at_ms=cancelled_ms,
+        finished_at_ms=finished_ms,
+        output_json=output,
+        error_code=code,
+        error=error,
+        effect_possible=rest[8],
+        took_ms=rest[9],
+        notes=list(notes),
+    )
+
+
+def note_row(job_id: JobId, position: int, note: Report) -> dict[str, Any]:
+    """The row of a late report."""
+    return {
+        "job_id": job_id,
+        "position": position,
+        "attempt_id": note.attempt_id,
+        "outcome": note.outcome.value,
+        "output_json": note.output_json,
+        "error_code": note.error_code,
+        "error": note.error,
+        "stopped": note.stopped,
+        "took_ms": note.took_ms,
+    }
+
+
+def note_of(row: Sequence[Any]) -> Report:
+    """The late report of a row, without its job id and position."""
+    attempt_id, outcome, output, code, error, stopped, took_ms = row
+    return Report(attempt_id, Outcome(outcome), output, code, error, stopped, took_ms)
+
+
+def _attempt_of(row: Sequence[Any]) -> Attempt:
+    attempt_id, _, *rest = row
+    return Attempt(attempt_id, *rest)

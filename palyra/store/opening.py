@@ -1,0 +1,179 @@
+"""Opening a SQLite store: what is checked, made and imported before anything is served.
+
+Nothing is written before the check, and a store that is damaged is left as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select
+from sqlalchemy.pool import NullPool
+
+from palyra._files import write_atomic
+from palyra.core.identifiers import Entropy, new_ulid
+from palyra.errors import StoreCorrupt, StoreMissing, StoreUnavailable
+from palyra.store import directory, joblog, migrations
+from palyra.store.faults import translated
+from palyra.store.snapshot import SNAPSHOT_NAME, ImportedState, import_snapshot
+from palyra.store.tables import meta
+
+EPOCH_NAME = "store_epoch"
+BUSY_TIMEOUT_MS = 5_000
+WAL_PAGES = 4_000
+"""Where SQLite itself moves the WAL into the database (16 MiB), if no idle moment came before."""
+WHOLE_CHECK_BYTES = 256 * 1024 * 1024
+_SMALL_TABLES = ("meta", "devices", "revocations", "pairing_codes")
+
+_PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": 2,
+    "foreign_keys": 1,
+    "busy_timeout": BUSY_TIMEOUT_MS,
+    "wal_autocheckpoint": WAL_PAGES,
+}
+
+
+@attrs.frozen
+class Identity:
+    """Which store this is.  ``imported``: it was made from a snapshot by this very start."""
+
+    gateway_id: str
+    store_epoch: str
+    imported: bool
+
+
+def engine_for(path: Path, begin: str) -> Engine:
+    """An engine for one long connection whose transactions start with the statement ``begin``.
+
+    Python's driver would start transactions on its own, late and deferred: that is switched off,
+    so that savepoints hold and a writer takes its lock before it reads.
+    """
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=NullPool,
+        connect_args={"check_same_thread": False, "isolation_level": None},
+    )
+    event.listen(engine, "connect", lambda raw, _: set_pragmas(raw, str(path)))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def set_pragmas(raw: Any, file: str) -> None:
+    """Set what durability rests on, and refuse to go on where it did not take."""
+    for name, value in _PRAGMAS.items():
+        raw.execute(f"PRAGMA {name}={value}").fetchall()
+        (got,) = raw.execute(f"PRAGMA {name}").fetchone()
+        if got != value:
+            raise StoreUnavailable(file, f"{name} is {got} and cannot be set to {value}")
+
+
+def connect(path: Path, begin: str) -> Connection:
+    """A connection of its own; StoreCorrupt, DiskFull or StoreUnavailable where there is none."""
+    try:
+        return engine_for(path, begin).connect()
+    except Exception as error:
+        raise translated(error, str(path)) from error
+
+
+def prepare(path: Path, *, entropy: Entropy, now_ms: int) -> Identity:
+    """Check the database, or make it, and bring it to the current schema.
+
+    Where there is no database and never was, the snapshot beside it is imported if there is one.
+    """
+    epoch_file, snapshot = path.with_name(EPOCH_NAME), path.with_name(SNAPSHOT_NAME)
+    imported = None
+    if path.exists():
+        check(path)
+    elif epoch_file.exists():
+        raise StoreMissing(str(path))
+    if snapshot.exists() and not epoch_file.exists() and not _is_made(path):
+        imported = import_snapshot(snapshot.read_bytes(), now_ms=now_ms, file=str(snapshot))
+    if not path.exists():
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    identity = _migrated(path, imported, entropy, now_ms, epoch_file.exists())
+    if not epoch_file.exists() or epoch_file.read_text() != identity.store_epoch:
+        write_atomic(epoch_file, identity.store_epoch.encode())
+    return identity
+
+
+def check(path: Path) -> None:
+    """Refuse a damaged database (StoreCorrupt) without writing to it.
+
+    The small tables that trust rests on are looked through at every start.  The whole file, as far
+    as WHOLE_CHECK_BYTES, only after a stop that left a WAL behind: history must not slow a start.
+    """
+    wal = path.with_name(path.name + "-wal")
+    unclean = wal.exists() and wal.stat().st_size > 0
+    whole = unclean and path.stat().st_size <= WHOLE_CHECK_BYTES
+    try:
+        raw = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+        try:
+            _look_through(raw, str(path), whole)
+        finally:
+            raw.close()
+    except sqlite3.Error as error:
+        raise translated(error, str(path)) from error
+
+
+def _look_through(raw: sqlite3.Connection, file: str, whole: bool) -> None:
+    found = raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    tables = {name for (name,) in found}
+    checks = ["PRAGMA quick_check(1)"] if whole else []
+    checks += [f"PRAGMA quick_check({name})" for name in _SMALL_TABLES if name in tables]
+    for statement in checks:
+        (answer,) = raw.execute(statement).fetchone()
+        if answer != "ok":
+            raise StoreCorrupt(file, answer.replace("\n", " "))
+
+
+def _is_made(path: Path) -> bool:
+    """Whether the database was ever finished: a start may have been cut in the middle."""
+    if not path.exists():
+        return False
+    raw = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+    try:
+        statement = "SELECT count(*) FROM sqlite_master WHERE name = 'meta'"
+        return bool(raw.execute(statement).fetchone()[0])
+    finally:
+        raw.close()
+
+
+def _migrated(
+    path: Path, imported: ImportedState | None, entropy: Entropy, now_ms: int, used_before: bool
+) -> Identity:
+    """Schema, identity and import in one transaction: a crash leaves all of it or nothing."""
+    connection = connect(path, "BEGIN IMMEDIATE")
+    try:
+        with connection.begin():
+            migrations.upgrade(connection, str(path))
+            kept = dict(map(tuple, connection.execute(select(meta.c.key, meta.c.value))))
+            if kept:
+                return Identity(kept["gateway_id"], kept["store_epoch"], imported=False)
+            if used_before:
+                raise StoreCorrupt(str(path), "it is empty")
+            return _made(connection, imported, entropy, now_ms)
+    except Exception as error:
+        raise translated(error, str(path)) from error
+    finally:
+        connection.close()
+
+
+def _made(
+    connection: Connection, imported: ImportedState | None, entropy: Entropy, now_ms: int
+) -> Identity:
+    gateway_id = new_ulid(now_ms, entropy) if imported is None else imported.gateway_id
+    identity = Identity(gateway_id, entropy(16).hex(), imported is not None)
+    rows = {"gateway_id": identity.gateway_id, "store_epoch": identity.store_epoch}
+    connection.execute(insert(meta), [{"key": key, "value": rows[key]} for key in rows])
+    if imported is not None:
+        directory.keep_imported(
+            connection, imported.devices, imported.certificates, imported.revocations
+        )
+        joblog.keep_imported(connection, imported.jobs)
+    return identity

@@ -1,0 +1,234 @@
+"""What a change of the records demands and results in, the same for every store.
+
+Pure functions from what is kept and what is wanted to what is kept next; a store reads, asks here
+and writes, in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from datetime import UTC, datetime
+
+import attrs
+
+from palyra.core.approval import Approval, ApprovalState
+from palyra.core.devices import (
+    CertificateRecord,
+    CertificateState,
+    Device,
+    DeviceState,
+    Registration,
+    Revocation,
+    free_name,
+)
+from palyra.core.identifiers import DeviceId, RequestId, short_id
+from palyra.core.jobs import Job, JobState, job_machine
+from palyra.core.pairing import PairingCode, PairingRequest, RequestState
+from palyra.errors import (
+    ApprovalFinal,
+    CertificateRefused,
+    CertificateSuperseded,
+    CertificateUnknown,
+    DeviceRevoked,
+    NotBoundToDevice,
+    NotFound,
+)
+
+LIVE = frozenset({CertificateState.CURRENT, CertificateState.PENDING})
+RECOGNISED = LIVE | {CertificateState.SUPERSEDED}
+"""Certificates that the gateway still tells apart from unknown ones."""
+
+APPROVAL_STATES: Mapping[RequestState, ApprovalState] = {
+    RequestState.PENDING: ApprovalState.PENDING,
+    RequestState.APPROVED: ApprovalState.APPROVED,
+    RequestState.REJECTED: ApprovalState.REJECTED,
+    RequestState.EXPIRED: ApprovalState.EXPIRED,
+    RequestState.COMPLETED: ApprovalState.CONSUMED,
+}
+"""What the approval of a pairing request is in each state of the request."""
+
+
+def own_code(code: PairingCode) -> PairingCode:
+    """A copy that shares nothing mutable."""
+    return attrs.evolve(code, labels=dict(code.labels))
+
+
+def own_request(request: PairingRequest) -> PairingRequest:
+    """A copy that shares nothing mutable."""
+    return attrs.evolve(request, labels=dict(request.labels))
+
+
+def own_device(device: Device) -> Device:
+    """A copy that shares nothing mutable."""
+    return attrs.evolve(device, labels=dict(device.labels))
+
+
+def own_job(job: Job) -> Job:
+    """A copy that shares nothing mutable.  Wants are the host's and are not kept."""
+    return attrs.evolve(job, notes=list(job.notes), wants=[])
+
+
+def decided(approval: Approval, request: PairingRequest) -> Approval:
+    """The approval of a request, as the request's decision leaves it."""
+    return attrs.evolve(
+        approval,
+        state=APPROVAL_STATES[request.state],
+        decided_by=request.decided_by,
+        decided_at_ms=request.decided_at_ms,
+        reason=request.reason,
+    )
+
+
+def require_state(
+    kept: PairingRequest | None, request_id: RequestId, state: RequestState
+) -> PairingRequest:
+    """The kept request, if it is in ``state``; else NotFound or ApprovalFinal."""
+    if kept is None:
+        raise NotFound("pairing request", short_id(request_id))
+    if kept.state is not state:
+        raise ApprovalFinal(short_id(request_id), kept.state.value)
+    return kept
+
+
+def device_revoked(name: str, revocation: Revocation) -> DeviceRevoked:
+    """The refusal that says when and why."""
+    day = datetime.fromtimestamp(revocation.at_ms / 1000, UTC).date().isoformat()
+    return DeviceRevoked(name, day, revocation.reason)
+
+
+def refuse_revoked(device: Device, revocations: Iterable[Revocation]) -> None:
+    """Refuse to pair an identity key that is revoked, whatever device it is for."""
+    for each in revocations:
+        if each.identity_fingerprint == device.identity_fingerprint:
+            raise device_revoked(device.name, each)
+
+
+def refuse_revoked_device(kept: Device) -> None:
+    """Refuse anything for a device that was revoked and not removed since."""
+    if kept.state is DeviceState.REVOKED:
+        day = datetime.fromtimestamp((kept.revoked_at_ms or 0) / 1000, UTC).date().isoformat()
+        raise DeviceRevoked(kept.name, day, kept.revoke_reason)
+
+
+def paired(
+    kept: Device | None, device: Device, request: PairingRequest, taken: Container[str]
+) -> Device:
+    """The device after its approval.  ``taken`` are the names of the others.
+
+    Its labels are the request's, added to its own where the identity key is the same.  The session
+    epoch never falls: with another key it rises, so that no session of the old key owns dispatch.
+    """
+    wanted = attrs.evolve(
+        device,
+        state=DeviceState.PAIRED,
+        name=free_name(device.name, taken),
+        labels=dict(request.labels),
+        revoked_at_ms=None,
+        revoke_reason="",
+        gateway_id="",
+        memory_id="",
+        session_epoch=0 if kept is None else kept.session_epoch + 1,
+    )
+    if kept is None or kept.identity_fingerprint != device.identity_fingerprint:
+        return wanted
+    return attrs.evolve(
+        wanted,
+        labels={**kept.labels, **request.labels},
+        gateway_id=kept.gateway_id,
+        memory_id=kept.memory_id,
+        session_epoch=kept.session_epoch,
+        last_heard_ms=kept.last_heard_ms,
+        transport=kept.transport,
+        address=kept.address,
+    )
+
+
+def revocation_of(
+    device: Device, certificates: Iterable[CertificateRecord], by: str, reason: str, now_ms: int
+) -> Revocation:
+    """The revocation of a device's identity key with all its certificates."""
+    spans = sorted((each.fingerprint, each.not_after_ms) for each in certificates)
+    return Revocation(
+        device.device_id, device.identity_fingerprint, tuple(spans), now_ms, by, reason
+    )
+
+
+def revoked(device: Device, revocation: Revocation) -> Device:
+    """The device after its revocation."""
+    return attrs.evolve(
+        device,
+        state=DeviceState.REVOKED,
+        revoked_at_ms=revocation.at_ms,
+        revoke_reason=revocation.reason,
+    )
+
+
+def end_job(job: Job, code: str, sentence: str, now_ms: int) -> Job:
+    """The job after its device's key was revoked: rejected if unsent, else outcome_unknown."""
+    if job.state is JobState.QUEUED:
+        job_machine(job).refused(code, sentence, now_ms)
+    else:
+        job_machine(job).lost(now_ms)
+    return job
+
+
+def identity_changed(device: Device) -> tuple[str, str]:
+    """Code and sentence for a queued job whose device was paired with another key."""
+    return "identity_changed", f"{device.name} was paired again with another key; it was not sent."
+
+
+def registered(
+    device: Device | None, certificate: CertificateRecord | None, registration: Registration
+) -> Device:
+    """The device after RegisterNode.
+
+    NotFound, DeviceRevoked, CertificateUnknown, NotBoundToDevice, CertificateSuperseded or
+    CertificateRefused where it may not register over that certificate.
+    """
+    device = _present(device, registration.device_id)
+    refuse_revoked_device(device)
+    _require_live(certificate, registration)
+    return attrs.evolve(
+        device,
+        platform=registration.platform,
+        version=registration.version,
+        capabilities=registration.capabilities,
+        gateway_id=registration.gateway_id,
+        session_epoch=device.session_epoch + 1,
+        memory_id=registration.memory_id,
+        last_heard_ms=registration.at_ms,
+        transport=registration.transport,
+        address=registration.address,
+    )
+
+
+def revocable(device: Device | None, device_id: DeviceId) -> Device:
+    """The device, if there is one to revoke."""
+    return _present(device, device_id)
+
+
+def refuse_pick_up(request: PairingRequest, device: Device | None) -> None:
+    """Refuse a certificate to a device, or an identity key, that was revoked since approval."""
+    device = _present(device, request.device_id)
+    refuse_revoked_device(device)
+    if device.identity_fingerprint != request.identity_fingerprint:
+        raise DeviceRevoked(device.name, "", "paired again with another key")
+
+
+def _present(device: Device | None, device_id: DeviceId) -> Device:
+    if device is None or device.state is DeviceState.REMOVED:
+        raise NotFound("device", short_id(device_id))
+    return device
+
+
+def _require_live(certificate: CertificateRecord | None, registration: Registration) -> None:
+    if certificate is None:
+        raise CertificateUnknown()
+    if certificate.device_id != registration.device_id:
+        raise NotBoundToDevice(registration.device_id)
+    if certificate.state is CertificateState.SUPERSEDED:
+        raise CertificateSuperseded()
+    if certificate.state is CertificateState.REVOKED:
+        raise CertificateRefused("revoked")
+    if registration.at_ms >= certificate.not_after_ms:
+        raise CertificateRefused("expired")

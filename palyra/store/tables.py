@@ -1,0 +1,239 @@
+"""The tables, as SQLAlchemy Core sees them.  Times are Unix milliseconds, JSON is text.
+
+No session id and no token is here in clear: both are found by their SHA-256.  A job is unfinished
+exactly while ``finished_at_ms`` is NULL; the partial index on it stays as small as what is running,
+however long the history grows.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _maybe_text(name: str) -> Column[str]:
+    return Column(name, Text)
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _maybe_number(name: str) -> Column[int]:
+    return Column(name, BigInteger)
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
+meta = Table("meta", metadata, Column("key", Text, primary_key=True), _text("value"))
+
+pairing_codes = Table(
+    "pairing_codes",
+    metadata,
+    Column("code_id", Text, primary_key=True),
+    _text("method"),
+    _text("digest"),
+    _text("issued_by"),
+    _number("issued_at_ms"),
+    _number("expires_at_ms"),
+    _text("labels"),
+    _text("source"),
+    _maybe_number("nameplate"),
+    _text("state"),
+    _number("reserved"),
+    _number("failed"),
+    Index("pairing_codes_by_digest", "digest"),
+    Index("pairing_codes_by_state", "state"),
+)
+
+pairing_requests = Table(
+    "pairing_requests",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    _text("session_digest"),
+    _text("device_id"),
+    _text("client_kind"),
+    _text("name"),
+    _text("platform"),
+    _text("version"),
+    _text("source"),
+    Column("identity_public", LargeBinary, nullable=False),
+    Column("csr_der", LargeBinary, nullable=False),
+    _text("capabilities"),
+    _text("transcript_hash"),
+    _text("digest"),
+    Column("code_id", Text, ForeignKey("pairing_codes.code_id"), nullable=False),
+    _text("method"),
+    _text("issued_by"),
+    _number("issued_at_ms"),
+    _text("labels"),
+    _text("approval_id"),
+    _number("created_at_ms"),
+    _number("expires_at_ms"),
+    _text("identity_fingerprint"),
+    _text("state"),
+    _text("decided_by"),
+    _maybe_number("decided_at_ms"),
+    _text("reason"),
+    _text("grants"),
+    Index("pairing_requests_by_session", "session_digest", unique=True),
+    Index("pairing_requests_by_state", "state", "request_id"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("approval_id", Text, primary_key=True),
+    _text("kind"),
+    Column("subject_id", Text, ForeignKey("pairing_requests.request_id"), nullable=False),
+    _text("digest"),
+    _number("created_at_ms"),
+    _number("expires_at_ms"),
+    _text("state"),
+    _text("decided_by"),
+    _maybe_number("decided_at_ms"),
+    _text("reason"),
+    Index("approvals_by_subject", "subject_id"),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("device_id", Text, primary_key=True),
+    _text("client_kind"),
+    _text("name"),
+    _text("platform"),
+    _text("version"),
+    Column("identity_public", LargeBinary, nullable=False),
+    _text("identity_fingerprint"),
+    _text("grants"),
+    _text("capabilities"),
+    _text("labels"),
+    _text("approved_by"),
+    _number("paired_at_ms"),
+    _text("state"),
+    _maybe_number("revoked_at_ms"),
+    _text("revoke_reason"),
+    _text("gateway_id"),
+    _number("session_epoch"),
+    _text("memory_id"),
+    _maybe_number("last_heard_ms"),
+    _text("transport"),
+    _text("address"),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    Column("device_id", Text, ForeignKey("devices.device_id"), nullable=False),
+    _text("serial"),
+    _text("pem"),
+    _text("csr_digest"),
+    _number("not_before_ms"),
+    _number("not_after_ms"),
+    _number("issued_at_ms"),
+    _text("state"),
+    _maybe_text("request_id"),
+    Index("certificates_by_device", "device_id"),
+    Index("certificates_by_end", "not_after_ms"),
+    Index("certificates_by_request", "request_id", unique=True),
+)
+
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("device_id", Text, primary_key=True),
+    Column("identity_fingerprint", Text, primary_key=True),
+    _text("certificates"),
+    _number("at_ms"),
+    _text("by"),
+    _text("reason"),
+    Index("revocations_by_key", "identity_fingerprint"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    _text("device_id"),
+    _text("device_name"),
+    _text("capability"),
+    Column("input_json", LargeBinary, nullable=False),
+    _text("requested_by"),
+    _number("submitted_at_ms"),
+    _number("run_timeout_ms"),
+    _number("max_payload_bytes"),
+    _flag("idempotent"),
+    _flag("needs_mediation"),
+    _maybe_number("queue_expires_at_ms"),
+    _maybe_text("idempotency_key"),
+    _maybe_text("fanout_id"),
+    _text("state"),
+    _maybe_text("attempt_id"),
+    _number("attempts"),
+    _maybe_number("deadline_ms"),
+    _text("waiting_for"),
+    _maybe_number("cancel_requested_at_ms"),
+    _maybe_number("finished_at_ms"),
+    Column("output_json", LargeBinary),
+    _text("error_code"),
+    _text("error"),
+    _flag("effect_possible"),
+    _maybe_number("took_ms"),
+)
+_UNFINISHED = jobs.c.finished_at_ms.is_(None)
+Index(
+    "jobs_unfinished",
+    jobs.c.device_id,
+    jobs.c.job_id,
+    sqlite_where=_UNFINISHED,
+    postgresql_where=_UNFINISHED,
+)
+Index("jobs_by_device", jobs.c.device_id, jobs.c.job_id)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("attempt_id", Text, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.job_id"), nullable=False),
+    _number("number"),
+    _text("gateway_id"),
+    _number("session_epoch"),
+    _text("memory_id"),
+    _number("dispatched_at_ms"),
+    _number("deadline_ms"),
+    sqlite_with_rowid=False,
+)
+
+job_notes = Table(
+    "job_notes",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.job_id"), primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    _text("attempt_id"),
+    _text("outcome"),
+    Column("output_json", LargeBinary, nullable=False),
+    _text("error_code"),
+    _text("error"),
+    _flag("stopped"),
+    _number("took_ms"),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,1 @@
+"""Shipped test kit: the fakes that Palyra itself is tested with."""

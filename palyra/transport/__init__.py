@@ -1,0 +1,1 @@
+"""Carriers: TLS, gRPC, and the one place where Deferreds and futures meet."""

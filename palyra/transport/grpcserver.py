@@ -1,0 +1,383 @@
+"""gRPC listeners: the enrolment listener and the node listener (DESIGN: Listeners).
+
+Both run grpc.aio on the reactor's loop.  A servicer only reads, asks its desk and writes: every
+rule is behind the desk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+# Both are read when grpc is imported: refused handshakes are ours to log, and handlers spawn
+# children.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import grpc
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from palyra.config.addresses import HostPort
+from palyra.core.identifiers import DeviceId, Entropy, new_ulid, parse_ulid
+from palyra.core.jobs import Job, JobState
+from palyra.errors import (
+    CannotBind,
+    CertificateRefused,
+    PalyraError,
+    PortTaken,
+    VersionOneRefused,
+)
+from palyra.transport.asyncbridge import Tasks, as_deferred, as_future, run_now
+from palyra.transport.interfaces import (
+    ICarrier,
+    IEnrolmentDesk,
+    IGatewaySession,
+    INodeDesk,
+    Peer,
+)
+from palyra.transport.statuses import status_of
+from palyra.wire import pairing as pairing_wire
+from palyra.wire import session as session_wire
+from palyra.wire.service import (
+    NodeServiceServicer,
+    add_NodeServiceServicer_to_server,
+    messages,
+)
+
+MAX_NODE_MESSAGE = 4 * 1024 * 1024
+MAX_PAIRING_MESSAGE = 64 * 1024 + 16 * 1024
+TRANSPORT = "grpc"
+ENROLMENT_OPTIONS = (
+    ("grpc.max_concurrent_streams", 1),
+    ("grpc.max_connection_age_ms", 30_000),
+    ("grpc.max_connection_age_grace_ms", 5_000),
+)
+"""An unpaired peer gets one call at a time and no connection to keep."""
+
+T = TypeVar("T")
+Certificate = Callable[[], tuple[bytes, bytes]]
+"""Gives the key and the certificate chain to serve now, both PEM; called from any thread."""
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class GrpcListener:
+    """One gRPC server on one address.  Bound before the reactor runs, stopped as a Deferred."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        address: HostPort,
+        servicer: NodeServiceServicer,
+        certificate: Certificate,
+        client_ca_pem: bytes | None,
+        max_message: int,
+        options: Sequence[tuple[str, int]] = (),
+    ) -> None:
+        self.name = name
+        self.address = address
+        self._servicer = servicer
+        self._client_ca_pem = client_ca_pem
+        self._certificate = certificate
+        self._served = certificate()
+        self._credentials = grpc.dynamic_ssl_server_credentials(
+            self._configuration(),
+            self._changed_configuration,  # type: ignore[arg-type]  # None means no change
+            require_client_authentication=client_ca_pem is not None,
+        )
+        self._options = [
+            ("grpc.max_receive_message_length", max_message),
+            ("grpc.max_send_message_length", max_message),
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_metadata_size", 16 * 1024),
+            *options,
+        ]
+        self._server: grpc.aio.Server | None = None
+
+    def bind(self) -> None:
+        """Listen; ``address`` then holds the port.
+
+        :raises PortTaken, CannotBind: it is not possible.
+        """
+        _probe(self.name, self.address)
+        run_now(self._start())
+
+    async def _start(self) -> None:
+        server = grpc.aio.server(options=self._options)
+        add_NodeServiceServicer_to_server(self._servicer, server)
+        try:
+            port = server.add_secure_port(str(self.address), self._credentials)
+        except RuntimeError as error:
+            raise CannotBind(self.name, str(self.address), "the address is refused") from error
+        await server.start()
+        self._server = server
+        self.address = self.address.with_port(port)
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [self._served], root_certificates=self._client_ca_pem
+        )
+
+    def _changed_configuration(self) -> grpc.ServerCertificateConfiguration | None:
+        """Asked by gRPC's core at each handshake, in a thread of its own: None for no change."""
+        served = self._certificate()
+        if served == self._served:
+            return None
+        self._served = served
+        return self._configuration()
+
+    def stop(self, grace_s: float) -> Deferred[None]:
+        """Take no new calls, and end the open ones after ``grace_s``."""
+        server, self._server = self._server, None
+        return as_deferred(_stop(server, grace_s))
+
+
+async def _stop(server: grpc.aio.Server | None, grace_s: float) -> None:
+    if server is not None:
+        await server.stop(grace_s)
+
+
+def _probe(name: str, address: HostPort) -> None:
+    """Say exactly why an address cannot be bound: gRPC itself only says that it cannot."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, target = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(target)
+            probe.listen(1)
+    except OSError as error:
+        if error.errno in (98, 48, 10048):  # EADDRINUSE on Linux, macOS, Windows
+            raise PortTaken(name, address.port) from error
+        cause = error.strerror or str(error)
+        raise CannotBind(name, str(address), cause.lower()) from error
+
+
+async def _answered(context: Context, asked: Awaitable[T]) -> T:
+    """Await a desk, and end the call with the status of its refusal."""
+    try:
+        return await asked
+    except PalyraError as error:
+        await _abort(context, error)
+        raise AssertionError("abort raises") from error
+
+
+async def _abort(context: Context, error: PalyraError) -> None:
+    status, details, metadata = status_of(error)
+    await context.abort(status, details, metadata)
+
+
+def _address(context: Context) -> str:
+    """The peer's IP address from ``ipv4:1.2.3.4:5`` or ``ipv6:%5B::1%5D:5``."""
+    family, _, rest = urllib.parse.unquote(context.peer()).partition(":")
+    if family == "ipv6":
+        return rest.partition("]")[0].removeprefix("[")
+    return rest.rpartition(":")[0]
+
+
+class EnrolmentServicer(NodeServiceServicer):
+    """Pairing calls, and nothing else: every other call is UNIMPLEMENTED here."""
+
+    def __init__(self, desk: IEnrolmentDesk) -> None:
+        self._desk = desk
+
+    async def BeginPairingSession(
+        self, request: messages.BeginPairingSessionRequest, context: Context
+    ) -> messages.BeginPairingSessionResponse:
+        async def begin() -> messages.BeginPairingSessionResponse:
+            message = pairing_wire.read_begin(request)
+            opened = await as_future(self._desk.begin(message, _address(context)))
+            return pairing_wire.write_opened(opened)
+
+        return await _answered(context, begin())
+
+    async def CompletePairingSession(
+        self, request: messages.CompletePairingSessionRequest, context: Context
+    ) -> messages.CompletePairingSessionResponse:
+        async def complete() -> messages.CompletePairingSessionResponse:
+            proof = pairing_wire.read_complete(request)
+            if proof.enrolment is None:
+                raise VersionOneRefused()
+            completed = await as_future(self._desk.complete(proof, _address(context)))
+            return pairing_wire.write_completed(completed)
+
+        return await _answered(context, complete())
+
+    async def GetPairingRequestStatus(
+        self, request: messages.GetPairingRequestStatusRequest, context: Context
+    ) -> messages.GetPairingRequestStatusResponse:
+        async def status() -> messages.GetPairingRequestStatusResponse:
+            question = pairing_wire.read_status_question(request)
+            answer = await as_future(self._desk.status(question, _address(context)))
+            return pairing_wire.write_status_answer(answer)
+
+        return await _answered(context, status())
+
+
+class NodeServicer(NodeServiceServicer):
+    """Calls of paired clients; every one passes the trust gate first."""
+
+    def __init__(self, desk: INodeDesk, entropy: Entropy, now_ms: Callable[[], int]) -> None:
+        self._desk = desk
+        self._entropy = entropy
+        self._now_ms = now_ms
+
+    async def RegisterNode(
+        self, request: messages.RegisterNodeRequest, context: Context
+    ) -> messages.RegisterNodeResponse:
+        async def register() -> messages.RegisterNodeResponse:
+            hello = session_wire.read_hello(request)
+            peer = self._admit(context, hello.device_id)
+            return session_wire.write_welcome(await as_future(self._desk.register(peer, hello)))
+
+        return await _answered(context, register())
+
+    async def StreamNodeEvents(
+        self, request_iterator: AsyncIterator[messages.NodeEventRequest], context: Context
+    ) -> None:
+        async def serve() -> None:
+            first = await anext(request_iterator, None)
+            if first is None:
+                return
+            peer = self._admit(context, first.device_id.ulid)
+            carrier = _StreamCarrier(context, self._entropy, self._now_ms)
+            event = session_wire.read_event(first)
+            await carrier.serve(self._desk.attach(peer, event, carrier), request_iterator)
+
+        await _answered(context, serve())
+
+    async def ExecuteCapability(
+        self, request: messages.ExecuteCapabilityRequest, context: Context
+    ) -> messages.ExecuteCapabilityResponse:
+        try:
+            session_wire.check_version(request.v)
+            job = await as_future(
+                self._desk.execute(
+                    self._admit(context, None),
+                    DeviceId(parse_ulid(request.device_id.ulid, "device_id")),
+                    request.capability,
+                    request.input_json,
+                    request.max_payload_bytes or None,
+                    request.timeout_ms or None,
+                )
+            )
+        except PalyraError as error:
+            await _abort(context, error)
+            raise AssertionError("abort raises") from error
+        return _executed(job)
+
+    async def RevokeDevicePairing(
+        self, request: messages.RevokeDevicePairingRequest, context: Context
+    ) -> messages.RevokeDevicePairingResponse:
+        async def revoke() -> messages.RevokeDevicePairingResponse:
+            session_wire.check_version(request.v)
+            peer = self._admit(context, request.device_id.ulid)
+            await as_future(self._desk.revoke_self(peer, request.reason))
+            return messages.RevokeDevicePairingResponse(v=1, revoked=True)
+
+        return await _answered(context, revoke())
+
+    def _admit(self, context: Context, claimed: str | None) -> Peer:
+        if claimed is not None:
+            parse_ulid(claimed, "device_id")
+        certificates = context.auth_context().get("x509_pem_cert")
+        if not certificates:
+            raise CertificateRefused("no_certificate")
+        return self._desk.admit(next(iter(certificates)), claimed, _address(context), TRANSPORT)
+
+
+def _executed(job: Job) -> messages.ExecuteCapabilityResponse:
+    return messages.ExecuteCapabilityResponse(
+        v=session_wire.VERSION,
+        success=job.state is JobState.SUCCEEDED,
+        output_json=job.output_json or b"",
+        error=job.error,
+        job_id=job.call.job_id,
+        state=job.state.value,
+        error_code=job.error_code,
+    )
+
+
+@implementer(ICarrier)
+class _StreamCarrier:
+    """One StreamNodeEvents call.  Writing waits for the client's flow control; what gathers
+    meanwhile goes out as one message."""
+
+    _log = Logger()
+
+    def __init__(self, context: Context, entropy: Entropy, now_ms: Callable[[], int]) -> None:
+        self._context = context
+        self._entropy = entropy
+        self._now_ms = now_ms
+        self._wanted = asyncio.Event()
+        self._closing: asyncio.Future[PalyraError | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+    def wake(self) -> None:
+        self._wanted.set()
+
+    def close(self, error: PalyraError | None) -> None:
+        if not self._closing.done():
+            self._closing.set_result(error)
+
+    async def serve(
+        self,
+        session: IGatewaySession,
+        requests: AsyncIterator[messages.NodeEventRequest],
+    ) -> None:
+        """Carry the session until either side ends it."""
+        tasks = Tasks("node stream")
+        reader = asyncio.ensure_future(self._read(session, requests))
+        tasks.start(self._write(session))
+        reason = "closed by the gateway"
+        try:
+            waited: set[asyncio.Future[Any]] = {reader, self._closing}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if reader.done():
+                reason = "closed by the node"
+                reader.result()
+            else:
+                # The writer first, or it could write into a call that is being aborted.
+                await tasks.stop()
+                error = self._closing.result()
+                if error is not None:
+                    raise error
+        except (grpc.aio.BaseError, asyncio.CancelledError):
+            reason = "connection lost"
+            raise
+        finally:
+            reader.cancel()
+            await tasks.stop()
+            session.ended(reason)
+
+    async def _read(
+        self,
+        session: IGatewaySession,
+        requests: AsyncIterator[messages.NodeEventRequest],
+    ) -> None:
+        async for message in requests:
+            session.received(session_wire.read_event(message))
+
+    async def _write(self, session: IGatewaySession) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            frame = session.take_frame()
+            if frame is None:
+                continue
+            event_id = new_ulid(self._now_ms(), self._entropy)
+            if session.extended:
+                await self._context.write(session_wire.write_frame(frame, event_id, self._now_ms()))
+            else:
+                for message in session_wire.write_published_frames(frame, event_id):
+                    await self._context.write(message)

@@ -1,0 +1,89 @@
+"""What carriers need from the house, and what the house needs from a carrier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from palyra.core.frames import GatewayFrame, Hello, NodeEvent, Welcome
+from palyra.core.identifiers import DeviceId, Fingerprint
+from palyra.core.jobs import Job
+from palyra.errors import PalyraError
+
+
+@attrs.frozen
+class Peer:
+    """A device that passed the trust gate on this call.  ``address`` is for people."""
+
+    device_id: DeviceId
+    fingerprint: Fingerprint
+    not_after_ms: int
+    address: str
+    transport: str
+
+
+class ICarrier(Interface):
+    """One live connection of a node, seen from its session."""
+
+    def wake() -> None:
+        """Something waits in ``take_frame``; several calls before it is taken are one."""
+
+    def close(error: PalyraError | None) -> None:
+        """End the connection: with the error's status, or normally.  Again: nothing."""
+
+
+class IGatewaySession(Interface):
+    """A node's session, seen from its carrier."""
+
+    extended: bool = Attribute("Whether the node understands more than version 1.")
+
+    def received(event: NodeEvent) -> None:
+        """The node said something."""
+
+    def take_frame() -> GatewayFrame | None:
+        """Everything that gathered since the last call, None if nothing did."""
+
+    def ended(reason: str) -> None:
+        """The connection is gone; nothing will be taken any more."""
+
+
+class INodeDesk(Interface):
+    """What a paired client may ask of the gateway.  Methods raise, or fail with, PalyraError."""
+
+    def admit(pem: bytes, claimed: str | None, address: str, transport: str) -> Peer:
+        """Who speaks; every call and every stream asks this first."""
+
+    def register(peer: Peer, hello: Hello) -> Deferred[Welcome]:
+        """RegisterNode."""
+
+    def attach(peer: Peer, first: NodeEvent, carrier: Any) -> Any:
+        """Begin a session on ``carrier`` (ICarrier); gives an IGatewaySession."""
+
+    def execute(
+        peer: Peer,
+        device_id: DeviceId,
+        capability: str,
+        input_json: bytes,
+        max_payload_bytes: int | None,
+        timeout_ms: int | None,
+    ) -> Deferred[Job]:
+        """ExecuteCapability; fires with the final job."""
+
+    def revoke_self(peer: Peer, reason: str) -> Deferred[None]:
+        """RevokeDevicePairing: a device takes its own trust away."""
+
+
+class IEnrolmentDesk(Interface):
+    """What an unpaired peer may ask: pairing, and nothing else."""
+
+    def begin(message: Any, address: str) -> Deferred[Any]:
+        """BeginPairingSession: a ``wire.pairing.Begin`` in, a ``Begun`` out."""
+
+    def complete(message: Any, address: str) -> Deferred[Any]:
+        """CompletePairingSession."""
+
+    def status(message: Any, address: str) -> Deferred[Any]:
+        """GetPairingRequestStatus."""

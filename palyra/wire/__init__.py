@@ -1,0 +1,1 @@
+"""The wire: generated protobuf and its translation to and from core values."""

@@ -1,0 +1,1 @@
+"""Tests mirror the package; the docstring of a test is the promise it keeps."""

@@ -1,0 +1,104 @@
+"""A console that answers what a test tells it to, on a UNIX socket, and a known time zone."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+import pytest
+
+from palyra.cli import main
+
+Body = msgspec.Struct | bytes
+Answer = Body | list[Body] | Callable[[], Body]
+
+
+class FakeConsole(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Answers by (method, path); a list is answered one by one, its last entry again and again."""
+
+    daemon_threads = True
+    block_on_close = True
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.answers: dict[tuple[str, str], tuple[int, Answer]] = {}
+        self.asked: list[tuple[str, str, dict[str, str], Any]] = []
+        super().__init__(str(root / "console.sock"), _Handler)
+
+    def on(self, method: str, path: str, answer: Answer, status: int = 200) -> None:
+        """Answer that request so."""
+        self.answers[method, "/console/v1/" + path] = (status, answer)
+
+    def bodies(self, method: str) -> list[Any]:
+        """What was sent with that method."""
+        return [body for each, _, _, body in self.asked if each == method]
+
+    def run(self, capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+        """Exit status, stdout and stderr of a command on this root."""
+        status = main([*args, "--state-root", str(self.root)])
+        return status, *capsys.readouterr()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: FakeConsole
+    protocol_version = "HTTP/1.1"
+
+    def address_string(self) -> str:
+        return "local"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        self._answer(None)
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        self._answer(json.loads(self.rfile.read(length)))
+
+    def _answer(self, body: Any) -> None:
+        parts = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        self.server.asked.append((self.command, parts.path, query, body))
+        status, answer = self.server.answers.get((self.command, parts.path), (404, b"not here"))
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
+        if callable(answer):
+            answer = answer()
+        data = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeConsole]:
+    """A console on a short path of its own."""
+    server = FakeConsole(tmp_path_factory.mktemp("c"))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local times are those of UTC, and nothing of the caller's environment counts."""
+    monkeypatch.setenv("TZ", "UTC")
+    for name in ("NO_COLOR", "PALYRA_STATE_ROOT", "COLUMNS", "LINES", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()

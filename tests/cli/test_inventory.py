@@ -1,0 +1,164 @@
+"""Tests of :mod:`palyra.cli.inventory`, by what a person sees."""
+
+from __future__ import annotations
+
+from palyra.cli import inventory
+from tests.cli.things import (
+    FIVE,
+    KEY,
+    NAS,
+    NOW,
+    PI,
+    capability,
+    nas,
+    node,
+    old_laptop,
+    screen,
+    shown,
+    told,
+)
+
+LIST_80 = """\
+ID      NAME        PRESENCE  TRUST    PLATFORM     CAPS  JOBS  HEARD
+X4K7QM  pi          online    trusted  linux arm64     5     1  4s ago
+9TQ0HC  nas         stale     trusted  linux amd64   3/4     0  2m ago
+M2V8RD  old-laptop  offline   trusted  macos arm64     5     0  31d ago
+3 devices: 1 online, 1 stale, 1 offline; 1 waiting for approval
+"""
+LIST_120 = """\
+ID      NAME  PRESENCE  TRUST    PLATFORM     CAPS  JOBS  HEARD   VIA   CERT    VERSION   LABELS
+9TQ0HC  nas   stale     trusted  linux amd64   3/4     0  2m ago  grpc  !! 40m  !! 0.0.9  site=brno
+X4K7QM  pi    online    trusted  linux arm64     5     1  4s ago  quic  23h     0.1.0     site=prague
+2 devices: 1 online, 1 stale
+"""
+SHOW_80 = f"""\
+pi  {PI}
+presence     online, heard 4s ago, quic from 192.168.1.23
+trust        trusted, approved by ana 03:43:14
+identity     7d4c 19e2 03ab f58e 0123 4567 89ab cdef
+             0123 4567 89ab cdef 0123 4567 89ab cdef
+certificate  until 23 Nov 02:44 (23h)
+platform     linux arm64, node 0.1.0
+labels       rack=2 site=prague
+CAPABILITY        VERSION  RISK    STATE
+desktop.open_url  0.1.0    medium  granted, asks on device
+printer.print     -        -       !! failed: No module named 'cups'
+"""
+SHOW_120 = f"""\
+pi  {PI}
+presence  online, heard 4s ago, quic from 192.168.1.23  certificate  until 23 Nov 02:44 (23h)
+trust     trusted, approved by ana 03:43:14             platform     linux arm64, node 0.1.0
+identity  7d4c 19e2 03ab f58e 0123 4567 89ab cdef       labels       rack=2 site=prague
+          0123 4567 89ab cdef 0123 4567 89ab cdef
+CAPABILITY        VERSION  RISK    STATE
+desktop.open_url  0.1.0    medium  granted, asks on device
+printer.print     -        -       !! failed: No module named 'cups'
+"""
+TWO = [FIVE[3], capability("printer.print", fault="No module named 'cups'")]
+
+
+def test_list_at_80_columns() -> None:
+    """The inventory as drawn."""
+    made = screen(80)
+    inventory.show_list(made, [old_laptop(), nas(), node()], 1, False)
+    assert shown(made) == LIST_80
+
+
+def test_list_at_120_columns() -> None:
+    """More columns; what needs a person comes first."""
+    made = screen(120)
+    inventory.show_list(made, [node(labels={"site": "prague"}), nas()], 0, False)
+    assert shown(made) == LIST_120
+
+
+def test_list_for_scripts() -> None:
+    """Tabs, no header, whole ids, RFC 3339 times, no marks, no counts."""
+    made = screen(tty=False)
+    inventory.show_list(made, [nas()], 1, False)
+    assert shown(made) == (
+        f"{NAS}\tnas\tstale\ttrusted\tlinux amd64\t3/4\t0\t2026-11-22T03:42:14Z\tgrpc\t"
+        "2026-11-22T04:24:14Z\t0.0.9\tsite=brno\n"
+    )
+
+
+def test_an_empty_inventory() -> None:
+    """An empty list says so to people, and nothing to scripts."""
+    made, script = screen(), screen(tty=False)
+    inventory.show_list(made, [], 2, False)
+    inventory.show_list(script, [], 2, False)
+    assert shown(made) == "No devices yet. 2 waiting for approval.\n"
+    assert shown(script) == ""
+
+
+def test_a_list_that_was_cut_says_so() -> None:
+    """What is not shown is not hidden."""
+    made = screen()
+    inventory.show_list(made, [node()], 0, True)
+    assert told(made) == "only the first 1; --limit N shows more\n"
+
+
+def test_a_long_name_is_cut_to_fit() -> None:
+    """A line never gets wider than the terminal while something can be cut."""
+    made = screen(80)
+    inventory.show_list(made, [node(name="build-agent-with-a-long-name-number-07")], 0, False)
+    assert "build-agent-with~-07" in shown(made)
+    assert max(map(len, shown(made).splitlines())) <= 80
+
+
+def test_a_certificate_that_is_over() -> None:
+    """It needs a person."""
+    made = screen(120)
+    inventory.show_list(made, [node(certificate_expires_unix_ms=NOW - 1)], 0, False)
+    assert "!! over" in shown(made)
+
+
+def test_a_version_that_is_no_number_is_not_older() -> None:
+    """Only what is surely older is marked."""
+    made = screen(120)
+    inventory.show_list(made, [node(version="dev")], 0, False)
+    assert "!!" not in shown(made)
+
+
+def test_show_at_80_columns() -> None:
+    """One device as drawn, its whole fingerprint on two lines."""
+    made = screen(80)
+    inventory.show_one(made, node(capabilities=TWO))
+    assert shown(made) == SHOW_80
+
+
+def test_show_in_two_columns() -> None:
+    """From 100 columns the facts stand beside each other."""
+    made = screen(120)
+    inventory.show_one(made, node(capabilities=TWO))
+    assert shown(made) == SHOW_120
+
+
+def test_show_for_scripts() -> None:
+    """One fact a line, whole values."""
+    made = screen(tty=False)
+    inventory.show_one(made, node(capabilities=TWO))
+    lines = shown(made).splitlines()
+    assert lines[:3] == [
+        "name\tpi",
+        f"device\t{PI}",
+        "presence\tonline 2026-11-22T03:44:10Z quic 192.168.1.23",
+    ]
+    assert f"identity\t{KEY}" in lines
+    assert lines[-1] == "capability\tprinter.print\t0.1.0\tlow\tfailed: No module named 'cups'"
+
+
+def test_states_of_capabilities() -> None:
+    """The first thing in the way is named."""
+    state = inventory.capability_state
+    assert state(capability("a", available=False)) == "switched off on the device"
+    assert state(capability("a", granted=False)) == "not granted"
+    assert state(capability("a")) == "granted"
+
+
+def test_a_hostile_name_steers_nothing() -> None:
+    """Text of a device is escaped wherever it is shown."""
+    made = screen(120)
+    hostile = node(name="p\x1b[31mi", platform="\u202e", labels={"a": "\n"}, address="\x07")
+    inventory.show_list(made, [hostile], 0, False)
+    inventory.show_one(made, hostile)
+    assert not {"\x1b", "\u202e", "\x07"} & set(shown(made))

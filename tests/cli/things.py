@@ -1,0 +1,267 @@
+"""The devices, requests and jobs that the tests of the command line show."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from palyra.cli.present import Screen
+from palyra.console.models import (
+    CapabilityItem,
+    CodeItem,
+    Contract,
+    FailedTries,
+    InvokeAnswer,
+    JobAnswer,
+    JobItem,
+    JobList,
+    MintedCode,
+    NodeAnswer,
+    NodeItem,
+    NodeList,
+    Page,
+    PairingAnswer,
+    PairingItem,
+    PairingList,
+    Problem,
+    SeenBefore,
+)
+
+NOW = int(datetime(2026, 11, 22, 3, 44, 14, tzinfo=UTC).timestamp() * 1000)
+S, M, H, D = 1000, 60_000, 3_600_000, 86_400_000
+CONTRACT = Contract()
+KEY = "7d4c19e203abf58e" + "0123456789abcdef" * 3
+OTHER_KEY = "02be19e203abf58e" + "0123456789abcdef" * 3
+PI = "01M80NKQCNX4K7QM2ZT9B3FVHD"
+NAS = "01M80NKQCN9TQ0HC2ZT9B3FVHD"
+OLD = "01M80NKQCNM2V8RD2ZT9B3FVHD"
+REQUEST = "01M80NKQCNT6MW3K2ZT9B3FVHD"
+JOB = "01M80NKQCNB8Q2ZN2ZT9B3FVHD"
+
+
+def screen(width: int = 80, *, tty: bool = True, **changes: Any) -> Screen:
+    """A screen that keeps what is written to it: plain, at a known time."""
+    given: dict[str, Any] = {
+        "out": io.StringIO(),
+        "err": io.StringIO(),
+        "tty": tty,
+        "err_tty": tty,
+        "width": width,
+        "now": lambda: NOW,
+    }
+    return Screen(**{**given, **changes})
+
+
+def shown(made: Screen) -> str:
+    """What was written to stdout, without blanks at the ends of lines."""
+    assert isinstance(made.out, io.StringIO)
+    return "".join(line.rstrip() + "\n" for line in made.out.getvalue().splitlines())
+
+
+def told(made: Screen) -> str:
+    """What was written to stderr."""
+    assert isinstance(made.err, io.StringIO)
+    return made.err.getvalue()
+
+
+def capability(name: str, risk: str = "low", **changes: Any) -> CapabilityItem:
+    """A capability that works and is granted."""
+    item = CapabilityItem(name, True, True, "0.1.0", risk, risk != "low", True, "")
+    return msgspec.structs.replace(item, **changes)
+
+
+FIVE = [capability(name) for name in ("echo", "system.health", "system.identity")] + [
+    capability("desktop.open_url", "medium"),
+    capability("desktop.open_path", "high"),
+]
+
+
+def node(**changes: Any) -> NodeItem:
+    """The device pi, online."""
+    item = NodeItem(
+        device_id=PI,
+        name="pi",
+        client_kind="node",
+        presence="online",
+        trust="trusted",
+        platform="linux arm64",
+        version="0.1.0",
+        capabilities=FIVE,
+        jobs_running=1,
+        last_heard_unix_ms=NOW - 4 * S,
+        transport="quic",
+        address="192.168.1.23",
+        certificate_expires_unix_ms=NOW + 23 * H,
+        labels={"site": "prague", "rack": "2"},
+        identity_fingerprint=KEY,
+        approved_by="ana",
+        paired_at_unix_ms=NOW - M,
+    )
+    return msgspec.structs.replace(item, **changes)
+
+
+def nas(**changes: Any) -> NodeItem:
+    """The device nas, stale, with a faulty capability."""
+    four = [*FIVE[:3], capability("printer.print", fault="No module named 'cups'")]
+    given: dict[str, Any] = {
+        "device_id": NAS,
+        "name": "nas",
+        "presence": "stale",
+        "platform": "linux amd64",
+        "capabilities": four,
+        "jobs_running": 0,
+        "last_heard_unix_ms": NOW - 2 * M,
+        "transport": "grpc",
+        "certificate_expires_unix_ms": NOW + 40 * M,
+        "version": "0.0.9",
+        "labels": {"site": "brno"},
+    }
+    return node(**{**given, **changes})
+
+
+def old_laptop() -> NodeItem:
+    """A device that is offline for a month."""
+    return node(
+        device_id=OLD,
+        name="old-laptop",
+        presence="offline",
+        platform="macos arm64",
+        jobs_running=0,
+        last_heard_unix_ms=NOW - 31 * D,
+        transport="",
+        certificate_expires_unix_ms=None,
+        labels={},
+    )
+
+
+def page(returned: int, cursor: str | None = None) -> Page:
+    """Where a list stands."""
+    return Page(limit=200, returned=returned, has_more=cursor is not None, next_cursor=cursor)
+
+
+def node_list(*nodes: NodeItem, waiting: int = 0, cursor: str | None = None) -> NodeList:
+    """GET nodes."""
+    return NodeList(CONTRACT, page(len(nodes), cursor), list(nodes), waiting)
+
+
+def node_answer(item: NodeItem | None = None) -> NodeAnswer:
+    """GET nodes/{id}."""
+    return NodeAnswer(CONTRACT, item or node())
+
+
+def request(**changes: Any) -> PairingItem:
+    """The device pi asks to be paired."""
+    item = PairingItem(
+        request_id=REQUEST,
+        state="pending_approval",
+        device_id=PI,
+        name="pi",
+        client_kind="node",
+        platform="linux arm64",
+        version="0.1.0",
+        source="192.168.1.23",
+        identity_fingerprint=KEY,
+        capabilities=FIVE,
+        labels={"site": "prague"},
+        method="qr",
+        issued_by="ana",
+        issued_at_unix_ms=NOW - 2 * M,
+        created_at_unix_ms=NOW - M,
+        expires_at_unix_ms=NOW + 8 * M + 12 * S,
+        seen_before=SeenBefore("never"),
+        decided_by="",
+        reason="",
+        approval_id=REQUEST,
+    )
+    return msgspec.structs.replace(item, **changes)
+
+
+def another_key() -> SeenBefore:
+    """The device was here with another key."""
+    return SeenBefore("another_key", "pi", NOW - 200 * D, OTHER_KEY)
+
+
+def request_list(*requests: PairingItem, tries: int = 0) -> PairingList:
+    """GET pairing/requests."""
+    failed = [FailedTries("192.168.1.40", tries)] if tries else []
+    return PairingList(CONTRACT, page(len(requests)), list(requests), [], failed)
+
+
+def request_answer(**changes: Any) -> PairingAnswer:
+    """GET pairing/requests/{id}, and the answer to a decision."""
+    return PairingAnswer(CONTRACT, request(**changes))
+
+
+def minted(loopback: bool = False) -> MintedCode:
+    """POST pairing/requests/code."""
+    code = CodeItem(REQUEST, "qr", "ana", NOW, NOW + 10 * M, {"site": "prague"}, "", 0)
+    uri = f"palyra://home.example.org:7443/?ca={'m' * 43}&t={'Z' * 22}"
+    return MintedCode(CONTRACT, code, uri, "home.example.org:7443", loopback)
+
+
+def job(**changes: Any) -> JobItem:
+    """A job that succeeded."""
+    item = JobItem(
+        job_id=JOB,
+        device_id=PI,
+        device_name="pi",
+        capability="echo",
+        state="succeeded",
+        submitted_at_unix_ms=NOW - 12 * S,
+        finished_at_unix_ms=NOW - 11 * S,
+        took_ms=14,
+        requested_by="ana",
+        attempts=1,
+        waiting_for="",
+        error_code="",
+        note="",
+        effect_possible=False,
+    )
+    return msgspec.structs.replace(item, **changes)
+
+
+def job_list(*jobs: JobItem, cursor: str | None = None) -> JobList:
+    """GET jobs."""
+    return JobList(CONTRACT, page(len(jobs), cursor), list(jobs))
+
+
+OUTPUT = msgspec.Raw(b'{"echo":{"text":"hello"},"device_id":"' + PI.encode() + b'"}')
+
+
+def job_answer(
+    output: msgspec.Raw | None = OUTPUT, error: str | None = None, **changes: Any
+) -> JobAnswer:
+    """GET jobs/{id}."""
+    return JobAnswer(CONTRACT, job(**changes), msgspec.Raw(b'{"text":"hello"}'), output, error)
+
+
+def invoke_answer(**changes: Any) -> InvokeAnswer:
+    """POST nodes/{id}/invoke, succeeded."""
+    answer = InvokeAnswer(
+        contract=CONTRACT,
+        device_id=PI,
+        capability="echo",
+        success=True,
+        job_id=JOB,
+        state="succeeded",
+        output_json=OUTPUT,
+        error=None,
+        error_code=None,
+        effect_possible=False,
+        took_ms=14,
+    )
+    return msgspec.structs.replace(answer, **changes)
+
+
+def still(state: str) -> InvokeAnswer:
+    """The job goes on."""
+    return invoke_answer(success=False, state=state, output_json=None, took_ms=None)
+
+
+def problem(code: str = "device_offline") -> Problem:
+    """A refusal."""
+    error = "pi is offline, last heard 3h ago; nothing was queued."
+    return Problem(error, code, "palyra nodes show pi", "precondition", True)

@@ -1,0 +1,69 @@
+"""What every test is held to: it leaves no delayed call and no unhandled Deferred failure behind.
+
+pytest-twisted installs the reactor when pytest is configured, so nothing here may import it while
+this module is loaded.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from zope.interface import implementer
+
+DEFERRED_NAMESPACE = "twisted.internet.defer"
+
+
+@implementer(ILogObserver)
+class UnhandledFailures:
+    """A log observer that keeps what Deferreds report when they are collected with a failure."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_namespace") != DEFERRED_NAMESPACE or "log_failure" not in event:
+            return
+        if event["log_level"] is LogLevel.critical:
+            self.seen.append(event["log_failure"].getBriefTraceback())
+
+    def flush(self) -> list[str]:
+        """Take what was seen: the way for a test to expect an unhandled failure."""
+        gc.collect(1)
+        seen, self.seen = self.seen, []
+        return seen
+
+
+def delayed_calls() -> list[IDelayedCall]:
+    """The calls that wait in the reactor, if one is installed."""
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    return [] if reactor is None else list(reactor.getDelayedCalls())
+
+
+@pytest.fixture(autouse=True)
+def unhandled_failures() -> Iterator[UnhandledFailures]:
+    """Fail a test that leaves a delayed call or an unhandled Deferred failure behind.
+
+    Only the younger generations are collected: what a test made and dropped is there, and a full
+    collection after each test would take longer than the tests.
+    """
+    failures = UnhandledFailures()
+    before = delayed_calls()
+    globalLogPublisher.addObserver(failures)
+    try:
+        yield failures
+        unhandled = failures.flush()
+    finally:
+        globalLogPublisher.removeObserver(failures)
+    left = [call for call in delayed_calls() if call not in before]
+    for call in left:
+        call.cancel()
+    problems = [f"delayed call left behind: {call}" for call in left]
+    problems += [f"unhandled failure in a Deferred: {text}" for text in unhandled]
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)

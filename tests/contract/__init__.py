@@ -1,0 +1,1 @@
+"""What every provider of an interface must keep, one mixin an interface."""

@@ -1,0 +1,1 @@
+"""Tests of palyra.core: tables for every machine, properties for every parser."""

@@ -1,0 +1,99 @@
+"""Devices: names and texts of peers are made safe to keep and to show."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palyra.core import devices
+from palyra.core.devices import AnnouncedCapability, ClientKind, Device
+from palyra.core.identifiers import DeviceId, Fingerprint
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
+
+
+@given(st.text(max_size=100))
+def test_a_clean_name_is_a_name_and_stays_it(wanted: str) -> None:
+    """Whatever a peer wishes, its name is a DNS-like label, and cleaning that changes nothing."""
+    name = devices.clean_name(wanted)
+    assert NAME.match(name)
+    assert devices.clean_name(name) == name
+
+
+def test_names_come_from_host_names() -> None:
+    """The first label of a host name, other characters as one hyphen, a default for nothing."""
+    assert devices.clean_name("Anna's MacBook.local") == "anna-s-macbook"
+    assert devices.clean_name("...") == "device"
+
+
+@given(st.sets(st.sampled_from([f"a-{n}" for n in range(2, 14)] + ["a", "b"])))
+def test_a_free_name_is_free(taken: set[str]) -> None:
+    """A free name is the one wanted, or that with the lowest free number."""
+    name = devices.free_name("a", taken)
+    candidates = ["a", *(f"a-{number}" for number in range(2, 15))]
+    assert name == next(candidate for candidate in candidates if candidate not in taken)
+
+
+def test_a_numbered_name_keeps_the_length_limit() -> None:
+    """A long name is cut to make room for its number."""
+    wanted = "a" * devices.MAX_NAME
+    name = devices.free_name(wanted, {wanted})
+    assert len(name) == devices.MAX_NAME
+    assert name.endswith("a-2")
+
+
+@given(st.text(max_size=80), st.integers(0, 60))
+def test_clean_text_holds_no_control_characters(text: str, limit: int) -> None:
+    """Shown text is bounded, free of control and format characters, and stable."""
+    shown = devices.clean_text(text, limit)
+    assert len(shown) <= limit
+    assert not any(unicodedata.category(character)[0] == "C" for character in shown)
+    assert devices.clean_text(shown, limit) == shown
+
+
+def test_clean_text_shows_what_it_escaped() -> None:
+    """An escape sequence of a terminal, or a bidirectional override, becomes visible text."""
+    assert devices.clean_text("a\x1b[2J\u202eb", 40) == "a\\u001b[2J\\u202eb"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "valid"),
+    [
+        ("site", "berlin", True),
+        ("example.org/site", "", True),
+        ("Site", "berlin", False),
+        ("", "x", False),
+        ("site\n", "x", False),
+        ("-site", "x", False),
+        ("site", "x" * 64, False),
+        ("site", "a\nb", False),
+    ],
+)
+def test_labels(key: str, value: str, valid: bool) -> None:
+    """A label key is DNS-like and its value printable and short."""
+    assert devices.valid_label(key, value) is valid
+
+
+def test_a_device_finds_its_capability() -> None:
+    """A capability is found by its name, and None says that it was not announced."""
+    echo = AnnouncedCapability("echo")
+    device = Device(
+        device_id=DeviceId("01J9ZC5QXG0123456789ABCDEF"),
+        client_kind=ClientKind.NODE,
+        name="a",
+        platform="",
+        version="",
+        identity_public=b"",
+        identity_fingerprint=Fingerprint(""),
+        grants=frozenset(),
+        capabilities=(echo,),
+        labels={},
+        approved_by="",
+        paired_at_ms=0,
+    )
+    assert device.capability("echo") is echo
+    assert device.capability("other") is None
