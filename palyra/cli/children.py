@@ -93,8 +93,19 @@ def nursery() -> Iterator[list[Child]]:
         yield children
     finally:
         _ignore_interrupts()
-        for child in reversed(children):
-            child.stop()
+        with contextlib.ExitStack() as stops:
+            for child in children:
+                stops.callback(child.stop)
+
+
+def start(
+    children: list[Child], who: str, command: Sequence[str], log: Path, stdin: str = ""
+) -> Child:
+    """Start a child of a nursery; an interrupt in the middle waits until it is known there."""
+    with _undisturbed():
+        child = Child(who, command, log, stdin)
+        children.append(child)
+    return child
 
 
 def until(look: Callable[[], T | None], children: Sequence[Child], what: str, limit_s: float) -> T:
@@ -126,8 +137,29 @@ def interrupted_by_signals() -> Iterator[None]:
             signal.signal(name, handler)
 
 
+class _Held:
+    """Interrupts that have to wait; a signal handler belongs to the process, and so does this."""
+
+    on = False
+    came = False
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    if not _Held.on:
+        raise KeyboardInterrupt
+    _Held.came = True
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Between fork and bookkeeping an interrupt would leave a child that nobody knows."""
+    _Held.on, _Held.came = True, False
+    try:
+        yield
+    finally:
+        _Held.on = False
+    if _Held.came:
+        raise KeyboardInterrupt
 
 
 def _ignore_interrupts() -> None:

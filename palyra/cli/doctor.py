@@ -17,6 +17,7 @@ from palyra.cli.tables import WIDE, Column, cell, style_of
 from palyra.console.models import Check, Contract, Health
 from palyra.errors import GatewayNotRunning, PalyraError
 
+_LEAST_WHERE = 12
 _ORDER = ("ok", "warn", "FAIL")
 _COLUMNS = (Column("VERDICT"), Column("CHECK"), Column("FINDING"), Column("WHERE", wide=True))
 
@@ -67,8 +68,10 @@ def _show_check(screen: Screen, check: Check, name: int, finding: int) -> None:
     found = words.escaped(check.finding)
     parts = [(check.verdict.ljust(6), style_of(check.verdict))]
     parts.append((f"{words.escaped(check.name).ljust(name)}  {found}", ""))
-    if screen.width >= WIDE and check.where:
-        parts.append((" " * (finding - len(found) + 2) + words.escaped(check.where), "dim"))
+    room = screen.width - 6 - name - 2 - finding - 2
+    if screen.width >= WIDE and check.where and room >= _LEAST_WHERE:
+        where = words.cut_start(words.escaped(check.where), room)
+        parts.append((" " * (finding - len(found) + 2) + where, "dim"))
     screen.parts(*parts)
     if check.hint:
         screen.parts((" " * (6 + name + 2) + "hint: ", ""), (words.escaped(check.hint), "bold"))

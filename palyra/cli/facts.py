@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import attrs
@@ -9,6 +10,7 @@ import attrs
 from palyra.cli.present import Screen
 
 GAP = 2
+_WORD = re.compile(r"\w+")
 
 
 @attrs.frozen
@@ -105,9 +107,11 @@ def _lines(fact: Fact) -> list[tuple[str, str]]:
 
 
 def _parts(line: str, style: str) -> list[tuple[str, str]]:
-    """What follows ``!!`` is yellow."""
+    """The first word has the style, what follows ``!!`` is yellow."""
     before, mark, after = line.partition("!!")
-    return [(before, style), (mark + after, "yellow")] if mark else [(line, style)]
+    found = _WORD.match(before)
+    end = found.end() if found is not None and style else 0
+    return [(before[:end], style), (before[end:], ""), (mark + after, "yellow")]
 
 
 def _label_width(facts: Sequence[Fact]) -> int:

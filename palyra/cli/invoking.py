@@ -13,7 +13,8 @@ import msgspec
 from palyra.cli import waiting, words
 from palyra.cli.client import Console, segment
 from palyra.cli.present import Screen
-from palyra.console.models import Invoke, InvokeAnswer, JobAnswer
+from palyra.cli.replies import InvokeReply, JobReply
+from palyra.console.models import Invoke
 from palyra.core.identifiers import as_prefix, is_ulid, short_id
 from palyra.errors import Malformed
 
@@ -88,7 +89,7 @@ def run(screen: Screen, console: Console, asked: Asked, *, wait: bool) -> int:
     wait_ms = FIRST_WAIT_MS if wait else 0
     path = f"nodes/{segment(asked.target)}/invoke"
     try:
-        first = console.post(path, asked.body(wait_ms), InvokeAnswer, wait_ms)
+        first = console.post(path, asked.body(wait_ms), InvokeReply, wait_ms)
     except KeyboardInterrupt:
         screen.aside("stopped before the gateway had answered; the job may be running")
         screen.hint("palyra jobs list")
@@ -106,7 +107,7 @@ def run(screen: Screen, console: Console, asked: Asked, *, wait: bool) -> int:
     return _tell(screen, answer, body, device)
 
 
-def _tell(screen: Screen, answer: InvokeAnswer, body: bytes, device: str) -> int:
+def _tell(screen: Screen, answer: InvokeReply, body: bytes, device: str) -> int:
     going_on = answer.state not in waiting.FINAL
     if screen.as_json:
         screen.json(body)
@@ -124,12 +125,12 @@ def _tell(screen: Screen, answer: InvokeAnswer, body: bytes, device: str) -> int
         device=device,
         state=answer.state,
         took_ms=answer.took_ms,
-        output=bytes(answer.output_json) if answer.output_json is not None else b"null",
+        output=bytes(answer.output_json),
     )
     return 0
 
 
-def _show_accepted(screen: Screen, answer: InvokeAnswer, device: str) -> None:
+def _show_accepted(screen: Screen, answer: InvokeReply, device: str) -> None:
     if not screen.tty:
         screen.pair("job", answer.job_id)
         screen.pair("state", answer.state)
@@ -139,7 +140,7 @@ def _show_accepted(screen: Screen, answer: InvokeAnswer, device: str) -> None:
     screen.hint(f"palyra jobs wait {short}")
 
 
-def _as_invocation(first: InvokeAnswer, ended: JobAnswer) -> InvokeAnswer:
+def _as_invocation(first: InvokeReply, ended: JobReply) -> InvokeReply:
     """The answer that the gateway would have given had it been asked to wait that long."""
     job = ended.job
     return msgspec.structs.replace(

@@ -11,8 +11,9 @@ from palyra.cli.client import PAGE_LIMIT, segment
 from palyra.cli.facts import Fact
 from palyra.cli.options import Call, VerbGroup, duration, pass_call
 from palyra.cli.present import Screen, json_text
+from palyra.cli.replies import NULL, JobReply
 from palyra.cli.tables import Cell, Column, cell, state_cell, style_of
-from palyra.console.models import JobAnswer, JobItem, JobList
+from palyra.console.models import JobItem, JobList
 
 INTERRUPTED = 130
 STATES = (
@@ -69,7 +70,7 @@ _DEFAULT_LIMIT = PAGE_LIMIT // 4
 @pass_call
 def show(call: Call, job: str) -> None:
     """Show one job with its input and output."""
-    answer = call.console.get(f"jobs/{segment(job)}", JobAnswer)
+    answer = call.console.get(f"jobs/{segment(job)}", JobReply)
     if call.screen.as_json:
         return call.screen.json(answer.body)
     return facts.show(call.screen, _facts(call.screen, answer.value))
@@ -82,7 +83,7 @@ def show(call: Call, job: str) -> None:
 def wait(call: Call, job: str, timeout_ms: int | None) -> int:
     """Wait for the end of a job and print its output.  Ctrl-C leaves the job running."""
     screen, console = call.screen, call.console
-    first = console.get(f"jobs/{segment(job)}", JobAnswer)
+    first = console.get(f"jobs/{segment(job)}", JobReply)
     item = first.value.job
     try:
         ended = first
@@ -125,7 +126,7 @@ def _row(job: JobItem, short: str, now: int) -> list[Cell]:
     ]
 
 
-def _facts(screen: Screen, answer: JobAnswer) -> list[Fact]:
+def _facts(screen: Screen, answer: JobReply) -> list[Fact]:
     job = answer.job
     state = words.escaped(job.state) + ("  !! effect possible" if job.effect_possible else "")
     if job.waiting_for:
@@ -145,7 +146,7 @@ def _facts(screen: Screen, answer: JobAnswer) -> list[Fact]:
     if problem:
         found.append(Fact.same("error", words.escaped(problem)))
     found.append(_document(screen, "input", bytes(answer.input_json)))
-    if answer.output_json is not None:
+    if answer.output_json != NULL or job.state == "succeeded":
         found.append(_document(screen, "output", bytes(answer.output_json)))
     return found
 

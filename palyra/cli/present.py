@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import attrs
 import msgspec
 
-from palyra.cli.tables import Column, Row, fitted, narrowed, tabbed, visible, widths
+from palyra.cli.tables import GAP, Column, Row, fitted, narrowed, tabbed, visible, widths
 from palyra.cli.words import escaped, escaped_lines
 from palyra.console.models import Problem
 
@@ -118,16 +118,16 @@ class Screen:
         shown, cells = visible(columns, self.width), narrowed(columns, rows, self.width)
         wide = widths(shown, cells, self.width)
         table = Table(
-            box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_header=header
+            box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim", show_header=header
         )
-        for column, width in zip(shown, wide, strict=True):
+        for column in shown:
             side: Any = "right" if column.right else "left"
-            table.add_column(Text(column.title), justify=side, no_wrap=True, width=width)
+            table.add_column(Text(column.title), justify=side, no_wrap=True)
         for row in cells:
             texts = zip(shown, row, wide, strict=True)
             table.add_row(*(Text(fitted(c, each.shown, w), each.style) for c, each, w in texts))
-        needed = sum(wide) + 2 * (len(wide) - 1)
-        self._rich(self.out, max(self.width, needed)).print(table)
+        # Cells are cut already; rich must neither cut nor wrap what could not be.
+        self._rich(self.out, self.width + sum(wide) + GAP * len(wide)).print(table)
 
     def problem(self, problem: Problem) -> None:
         """An error: a sentence and a hint, or one JSON object."""

@@ -20,11 +20,11 @@ from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.ports import free_port
 from palyra.cli.present import Screen
 from palyra.cli.quickstart_lines import Announced, Chosen
+from palyra.cli.replies import InvokeReply
 from palyra.console.models import (
     Decision,
     Health,
     Invoke,
-    InvokeAnswer,
     MintCode,
     MintedCode,
     NodeItem,
@@ -133,8 +133,7 @@ def _start_gateway(tour: Tour) -> None:
         tour.root, f"{HOST}:{enrolment.port}", f"{HOST}:{nodes.port}"
     )
     with tour.screen.working("starting a gateway"):
-        gateway = Child("gateway", command, tour.root / "gateway")
-        tour.running.append(gateway)
+        children.start(tour.running, "gateway", command, tour.root / "gateway")
         until(lambda: _answers(tour), tour.running, "The gateway did not answer", START_S)
     tour.timings_ms["gateway"] = _since(begun)
     tour.line(quickstart_lines.gateway([enrolment, nodes]))
@@ -155,8 +154,8 @@ def _pair_node(tour: Tour) -> NodeItem:
     )
     with tour.screen.working("pairing a node"):
         command = children.node_command(tour.node_root, tour.transport)
-        child = Child("node", command, tour.root / "node-host", minted.value.uri + "\n")
-        tour.running.append(child)
+        line = minted.value.uri + "\n"
+        child = children.start(tour.running, "node", command, tour.root / "node-host", line)
         announced = until(
             lambda: quickstart_lines.announced(child.lines()),
             tour.running,
@@ -200,14 +199,14 @@ def _ask(tour: Tour, node: NodeItem, capability: str, question: bytes) -> None:
     begun = time.monotonic()
     body = Invoke(capability, msgspec.Raw(question), wait_ms=RUN_MS)
     try:
-        answer = tour.console.post(f"nodes/{node.device_id}/invoke", body, InvokeAnswer, RUN_MS)
+        answer = tour.console.post(f"nodes/{node.device_id}/invoke", body, InvokeReply, RUN_MS)
     except PalyraError as error:
         tour.failed += 1
         tour.line(quickstart_lines.failed(capability, error.sentence))
         return
     took = _since(begun)
     tour.timings_ms[capability] = took
-    if not answer.value.success or answer.value.output_json is None:
+    if not answer.value.success:
         tour.failed += 1
         why = answer.value.error or f"ended {answer.value.state}"
         tour.line(quickstart_lines.failed(capability, why))

@@ -170,6 +170,11 @@ def cut_end(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "~"
 
 
+def cut_start(text: str, width: int) -> str:
+    """``text`` in at most ``width`` characters, with ``~`` where its start was cut: for paths."""
+    return text if len(text) <= width else "~" + text[len(text) - max(0, width - 1) :]
+
+
 def cut_middle(text: str, width: int) -> str:
     """``text`` in at most ``width`` characters, its last three kept: ``build-age~-07``."""
     if len(text) <= width:

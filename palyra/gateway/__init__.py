@@ -1,1 +1,1 @@
-"""The gateway: the rules of the house, composed from its rooms (``service``) for twistd (``tap``)."""
+"""The gateway, composed from its rooms (``service``) and run by twistd (``tap``)."""

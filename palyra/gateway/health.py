@@ -74,9 +74,7 @@ class HealthCheck:
         days = (self.ca_not_after_ms - self.now_ms()) // DAY_MS
         verdict = "ok" if days > 365 else "warn" if days > 0 else "FAIL"
         finding = f"{grouped(self.ca_fingerprint)}, {days} days left"
-        hint = (
-            "" if verdict == "ok" else "every device must pair again with a new CA before it ends"
-        )
+        hint = "" if verdict == "ok" else "every device must pair again before it ends"
         return Check(verdict, "CA", finding, "identity/ca.pem", hint)
 
     def _certificate(self) -> Check:

@@ -34,7 +34,7 @@ from palyra.pki.trust import ChainVerifier
 from palyra.store.snapshot import SNAPSHOT_NAME
 from palyra.store.snapshotwriter import SnapshotWriter
 from palyra.store.sqlite import SqliteStore
-from palyra.transport.asyncbridge import run_now_deferred
+from palyra.transport.asyncbridge import call_from_thread, run_now_deferred
 from palyra.transport.grpcserver import (
     ENROLMENT_OPTIONS,
     MAX_NODE_MESSAGE,
@@ -119,7 +119,7 @@ class GatewayService(Service):
         self._new = not (root / DATABASE).exists()
         self._store = SqliteStore.open(
             root / DATABASE,
-            call_from_thread=self._reactor.callFromThread,
+            call_from_thread=call_from_thread,
             now_ms=self._now_ms,
             entropy=self._entropy,
         )

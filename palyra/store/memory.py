@@ -179,9 +179,12 @@ class MemoryStore:
         kept = self._devices.get(device.device_id)
         if kept is not None:
             rules.refuse_revoked_device(kept)
-        rules.refuse_revoked(device, self._revocations.values())
+        key = device.identity_fingerprint
+        rules.refuse_revoked_key(
+            device, [each for each in self._list_revocations() if each.identity_fingerprint == key]
+        )
         revocation = None
-        if kept is not None and kept.identity_fingerprint != device.identity_fingerprint:
+        if kept is not None and kept.identity_fingerprint != key:
             code, sentence = rules.identity_changed(kept)
             now_ms = device.paired_at_ms
             revocation = self._revoke_key(kept, request.decided_by, code, now_ms)

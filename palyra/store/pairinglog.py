@@ -100,7 +100,7 @@ def approve_request(
     if kept is not None:
         rules.refuse_revoked_device(kept)
     key = device.identity_fingerprint
-    rules.refuse_revoked(device, directory.revocations_of_key(connection, key))
+    rules.refuse_revoked_key(device, directory.revocations_of_key(connection, key))
     revocation = _revoke_other_key(connection, kept, device, approved)
     taken = directory.names_of_others(connection, device.device_id)
     directory.keep_device(connection, rules.paired(kept, device, approved, taken))

@@ -6,7 +6,7 @@ and writes, in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import attrs
@@ -96,11 +96,10 @@ def device_revoked(name: str, revocation: Revocation) -> DeviceRevoked:
     return DeviceRevoked(name, day, revocation.reason)
 
 
-def refuse_revoked(device: Device, revocations: Iterable[Revocation]) -> None:
-    """Refuse to pair an identity key that is revoked, whatever device it is for."""
-    for each in revocations:
-        if each.identity_fingerprint == device.identity_fingerprint:
-            raise device_revoked(device.name, each)
+def refuse_revoked_key(device: Device, of_its_key: Sequence[Revocation]) -> None:
+    """Refuse to pair an identity key that is revoked, whatever device it was revoked with."""
+    if of_its_key:
+        raise device_revoked(device.name, of_its_key[0])
 
 
 def refuse_revoked_device(kept: Device) -> None:

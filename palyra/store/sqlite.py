@@ -86,6 +86,8 @@ class SqliteStore:
         jobs = JobBatch(writing.dialect)
         writer = Writer("palyra-store-writer", writing, str(path), call_from_thread)
         reader = Reader("palyra-store-reader", reading, str(path), call_from_thread)
+        writer.start()
+        reader.start()
         return cls(identity, writer, reader, jobs, now_ms)
 
     def close(self) -> Deferred[None]:

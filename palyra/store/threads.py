@@ -8,6 +8,7 @@ batch size to tune: the slower the disk, the larger the group.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -61,7 +62,7 @@ class _Task:
             self.deferred.callback(self.result)
 
 
-class _Worker:
+class _Worker(ABC):
     """A thread with its own connection and a queue that only ever hands over whole groups."""
 
     log = Logger()
@@ -75,6 +76,9 @@ class _Worker:
         self._queue: SimpleQueue[_Task | None] = SimpleQueue()
         self._closed: Deferred[None] | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; until then what is submitted waits."""
         self._thread.start()
 
     def submit(self, work: Operation[T]) -> Deferred[T]:
@@ -129,11 +133,13 @@ class _Worker:
     def _patience(self) -> float | None:
         return None
 
+    @abstractmethod
     def _serve(self, group: list[_Task]) -> None:
-        raise NotImplementedError
+        """Do every task of the group and leave in each its result or its error."""
 
+    @abstractmethod
     def _served(self, tasks: int, ended: bool) -> None:
-        """After a group, an idle second, or the last group."""
+        """A group, an idle second, or the last group is over."""
 
 
 class Reader(_Worker):
@@ -147,6 +153,9 @@ class Reader(_Worker):
                     task.result = task.work(self._connection)
             except Exception as error:
                 task.refuse(translated(error, self._file))
+
+    def _served(self, tasks: int, ended: bool) -> None:
+        """A reader leaves nothing behind."""
 
 
 class Writer(_Worker):
@@ -223,8 +232,6 @@ class Writer(_Worker):
 
         A WAL that is not re-grown is cheaper to fsync.  A failure loses nothing: the WAL stays.
         """
-        if self._connection.dialect.name != "sqlite":
-            return
         raw = self._connection.connection.driver_connection
         assert raw is not None, "the connection is open"
         try:

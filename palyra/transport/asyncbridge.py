@@ -26,7 +26,7 @@ def as_deferred(coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
     Twisted's own CancelledError.
     """
     task = event_loop(the_reactor()).create_task(coroutine)
-    
+
     def cancel(_: Deferred[Any]) -> None:
         task.cancel()
 
@@ -81,6 +81,14 @@ def run_now_deferred(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
         return await as_future(Deferred.fromCoroutine(coroutine))
 
     return run_now(wait())
+
+
+def call_from_thread(function: Callable[..., object], *arguments: object) -> None:
+    """Run a function on the reactor's thread soon; the way back from every other thread.
+
+    ``reactor.callFromThread`` takes two turns of the loop for it, which every job would pay.
+    """
+    event_loop(the_reactor()).call_soon_threadsafe(function, *arguments)
 
 
 class Tasks:

@@ -288,7 +288,7 @@ def _read_published_waiting(payload: bytes) -> Waiting:
     return Waiting(AttemptId(waiting.request_id), answered=False, remaining_ms=0)
 
 
-# -- what the gateway says --------------------------------------------------------------------------
+# -- what the gateway says ------------------------------------------------------------------------
 
 
 def write_frame(frame: GatewayFrame, event_id: str, now_ms: int) -> node_pb2.NodeEventResponse:

@@ -37,6 +37,9 @@ class FakeConsole(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         """Answer that request so."""
         self.answers[method, "/console/v1/" + path] = (status, answer)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no fault."""
+
     def bodies(self, method: str) -> list[Any]:
         """What was sent with that method."""
         return [body for each, _, _, body in self.asked if each == method]

@@ -17,6 +17,15 @@ def test_one_a_line() -> None:
     assert shown(made) == "key0  a\nkey1  b\n      c\n"
 
 
+def test_only_the_state_is_coloured() -> None:
+    """Colour repeats the word; what needs a person is yellow."""
+    made = screen(colour=True)
+    show(made, [Fact("state", "timed_out, late  !! effect possible", "timed_out", "red")])
+    assert shown(made) == (
+        "state  \x1b[31mtimed_out\x1b[0m, late  \x1b[33m!! effect possible\x1b[0m\n"
+    )
+
+
 def test_scripts_get_the_raw_value() -> None:
     """Tabs between key and value."""
     made = screen(tty=False)

@@ -28,7 +28,7 @@ M2V8RD  old-laptop  offline   trusted  macos arm64     5     0  31d ago
 LIST_120 = """\
 ID      NAME  PRESENCE  TRUST    PLATFORM     CAPS  JOBS  HEARD   VIA   CERT    VERSION   LABELS
 9TQ0HC  nas   stale     trusted  linux amd64   3/4     0  2m ago  grpc  !! 40m  !! 0.0.9  site=brno
-X4K7QM  pi    online    trusted  linux arm64     5     1  4s ago  quic  23h     0.1.0     site=prague
+X4K7QM  pi    online    trusted  linux arm64     5     1  4s ago  quic  23h     0.1.0     site=brno
 2 devices: 1 online, 1 stale
 """
 SHOW_80 = f"""\
@@ -67,7 +67,7 @@ def test_list_at_80_columns() -> None:
 def test_list_at_120_columns() -> None:
     """More columns; what needs a person comes first."""
     made = screen(120)
-    inventory.show_list(made, [node(labels={"site": "prague"}), nas()], 0, False)
+    inventory.show_list(made, [node(labels={"site": "brno"}), nas()], 0, False)
     assert shown(made) == LIST_120
 
 

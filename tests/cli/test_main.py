@@ -107,14 +107,14 @@ def test_a_refusal(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> 
 def test_interrupted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Ctrl-C is 130 and says nothing."""
+    """Ctrl-C is 130 and only ends the line."""
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Console, "get", interrupt)
     assert main(["nodes", "show", "pi", "--state-root", str(tmp_path)]) == 130
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "\n")
 
 
 def test_the_state_root_of_the_environment(

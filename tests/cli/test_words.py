@@ -87,6 +87,7 @@ def test_cuts() -> None:
     """What was cut says so, and keeps the end of a name."""
     assert words.cut_middle("build-agent-long-07", 13) == "build-age~-07"
     assert words.cut_end("abcdef", 4) == "abc~"
+    assert words.cut_start("abcdef", 4) == "~def"
     assert words.cut_end("abcd", 4) == words.cut_middle("abcd", 4) == "abcd"
 
 
@@ -117,3 +118,4 @@ def test_cut_is_never_too_wide(text: str, width: int) -> None:
     """Cut text fits."""
     assert len(words.cut_middle(text, width)) <= width
     assert len(words.cut_end(text, width)) <= width
+    assert len(words.cut_start(text, width)) <= width

@@ -61,7 +61,7 @@ class StoreContract:
 
     # -- ways to a state --------------------------------------------------------------------------
 
-    def opened(self, name: str = "lab-7", code: str = "code", **changes: Any) -> PairingRequest:
+    def opened(self, name: str = "lab-7", code: str = "code", /, **changes: Any) -> PairingRequest:
         minted = a_code(code)
         self.wait(self.store.add_code(minted))
         request = a_request(name, minted, **changes)
@@ -83,7 +83,8 @@ class StoreContract:
     def registered(self, name: str = "lab-7", code: str = "code") -> Device:
         request, certificate = self.paired(name, code)
         registration = a_registration(request.device_id, certificate.fingerprint)
-        return self.wait(self.store.register(registration))
+        device: Device = self.wait(self.store.register(registration))
+        return device
 
     # -- codes ------------------------------------------------------------------------------------
 
@@ -539,7 +540,7 @@ class StoreContract:
         assert self.wait(self.store.job(known.call.job_id)) == known
 
     def test_only_the_session_that_owns_dispatch_dispatches(self) -> None:
-        """A stale epoch, another gateway or an unknown device is refused; its neighbours are not."""
+        """A stale epoch, another gateway, an unknown device: refused; neighbours are not."""
         device = self.registered()
         good = dispatch(a_job("good", device.device_id))
         stale = dispatch(a_job("stale", device.device_id), epoch=0)

@@ -51,7 +51,7 @@ def a_code(name: str = "code", **changes: Any) -> PairingCode:
     return attrs.evolve(code, **changes)
 
 
-def a_request(name: str, code: PairingCode, **changes: Any) -> PairingRequest:
+def a_request(name: str, code: PairingCode, /, **changes: Any) -> PairingRequest:
     """A pending pairing request of a device called ``name``, opened with ``code``."""
     public = hashlib.sha256(f"key of {name}".encode()).digest()
     request = PairingRequest(

@@ -1,1 +1,1 @@
-"""Modules generated from ``proto/palyra/wire/v1``; ``tox -e proto`` checks that they are current."""
+"""Generated from ``proto/palyra/wire/v1``; ``tox -e proto`` checks that it is current."""

@@ -1,0 +1,64 @@
+"""The files of a node host below ``<state root>/node-host``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from palyra._files import make_private_dir, write_atomic
+from palyra.errors import StoreCorrupt
+from palyra.node.identity import IdentityStore
+
+SCHEMA_VERSION = 1
+POLL_INTERVAL_MS = 500
+
+
+class HostFile(msgspec.Struct, frozen=True):
+    """``node-host.json``: which gateway this node host belongs to."""
+
+    schema_version: int
+    grpc_url: str
+    device_id: str
+    poll_interval_ms: int
+    identity_store_dir: str
+    installed_at_unix_ms: int
+    paired_at_unix_ms: int
+    name: str = ""
+    approved_by: str = ""
+    enrolment_address: str = ""
+
+
+class NodeFiles:
+    """Where everything of a node host is."""
+
+    def __init__(self, state_root: Path) -> None:
+        self.state_root = state_root
+        self.root = state_root / "node-host"
+        self.host_file = self.root / "node-host.json"
+        self.attempts = self.root / "attempts.sqlite3"
+        self.lock = self.root / "node-host.lock"
+        self.identity = IdentityStore(self.root / "identity")
+
+    def make(self) -> None:
+        """Make the directories, private to their owner."""
+        make_private_dir(self.root, marks=("node-host.json", "node-host.lock", "identity"))
+
+    def host(self) -> HostFile | None:
+        """The pairing with a gateway; None before it.
+
+        :raises StoreCorrupt: the file is damaged; it is left as it is.
+        """
+        try:
+            data = self.host_file.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return msgspec.json.decode(data, type=HostFile)
+        except msgspec.MsgspecError as error:
+            raise StoreCorrupt(str(self.host_file), str(error)) from error
+
+    def keep_host(self, host: HostFile) -> None:
+        """Keep the pairing."""
+        encoded = msgspec.json.encode(host)
+        write_atomic(self.host_file, msgspec.json.format(encoded, indent=2))

@@ -1,0 +1,184 @@
+"""The device's identity and certificate: made here, kept 0600, never sent.
+
+``device-identity.json`` holds the Ed25519 key that is the device; ``node-mtls-client.json`` holds
+the current certificate with its key, and the key and CSR of one that was asked for (pending).
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509 import load_pem_x509_certificate
+
+from palyra._files import check_private, make_private_dir, write_atomic
+from palyra.core.identifiers import DeviceId, Entropy, Fingerprint, new_ulid, parse_ulid, sha256_hex
+from palyra.errors import StoreCorrupt, VerificationFailed
+from palyra.pki.certificates import Role, read_certificate
+from palyra.pki.csr import make_csr
+
+SCHEMA_VERSION = 1
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class _IdentityFile(msgspec.Struct, frozen=True):
+    schema_version: int
+    device_id: str
+    signing_key: str
+    created_at_unix_ms: int
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """A certificate and its private key, PEM."""
+
+    certificate_pem: str
+    private_key_pem: str
+    cert_expires_at_unix_ms: int
+
+
+class PendingKey(msgspec.Struct, frozen=True):
+    """A key whose certificate was asked for; the same CSR is sent until it is answered."""
+
+    csr_der: str
+    private_key_pem: str
+
+
+class ClientFile(msgspec.Struct, frozen=True):
+    """``node-mtls-client.json``."""
+
+    schema_version: int
+    ca_bundle_pem: str = ""
+    current: Credential | None = None
+    pending: PendingKey | None = None
+
+
+class PairingFile(msgspec.Struct, frozen=True):
+    """``pairing.json``: a pairing session that waits for an operator; survives a restart."""
+
+    schema_version: int
+    session_id: str
+    request_id: str
+    gateway: str
+    ca_pem: str
+
+
+@attrs.frozen
+class DeviceIdentity:
+    """Who this device is."""
+
+    device_id: DeviceId
+    key: Ed25519PrivateKey = attrs.field(repr=False)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """SHA-256 of the public key: what people compare."""
+        return sha256_hex(self.key.public_key().public_bytes_raw())
+
+
+class IdentityStore:
+    """The directory ``identity/`` of a node host."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity = path / "device-identity.json"
+        self._client = path / "node-mtls-client.json"
+        self._pairing = path / "pairing.json"
+
+    def open(self, now_ms: int, entropy: Entropy, device_id: str | None = None) -> DeviceIdentity:
+        """The identity, made on first use with ``device_id`` or a new one.
+
+        :raises KeyFilePermission: others may read a key.
+        :raises StoreCorrupt: a file is damaged; it is left as it is.
+        """
+        make_private_dir(self.path)
+        kept = _read(self._identity, _IdentityFile)
+        if kept is not None:
+            raw = base64.b64decode(kept.signing_key)
+            return DeviceIdentity(
+                DeviceId(parse_ulid(kept.device_id)), Ed25519PrivateKey.from_private_bytes(raw)
+            )
+        chosen = parse_ulid(device_id, "--device-id") if device_id else new_ulid(now_ms, entropy)
+        identity = DeviceIdentity(DeviceId(chosen), Ed25519PrivateKey.generate())
+        secret = base64.b64encode(identity.key.private_bytes_raw()).decode()
+        _write(self._identity, _IdentityFile(SCHEMA_VERSION, chosen, secret, now_ms))
+        return identity
+
+    def client(self) -> ClientFile:
+        """The certificates; empty before the first pairing."""
+        return _read(self._client, ClientFile) or ClientFile(SCHEMA_VERSION)
+
+    def new_csr(self, device_id: DeviceId) -> bytes:
+        """A CSR whose key is on disk before anybody hears of it; the same one until it is used."""
+        client = self.client()
+        if client.pending is None:
+            key = ec.generate_private_key(ec.SECP256R1())
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            csr = base64.b64encode(make_csr(key, device_id)).decode()
+            pending = PendingKey(csr, pem.decode())
+            client = msgspec.structs.replace(client, pending=pending)
+            _write(self._client, client)
+        assert client.pending is not None, "it was made above"
+        return base64.b64decode(client.pending.csr_der)
+
+    def accept(self, device_id: DeviceId, certificate_pem: str, ca_pem: str) -> Credential:
+        """Keep a certificate that the gateway issued to the pending key.
+
+        :raises VerificationFailed: it is not for that key, this device, or not from that CA.
+        """
+        client = self.client()
+        if client.current is not None and client.current.certificate_pem == certificate_pem:
+            return client.current  # a crash came between this file and the next one
+        if client.pending is None:
+            raise VerificationFailed("a certificate came that nobody asked for")
+        peer = read_certificate(certificate_pem.encode())
+        key = load_pem_private_key(client.pending.private_key_pem.encode(), None)
+        same_key = peer.public_key == key.public_key()
+        if not same_key or peer.subject.role is not Role.DEVICE or peer.subject.id != device_id:
+            raise VerificationFailed("the certificate is not for this device's key")
+        try:
+            peer.certificate.verify_directly_issued_by(load_pem_x509_certificate(ca_pem.encode()))
+        except (InvalidSignature, ValueError, TypeError) as error:
+            raise VerificationFailed("the certificate is not from this gateway's CA") from error
+        credential = Credential(certificate_pem, client.pending.private_key_pem, peer.not_after_ms)
+        _write(self._client, ClientFile(SCHEMA_VERSION, ca_pem, credential))
+        return credential
+
+    def waiting(self) -> PairingFile | None:
+        """The pairing session that waits for an operator."""
+        return _read(self._pairing, PairingFile)
+
+    def keep_waiting(self, pairing: PairingFile) -> None:
+        """Remember a pairing session until it is decided."""
+        _write(self._pairing, pairing)
+
+    def stop_waiting(self) -> None:
+        """It was decided."""
+        self._pairing.unlink(missing_ok=True)
+
+
+def _read(path: Path, kind: type[S]) -> S | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    check_private(path)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise StoreCorrupt(str(path), str(error)) from error
+
+
+def _write(path: Path, value: msgspec.Struct) -> None:
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(value), indent=2))

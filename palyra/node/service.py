@@ -1,0 +1,239 @@
+"""The node host, composed: which rooms it has, in which order they start and stop."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from palyra import __version__
+from palyra._lock import RootLock
+from palyra.capability.context import DeviceFacts
+from palyra.capability.registry import Announcement as PluginAnnouncement
+from palyra.capability.registry import Registry
+from palyra.capability.runner import ThreadRunner
+from palyra.config.addresses import HostPort
+from palyra.config.node import NodeSection
+from palyra.core.announcement import Announcement
+from palyra.core.devices import AnnouncedCapability, clean_name
+from palyra.core.frames import Hello, Welcome
+from palyra.core.identifiers import Entropy
+from palyra.errors import NotPaired, PalyraError
+from palyra.node.attempts import AttemptMemory
+from palyra.node.connection import Connection
+from palyra.node.files import HostFile, NodeFiles
+from palyra.node.identity import DeviceIdentity
+from palyra.node.mediation import Headless, IMediator
+from palyra.node.running import Runs
+
+MAX_IN_FLIGHT = 256
+
+
+class Watcher:
+    """Watches a node host through the log; a foreground host shows more."""
+
+    _log = Logger()
+
+    def online(self, welcome: Welcome, address: HostPort) -> None:
+        """Registered."""
+        self._log.info(
+            "online as {name}, grpc {address}", name=welcome.device_name, address=address
+        )
+
+    def offline(self, error: PalyraError | None, retry_s: float) -> None:
+        """Not connected."""
+        cause = error.sentence if error is not None else "the gateway closed the session"
+        self._log.warn("offline, retry in {s:.0f}s: {cause}", s=retry_s, cause=cause)
+
+    def noticed(self, line: str) -> None:
+        """A job started or ended."""
+        self._log.debug("{line}", line=line)
+
+
+def announcement(registry: Registry, name: str) -> Announcement:
+    """What this device says of itself."""
+    return Announcement(
+        name=name,
+        platform=platform_name(),
+        version=__version__,
+        capabilities=tuple(_announced(item) for item in registry.announcement()),
+    )
+
+
+def platform_name() -> str:
+    """``linux x86_64``, ``macos arm64``, ``windows amd64``."""
+    system = {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
+    return f"{system} {platform.machine().lower()}"
+
+
+def default_name(configured: str) -> str:
+    """The configured name, else the host's."""
+    return clean_name(configured or platform.node())
+
+
+def _announced(item: PluginAnnouncement) -> AnnouncedCapability:
+    return AnnouncedCapability(
+        name=item.name,
+        available=item.available,
+        digest=item.digest,
+        version=item.version,
+        risk=item.risk or "medium",
+        needs_mediation=item.needs_mediation,
+        idempotent=item.idempotent,
+        timeout_ms=int(item.timeout_s * 1000),
+        fault=item.fault,
+    )
+
+
+@attrs.define
+class NodeHost:
+    """What a running node host is made of."""
+
+    files: NodeFiles
+    host: HostFile
+    identity: DeviceIdentity
+    registry: Registry
+
+
+class NodeService(Service):
+    """One node host that is paired."""
+
+    name = "palyra-node"
+    _log = Logger()
+
+    def __init__(
+        self,
+        node: NodeHost,
+        *,
+        lock: RootLock,
+        config: NodeSection,
+        reactor: Any,
+        mediator: IMediator | None = None,
+        watcher: Watcher | None = None,
+        entropy: Entropy = os.urandom,
+    ) -> None:
+        self._node = node
+        self._lock = lock
+        self._config = config
+        self._reactor = reactor
+        self._mediator = mediator or Headless(node.host.name)
+        self._watcher = watcher or Watcher()
+        self._entropy = entropy
+
+    def startService(self) -> None:
+        """Open what is remembered, start the runner, and connect.
+
+        :raises PalyraError: it cannot run.
+        """
+        self._lock.sign()
+        node, config = self._node, self._config
+        self._memory = AttemptMemory.open(
+            node.files.attempts,
+            reactor=self._reactor,
+            entropy=self._entropy,
+            now_ms=self._now_ms(),
+        )
+        self._memory.start()
+        self._runner = ThreadRunner(config.max_running)
+        self._runner.open()
+        self._runs = Runs(
+            reactor=self._reactor,
+            registry=node.registry,
+            runner=self._runner,
+            memory=self._memory,
+            mediator=self._mediator,
+            facts=self._facts(),
+            now_ms=self._now_ms,
+            max_waiting=config.max_running + config.max_waiting,
+            mediation_timeout_s=config.mediation_timeout_s,
+            noticed=self._watcher.noticed,
+        )
+        self._connection = Connection(
+            reactor=self._reactor,
+            elapsed_s=time.monotonic,
+            address=HostPort.parse(node.host.grpc_url, "grpc_url"),
+            identity=node.files.identity,
+            hello=self._hello,
+            runs=self._runs,
+            witness=self._watcher,
+            first_retry_s=config.first_retry_s,
+            max_retry_s=config.max_retry_s,
+        )
+        super().startService()
+        self._reactor.callWhenRunning(self._connect)
+
+    def _connect(self) -> None:
+        self._connected = self._connection.start()
+        self._connected.addErrback(
+            lambda failure: self._log.failure("the connection loop ended", failure)
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Let running jobs end within the grace, then disconnect and close."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        running = self._runs.count
+        if running:
+            self._watcher.noticed(
+                f"stopping, {running} jobs have {self._config.shutdown_grace_s:g}s to finish"
+            )
+        self._connection.say_stopping()
+        idle = self._runs.when_idle()
+        idle.addTimeout(
+            self._config.shutdown_grace_s, self._reactor, onTimeoutCancel=lambda *_: None
+        )
+        await idle
+        self._connection.stop()
+        await self._connected
+        await deferToThread(self._runner.close)
+        self._memory.stop()
+        self._lock.release()
+
+    def _facts(self) -> DeviceFacts:
+        host, identity = self._node.host, self._node.identity
+        return DeviceFacts(
+            device_id=identity.device_id,
+            identity_fingerprint=identity.fingerprint,
+            grpc_url=host.grpc_url,
+            paired_at_unix_ms=host.paired_at_unix_ms,
+            poll_interval_ms=host.poll_interval_ms,
+            name=host.name,
+        )
+
+    def _hello(self, store_epoch: str) -> Hello:
+        said = announcement(self._node.registry, self._node.host.name)
+        return Hello(
+            device_id=self._node.identity.device_id,
+            platform=said.platform,
+            capabilities=said.capabilities,
+            version=said.version,
+            memory_id=self._memory.memory_id,
+            store_epoch=store_epoch,
+            max_in_flight=min(MAX_IN_FLIGHT, self._config.max_running + self._config.max_waiting),
+            attempts=self._memory.standings(),
+            extended=True,
+        )
+
+    def _now_ms(self) -> int:
+        return int(self._reactor.seconds() * 1000)
+
+
+def paired_host(files: NodeFiles, registry: Registry, identity: DeviceIdentity) -> NodeHost:
+    """The node host of a state root that is paired.
+
+    :raises NotPaired: it is not.
+    """
+    host = files.host()
+    if host is None or files.identity.client().current is None:
+        raise NotPaired(str(files.state_root))
+    return NodeHost(files, host, identity, registry)

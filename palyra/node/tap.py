@@ -1,0 +1,65 @@
+"""``twistd palyra-node``: the node host's options, checked before anything starts or forks."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from twisted.application.service import Service
+from twisted.python.usage import Options as TwistedOptions
+
+from palyra._daemon import CleanFailure, prepare
+from palyra._lock import RootLock
+from palyra._reactor import the_reactor
+from palyra.config import Config, load
+from palyra.config.roots import default_state_root
+from palyra.node.files import NodeFiles
+
+
+class Options(TwistedOptions):
+    """Where the node host keeps its state."""
+
+    synopsis = "[options]"
+    longdesc = "The Palyra node host: runs capabilities on this device for its gateway."
+    optParameters = [  # noqa: RUF012 - Twisted reads it from the class
+        ["state-root", None, None, "Directory of the node host's state [default: per user]"],
+        ["config", None, None, "Configuration file [default: palyra.toml in the state root]"],
+    ]
+
+    config: Config
+    files: NodeFiles
+    lock: RootLock
+
+    def postOptions(self) -> None:
+        """Choose the reactor, read the configuration, take the lock, refuse an unpaired device."""
+        prepare(self, self._check, pidfile="node-host.pid", logfile="node-host.stdout.log")
+
+    def _check(self) -> Path:
+        from palyra.errors import NotPaired
+
+        named, file = self["state-root"], self["config"]
+        root = Path(named).expanduser().absolute() if named else default_state_root()
+        self.config = load(Path(file or root / "palyra.toml"), required=file is not None)
+        self.files = NodeFiles(root)
+        if self.files.host() is None:
+            raise NotPaired(str(root))
+        self.files.make()
+        self.lock = RootLock.take(self.files.lock, who="A node host")
+        return self.files.root
+
+
+def makeService(options: Options) -> Service:
+    """The service twistd runs."""
+    from palyra.capability.registry import Registry
+    from palyra.node.service import NodeService, paired_host
+
+    now_ms = int(time.time() * 1000)
+    identity = options.files.identity.open(now_ms, os.urandom)
+    service = NodeService(
+        paired_host(options.files, Registry.load(), identity),
+        lock=options.lock,
+        config=options.config.node,
+        reactor=the_reactor(),
+    )
+    return CleanFailure(service, options.parent)

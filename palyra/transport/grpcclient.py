@@ -1,0 +1,195 @@
+"""gRPC as a device uses it: pairing calls, registration, and the stream of a node's session."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import grpc
+from twisted.internet.defer import Deferred
+from zope.interface import Interface, implementer
+
+from palyra.config.addresses import HostPort
+from palyra.core.frames import GatewayFrame, Hello, NodeEvent, Welcome
+from palyra.core.transcript import DeviceProof
+from palyra.errors import GatewayUnreachable, PalyraError
+from palyra.transport.asyncbridge import Tasks, as_deferred
+from palyra.transport.chain import TLS_NAME
+from palyra.transport.interfaces import ICarrier
+from palyra.transport.statuses import error_of
+from palyra.wire import pairing as pairing_wire
+from palyra.wire import session as session_wire
+from palyra.wire.service import NodeServiceStub
+
+CALL_TIMEOUT_S = 15.0
+MAX_MESSAGE = 4 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class INodeSession(Interface):
+    """A node's end of a session, seen from its carrier."""
+
+    def received(frame: GatewayFrame) -> None:
+        """The gateway said something."""
+
+    def take_event() -> NodeEvent | None:
+        """Everything that gathered since the last call, None if nothing did."""
+
+
+class GatewayChannel:
+    """A connection to one listener of a gateway, verified under ``ca_pem`` alone.
+
+    With ``identity`` (key and certificate chain, PEM) it authenticates as that device.
+    """
+
+    def __init__(
+        self, address: HostPort, ca_pem: bytes, identity: tuple[bytes, bytes] | None = None
+    ) -> None:
+        self.address = address
+        self._ca_pem = ca_pem
+        self._identity = identity
+        self._channel: grpc.aio.Channel | None = None
+
+    # -- pairing ------------------------------------------------------------------------------
+
+    def begin(self, begin: pairing_wire.Begin) -> Deferred[pairing_wire.SessionOpened]:
+        """BeginPairingSession."""
+
+        async def call() -> pairing_wire.SessionOpened:
+            request = pairing_wire.write_begin(begin)
+            return pairing_wire.read_opened(await self._stub().BeginPairingSession(request))
+
+        return self._called(call())
+
+    def complete(self, proof: DeviceProof) -> Deferred[pairing_wire.Completed]:
+        """CompletePairingSession."""
+
+        async def call() -> pairing_wire.Completed:
+            request = pairing_wire.write_complete(proof)
+            return pairing_wire.read_completed(await self._stub().CompletePairingSession(request))
+
+        return self._called(call())
+
+    def status(self, question: pairing_wire.StatusQuestion) -> Deferred[pairing_wire.StatusAnswer]:
+        """GetPairingRequestStatus."""
+
+        async def call() -> pairing_wire.StatusAnswer:
+            request = pairing_wire.write_status_question(question)
+            return pairing_wire.read_status_answer(
+                await self._stub().GetPairingRequestStatus(request)
+            )
+
+        return self._called(call())
+
+    # -- the node -----------------------------------------------------------------------------
+
+    def register(self, hello: Hello) -> Deferred[Welcome]:
+        """RegisterNode."""
+
+        async def call() -> Welcome:
+            request = session_wire.write_hello(hello)
+            return session_wire.read_welcome(await self._stub().RegisterNode(request))
+
+        return self._called(call())
+
+    def stream(self, make_session: Callable[[ICarrier], Any], device_id: str) -> Deferred[None]:
+        """Carry a session (``INodeSession``) until either side ends it.
+
+        Fires when the gateway ended it normally, fails with PalyraError otherwise; cancelling it
+        ends the stream.
+        """
+
+        async def call() -> None:
+            await _Stream(self._stub().StreamNodeEvents(), device_id).serve(make_session)
+
+        return self._called(call(), timeout_s=None)
+
+    def close(self) -> Deferred[None]:
+        """Close the connection, if there is one."""
+        channel, self._channel = self._channel, None
+        return as_deferred(_close(channel))
+
+    def _stub(self) -> Any:
+        if self._channel is None:
+            key, chain = self._identity if self._identity is not None else (None, None)
+            credentials = grpc.ssl_channel_credentials(self._ca_pem, key, chain)
+            self._channel = grpc.aio.secure_channel(
+                str(self.address), credentials, options=_options(self.address)
+            )
+        return NodeServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def _called(self, call: Awaitable[T], timeout_s: float | None = CALL_TIMEOUT_S) -> Deferred[T]:
+        async def translated() -> T:
+            try:
+                return await asyncio.wait_for(call, timeout_s)
+            except grpc.aio.AioRpcError as error:
+                raise error_of(error, str(self.address)) from error
+            except TimeoutError as error:
+                raise GatewayUnreachable(str(self.address), "no answer") from error
+
+        return as_deferred(translated())
+
+
+def _options(address: HostPort) -> list[tuple[str, Any]]:
+    options: list[tuple[str, Any]] = [
+        ("grpc.ssl_target_name_override", TLS_NAME),
+        ("grpc.default_authority", TLS_NAME),
+        ("grpc.max_receive_message_length", MAX_MESSAGE),
+        ("grpc.max_send_message_length", MAX_MESSAGE),
+        # Reconnecting is the node host's: gRPC must not retry behind its back, nor share a
+        # connection that was made with an older certificate.
+        ("grpc.enable_retries", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if address.is_loopback:
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
+
+
+async def _close(channel: grpc.aio.Channel | None) -> None:
+    if channel is not None:
+        await channel.close(None)
+
+
+@implementer(ICarrier)
+class _Stream:
+    """One StreamNodeEvents call, from the node's end."""
+
+    def __init__(self, call: Any, device_id: str) -> None:
+        self._call = call
+        self._device_id = device_id
+        self._wanted = asyncio.Event()
+
+    def wake(self) -> None:
+        self._wanted.set()
+
+    def close(self, error: PalyraError | None) -> None:
+        self._call.cancel()
+
+    async def serve(self, make_session: Callable[[ICarrier], Any]) -> None:
+        session = make_session(self)
+        tasks = Tasks("node stream")
+        tasks.start(self._write(session))
+        try:
+            async for message in self._call:
+                session.received(session_wire.read_frame(message))
+        except asyncio.CancelledError:
+            if not self._call.cancelled() or asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise  # this task was cancelled, not only the call
+        finally:
+            await tasks.stop()
+            self._call.cancel()
+
+    async def _write(self, session: Any) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            event = session.take_event()
+            if event is not None:
+                await self._call.write(session_wire.write_event(event, self._device_id))

@@ -1,0 +1,68 @@
+"""Runs the command in a terminal of a known size, as a person sees it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+_STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+class Terminal:
+    """A command that runs in a terminal; what it prints is read while it runs."""
+
+    def __init__(self, root: Path, *args: str, columns: int = 80, lines: int = 40) -> None:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self._ours = ours
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "palyra", *args, "--state-root", str(root)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"},
+            start_new_session=True,
+            # Ctrl-C reaches only the process whose controlling terminal this is.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        self.seen = ""
+
+    def read_until(self, text: str) -> None:
+        """Wait for a text on the screen."""
+        while text not in self.seen and self._read():
+            pass
+        assert text in self.seen, self.seen
+
+    def type(self, keys: str) -> None:
+        """Type something."""
+        os.write(self._ours, keys.encode())
+
+    def end(self) -> tuple[int, str]:
+        """The exit status, and everything that was on the screen, without styles."""
+        while self._read():
+            pass
+        os.close(self._ours)
+        status = self._process.wait(30)
+        plain = _STYLE.sub("", self.seen).replace("\r\n", "\n")
+        return status, "".join(line.rstrip() + "\n" for line in plain.splitlines())
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._ours, 65536)
+        except OSError:
+            return False
+        self.seen += data.decode("utf-8", "replace")
+        return bool(data)
+
+
+def on_terminal(root: Path, *args: str, columns: int = 80) -> tuple[int, str]:
+    """Exit status and screen of a command that asks nothing."""
+    return Terminal(root, *args, columns=columns).end()

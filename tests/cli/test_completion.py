@@ -1,0 +1,71 @@
+"""Tests of :mod:`palyra.cli.completion`, by what a shell is offered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete
+
+from palyra.cli.main import palyra
+from tests.cli.conftest import FakeConsole
+from tests.cli.things import job, job_list, nas, node, node_answer, node_list, request, request_list
+
+Offer = Callable[..., list[tuple[str, str | None]]]
+
+
+@pytest.fixture
+def offered(console: FakeConsole, monkeypatch: pytest.MonkeyPatch) -> Offer:
+    """What a shell is offered after the given words."""
+    monkeypatch.setenv("PALYRA_STATE_ROOT", str(console.root))
+    console.on("GET", "nodes", node_list(node(), nas()))
+    console.on("GET", "nodes/pi", node_answer())
+    console.on("GET", "pairing/requests", request_list(request()))
+    console.on("GET", "jobs", job_list(job()))
+
+    def offer(*args: str) -> list[tuple[str, str | None]]:
+        *words, incomplete = args
+        shell = ShellComplete(palyra, {}, "palyra", "_PALYRA_COMPLETE")
+        return [(item.value, item.help) for item in shell.get_completions(words, incomplete)]
+
+    return offer
+
+
+def test_devices(offered: Offer) -> None:
+    """Names, then short ids with the name beside them."""
+    assert offered("nodes", "show", "") == [
+        ("pi", None),
+        ("nas", None),
+        ("X4K7QM", "pi"),
+        ("9TQ0HC", "nas"),
+    ]
+    assert offered("nodes", "show", "x4") == [("X4K7QM", "pi")]
+
+
+def test_capabilities_of_the_device_that_was_typed(offered: Offer) -> None:
+    """With their risk beside them."""
+    assert offered("nodes", "invoke", "pi", "desk") == [
+        ("desktop.open_url", "medium"),
+        ("desktop.open_path", "high"),
+    ]
+    assert offered("nodes", "invoke", "elsewhere", "") == []
+
+
+def test_requests_and_jobs(offered: Offer, console: FakeConsole) -> None:
+    """Short ids with what they stand for; only requests that wait."""
+    assert offered("pairing", "approve", "") == [("T6MW3K", "pi")]
+    assert console.asked[-1][2] == {"state": "pending_approval", "limit": "100"}
+    assert offered("jobs", "show", "") == [("B8Q2ZN", "echo on pi")]
+
+
+def test_the_state_root_that_was_typed(offered: Offer, tmp_path: Path) -> None:
+    """Another gateway's devices are not offered; one that is away is silence."""
+    assert offered("nodes", "show", "--state-root", str(tmp_path), "") == []
+    assert offered("pairing", "reject", "--state-root", str(tmp_path), "") == []
+    assert offered("jobs", "wait", "--state-root", str(tmp_path), "") == []
+
+
+def test_verbs(offered: Offer) -> None:
+    """The groups and their verbs."""
+    assert [value for value, _ in offered("pairing", "")] == ["code", "list", "approve", "reject"]

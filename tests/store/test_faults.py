@@ -1,0 +1,50 @@
+"""Promises of how the database's errors are told."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from palyra.errors import DiskFull, PalyraError, StoreCorrupt, StoreUnavailable
+from palyra.store.faults import of_database, translated
+
+FILE = "/srv/palyra/palyra.sqlite3"
+
+
+def of_sqlite(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("said by SQLite")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (of_sqlite(sqlite3.SQLITE_FULL), DiskFull("/srv/palyra")),
+        (OSError(errno.ENOSPC, "full"), DiskFull("/srv/palyra")),
+        (OSError(errno.EDQUOT, "quota"), DiskFull("/srv/palyra")),
+        (of_sqlite(sqlite3.SQLITE_NOTADB), StoreCorrupt(FILE, "said by SQLite")),
+        (of_sqlite(sqlite3.SQLITE_CORRUPT_INDEX), StoreCorrupt(FILE, "said by SQLite")),
+        (of_sqlite(sqlite3.SQLITE_IOERR_FSYNC), StoreUnavailable(FILE, "said by SQLite")),
+        (of_sqlite(sqlite3.SQLITE_READONLY), StoreUnavailable(FILE, "said by SQLite")),
+        (sqlite3.OperationalError("no code"), StoreUnavailable(FILE, "no code")),
+    ],
+)
+def test_faults_are_typed(error: Exception, meaning: PalyraError) -> None:
+    """No room, damage, and everything else, also inside what SQLAlchemy raises."""
+    told = translated(error, FILE)
+    assert (type(told), str(told)) == (type(meaning), str(meaning))
+    if isinstance(error, sqlite3.Error):
+        wrapped = OperationalError("x", None, error)
+        assert str(translated(wrapped, FILE)) == str(meaning)
+        assert of_database(wrapped) and of_database(error)
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    """An error that is not the database's is not made one."""
+    for error in (ZeroDivisionError(), OSError(errno.EACCES, "no"), DiskFull("/srv")):
+        assert translated(error, FILE) is error
+        assert not of_database(error)

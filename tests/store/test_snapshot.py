@@ -1,0 +1,168 @@
+"""Promises of the snapshot document."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palyra.core.devices import Revocation
+from palyra.core.identifiers import DeviceId, Fingerprint
+from palyra.core.jobs import Attempt, Job, JobState
+from palyra.errors import StoreCorrupt
+from palyra.store.snapshot import (
+    SUMMARY_LENGTH,
+    StoreContent,
+    build_snapshot,
+    import_snapshot,
+    newest_jobs,
+    redacted,
+)
+from tests.store.samples import (
+    NOW_MS,
+    a_certificate,
+    a_code,
+    a_device,
+    a_job,
+    a_request,
+    dispatch,
+    succeed,
+    ulid,
+)
+
+CODE = a_code()
+REQUEST = a_request("lab-7", CODE)
+DEVICE = a_device(REQUEST)
+
+
+def content(*jobs: Job) -> StoreContent:
+    return StoreContent(
+        gateway_id=ulid("gateway"),
+        store_epoch="ab" * 16,
+        codes=[CODE],
+        requests=[REQUEST],
+        devices=[DEVICE],
+        certificates=[a_certificate(REQUEST)],
+        revocations=[Revocation(DeviceId(ulid("x")), Fingerprint("f"), (), NOW_MS, "ana", "lost")],
+        jobs=jobs,
+    )
+
+
+def test_it_holds_no_secret() -> None:
+    """Neither code digest, session digest, CSR, input nor output is in the document."""
+    job = succeed(dispatch(a_job("j", DEVICE.device_id)))
+    document = build_snapshot(content(job), NOW_MS).decode()
+    assert CODE.digest not in document
+    assert REQUEST.session_digest not in document
+    for absent in ("input_json", "output_json", "csr_der", "session_digest", "digest"):
+        assert f'"{absent}"' not in document.replace('"digest": ""', "")
+
+
+def test_its_shape_is_stable() -> None:
+    """Other programs read it: schema_version and the names of its parts."""
+    document = json.loads(build_snapshot(content(a_job("j", DEVICE.device_id)), NOW_MS))
+    assert document["schema_version"] == 1
+    assert sorted(document) == [
+        "capability_requests",
+        "certificates",
+        "gateway_id",
+        "generated_at_ms",
+        "nodes",
+        "pairing_codes",
+        "pairing_requests",
+        "revocations",
+        "schema_version",
+        "store_epoch",
+    ]
+    assert document["nodes"][0]["name"] == "lab-7"
+    assert document["pairing_codes"][0]["code_id"] == CODE.code_id
+    assert document["capability_requests"][0]["state"] == "queued"
+
+
+def test_what_is_written_can_be_imported() -> None:
+    """Devices, certificates, revocations and final jobs come back; others become unknown."""
+    queued, done = a_job("q", DEVICE.device_id), succeed(dispatch(a_job("d", DEVICE.device_id)))
+    written = content(queued, done)
+    state = import_snapshot(build_snapshot(written, NOW_MS), now_ms=NOW_MS + 9)
+    assert state.gateway_id == written.gateway_id
+    assert state.devices == (DEVICE,)
+    assert state.certificates == tuple(written.certificates)
+    assert state.revocations == tuple(written.revocations)
+    unknown, kept = state.jobs
+    assert (unknown.state, unknown.finished_at_ms) == (JobState.OUTCOME_UNKNOWN, NOW_MS + 9)
+    assert unknown.effect_possible
+    assert kept.attempt == done.attempt
+    assert (kept.state, kept.finished_at_ms, kept.took_ms) == (JobState.SUCCEEDED, NOW_MS + 30, 4)
+
+
+def test_newest_jobs_come_first() -> None:
+    """Unfinished and final jobs are one list."""
+    jobs = [a_job("j", DEVICE.device_id, NOW_MS + n) for n in range(3)]
+    assert newest_jobs(jobs[1:2], [jobs[0], jobs[2]]) == jobs[::-1]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"", b"\xff\xfe", b"[]", b'{"schema_version": 1}', b'{"schema_version": 2}'],
+)
+def test_a_damaged_document_is_refused(damaged: bytes) -> None:
+    """The error names the file that was given."""
+    with pytest.raises(StoreCorrupt) as caught:
+        import_snapshot(damaged, now_ms=NOW_MS, file="/srv/node-runtime.v1.json")
+    assert caught.value.file == "/srv/node-runtime.v1.json"
+
+
+def test_a_document_that_contradicts_itself_is_refused() -> None:
+    """Entries that are there twice and certificates of no device are damage."""
+    job = dispatch(a_job("j", DEVICE.device_id))
+    assert isinstance(job.attempt, Attempt)
+    other = attrs.evolve(a_job("k", DEVICE.device_id), attempt=job.attempt)
+    good = content(job)
+    for bad in (
+        attrs.evolve(good, devices=[DEVICE, DEVICE]),
+        attrs.evolve(good, devices=[]),
+        attrs.evolve(good, certificates=[*good.certificates, *good.certificates]),
+        attrs.evolve(good, revocations=[*good.revocations, *good.revocations]),
+        content(job, job),
+        content(job, other),
+    ):
+        with pytest.raises(StoreCorrupt):
+            import_snapshot(build_snapshot(bad, NOW_MS), now_ms=NOW_MS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(min_value=0, max_value=4000), st.binary(min_size=1, max_size=4))
+def test_no_damage_breaks_the_import(position: int, damage: bytes) -> None:
+    """Any bytes either import or are a StoreCorrupt."""
+    document = bytearray(build_snapshot(content(a_job("j", DEVICE.device_id)), NOW_MS))
+    document[position : position + len(damage)] = damage
+    try:
+        import_snapshot(bytes(document), now_ms=NOW_MS)
+    except StoreCorrupt as error:
+        assert error.file == "node-runtime.v1.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no route to host", "no route to host"),
+        ("password=hunter2 was wrong", "password=[redacted] was wrong"),
+        ("api_key: 'abc def', retry", "api_key: [redacted], retry"),
+        ("Authorization: Bearer abc.def", "Authorization: [redacted]"),
+        ('{"db_password": "x y"}', '{"db_password": [redacted]}'),
+        ("got " + "a1" * 20, "got [redacted]"),
+        ("-----BEGIN PRIVATE KEY-----\nxx\n-----END PRIVATE KEY-----", "[redacted]"),
+        ("-----BEGIN PRIVATE KEY-----\nxx", "[redacted]"),
+    ],
+)
+def test_summaries_are_redacted(text: str, shown: str) -> None:
+    """What looks like a secret is not in the snapshot."""
+    assert redacted(text) == shown
+
+
+def test_summaries_are_short() -> None:
+    """They are cut at 240 characters."""
+    assert len(redacted("word " * 100_000)) == SUMMARY_LENGTH
