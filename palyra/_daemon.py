@@ -14,10 +14,12 @@ from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver
 from twisted.python.usage import Options
 
 from palyra._reactor import require_asyncio_reactor
 from palyra.errors import PalyraError
+from palyra.observe.logs import file_observer, terminal_observer
 
 
 def prepare(options: Options, check: Callable[[], Path], *, pidfile: str, logfile: str) -> None:
@@ -37,21 +39,27 @@ def prepare(options: Options, check: Callable[[], Path], *, pidfile: str, logfil
     if parent.get("pidfile") in (None, "twistd.pid"):
         parent["pidfile"] = str(root / pidfile)
     if parent.get("logger") is None:
-        foreground, named = parent.get("nodaemon"), parent.get("logfile")
+        global _log_file
+        named = parent.get("logfile")
+        to_terminal = named == "-" or (parent.get("nodaemon") and not named)
+        _log_file = None if to_terminal else Path(named) if named else root / logfile
+        parent["logger"] = f"{__name__}.observer"
 
-        def observer() -> Any:
-            from palyra.observe.logs import file_observer, terminal_observer
 
-            if named == "-" or (foreground and not named):
-                return terminal_observer()
-            return file_observer(Path(named) if named else root / logfile)
+_log_file: Path | None = None
+"""Where :func:`observer` writes; twistd takes an observer only by its dotted name."""
 
-        parent["logger"] = observer
+
+def observer() -> ILogObserver:
+    """The log of the daemon that :func:`prepare` prepared."""
+    return terminal_observer() if _log_file is None else file_observer(_log_file)
 
 
 def refuse(error: PalyraError) -> NoReturn:
     """Print an error as every command of ours does and end with its exit code."""
-    sys.stderr.write(f"error: {error.sentence}\nhint:  {error.hint}\n")
+    # twistd sends sys.stderr to the log as soon as it has one.
+    terminal = sys.__stderr__ or sys.stderr
+    terminal.write(f"error: {error.sentence}\nhint:  {error.hint}\n")
     raise SystemExit(error.exit_code)
 
 

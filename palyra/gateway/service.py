@@ -93,14 +93,19 @@ class GatewayService(Service):
         self._entropy = entropy
         self._elapsed_ms = elapsed_ms
         self._repeating: list[LoopingCall] = []
+        self._bound: list[GrpcListener] = []
 
     def startService(self) -> None:
         """Open what is on disk, load it, bind every listener, then say so."""
         self._lock.sign()
         self._open()
-        self._compose()
-        run_now_deferred(self._load())
-        self._listen()
+        try:
+            self._compose()
+            run_now_deferred(self._load())
+            self._listen()
+        except Exception:
+            run_now_deferred(self._give_up())
+            raise
         self._board.start()
         self._repeat(self._save_heard, SAVE_HEARD_S)
         self._repeat(self._refresh_certificate, REFRESH_S)
@@ -133,8 +138,14 @@ class GatewayService(Service):
                 entropy=self._entropy,
             )
         except Exception:
-            self._store.close()
+            run_now_deferred(self._give_up())
             raise
+
+    async def _give_up(self) -> None:
+        """The start failed: leave the store as a clean stop would."""
+        for listener in self._bound:
+            await listener.stop(0)
+        await self._store.close()
 
     def _compose(self) -> None:
         config, store, authority = self._settings.config, self._store, self._identity.authority
@@ -258,7 +269,6 @@ class GatewayService(Service):
         await self._enrolment.start()
 
     def _listen(self) -> None:
-        self._bound: list[GrpcListener] = []
         for listener in (self._enrolment_listener, self._node_listener):
             listener.bind()
             self._bound.append(listener)

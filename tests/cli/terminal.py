@@ -12,6 +12,13 @@ import sys
 import termios
 from pathlib import Path
 
+_COMMAND = """
+import fcntl, sys, termios
+from palyra.cli import main
+# Ctrl-C reaches only a process whose controlling terminal this is.
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+sys.exit(main())
+"""
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -23,14 +30,12 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self._ours = ours
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "palyra", *args, "--state-root", str(root)],
+            [sys.executable, "-c", _COMMAND, *args, "--state-root", str(root)],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             env={**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"},
             start_new_session=True,
-            # Ctrl-C reaches only the process whose controlling terminal this is.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(theirs)
         self.seen = ""
