@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -199,7 +199,7 @@ class ConsoleApp:
         """Ask, and write the answer; a caller that went away stops waiting, its job goes on."""
         asked: Deferred[Any] = Deferred()
         asked.addCallback(lambda _: ask())
-        gone = request.notifyFinish()
+        gone: Deferred[Any] = cast(Any, request).notifyFinish()
         gone.addErrback(lambda _: asked.cancel())
         asked.addCallback(self._write, request)
         asked.addErrback(self._refused, request)

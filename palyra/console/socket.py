@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorUNIX
 from twisted.web.http import HTTPChannel
 from twisted.web.iweb import IRequest
 from twisted.web.server import Request, Site
@@ -41,19 +40,21 @@ class _BoundedRequest(Request):
             super().handleContentChunk(data)
 
     def _refuse(self) -> None:
-        self.channel.transport.write(
+        channel: Any = self.channel
+        channel.transport.write(
             b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
         )
-        self.channel.loseConnection()
+        channel.loseConnection()
 
 
 class _OwnerChannel(HTTPChannel):
     """A connection of the owner or of root; others are cut before a byte is read."""
 
     def connectionMade(self) -> None:
-        uid = peer_uid(self.transport.getHandle()) if hasattr(self.transport, "getHandle") else None
+        transport: Any = self.transport
+        uid = peer_uid(transport.getHandle())
         if uid is not None and uid not in (0, os.geteuid()):
-            self.transport.loseConnection()
+            transport.loseConnection()
             return
         self.palyra_operator = f"local:{uid if uid is not None else os.geteuid()}"
         super().connectionMade()
@@ -62,7 +63,7 @@ class _OwnerChannel(HTTPChannel):
 class ConsoleSocket:
     """Serves a :class:`ConsoleApp` on a UNIX socket of mode 0600."""
 
-    def __init__(self, reactor: IReactorUNIX, path: Path, control: IControl) -> None:
+    def __init__(self, reactor: Any, path: Path, control: IControl) -> None:
         self._reactor = reactor
         self.path = path
         site = Site(ConsoleApp(control, _operator).resource())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from twisted.logger import (
     FileLogObserver,
@@ -37,7 +37,7 @@ def file_observer(path: Path) -> ILogObserver:
         maxRotatedFiles=KEEP_FILES,
         defaultMode=0o600,
     )
-    return _filtered(FileLogObserver(file, _long))
+    return _filtered(FileLogObserver(cast("IO[str]", file), _long))
 
 
 def _filtered(observer: ILogObserver) -> ILogObserver:

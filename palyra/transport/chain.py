@@ -33,15 +33,15 @@ def fetch_chain(reactor: Any, address: HostPort) -> Deferred[list[bytes]]:
     """
     endpoint = HostnameEndpoint(reactor, address.host.encode("idna"), address.port, TIMEOUT_S)
     catcher = _ChainCatcher()
-    connecting = connectProtocol(wrapClientTLS(_Unverified(), endpoint), catcher)
 
-    def unreachable(failure: Failure) -> None:
-        cause = _cause(failure)
-        raise GatewayUnreachable(str(address), cause) from failure.value
+    async def fetch() -> list[bytes]:
+        try:
+            await connectProtocol(wrapClientTLS(_Unverified(), endpoint), catcher)
+            return await catcher.caught.addTimeout(TIMEOUT_S, reactor)
+        except Exception as error:
+            raise GatewayUnreachable(str(address), _cause(error)) from error
 
-    caught: Deferred[list[bytes]] = connecting.addCallback(lambda _: catcher.caught)
-    caught.addTimeout(TIMEOUT_S, reactor)
-    return caught.addErrback(unreachable)
+    return Deferred.fromCoroutine(fetch())
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -79,13 +79,13 @@ class _ChainCatcher(Protocol):
             self.caught.errback(reason)
 
 
-def _cause(failure: Failure) -> str:
-    text = str(failure.value).lower()
+def _cause(error: Exception) -> str:
+    text = str(error).lower()
     for known in ("refused", "no route to host", "network is unreachable"):
         if known in text:
             return "connection refused" if known == "refused" else known
     if "lookup" in text or "name" in text:
         return "the name is not known"
-    if "timeout" in type(failure.value).__name__.lower() or "timed out" in text:
+    if "timeout" in type(error).__name__.lower() or "timed out" in text:
         return "no answer"
     return "no TLS there"

@@ -122,7 +122,7 @@ class GatewayChannel:
             self._channel = grpc.aio.secure_channel(
                 str(self.address), credentials, options=_options(self.address)
             )
-        return NodeServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        return NodeServiceStub(self._channel)
 
     def _called(self, call: Awaitable[T], timeout_s: float | None = CALL_TIMEOUT_S) -> Deferred[T]:
         async def translated() -> T:
