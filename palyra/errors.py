@@ -419,6 +419,23 @@ class CertificateRefused(PalyraError):
 
 
 @attrs.define
+class CertificateExpired(CertificateRefused):
+    """This device's certificate ran out; ``when`` is a text."""
+
+    code = "certificate_expired"
+    when: str = ""
+    reason: str = "expired"
+
+    @property
+    def sentence(self) -> str:
+        return f"This device's certificate ran out on {self.when}."
+
+    @property
+    def hint(self) -> str:
+        return "pair it again: palyra node run --pairing-uri -"
+
+
+@attrs.define
 class CertificateUnknown(CertificateRefused):
     """The chain holds but this gateway never recorded the certificate; the node rejoins."""
 

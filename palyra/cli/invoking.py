@@ -13,8 +13,7 @@ import msgspec
 from palyra.cli import waiting, words
 from palyra.cli.client import Console, segment
 from palyra.cli.present import Screen
-from palyra.cli.replies import InvokeReply, JobReply
-from palyra.console.models import Invoke
+from palyra.console.models import Invoke, InvokeAnswer, JobAnswer
 from palyra.core.identifiers import as_prefix, is_ulid, short_id
 from palyra.errors import Malformed
 
@@ -89,7 +88,7 @@ def run(screen: Screen, console: Console, asked: Asked, *, wait: bool) -> int:
     wait_ms = FIRST_WAIT_MS if wait else 0
     path = f"nodes/{segment(asked.target)}/invoke"
     try:
-        first = console.post(path, asked.body(wait_ms), InvokeReply, wait_ms)
+        first = console.post(path, asked.body(wait_ms), InvokeAnswer, wait_ms)
     except KeyboardInterrupt:
         screen.aside("stopped before the gateway had answered; the job may be running")
         screen.hint("palyra jobs list")
@@ -107,7 +106,7 @@ def run(screen: Screen, console: Console, asked: Asked, *, wait: bool) -> int:
     return _tell(screen, answer, body, device)
 
 
-def _tell(screen: Screen, answer: InvokeReply, body: bytes, device: str) -> int:
+def _tell(screen: Screen, answer: InvokeAnswer, body: bytes, device: str) -> int:
     going_on = answer.state not in waiting.FINAL
     if screen.as_json:
         screen.json(body)
@@ -130,7 +129,7 @@ def _tell(screen: Screen, answer: InvokeReply, body: bytes, device: str) -> int:
     return 0
 
 
-def _show_accepted(screen: Screen, answer: InvokeReply, device: str) -> None:
+def _show_accepted(screen: Screen, answer: InvokeAnswer, device: str) -> None:
     if not screen.tty:
         screen.pair("job", answer.job_id)
         screen.pair("state", answer.state)
@@ -140,7 +139,7 @@ def _show_accepted(screen: Screen, answer: InvokeReply, device: str) -> None:
     screen.hint(f"palyra jobs wait {short}")
 
 
-def _as_invocation(first: InvokeReply, ended: JobReply) -> InvokeReply:
+def _as_invocation(first: InvokeAnswer, ended: JobAnswer) -> InvokeAnswer:
     """The answer that the gateway would have given had it been asked to wait that long."""
     job = ended.job
     return msgspec.structs.replace(

@@ -11,9 +11,8 @@ from palyra.cli.client import PAGE_LIMIT, segment
 from palyra.cli.facts import Fact
 from palyra.cli.options import Call, VerbGroup, duration, pass_call
 from palyra.cli.present import Screen, json_text
-from palyra.cli.replies import NULL, JobReply
 from palyra.cli.tables import Cell, Column, cell, state_cell, style_of
-from palyra.console.models import JobItem, JobList
+from palyra.console.models import NULL, JobAnswer, JobItem, JobList
 
 INTERRUPTED = 130
 STATES = (
@@ -70,7 +69,7 @@ _DEFAULT_LIMIT = PAGE_LIMIT // 4
 @pass_call
 def show(call: Call, job: str) -> None:
     """Show one job with its input and output."""
-    answer = call.console.get(f"jobs/{segment(job)}", JobReply)
+    answer = call.console.get(f"jobs/{segment(job)}", JobAnswer)
     if call.screen.as_json:
         return call.screen.json(answer.body)
     return facts.show(call.screen, _facts(call.screen, answer.value))
@@ -83,7 +82,7 @@ def show(call: Call, job: str) -> None:
 def wait(call: Call, job: str, timeout_ms: int | None) -> int:
     """Wait for the end of a job and print its output.  Ctrl-C leaves the job running."""
     screen, console = call.screen, call.console
-    first = console.get(f"jobs/{segment(job)}", JobReply)
+    first = console.get(f"jobs/{segment(job)}", JobAnswer)
     item = first.value.job
     try:
         ended = first
@@ -126,7 +125,7 @@ def _row(job: JobItem, short: str, now: int) -> list[Cell]:
     ]
 
 
-def _facts(screen: Screen, answer: JobReply) -> list[Fact]:
+def _facts(screen: Screen, answer: JobAnswer) -> list[Fact]:
     job = answer.job
     state = words.escaped(job.state) + ("  !! effect possible" if job.effect_possible else "")
     if job.waiting_for:

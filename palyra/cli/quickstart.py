@@ -20,11 +20,11 @@ from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.ports import free_port
 from palyra.cli.present import Screen
 from palyra.cli.quickstart_lines import Announced, Chosen
-from palyra.cli.replies import InvokeReply
 from palyra.console.models import (
     Decision,
     Health,
     Invoke,
+    InvokeAnswer,
     MintCode,
     MintedCode,
     NodeItem,
@@ -199,7 +199,7 @@ def _ask(tour: Tour, node: NodeItem, capability: str, question: bytes) -> None:
     begun = time.monotonic()
     body = Invoke(capability, msgspec.Raw(question), wait_ms=RUN_MS)
     try:
-        answer = tour.console.post(f"nodes/{node.device_id}/invoke", body, InvokeReply, RUN_MS)
+        answer = tour.console.post(f"nodes/{node.device_id}/invoke", body, InvokeAnswer, RUN_MS)
     except PalyraError as error:
         tour.failed += 1
         tour.line(quickstart_lines.failed(capability, error.sentence))

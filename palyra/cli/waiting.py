@@ -8,7 +8,7 @@ from collections.abc import Callable
 from palyra.cli import words
 from palyra.cli.client import Answer, Console
 from palyra.cli.present import Screen
-from palyra.cli.replies import JobReply
+from palyra.console.models import JobAnswer
 from palyra.core.identifiers import short_id
 from palyra.errors import JobStillRunning, JobUnsuccessful
 
@@ -20,7 +20,7 @@ FINAL = frozenset(
 
 def wait_for(
     console: Console, job_id: str, device: str, screen: Screen, limit_ms: int | None = None
-) -> Answer[JobReply]:
+) -> Answer[JobAnswer]:
     """The job when it has ended.
 
     :raises JobStillRunning: after ``limit_ms``; the job goes on.
@@ -39,8 +39,8 @@ def wait_for(
 
 def _look(
     console: Console, job_id: str, wait_ms: int, tell: Callable[[str], None]
-) -> Answer[JobReply]:
-    answer = console.get(f"jobs/{job_id}", JobReply, wait_ms=wait_ms)
+) -> Answer[JobAnswer]:
+    answer = console.get(f"jobs/{job_id}", JobAnswer, wait_ms=wait_ms)
     job = answer.value.job
     if job.state == "awaiting_local_mediation":
         tell(f"a person at {words.escaped(job.device_name)} must allow this")
@@ -67,7 +67,7 @@ def show_end(
     screen.aside("  ".join(parts), "dim")
 
 
-def show_final(screen: Screen, answer: JobReply) -> None:
+def show_final(screen: Screen, answer: JobAnswer) -> None:
     """The end of a job.
 
     :raises JobUnsuccessful: where it is not a success.

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 CONTRACT_VERSION = "control-plane.v1"
+NULL = msgspec.Raw(b"null")
+"""An output that is not there; msgspec does not decode ``Raw | None``."""
 
 
 class Contract(msgspec.Struct, frozen=True):
@@ -202,7 +204,7 @@ class InvokeAnswer(msgspec.Struct, frozen=True):
     success: bool
     job_id: str
     state: str
-    output_json: msgspec.Raw | None
+    output_json: msgspec.Raw
     error: str | None
     error_code: str | None
     effect_possible: bool
@@ -242,7 +244,7 @@ class JobAnswer(msgspec.Struct, frozen=True):
     contract: Contract
     job: JobItem
     input_json: msgspec.Raw
-    output_json: msgspec.Raw | None
+    output_json: msgspec.Raw
     error: str | None
 
 

@@ -438,8 +438,8 @@ def _job_item(job: Job) -> models.JobItem:
     )
 
 
-def _raw(data: bytes | None) -> msgspec.Raw | None:
-    return msgspec.Raw(data) if data else None
+def _raw(data: bytes | None) -> msgspec.Raw:
+    return msgspec.Raw(data) if data else models.NULL
 
 
 def _offset(cursor: str | None) -> int:

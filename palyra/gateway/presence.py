@@ -85,6 +85,15 @@ class PresenceBoard:
         machine.closed(self._elapsed_ms())
         self._settle(presence)
 
+    def expelled(self, device_id: DeviceId) -> None:
+        """The device's trust was taken away: it is offline now, not after a while."""
+        known = self._machines.get(device_id)
+        if known is not None and known[1].state is not PresenceState.OFFLINE:
+            machine, presence = known
+            machine.closed(self._elapsed_ms())
+            machine.gone(self._elapsed_ms())
+            self._settle(presence)
+
     def state(self, device_id: DeviceId) -> PresenceState:
         """How the device is right now."""
         known = self._machines.get(device_id)

@@ -319,6 +319,7 @@ class Sessions:
         for session in list(self._all.get(device_id, ())):
             session.close(error)
             session.ended(error.code)
+        self._board.expelled(device_id)
 
     def drain_all(self, reason: str, retry_after_ms: int) -> None:
         """Tell every node that the gateway is about to stop."""

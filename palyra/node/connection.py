@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from twisted.logger import Logger
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Hello, Welcome
-from palyra.errors import CertificateRefused, PalyraError, RemoteRefusal
+from palyra.errors import CertificateExpired, CertificateRefused, PalyraError, RemoteRefusal
 from palyra.node.identity import IdentityStore
 from palyra.node.running import Runs
 from palyra.node.session import NodeSession
@@ -104,6 +105,10 @@ class Connection:
         client = self._identity.client()
         if client.current is None:
             raise CertificateRefused("missing")
+        expires_s = client.current.cert_expires_at_unix_ms / 1000
+        if self._reactor.seconds() >= expires_s:
+            when = datetime.datetime.fromtimestamp(expires_s).astimezone()
+            raise CertificateExpired(when=f"{when:%d %b %H:%M}")
         key = client.current.private_key_pem.encode()
         chain = client.current.certificate_pem.encode()
         channel = GatewayChannel(self._address, client.ca_bundle_pem.encode(), (key, chain))

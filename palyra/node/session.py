@@ -21,8 +21,7 @@ from palyra.core.frames import (
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Report
 from palyra.node.running import Runs
-from palyra.transport.grpcclient import INodeSession
-from palyra.transport.interfaces import ICarrier
+from palyra.transport.interfaces import ICarrier, INodeSession
 
 SILENCE_S = 40.0
 

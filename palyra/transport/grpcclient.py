@@ -12,10 +12,10 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import grpc
 from twisted.internet.defer import Deferred
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 
 from palyra.config.addresses import HostPort
-from palyra.core.frames import GatewayFrame, Hello, NodeEvent, Welcome
+from palyra.core.frames import Hello, Welcome
 from palyra.core.transcript import DeviceProof
 from palyra.errors import GatewayUnreachable, PalyraError
 from palyra.transport.asyncbridge import Tasks, as_deferred
@@ -30,16 +30,6 @@ CALL_TIMEOUT_S = 15.0
 MAX_MESSAGE = 4 * 1024 * 1024
 
 T = TypeVar("T")
-
-
-class INodeSession(Interface):
-    """A node's end of a session, seen from its carrier."""
-
-    def received(frame: GatewayFrame) -> None:
-        """The gateway said something."""
-
-    def take_event() -> NodeEvent | None:
-        """Everything that gathered since the last call, None if nothing did."""
 
 
 class GatewayChannel:

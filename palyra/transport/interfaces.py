@@ -50,6 +50,16 @@ class IGatewaySession(Interface):
         """The connection is gone; nothing will be taken any more."""
 
 
+class INodeSession(Interface):
+    """A node's end of a session, seen from its carrier."""
+
+    def received(frame: GatewayFrame) -> None:
+        """The gateway said something."""
+
+    def take_event() -> NodeEvent | None:
+        """Everything that gathered since the last call, None if nothing did."""
+
+
 class INodeDesk(Interface):
     """What a paired client may ask of the gateway.  Methods raise, or fail with, PalyraError."""
 
