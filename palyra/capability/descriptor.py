@@ -60,6 +60,7 @@ class Capability:
     ``input_type`` and ``output_type`` are types msgspec can decode; an object in the input must
     refuse unknown fields (``msgspec.Struct, forbid_unknown_fields=True``).  ``timeout_s`` is the
     longest run in seconds, ``max_concurrency`` the most runs at once on one node.
+    An empty ``version`` is the distribution's.
     """
 
     name: str
@@ -72,7 +73,7 @@ class Capability:
     idempotent: bool = False
     timeout_s: float = 30.0
     max_concurrency: int = 4
-    version: str = "1"
+    version: str = ""
     api: int = API
     _decoder: msgspec.json.Decoder[Any] = attrs.field(init=False, repr=False)
     _checker: msgspec.json.Decoder[Any] | None = attrs.field(init=False, repr=False)
@@ -148,7 +149,8 @@ def _check_words(capability: Capability) -> None:
         )
     for field, limit in (("description", MAX_DESCRIPTION), ("version", MAX_VERSION)):
         text = getattr(capability, field)
-        if not isinstance(text, str) or not text.strip():
+        optional = field == "version"  # an empty one stands for the distribution's
+        if not isinstance(text, str) or not (text.strip() or optional):
             raise DescriptorInvalid(f"{name}.{field}", "must be a text and not empty")
         if len(text) > limit or has_unshown(text):
             raise DescriptorInvalid(

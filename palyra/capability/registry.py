@@ -127,7 +127,7 @@ def _of_registered(item: Registered) -> Announcement:
     capability = item.capability
     return Announcement(
         capability.name,
-        capability.version,
+        capability.version or item.version,
         capability.risk.value,
         capability.needs_mediation,
         capability.idempotent,

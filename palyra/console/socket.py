@@ -56,7 +56,7 @@ class _OwnerChannel(HTTPChannel):
         if uid is not None and uid not in (0, os.geteuid()):
             transport.loseConnection()
             return
-        self.palyra_operator = f"local:{uid if uid is not None else os.geteuid()}"
+        self.palyra_operator = account_name(uid if uid is not None else os.geteuid())
         super().connectionMade()
 
 
@@ -100,6 +100,16 @@ def peer_uid(connection: socket.socket) -> int | None:
         data = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, struct.calcsize("2IH16I"))
         return int(struct.unpack_from("2I", data)[1])
     return None
+
+
+def account_name(uid: int) -> str:
+    """The operator a local user is: the account's name, ``local:<uid>`` where it has none."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return f"local:{uid}"
 
 
 def _operator(request: IRequest) -> str:

@@ -415,7 +415,7 @@ def _invoked(job: Job) -> models.InvokeAnswer:
         error=job.error or None,
         error_code=job.error_code or None,
         effect_possible=job.effect_possible,
-        took_ms=job.took_ms,
+        took_ms=_took_ms(job),
     )
 
 
@@ -428,7 +428,7 @@ def _job_item(job: Job) -> models.JobItem:
         state=job.state.value,
         submitted_at_unix_ms=job.call.submitted_at_ms,
         finished_at_unix_ms=job.finished_at_ms,
-        took_ms=job.took_ms,
+        took_ms=_took_ms(job),
         requested_by=job.call.requested_by,
         attempts=job.attempts,
         waiting_for=job.waiting_for,
@@ -436,6 +436,13 @@ def _job_item(job: Job) -> models.JobItem:
         note=summary(job),
         effect_possible=job.effect_possible,
     )
+
+
+def _took_ms(job: Job) -> int | None:
+    """From the dispatch to the commit of the result, as callers felt it."""
+    if job.finished_at_ms is None or job.attempt is None:
+        return None
+    return max(0, job.finished_at_ms - job.attempt.dispatched_at_ms)
 
 
 def _raw(data: bytes | None) -> msgspec.Raw:
