@@ -90,9 +90,7 @@ class InputInvalid(Malformed):
 
     @property
     def hint(self) -> str:
-        return (
-            f"palyra capability show {self.capability}" if self.capability else "palyra nodes show"
-        )
+        return "correct that field and send it again"
 
 
 @attrs.define
@@ -121,7 +119,7 @@ class OutputInvalid(PalyraError):
 
     @property
     def hint(self) -> str:
-        return f"palyra capability show {self.capability}"
+        return "report it to the author of the plugin"
 
 
 @attrs.define
@@ -469,7 +467,7 @@ class DeviceRevoked(PalyraError):
 
     @property
     def hint(self) -> str:
-        return f"on the gateway: palyra nodes remove {self.device}, then pair again"
+        return "to pair it as a new device, move its node-host directory away first"
 
 
 @attrs.define
@@ -953,7 +951,7 @@ class SealedEntryUnreadable(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "put the identity directory of a backup in its place: palyra state restore"
+        return "put the identity directory of a backup in its place"
 
 
 @attrs.define
