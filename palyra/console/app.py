@@ -172,8 +172,10 @@ class ConsoleApp:
         )
 
     def job(self, request: IRequest, target: str) -> Deferred[bytes]:
-        wait_ms = min(_number(request, "wait_ms", 0), MAX_WAIT_MS)
-        return self._answer(request, lambda: self._control.job(target, wait_ms))
+        return self._answer(
+            request,
+            lambda: self._control.job(target, min(_number(request, "wait_ms", 0), MAX_WAIT_MS)),
+        )
 
     def doctor(self, request: IRequest) -> Deferred[bytes]:
         return self._answer(request, self._control.health)

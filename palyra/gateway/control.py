@@ -125,21 +125,19 @@ class Control:
         )
 
     def invoke(self, target: str, body: models.Invoke, by: str) -> Deferred[models.InvokeAnswer]:
-        device = self._inventory.resolve(target)
+        return Deferred.fromCoroutine(self._invoke(target, body, by))
+
+    async def _invoke(self, target: str, body: models.Invoke, by: str) -> models.InvokeAnswer:
         order = Order(
-            device_id=device.device_id,
+            device_id=self._inventory.resolve(target).device_id,
             capability=body.capability,
             input_json=bytes(body.input_json),
             requested_by=by,
             max_payload_bytes=body.max_payload_bytes,
             timeout_ms=body.timeout_ms,
         )
-        return Deferred.fromCoroutine(self._invoke(order, body.wait_ms))
-
-    async def _invoke(self, order: Order, wait_ms: int | None) -> models.InvokeAnswer:
         job = await self._dispatcher.submit(order)
-        if wait_ms is None:
-            wait_ms = self._default_wait_ms
+        wait_ms = self._default_wait_ms if body.wait_ms is None else body.wait_ms
         return _invoked(await self._dispatcher.wait(job, wait_ms))
 
     def revoke(self, target: str, body: models.Revoke, by: str) -> Deferred[models.RevokeAnswer]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -68,6 +68,8 @@ class Live:
     attempt_ids: list[AttemptId] = attrs.Factory(list)
     """Every attempt a report may still come from: the first one decides."""
     progress: Progress | None = None
+    unrecorded: bool = False
+    """Its newest attempt is being committed: nobody has been sent it, and time stands still."""
 
 
 class Dispatcher:
@@ -105,6 +107,7 @@ class Dispatcher:
         self._started_ms = self._now_ms()
         self._draining = False
         self._idle: list[Deferred[None]] = []
+        self._retries: set[IDelayedCall] = set()
         self._wheel = TimerWheel(clock, self._now_ms, self._due)
         sessions.house = self
 
@@ -134,6 +137,9 @@ class Dispatcher:
     def stop(self) -> None:
         """Stop watching; callers that still wait are told that the gateway went away."""
         self._wheel.stop()
+        for retry in self._retries:
+            retry.cancel()
+        self._retries.clear()
         for live in list(self._live.values()):
             waiters, live.waiters = live.waiters, []
             for waiter in waiters:
@@ -205,7 +211,10 @@ class Dispatcher:
         self._keep(live)
         committed = deferred(self._store.accept(live.job))
         return committed.addCallbacks(
-            self._sent, self._not_accepted, callbackArgs=(live, session), errbackArgs=(live,)
+            self._sent,
+            self._not_accepted,
+            callbackArgs=(live, session),
+            errbackArgs=(live, session),
         )
 
     def _accept_queued(self, live: Live) -> Deferred[None]:
@@ -272,18 +281,26 @@ class Dispatcher:
             deadline_ms=now_ms + live.job.call.run_timeout_ms,
         )
         live.machine.dispatched(attempt)
+        live.unrecorded = True
         session.in_flight.add(attempt_id)
         self._remember(live, attempt_id)
 
     def _sent(self, _: None, live: Live, session: NodeSession) -> None:
-        """The attempt is committed: send it, if its session still lives.
+        """The attempt is committed: send it, over the session that owns dispatch by now.
 
-        If not, the node has never seen it, says so when it registers, and gets it then.
+        If there is none, the node has never seen it, says so when it registers, and gets it then.
         """
+        live.unrecorded = False
         self._watch(live)
         self._changed()
-        if session.live and not live.job.final:
-            session.push(self._message(live.job))
+        attempt = live.job.attempt
+        if attempt is None or live.job.final:
+            return
+        owner = self._sessions.owner(live.job.call.device_id)
+        if owner is not None:
+            session.in_flight.discard(attempt.attempt_id)
+            owner.in_flight.add(attempt.attempt_id)
+            owner.push(self._message(live.job))
 
     def _queued(self, _: None, live: Live) -> None:
         self._backlog.setdefault(live.job.call.device_id, deque()).append(live)
@@ -291,11 +308,15 @@ class Dispatcher:
         self._changed()
         self._pump(live.job.call.device_id)
 
-    def _not_accepted(self, failure: Failure, live: Live) -> Any:
+    def _not_accepted(
+        self, failure: Failure, live: Live, session: NodeSession | None = None
+    ) -> Any:
         """Nothing was written: as if the call had never come, unless only the session is stale."""
         self._forget(live)
+        if session is not None:
+            self._take_back(live, session)
         if failure.check(NotRegistered):
-            live.machine.undispatched()
+            self._inventory.paired(live.job.call.device_id)  # it may have been revoked meanwhile
             expires_ms = self._now_ms() + LINGER_MS
             live.job.call = attrs.evolve(live.job.call, queue_expires_at_ms=expires_ms)
             return self._accept_queued(live)
@@ -317,13 +338,26 @@ class Dispatcher:
 
     def _not_committed(self, failure: Failure, live: Live) -> None:
         """The store could not write (disk full): nobody is told anything until it can."""
+        if self._live.get(live.job.call.job_id) is not live:
+            return  # it was refused, or the store ended it
         self._log.failure("job {job} waits for the store", failure, job=live.job.call.job_id)
-        self._clock.callLater(RETRY_COMMIT_S, self._commit, live)
+        self._retry(self._commit, live)
+
+    def _retry(self, act: Callable[..., object], *arguments: object) -> None:
+        def again() -> None:
+            self._retries.discard(call)
+            act(*arguments)
+
+        call = self._clock.callLater(RETRY_COMMIT_S, again)
+        self._retries.add(call)
 
     def _settle(self, live: Live) -> None:
         """A final state is committed: acknowledge reports, answer waiters, make room."""
         job = live.job
         self._forget(live)
+        owner = self._sessions.owner(job.call.device_id)
+        if owner is not None:  # an attempt that was given up on keeps no place
+            owner.in_flight.difference_update(live.attempt_ids)
         for session, attempt_id in live.acknowledge:
             session.acknowledge(attempt_id)
         live.acknowledge.clear()
@@ -343,6 +377,8 @@ class Dispatcher:
             attempt = live.job.attempt
             if attempt is None or live.job.final or attempt.session_epoch == session.epoch:
                 continue
+            if live.unrecorded:
+                continue  # when it is recorded, it is sent over this session
             standing = hello.standing(attempt.attempt_id, attempt.memory_id)
             reconcile(live.machine, live.job, standing, now_ms)
             if not live.job.final and live.job.attempt is attempt:
@@ -373,6 +409,7 @@ class Dispatcher:
             report = _too_large(report, live.job.call.max_payload_bytes)
         report_to(live.machine, live.job, report, self._now_ms())
         self._act(live, session)
+        self._pump(session.device_id)
 
     def waiting(self, session: NodeSession, waiting: Waiting) -> None:
         """A person at the device is asked, or said yes."""
@@ -396,7 +433,8 @@ class Dispatcher:
         live = self._of_attempt.get(attempt_id)
         if live is None or live.job.final or live.job.call.device_id != session.device_id:
             return None
-        return live
+        attempt = live.job.attempt
+        return live if attempt is not None and attempt.attempt_id == attempt_id else None
 
     def _late(self, session: NodeSession, report: Report) -> None:
         """A report on a job that is final, or that nobody here knows."""
@@ -434,7 +472,11 @@ class Dispatcher:
         """Send what waits for a device, as far as its session has room."""
         backlog = self._backlog.get(device_id)
         session = self._sessions.owner(device_id)
-        while backlog and session is not None and session.has_room:
+        if backlog is None or session is None or self._draining:
+            return
+        for _ in range(len(backlog)):  # what the store refuses at once comes back to its place
+            if not backlog or not session.has_room:
+                break
             live = backlog.popleft()
             if live.job.state is JobState.QUEUED:
                 self._dispatch(live, session)
@@ -443,19 +485,31 @@ class Dispatcher:
                     self._sent,
                     self._not_dispatched,
                     callbackArgs=(live, session),
-                    errbackArgs=(live,),
+                    errbackArgs=(live, session),
                 )
-        if backlog is not None and not backlog:
-            del self._backlog[device_id]
+        if not backlog:
+            self._backlog.pop(device_id, None)
 
-    def _not_dispatched(self, failure: Failure, live: Live) -> None:
+    def _take_back(self, live: Live, session: NodeSession) -> None:
+        """The newest attempt was never recorded: it was never made."""
+        live.unrecorded = False
+        attempt = live.job.attempt
+        if attempt is not None:
+            session.in_flight.discard(attempt.attempt_id)
+            live.attempt_ids.remove(attempt.attempt_id)
+            self._of_attempt.pop(attempt.attempt_id, None)
+            live.machine.undispatched()
+
+    def _not_dispatched(self, failure: Failure, live: Live, session: NodeSession) -> None:
         """A dispatch was not committed: the job waits as before."""
-        live.machine.undispatched()
+        if live.job.final:
+            return  # a report of an earlier attempt, or a revocation, was faster
+        self._take_back(live, session)
         self._backlog.setdefault(live.job.call.device_id, deque()).appendleft(live)
         self._watch(live)
         if not failure.check(NotRegistered):
             self._log.failure("a dispatch was not committed", failure)
-            self._clock.callLater(RETRY_COMMIT_S, self._pump, live.job.call.device_id)
+            self._retry(self._pump, live.job.call.device_id)
 
     async def device_ended(self, device_id: DeviceId) -> None:
         """The store ended a device's jobs in its own transaction (revocation): tell who waits."""
@@ -486,20 +540,31 @@ class Dispatcher:
     def _watch(self, live: Live) -> None:
         session_live = self._sessions.owner(live.job.call.device_id) is not None
         deadline = next_deadline_ms(live.job, session_live)
+        if deadline is None and not session_live and live.job.state is JobState.QUEUED:
+            deadline = self._end_of_patience()
         if deadline is None:
             self._wheel.discard(live.job.call.job_id)
         else:
             self._wheel.set(live.job.call.job_id, deadline)
+
+    def _end_of_patience(self) -> int:
+        """Until when (ms) a call without time to wait waits for a device that just went away."""
+        now_ms = self._now_ms()
+        return max(now_ms + LINGER_MS, self._started_ms + START_GRACE_MS)
 
     def _due(self, key: Hashable, now_ms: int) -> None:
         if isinstance(key, Deferred):
             self._tire(key)
             return
         live = self._live.get(JobId(str(key)))
-        if live is None or live.job.final:
+        if live is None or live.job.final or live.unrecorded:
             return
-        session = self._sessions.owner(live.job.call.device_id)
-        time_passed(live.machine, live.job, now_ms, session is not None)
+        job = live.job
+        session = self._sessions.owner(job.call.device_id)
+        waits = job.state is JobState.QUEUED and job.call.queue_expires_at_ms is None
+        if waits and session is None:
+            job.call = attrs.evolve(job.call, queue_expires_at_ms=now_ms)
+        time_passed(live.machine, job, now_ms, session is not None)
         self._act(live, session)
 
     def _waiter(self, live: Live, wait_ms: int | None) -> Deferred[Job]:
@@ -558,6 +623,16 @@ class Dispatcher:
                 del self._of_device[job.call.device_id]
         for attempt_id in live.attempt_ids:
             self._of_attempt.pop(attempt_id, None)
+        if job.attempt is None:
+            self._leave_backlog(live)
+
+    def _leave_backlog(self, live: Live) -> None:
+        device_id = live.job.call.device_id
+        backlog = self._backlog.get(device_id)
+        if backlog is not None and live in backlog:
+            backlog.remove(live)
+            if not backlog:
+                del self._backlog[device_id]
 
     def _check_idle(self) -> None:
         if self._idle and all(live.job.attempt is None for live in self._live.values()):

@@ -562,7 +562,12 @@ def _check_network(source: str) -> None:
 
 
 def _in_network(address: str, network: str) -> bool:
-    return not network or ipaddress.ip_address(address) in ipaddress.ip_network(network)
+    if not network:
+        return True
+    peer = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
+        peer = peer.ipv4_mapped  # as a listener on [::] shows an IPv4 device
+    return peer in ipaddress.ip_network(network)
 
 
 def _token_digest(token: str) -> str:

@@ -112,7 +112,9 @@ class Inventory:
     # -- certificates -----------------------------------------------------------------------
 
     def put_certificate(self, certificate: CertificateRecord) -> None:
-        """Keep a certificate as the store has just committed it."""
+        """Keep a certificate as the store has just committed it; a device has one pending one."""
+        if certificate.state is CertificateState.PENDING:
+            self._supersede(certificate, CertificateState.PENDING)
         self._certificates[certificate.fingerprint] = certificate
         self._of_device.setdefault(certificate.device_id, set()).add(certificate.fingerprint)
 
@@ -127,11 +129,14 @@ class Inventory:
         registered = self._certificates[fingerprint]
         if registered.state is CertificateState.CURRENT:
             return
-        for other in self._held(registered.device_id):
-            if other.state is CertificateState.CURRENT:
+        self._supersede(registered, CertificateState.CURRENT)
+        self.put_certificate(_in_state(registered, CertificateState.CURRENT))
+
+    def _supersede(self, newer: CertificateRecord, state: CertificateState) -> None:
+        for other in self._held(newer.device_id):
+            if other.state is state and other.fingerprint != newer.fingerprint:
                 self.put_certificate(_in_state(other, CertificateState.SUPERSEDED))
                 self.revoked.supersede(other.fingerprint, other.not_after_ms)
-        self.put_certificate(_in_state(registered, CertificateState.CURRENT))
 
     def _held(self, device_id: DeviceId) -> list[CertificateRecord]:
         return [self._certificates[each] for each in self._of_device.get(device_id, ())]

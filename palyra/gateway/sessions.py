@@ -134,6 +134,8 @@ class NodeSession:
     # -- what the carrier says (IGatewaySession) ------------------------------------------------
 
     def received(self, event: NodeEvent) -> None:
+        if not self.live:
+            return  # its device was revoked, or took its link for dead
         self._sessions.heard(self)
         for waiting in event.waiting:
             self._sessions.house.waiting(self, waiting)
@@ -271,6 +273,8 @@ class Sessions:
             raise NotRegistered()
         if greeting.hello.extended and first.session_epoch != greeting.epoch:
             raise NotRegistered()
+        # What the node said of its attempts is true once: another session takes another hello.
+        del self._greetings[peer.device_id]
         session = NodeSession(
             peer=peer,
             epoch=greeting.epoch,

@@ -44,7 +44,9 @@ class TimerWheel:
 
     def set(self, key: Hashable, when_ms: int) -> None:
         """Make ``key`` due at ``when_ms``, and at no other time."""
-        slot = max(self._slot(when_ms) + 1, self._next)
+        # After a clock that went back, the next slot to look at is the one of the new time.
+        soonest = min(self._next, self._slot(self._now_ms()) + 1)
+        slot = max(self._slot(when_ms) + 1, soonest)
         if self._slot_of.get(key) != slot:
             self.discard(key)
             self._slot_of[key] = slot
@@ -63,11 +65,11 @@ class TimerWheel:
         """Call what is due."""
         now_ms = self._now_ms()
         last = self._slot(now_ms)
-        if last - self._next > len(self._slots):  # the clock jumped, or nothing waits
+        if not 0 <= last - self._next <= len(self._slots):  # the clock jumped, or nothing waits
             reached = sorted(slot for slot in self._slots if slot <= last)
         else:
             reached = [slot for slot in range(self._next, last + 1) if slot in self._slots]
-        self._next = max(self._next, last + 1)
+        self._next = last + 1
         for slot in reached:
             for key in self._slots.pop(slot, ()):
                 del self._slot_of[key]

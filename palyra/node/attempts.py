@@ -12,15 +12,17 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from palyra.core.identifiers import AttemptId, Entropy
 from palyra.core.jobs import Outcome, Report, Standing
-from palyra.errors import DiskFull, StoreCorrupt
+from palyra.errors import DiskFull, PalyraError, StoreCorrupt, StoreUnavailable
 
 MAX_REMEMBERED = 10_000
 REMEMBER_MS = 24 * 3_600_000
-MAX_UNACKNOWLEDGED = 4_096
+MAX_UNACKNOWLEDGED = 3_072
+"""With those that run it stays below what one registration may list."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -36,10 +38,13 @@ CREATE TABLE IF NOT EXISTS attempts (
     acknowledged INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 """
+_FORGET = "DELETE FROM attempts WHERE forget_at_ms < ? AND acknowledged"
 
 
 class AttemptMemory:
     """The attempts of one node host.  One thread writes; every method returns at once."""
+
+    _log = Logger()
 
     def __init__(self, reactor: Any, database: sqlite3.Connection, memory_id: str) -> None:
         self.memory_id = memory_id
@@ -56,30 +61,24 @@ class AttemptMemory:
         """Open the memory, or make a new one with a new ``memory_id``; synchronous.
 
         :raises StoreCorrupt: it is damaged; it is left as it is.
+        :raises StoreUnavailable, DiskFull: it cannot be used now.
         """
+        database = None
         try:
             database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-                database.execute(f"PRAGMA {pragma}")
-            database.executescript(_SCHEMA)
-            database.execute("DELETE FROM attempts WHERE forget_at_ms < ?", (now_ms,))
-            database.execute(
-                "INSERT OR IGNORE INTO meta VALUES ('memory_id', ?)", (entropy(16).hex(),)
-            )
-            (memory_id,) = database.execute(
-                "SELECT value FROM meta WHERE key = 'memory_id'"
-            ).fetchone()
-        except sqlite3.DatabaseError as error:
-            raise StoreCorrupt(str(path), str(error)) from error
+            memory = cls(reactor, database, _prepare(database, entropy, now_ms))
+            memory._load()
+        except (sqlite3.DatabaseError, ValueError) as error:
+            if database is not None:
+                database.close()
+            raise _translated(error, path) from error
         path.chmod(0o600)
-        memory = cls(reactor, database, memory_id)
-        memory._load()
         return memory
 
     def _load(self) -> None:
         rows = self._database.execute(
             "SELECT attempt_id, forget_at_ms, outcome, output_json, error_code, error, stopped,"
-            " took_ms, acknowledged FROM attempts"
+            " took_ms, acknowledged FROM attempts ORDER BY rowid"
         )
         for attempt, forget_at_ms, outcome, *rest, acknowledged in rows:
             attempt_id = AttemptId(attempt)
@@ -118,9 +117,10 @@ class AttemptMemory:
             attempt_id in self._running or attempt_id in self._reports or attempt_id in self._kept
         )
 
-    @property
-    def full(self) -> bool:
-        """Whether new work must be refused: forgetting would allow a second effect."""
+    def is_full(self, now_ms: int) -> bool:
+        """Whether new work must be refused: forgetting more would allow a second effect."""
+        if len(self._kept) >= MAX_REMEMBERED:
+            self._forget(now_ms)
         return len(self._kept) >= MAX_REMEMBERED or len(self._reports) >= MAX_UNACKNOWLEDGED
 
     def standings(self) -> dict[str, Standing]:
@@ -162,12 +162,10 @@ class AttemptMemory:
 
     def finished(self, report: Report, *, durable: bool) -> Deferred[None]:
         """An attempt ended; fires when its report may be sent."""
-        attempt_id = report.attempt_id
-        self._reports[attempt_id] = report
-        self._running.discard(attempt_id)
         if not durable:
+            self._settle(report)
             return succeed(None)
-        return self._write(
+        written = self._write(
             "UPDATE attempts SET outcome = ?, output_json = ?, error_code = ?, error = ?,"
             " stopped = ?, took_ms = ? WHERE attempt_id = ?",
             (
@@ -177,9 +175,20 @@ class AttemptMemory:
                 report.error,
                 int(report.stopped),
                 report.took_ms,
-                attempt_id,
+                report.attempt_id,
             ),
         )
+
+        def settle(result: Any) -> Any:
+            self._settle(report)
+            return result
+
+        return written.addBoth(settle)
+
+    def _settle(self, report: Report) -> None:
+        """From here on a new session sends the report: not before it is on disk."""
+        self._reports[report.attempt_id] = report
+        self._running.discard(report.attempt_id)
 
     def acknowledged(self, attempt_id: AttemptId, now_ms: int) -> Deferred[None]:
         """The gateway has committed a report; the attempt itself is remembered longer."""
@@ -204,7 +213,9 @@ class AttemptMemory:
         for attempt_id in over:
             del self._kept[attempt_id]
         if over:
-            self._write("DELETE FROM attempts WHERE forget_at_ms < ? AND acknowledged", (now_ms,))
+            self._write(_FORGET, (now_ms,)).addErrback(
+                lambda failure: self._log.failure("old attempts were not deleted", failure)
+            )
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> Deferred[None]:
         return deferToThreadPool(self._reactor, self._pool, self._execute, statement, values)
@@ -212,5 +223,25 @@ class AttemptMemory:
     def _execute(self, statement: str, values: tuple[Any, ...]) -> None:
         try:
             self._database.execute(statement, values)
-        except sqlite3.OperationalError as error:
-            raise DiskFull("the device") from error
+        except sqlite3.DatabaseError as error:
+            raise _translated(error, Path("attempts.sqlite3")) from error
+
+
+def _prepare(database: sqlite3.Connection, entropy: Entropy, now_ms: int) -> str:
+    """Make or update the file; its memory id."""
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        database.execute(f"PRAGMA {pragma}")
+    database.executescript(_SCHEMA)
+    database.execute(_FORGET, (now_ms,))
+    database.execute("INSERT OR IGNORE INTO meta VALUES ('memory_id', ?)", (entropy(16).hex(),))
+    (memory_id,) = database.execute("SELECT value FROM meta WHERE key = 'memory_id'").fetchone()
+    return str(memory_id)
+
+
+def _translated(error: Exception, path: Path) -> PalyraError:
+    text = str(error)
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return DiskFull(str(path.parent) if path.is_absolute() else "the device")
+    if isinstance(error, sqlite3.OperationalError):
+        return StoreUnavailable(str(path), text)
+    return StoreCorrupt(str(path), text)

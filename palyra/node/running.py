@@ -17,8 +17,8 @@ from palyra.capability.outcome import OutcomeKind
 from palyra.capability.registry import Registered, Registry
 from palyra.capability.runner import Run, ThreadRunner
 from palyra.core.frames import Dispatch, Progress, Waiting
-from palyra.core.identifiers import AttemptId
-from palyra.core.jobs import Outcome, Report
+from palyra.core.identifiers import AttemptId, short_id
+from palyra.core.jobs import Outcome, Report, Standing
 from palyra.errors import PalyraError
 from palyra.node.attempts import AttemptMemory
 from palyra.node.mediation import Answer, IMediator, Question
@@ -79,8 +79,9 @@ class Runs:
         now_ms: Callable[[], int],
         max_waiting: int,
         mediation_timeout_s: float,
-        noticed: Callable[[str], object],
+        noticed: Callable[[str, int], object],
     ) -> None:
+        """``noticed`` is told in a line what began or ended, and how many attempts there are."""
         self._reactor = reactor
         self._registry = registry
         self._runner = runner
@@ -94,27 +95,48 @@ class Runs:
         self._running: dict[AttemptId, _Running] = {}
         self._speaker: Speaker | None = None
         self._idle: list[Deferred[None]] = []
+        self._closing = False
 
     # -- sessions ---------------------------------------------------------------------------
 
     def attach(self, speaker: Speaker) -> None:
-        """A session began: send again what was not acknowledged."""
+        """A session began: send again what was not acknowledged, and who is being asked."""
         self._speaker = speaker
         for report in self._memory.unacknowledged():
             speaker.report(report)
+        for running in self._running.values():
+            if running.registered.capability.needs_mediation:
+                self._say_waiting(running)
 
     def detach(self, speaker: Speaker) -> None:
         """A session ended; reports wait for the next one."""
         if self._speaker is speaker:
             self._speaker = None
+            self._check_idle()
 
     @property
     def count(self) -> int:
         """How many attempts are being worked on."""
         return len(self._running)
 
+    def standings(self) -> dict[str, Standing]:
+        """What RegisterNode tells; an attempt that waits for a person counts as running."""
+        waiting: dict[str, Standing] = {each: Standing.RUNNING for each in self._running}
+        return waiting | self._memory.standings()
+
+    def close(self) -> None:
+        """Take no more work, and take back what a person is being asked.
+
+        A dispatch that comes now is not answered: it never started, and the gateway sends it again
+        to the next session.
+        """
+        self._closing = True
+        for attempt_id, running in list(self._running.items()):
+            if running.question is not None:
+                self.cancel(attempt_id, "the node host is stopping")
+
     def when_idle(self) -> Deferred[None]:
-        """Fires when nothing runs any more."""
+        """Fires when nothing runs, and a gateway that listens has every report."""
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
         self._check_idle()
@@ -124,13 +146,14 @@ class Runs:
 
     def dispatched(self, dispatch: Dispatch) -> None:
         """Work on an attempt, once: a repeated dispatch is answered from memory or not at all."""
-        if self._memory.knows(dispatch.attempt_id):
+        attempt_id = dispatch.attempt_id
+        if self._closing or attempt_id in self._running or self._memory.knows(attempt_id):
             return
         registered = self._registry.capabilities.get(dispatch.capability)
         if registered is None:
             text = f"{self._facts.name} has no capability {dispatch.capability}."
             self._refuse(dispatch, Outcome.FAILED, "capability_unknown", text)
-        elif self._memory.full or len(self._running) >= self._max_waiting:
+        elif self._memory.is_full(self._now_ms()) or len(self._running) >= self._max_waiting:
             text = f"{self._facts.name} is busy ({len(self._running)} of {self._max_waiting})."
             self._refuse(dispatch, Outcome.REJECTED, "node_busy", text)
         else:
@@ -150,6 +173,7 @@ class Runs:
     def acknowledged(self, attempt_id: AttemptId) -> None:
         """The gateway has committed a report."""
         kept = self._memory.acknowledged(attempt_id, self._now_ms())
+        self._check_idle()
         kept.addErrback(lambda failure: self._log.failure("an acknowledgement was lost", failure))
 
     # -- one attempt ------------------------------------------------------------------------
@@ -165,8 +189,6 @@ class Runs:
 
     def _ask(self, running: _Running) -> None:
         dispatch, capability = running.dispatch, running.registered.capability
-        timeout_ms = int(self._mediation_timeout_s * 1000)
-        self._say_waiting(Waiting(dispatch.attempt_id, False, timeout_ms))
         question = Question(
             attempt_id=dispatch.attempt_id,
             requested_by=dispatch.requested_by,
@@ -175,6 +197,7 @@ class Runs:
             argument=dispatch.input_json.decode("utf-8", "replace"),
         )
         running.question = self._mediator.ask(question)
+        self._say_waiting(running)
         running.question.addTimeout(self._mediation_timeout_s, self._reactor)
         running.question.addCallbacks(
             self._answered, self._unanswered, callbackArgs=(running,), errbackArgs=(running,)
@@ -183,7 +206,8 @@ class Runs:
     def _answered(self, answer: Answer, running: _Running) -> None:
         running.question = None
         if answer.allowed:
-            self._say_waiting(Waiting(running.dispatch.attempt_id, True, 0))
+            running.began_s = time.monotonic()  # the run time starts at the yes
+            self._say_waiting(running)
             self._remember(running)
         else:
             self._end(running, Outcome.REJECTED, answer.code, answer.sentence)
@@ -215,12 +239,16 @@ class Runs:
 
     def _begin(self, _: None, running: _Running) -> None:
         dispatch, capability = running.dispatch, running.registered.capability
-        self._noticed(f"job {dispatch.job_id} {dispatch.capability} started")
+        if running.cancelled:
+            text = f"{dispatch.capability} was cancelled before it began."
+            self._end(running, Outcome.CANCELLED, "cancelled", text, durable=running.durable)
+            return
+        self._notice(running, "started")
         limit_s = min(dispatch.remaining_ms / 1000, max(capability.timeout_s, 0.001))
         context = CapabilityContext(
             dispatch.job_id or dispatch.attempt_id,
             self._facts,
-            deadline_s=time.monotonic() + limit_s,
+            deadline_s=running.began_s + limit_s,
             on_progress=lambda fraction, text: call_from_thread(
                 self._progressed, dispatch.attempt_id, fraction, text
             ),
@@ -234,10 +262,8 @@ class Runs:
                 lambda outcome: call_from_thread(self._ended, running, outcome),
             )
         except RuntimeError:
-            self._end(running, Outcome.CANCELLED, "cancelled", "The node host is stopping.")
-            return
-        if running.cancelled:
-            running.run.cancel()
+            text = "The node host is stopping."
+            self._end(running, Outcome.CANCELLED, "cancelled", text, durable=running.durable)
 
     def _ended(self, running: _Running, outcome: RunOutcome) -> None:
         report = Report(
@@ -263,13 +289,9 @@ class Runs:
 
         def tell(_: object) -> None:
             self._running.pop(report.attempt_id, None)
-            dispatch = running.dispatch
-            self._noticed(
-                f"job {dispatch.job_id} {dispatch.capability} {report.outcome.value}"
-                f" {report.took_ms} ms"
-            )
             if self._speaker is not None:
                 self._speaker.report(report)
+            self._notice(running, f"{report.outcome.value} {report.took_ms} ms")
             self._check_idle()
 
         kept.addErrback(
@@ -282,16 +304,26 @@ class Runs:
         if self._speaker is not None:
             self._speaker.report(Report(dispatch.attempt_id, outcome, b"", code, text))
 
-    def _say_waiting(self, waiting: Waiting) -> None:
+    def _say_waiting(self, running: _Running) -> None:
+        """That a person is asked, and how long that may take, or that there was a yes."""
         if self._speaker is not None:
-            self._speaker.waiting(waiting)
+            left_s = running.began_s + self._mediation_timeout_s - time.monotonic()
+            answered = running.question is None
+            left_ms = 0 if answered else max(1, int(left_s * 1000))
+            self._speaker.waiting(Waiting(running.dispatch.attempt_id, answered, left_ms))
+
+    def _notice(self, running: _Running, what: str) -> None:
+        dispatch = running.dispatch
+        line = f"job {short_id(dispatch.job_id)} {dispatch.capability} {what}"
+        self._noticed(line, len(self._running))
 
     def _progressed(self, attempt_id: AttemptId, fraction: float | None, text: str) -> None:
         if self._speaker is not None and attempt_id in self._running:
             self._speaker.progress(Progress(attempt_id, fraction, text))
 
     def _check_idle(self) -> None:
-        if not self._running:
+        heard = self._speaker is None or not self._memory.unacknowledged()
+        if not self._running and heard:
             idle, self._idle = self._idle, []
             for each in idle:
                 each.callback(None)

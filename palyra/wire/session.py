@@ -269,7 +269,7 @@ def _read_report(report: node_pb2.AttemptReport) -> Report:
 def _read_published_result(payload: bytes) -> Report:
     try:
         result = msgspec.json.decode(payload, type=_PublishedResult)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed("payload_json", str(error)) from error
     return Report(
         attempt_id=AttemptId(result.request_id),
@@ -283,7 +283,7 @@ def _read_published_result(payload: bytes) -> Report:
 def _read_published_waiting(payload: bytes) -> Waiting:
     try:
         waiting = msgspec.json.decode(payload, type=_PublishedWaiting)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed("payload_json", str(error)) from error
     return Waiting(AttemptId(waiting.request_id), answered=False, remaining_ms=0)
 
