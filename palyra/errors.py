@@ -1135,7 +1135,8 @@ def _kib(size: int) -> str:
 class RemoteRefusal(PalyraError):
     """The gateway refused a call of this device: its stable code, its sentence, its hint.
 
-    ``final``: trying again cannot help until a person acts.
+    ``final``: trying again cannot help until a person acts.  ``transient``: the gateway could not
+    decide now; the same call may succeed later.
     """
 
     code = "refused_by_gateway"
@@ -1144,6 +1145,7 @@ class RemoteRefusal(PalyraError):
     remote_sentence: str
     remote_hint: str = ""
     final: bool = False
+    transient: bool = False
 
     @property
     def sentence(self) -> str:

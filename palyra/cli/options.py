@@ -56,7 +56,7 @@ class Verb(click.Command):
         self.params.append(
             click.Option(
                 ["--state-root"],
-                type=click.Path(path_type=Path, file_okay=False),
+                type=click.Path(path_type=Path, file_okay=False, readable=False),
                 metavar="DIR",
                 help="State root (default: PALYRA_STATE_ROOT, or the platform's directory).",
                 expose_value=False,

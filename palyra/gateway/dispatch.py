@@ -446,6 +446,8 @@ class Dispatcher:
         if job is None or job.call.device_id != session.device_id:
             session.acknowledge(report.attempt_id)  # nothing here could ever want it
             return None
+        if len(report.output_json) > job.call.max_payload_bytes:
+            report = _too_large(report, job.call.max_payload_bytes)
         if _is_repetition(job, report) or not job.final:
             session.acknowledge(report.attempt_id)
             return None
@@ -649,7 +651,12 @@ def _is_repetition(job: Job, report: Report) -> bool:
     if any(note.attempt_id == report.attempt_id for note in job.notes):
         return True
     same = job.attempt is not None and job.attempt.attempt_id == report.attempt_id
-    return same and job.state.value == report.outcome.value
+    # With equal outcomes only the output tells an attempt's report from an earlier attempt's.
+    return (
+        same
+        and job.state.value == report.outcome.value
+        and (job.output_json or b"") == report.output_json
+    )
 
 
 def _too_large(report: Report, limit: int) -> Report:

@@ -251,6 +251,10 @@ class Sessions:
         self._inventory.put(device)
         self._inventory.registered_over(peer.fingerprint)
         self._greetings[peer.device_id] = _Greeting(device.session_epoch, hello, peer)
+        old = self._owners.get(peer.device_id)
+        if old is not None:  # nothing can be dispatched to it any more
+            old.drain("this device has registered again")
+            old.close_after(HANDOVER_S)
         return Welcome(
             device_id=peer.device_id,
             store_epoch=self._store_epoch,
@@ -337,8 +341,6 @@ class Sessions:
         if old is not None:
             swaps = self._swaps.setdefault(session.device_id, deque(maxlen=CLONE_SWAPS + 1))
             swaps.append(self._now_ms())
-            old.drain("another session of this device took over")
-            old.close_after(HANDOVER_S)
 
     def _guard_against_clones(self, device_id: DeviceId) -> None:
         swaps = self._swaps.get(device_id)

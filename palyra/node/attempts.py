@@ -194,14 +194,15 @@ class AttemptMemory:
         """The gateway has committed a report; the attempt itself is remembered longer."""
         self._reports.pop(attempt_id, None)
         self._died.discard(attempt_id)
+        written: Deferred[None] = succeed(None)
+        if attempt_id in self._kept:
+            written = self._write(
+                "UPDATE attempts SET acknowledged = 1, output_json = NULL,"
+                " outcome = coalesce(outcome, 'died') WHERE attempt_id = ?",
+                (attempt_id,),
+            )
         self._forget(now_ms)
-        if attempt_id not in self._kept:
-            return succeed(None)
-        return self._write(
-            "UPDATE attempts SET acknowledged = 1, output_json = NULL,"
-            " outcome = coalesce(outcome, 'died') WHERE attempt_id = ?",
-            (attempt_id,),
-        )
+        return written
 
     def _forget(self, now_ms: int) -> None:
         """Drop what is over, from the front: attempts are kept in the order they came."""

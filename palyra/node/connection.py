@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -23,7 +23,8 @@ from palyra.transport.interfaces import ICarrier
 FINAL_RETRY_S = 600.0
 """How often a node that was told to stay away (revoked) looks whether a person changed that."""
 AT_ONCE_S = 1.0
-SETTLED_S = 30.0
+GOODBYE_S = 1.0
+"""How long a gateway may take to end the session after the node's last word."""
 
 
 class ConnectionWitness(Protocol):
@@ -68,37 +69,62 @@ class Connection:
         self._drained_ms: int | None = None
         self._session: NodeSession | None = None
         self._running: Deferred[None] | None = None
+        self._stopping = False
         self.last_heard_s: float | None = None
 
     def start(self) -> Deferred[None]:
         """Connect and stay connected; fires after :meth:`stop`."""
+        if self._stopping:
+            return succeed(None)
         running = Deferred.fromCoroutine(self._run())
         self._running = running
         return running.addErrback(lambda failure: failure.trap(CancelledError) and None)
 
     def stop(self) -> None:
-        """Disconnect, and do not come back."""
-        if self._running is not None:
-            self._running.cancel()
+        """Disconnect, and do not come back; a session that is open says so to the gateway."""
+        if self._stopping:
+            return
+        self._stopping = True
+        running = self._running
+        if running is None or running.called:
+            return
+        if self._session is None:
+            running.cancel()
+            return
+        self._session.say_stopping()
+        patience = self._reactor.callLater(GOODBYE_S, running.cancel)
 
-    def say_stopping(self) -> None:
-        """Tell the gateway that this node host is about to stop."""
-        if self._session is not None:
-            self._session.say_stopping()
+        def ended(result: Any) -> Any:
+            if patience.active():
+                patience.cancel()
+            return result
+
+        running.addBoth(ended)
 
     async def _run(self) -> None:
         while True:
-            began_s = self._elapsed_s()
-            error: PalyraError | None = None
-            try:
-                await self._serve()
-            except PalyraError as refusal:
-                error = refusal
-            if self._elapsed_s() - began_s > SETTLED_S:
-                self._failures = 0
+            error = await self._attempt()
+            if self._stopping:
+                return
             retry_s = self._pause(error)
             self._witness.offline(error, retry_s)
+            if self._stopping:  # the witness gave up: cancelling finds nothing to wait for here
+                return
             await deferLater(self._reactor, retry_s)
+
+    async def _attempt(self) -> PalyraError | None:
+        """One connection from its beginning to its end, and what ended it."""
+        try:
+            await self._serve()
+        except PalyraError as refusal:
+            return refusal
+        except CancelledError:
+            if self._stopping:
+                raise
+        except Exception:
+            # Whatever it was, a node that does not come back could not be helped from afar.
+            self._log.failure("the connection failed in a way nobody foresaw")
+        return None
 
     async def _serve(self) -> None:
         """One connection: register, then carry the session until it ends."""

@@ -25,7 +25,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from palyra._files import check_private, make_private_dir, write_atomic
 from palyra.core.identifiers import DeviceId, Entropy, Fingerprint, new_ulid, parse_ulid, sha256_hex
-from palyra.errors import StoreCorrupt, VerificationFailed
+from palyra.errors import MalformedIdentifier, StoreCorrupt, VerificationFailed
 from palyra.pki.certificates import Role, read_certificate
 from palyra.pki.csr import make_csr
 
@@ -105,15 +105,20 @@ class IdentityStore:
         make_private_dir(self.path)
         kept = _read(self._identity, _IdentityFile)
         if kept is not None:
-            raw = base64.b64decode(kept.signing_key)
-            return DeviceIdentity(
-                DeviceId(parse_ulid(kept.device_id)), Ed25519PrivateKey.from_private_bytes(raw)
-            )
+            return self._as_identity(kept)
         chosen = parse_ulid(device_id, "--device-id") if device_id else new_ulid(now_ms, entropy)
         identity = DeviceIdentity(DeviceId(chosen), Ed25519PrivateKey.generate())
         secret = base64.b64encode(identity.key.private_bytes_raw()).decode()
         _write(self._identity, _IdentityFile(SCHEMA_VERSION, chosen, secret, now_ms))
         return identity
+
+    def _as_identity(self, kept: _IdentityFile) -> DeviceIdentity:
+        try:
+            raw = base64.b64decode(kept.signing_key, validate=True)
+            key = Ed25519PrivateKey.from_private_bytes(raw)
+            return DeviceIdentity(DeviceId(parse_ulid(kept.device_id)), key)
+        except (ValueError, MalformedIdentifier) as error:
+            raise StoreCorrupt(str(self._identity), str(error)) from error
 
     def client(self) -> ClientFile:
         """The certificates; empty before the first pairing."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import attrs
@@ -12,6 +15,11 @@ from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import Interface, implementer
 
 from palyra.core.devices import clean_text
+
+try:
+    import termios
+except ImportError:  # Windows
+    termios = None  # type: ignore[assignment]
 
 MAX_ASKING = 5
 MAX_ARGUMENT = 512
@@ -60,12 +68,21 @@ class Headless:
 class TerminalMediator:
     """Asks on the terminal of a foreground node host, one question at a time; the default is no."""
 
-    def __init__(self, reactor: Any, *, source: TextIO = sys.stdin, out: TextIO = sys.stderr):
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        source: TextIO | None = None,
+        out: TextIO | None = None,
+        asking: Callable[[bool], object] = lambda _: None,
+    ) -> None:
+        """``asking`` is told when the terminal's last line is a question, and when no longer."""
         self._reactor = reactor
-        self._source = source
-        self._out = out
+        self._source = source or sys.stdin
+        self._out = out or sys.stderr
+        self._asking = asking
         self._waiting: deque[tuple[Question, Deferred[Answer]]] = deque()
-        self._typed = ""
+        self._typed = b""
 
     def ask(self, question: Question) -> Deferred[Answer]:
         if len(self._waiting) >= MAX_ASKING:
@@ -75,38 +92,52 @@ class TerminalMediator:
         answer: Deferred[Answer] = Deferred(self._take_back)
         self._waiting.append((question, answer))
         if len(self._waiting) == 1:
+            self._asking(True)
             self._reactor.addReader(self)
             self._prompt()
         return answer
 
     def _prompt(self) -> None:
+        self._forget_typed()
         question = self._waiting[0][0]
         who = clean_text(question.requested_by, 120)
         argument = clean_text(question.argument, MAX_ARGUMENT)
         if len(question.argument) > MAX_ARGUMENT:
             argument += f" (+{len(question.argument) - MAX_ARGUMENT} characters)"
         about = f"({question.capability}, {question.risk})"
-        self._out.write(f"\n{who} asks: {argument}  {about}   [n]o  [o]nce: ")
-        self._out.flush()
+        self._say(f"{who} asks: {argument}  {about}   [n]o  [o]nce: ")
 
-    def _settle(self, allowed: bool) -> None:
-        _, answer = self._waiting.popleft()
+    def _say(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._out.write(text)
+            self._out.flush()
+
+    def _forget_typed(self) -> None:
+        """What was typed before a question was shown is no answer to it."""
+        self._typed = b""
+        if termios is not None:
+            with contextlib.suppress(termios.error):
+                termios.tcflush(self._source, termios.TCIFLUSH)
+
+    def _next(self) -> None:
         if self._waiting:
             self._prompt()
         else:
             self._reactor.removeReader(self)
+            self._asking(False)
+
+    def _settle(self, allowed: bool) -> None:
+        _, answer = self._waiting.popleft()
+        self._next()
         said_no = Answer(False, "mediation_denied", "The person at the device said no.")
         answer.callback(Answer(True) if allowed else said_no)
 
     def _take_back(self, answer: Deferred[Answer]) -> None:
-        for entry in list(self._waiting):
-            if entry[1] is answer:
-                first = entry is self._waiting[0]
-                self._waiting.remove(entry)
-                if first and self._waiting:
-                    self._prompt()
-        if not self._waiting:
-            self._reactor.removeReader(self)
+        asked = self._waiting[0][1] is answer
+        self._waiting = deque(entry for entry in self._waiting if entry[1] is not answer)
+        if asked:
+            self._say("\n(no answer is needed any more)\n")
+            self._next()
 
     # -- IReadDescriptor --------------------------------------------------------------------------
 
@@ -117,14 +148,22 @@ class TerminalMediator:
         return "terminal"
 
     def doRead(self) -> None:
-        line = self._source.readline()
-        if not line:
-            self._reactor.removeReader(self)
-            while self._waiting:
-                self._settle(False)
-        elif self._waiting:
+        # Never a whole line of a text stream: one that does not end would block the reactor.
+        try:
+            read = os.read(self.fileno(), 1024)
+        except OSError:
+            read = b""
+        self._typed += read
+        if not read:
+            self._deny_all()
+        elif b"\n" in self._typed:
+            line = self._typed.partition(b"\n")[0].decode("utf-8", "replace")
             self._settle(line.strip().lower() in ("o", "once", "y", "yes"))
 
     def connectionLost(self, reason: Any) -> None:
+        self._deny_all()
+
+    def _deny_all(self) -> None:
+        """The terminal is gone, or says that nothing more will be typed."""
         while self._waiting:
             self._settle(False)

@@ -25,9 +25,11 @@ from palyra.errors import (
     CertificateRefused,
     ClockSkew,
     GatewayUnreachable,
+    Malformed,
     PairingExpired,
     PairingRejected,
     PalyraError,
+    RemoteRefusal,
 )
 from palyra.node.files import POLL_INTERVAL_MS, HostFile, NodeFiles
 from palyra.node.identity import DeviceIdentity, PairingFile
@@ -60,7 +62,7 @@ class Witness(Protocol):
         """This clock is ahead (positive) or behind by more than a minute."""
 
     def retrying(self, cause: str) -> None:
-        """The gateway did not answer; it is asked again."""
+        """The gateway does not answer any more; it is asked until it does."""
 
 
 class Pairing:
@@ -89,6 +91,8 @@ class Pairing:
         self._now_ms = now_ms
         self._node_rpc_override = node_rpc_override
         self._handshake = DeviceHandshake(identity.key, identity.device_id, client_kind)
+        self._counter = 0
+        self._unanswered = False
 
     async def run(self, uri: PairingUri, ca_pem: bytes | None = None) -> HostFile:
         """Pair with a pairing line; returns when an operator has approved.
@@ -99,8 +103,9 @@ class Pairing:
         :raises PairingFailed, PairingRejected, PairingExpired, PalyraError: as they say.
         """
         address = HostPort(uri.host, uri.port)
+        trusted = _read_ca(ca_pem) if ca_pem is not None else None
         chain = await fetch_chain(self._reactor, address)
-        root = self._verified_root(chain, uri.ca, ca_pem)
+        root = self._verified_root(chain, uri.ca, trusted)
         self._check_clock(chain[0])
         self._witness.gateway_verified(str(address), uri.ca.hex())
         channel = GatewayChannel(address, root)
@@ -122,14 +127,16 @@ class Pairing:
         finally:
             await channel.close()
 
-    def _verified_root(self, chain: list[bytes], expected: bytes, ca_pem: bytes | None) -> bytes:
+    def _verified_root(
+        self, chain: list[bytes], expected: bytes, trusted: x509.Certificate | None
+    ) -> bytes:
         if not chain or not hmac.compare_digest(hashlib.sha256(chain[-1]).digest(), expected):
             raise CaMismatch()
         try:
             root = read_root(chain[-1])
         except CertificateRefused as error:
             raise CaMismatch() from error
-        if ca_pem is not None and x509.load_pem_x509_certificate(ca_pem) != root:
+        if trusted is not None and trusted != root:
             raise CaMismatch()
         return root.public_bytes(Encoding.PEM)
 
@@ -164,9 +171,12 @@ class Pairing:
         self._witness.waiting(waiting.request_id)
         while True:
             answer = await self._ask(channel, waiting)
-            if answer is not None and answer.certificate_pem:
+            if answer is None:
+                # A new connection next time: gRPC's own pause grows to two minutes.
+                await channel.close()
+            elif answer.certificate_pem:
                 return self._accept(waiting, answer)
-            if answer is not None and answer.status != RequestState.PENDING.value:
+            elif answer.status != RequestState.PENDING.value:
                 self._files.identity.stop_waiting()
                 _refused(answer)
             pause_ms = answer.retry_after_ms if answer is not None else MAX_POLL_MS // 5
@@ -174,21 +184,27 @@ class Pairing:
             await deferLater(self._reactor, pause_ms / 1000)
 
     async def _ask(self, channel: GatewayChannel, waiting: PairingFile) -> StatusAnswer | None:
-        """One question; None where the gateway could not be reached (it is asked again)."""
+        """One question; None where the gateway could not answer (it is asked again)."""
         ca_der = x509.load_pem_x509_certificate(waiting.ca_pem.encode()).public_bytes(Encoding.DER)
-        counter = self._now_ms()  # rises by itself, over restarts too
+        # Time rises by itself, over restarts too; a clock that is set back must not matter here.
+        counter = self._counter = max(self._counter + 1, self._now_ms())
         proof = self._handshake.status_proof(
             waiting.session_id, hashlib.sha256(ca_der).digest(), counter
         )
         question = StatusQuestion(waiting.session_id, self._identity.device_id, counter, proof)
         try:
-            return await channel.status(question)
-        except GatewayUnreachable as error:
-            self._witness.retrying(error.sentence)
+            answer = await channel.status(question)
+        except PalyraError as error:
+            unreachable = isinstance(error, GatewayUnreachable)
+            if not unreachable and not (isinstance(error, RemoteRefusal) and error.transient):
+                self._files.identity.stop_waiting()
+                raise
+            if not self._unanswered:
+                self._witness.retrying(error.sentence)
+            self._unanswered = True
             return None
-        except PalyraError:
-            self._files.identity.stop_waiting()
-            raise
+        self._unanswered = False
+        return answer
 
     def _accept(self, waiting: PairingFile, answer: StatusAnswer) -> HostFile:
         files, device_id = self._files, self._identity.device_id
@@ -210,6 +226,13 @@ class Pairing:
         files.identity.stop_waiting()
         self._witness.approved(answer.decided_by, answer.device_name)
         return host
+
+
+def _read_ca(pem: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise Malformed("gateway-ca-file", "is not a PEM certificate") from error
 
 
 def _refused(answer: StatusAnswer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
@@ -53,8 +53,8 @@ class Watcher:
         cause = error.sentence if error is not None else "the gateway closed the session"
         self._log.warn("offline, retry in {s:.0f}s: {cause}", s=retry_s, cause=cause)
 
-    def noticed(self, line: str) -> None:
-        """A job started or ended."""
+    def noticed(self, line: str, jobs: int) -> None:
+        """A job started or ended; ``jobs`` are being worked on now."""
         self._log.debug("{line}", line=line)
 
 
@@ -127,6 +127,7 @@ class NodeService(Service):
         self._mediator = mediator or Headless(node.host.name)
         self._watcher = watcher or Watcher()
         self._entropy = entropy
+        self._connected: Deferred[None] = succeed(None)
 
     def startService(self) -> None:
         """Open what is remembered, start the runner, and connect.
@@ -135,6 +136,8 @@ class NodeService(Service):
         """
         self._lock.sign()
         node, config = self._node, self._config
+        # What may be refused comes before the first thread: one that is left keeps a process alive.
+        address = HostPort.parse(node.host.grpc_url, "grpc_url")
         self._memory = AttemptMemory.open(
             node.files.attempts,
             reactor=self._reactor,
@@ -159,7 +162,7 @@ class NodeService(Service):
         self._connection = Connection(
             reactor=self._reactor,
             elapsed_s=time.monotonic,
-            address=HostPort.parse(node.host.grpc_url, "grpc_url"),
+            address=address,
             identity=node.files.identity,
             hello=self._hello,
             runs=self._runs,
@@ -182,12 +185,12 @@ class NodeService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self._runs.close()
         running = self._runs.count
         if running:
-            self._watcher.noticed(
-                f"stopping, {running} jobs have {self._config.shutdown_grace_s:g}s to finish"
-            )
-        self._connection.say_stopping()
+            jobs = "1 job has" if running == 1 else f"{running} jobs have"
+            line = f"stopping, {jobs} {self._config.shutdown_grace_s:g}s to finish"
+            self._watcher.noticed(line, running)
         idle = self._runs.when_idle()
         idle.addTimeout(
             self._config.shutdown_grace_s, self._reactor, onTimeoutCancel=lambda *_: None
@@ -220,7 +223,7 @@ class NodeService(Service):
             memory_id=self._memory.memory_id,
             store_epoch=store_epoch,
             max_in_flight=min(MAX_IN_FLIGHT, self._config.max_running + self._config.max_waiting),
-            attempts=self._memory.standings(),
+            attempts=self._runs.standings(),
             extended=True,
         )
 

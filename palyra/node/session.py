@@ -20,10 +20,13 @@ from palyra.core.frames import (
 )
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Report
+from palyra.errors import TookTooLong
 from palyra.node.running import Runs
 from palyra.transport.interfaces import ICarrier, INodeSession
 
 SILENCE_S = 40.0
+MAX_REPORT_BYTES = 1024 * 1024
+"""Output in one message: the largest single one (3 MiB) and this together stay below 4 MiB."""
 
 
 @implementer(INodeSession)
@@ -55,6 +58,7 @@ class NodeSession:
         self._waiting: list[Waiting] = []
         self._last_word_s = elapsed_s()
         self._beat: IDelayedCall | None = None
+        self._stopping = False
 
     def start(self) -> None:
         """Say hello, resend what was not acknowledged, and begin to beat."""
@@ -88,8 +92,8 @@ class NodeSession:
         self._carrier.wake()
 
     def say_stopping(self) -> None:
-        """Tell the gateway that this node host is about to stop."""
-        self._names.append(STOPPING)
+        """Tell the gateway that this node host stops: the last word of the session."""
+        self._stopping = True
         self._carrier.wake()
 
     # -- INodeSession -------------------------------------------------------------------------
@@ -108,29 +112,44 @@ class NodeSession:
 
     def take_event(self) -> NodeEvent | None:
         if not (self._names or self._reports or self._progress or self._waiting):
-            return None
-        name = self._names.pop(0) if self._names else ""
+            return self._last_word()
         event = NodeEvent(
-            name=name,
+            name=self._names.pop(0) if self._names else "",
             session_epoch=self._epoch,
-            reports=tuple(self._reports),
+            reports=self._take_reports(),
             progress=tuple(self._progress.values()),
             waiting=tuple(self._waiting),
         )
-        self._reports.clear()
         self._progress.clear()
         self._waiting.clear()
-        if self._names:
+        if self._names or self._reports or self._stopping:
             self._carrier.wake()
         return event
 
+    def _take_reports(self) -> tuple[Report, ...]:
+        """As many as fit into one message, at least one where there are any."""
+        size = count = 0
+        while count < len(self._reports) and size < MAX_REPORT_BYTES:
+            size += len(self._reports[count].output_json)
+            count += 1
+        taken, self._reports = self._reports[:count], self._reports[count:]
+        return tuple(taken)
+
+    def _last_word(self) -> NodeEvent | None:
+        if not self._stopping:
+            return None
+        self._stopping = False
+        return NodeEvent(name=STOPPING, session_epoch=self._epoch)
+
     def _schedule(self) -> None:
         delay_s = self._interval_s * random.uniform(0.85, 1.0)
-        self._beat = self._clock.callLater(delay_s, self._pulse)
+        left_s = max(0.0, self._last_word_s + SILENCE_S - self._elapsed_s())
+        self._beat = self._clock.callLater(min(delay_s, left_s), self._pulse)
 
     def _pulse(self) -> None:
-        if self._elapsed_s() - self._last_word_s > SILENCE_S:
-            self._carrier.close(None)  # half-open: nobody answers heartbeats any more
+        if self._elapsed_s() - self._last_word_s >= SILENCE_S:
+            # Half-open: nobody answers heartbeats any more.
+            self._carrier.close(TookTooLong("The gateway answered no heartbeat", SILENCE_S))
             return
         self._names.append(HEARTBEAT)
         self._carrier.wake()

@@ -15,6 +15,7 @@ from palyra._reactor import the_reactor
 from palyra.config import Config, load
 from palyra.config.roots import default_state_root
 from palyra.node.files import NodeFiles
+from palyra.node.identity import DeviceIdentity
 
 
 class Options(TwistedOptions):
@@ -30,6 +31,7 @@ class Options(TwistedOptions):
     config: Config
     files: NodeFiles
     lock: RootLock
+    identity: DeviceIdentity
 
     def postOptions(self) -> None:
         """Choose the reactor, read the configuration, take the lock, refuse an unpaired device."""
@@ -46,6 +48,9 @@ class Options(TwistedOptions):
             raise NotPaired(str(root))
         self.files.make()
         self.lock = RootLock.take(self.files.lock, who="A node host")
+        self.identity = self.files.identity.open(int(time.time() * 1000), os.urandom)
+        if self.files.identity.client().current is None:
+            raise NotPaired(str(root))
         return self.files.root
 
 
@@ -54,10 +59,8 @@ def makeService(options: Options) -> Service:
     from palyra.capability.registry import Registry
     from palyra.node.service import NodeService, paired_host
 
-    now_ms = int(time.time() * 1000)
-    identity = options.files.identity.open(now_ms, os.urandom)
     service = NodeService(
-        paired_host(options.files, Registry.load(), identity),
+        paired_host(options.files, Registry.load(), options.identity),
         lock=options.lock,
         config=options.config.node,
         reactor=the_reactor(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -48,14 +49,14 @@ def _filtered(observer: ILogObserver) -> ILogObserver:
 
 
 def _short(event: LogEvent) -> str | None:
-    return _line(event, "%H:%M:%S")
+    return _line(event, lambda when: f"{when:%H:%M:%S}")
 
 
 def _long(event: LogEvent) -> str | None:
-    return _line(event, "%Y-%m-%dT%H:%M:%S.%f%z")
+    return _line(event, lambda when: when.isoformat(timespec="microseconds"))
 
 
-def _line(event: LogEvent, time_format: str) -> str | None:
+def _line(event: LogEvent, spell: Callable[[datetime.datetime], str]) -> str | None:
     text = formatEvent(event)
     failure: Any = event.get("log_failure")
     if failure is not None:
@@ -66,4 +67,4 @@ def _line(event: LogEvent, time_format: str) -> str | None:
     level = event.get("log_level")
     word = level.name if level is not None else "info"
     body = text.rstrip("\n").replace("\n", "\n    ")
-    return f"{when.strftime(time_format)} {word:<5} {body}\n"
+    return f"{spell(when)} {word:<5} {body}\n"

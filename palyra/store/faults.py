@@ -18,14 +18,29 @@ from palyra.errors import DiskFull, StoreCorrupt, StoreUnavailable
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_OF_THE_OPERATION = (DataError, IntegrityError, InterfaceError, ProgrammingError)
+_OF_THE_OPERATION = (
+    (DataError, IntegrityError, InterfaceError, ProgrammingError),
+    (
+        sqlite3.DataError,
+        sqlite3.IntegrityError,
+        sqlite3.InterfaceError,
+        sqlite3.ProgrammingError,
+    ),
+)
+"""The same of SQLAlchemy and of the driver: the hot path runs its statements without the former."""
 
 
 def of_database(error: Exception) -> bool:
     """Whether the database is at fault, and its transaction lost, not the operation."""
+    wrapped, bare = _OF_THE_OPERATION
     if isinstance(error, DBAPIError):
-        return not isinstance(error, _OF_THE_OPERATION)
-    return isinstance(error, sqlite3.Error)
+        return not isinstance(error, wrapped)
+    return isinstance(error, sqlite3.Error) and not isinstance(error, bare)
+
+
+def already_kept(error: Exception) -> bool:
+    """Whether something with that key is there already."""
+    return isinstance(error, IntegrityError | sqlite3.IntegrityError)
 
 
 def translated(error: Exception, file: str) -> Exception:

@@ -5,8 +5,10 @@ Nothing is written before the check, and a store that is damaged is left as it i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -60,8 +62,15 @@ def engine_for(path: Path, begin: str) -> Engine:
         connect_args={"check_same_thread": False, "isolation_level": None},
     )
     event.listen(engine, "connect", lambda raw, _: set_pragmas(raw, str(path)))
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    event.listen(engine, "begin", lambda connection: run_statement(connection, begin))
     return engine
+
+
+def run_statement(connection: Connection, text: str) -> None:
+    """Run a statement on the driver's cursor: SQLAlchemy's way costs more than the statement."""
+    cursor = connection.connection.cursor()
+    cursor.execute(text)
+    cursor.close()
 
 
 def set_pragmas(raw: Any, file: str) -> None:
@@ -92,11 +101,14 @@ def prepare(path: Path, *, entropy: Entropy, now_ms: int) -> Identity:
         check(path)
     elif epoch_file.exists():
         raise StoreMissing(str(path))
-    if snapshot.exists() and not epoch_file.exists() and not _is_made(path):
+    made = _is_made(path)
+    if epoch_file.exists() and not made:
+        raise StoreCorrupt(str(path), "it is empty")
+    if snapshot.exists() and not made and not epoch_file.exists():
         imported = import_snapshot(snapshot.read_bytes(), now_ms=now_ms, file=str(snapshot))
     if not path.exists():
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    identity = _migrated(path, imported, entropy, now_ms, epoch_file.exists())
+    identity = _migrated(path, imported, entropy, now_ms)
     if not epoch_file.exists() or epoch_file.read_text() != identity.store_epoch:
         write_atomic(epoch_file, identity.store_epoch.encode())
     return identity
@@ -112,11 +124,8 @@ def check(path: Path) -> None:
     unclean = wal.exists() and wal.stat().st_size > 0
     whole = unclean and path.stat().st_size <= WHOLE_CHECK_BYTES
     try:
-        raw = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
-        try:
+        with _read_only(path) as raw:
             _look_through(raw, str(path), whole)
-        finally:
-            raw.close()
     except sqlite3.Error as error:
         raise translated(error, str(path)) from error
 
@@ -136,16 +145,30 @@ def _is_made(path: Path) -> bool:
     """Whether the database was ever finished: a start may have been cut in the middle."""
     if not path.exists():
         return False
-    raw = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
-    try:
+    with _read_only(path) as raw:
         statement = "SELECT count(*) FROM sqlite_master WHERE name = 'meta'"
-        return bool(raw.execute(statement).fetchone()[0])
+        (tables,) = raw.execute(statement).fetchone()
+        return bool(tables and raw.execute("SELECT count(*) FROM meta").fetchone()[0])
+
+
+@contextlib.contextmanager
+def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that leaves no trace; what a WAL holds is read too.
+
+    Without a WAL the file is opened as immutable (the state root's lock is held): SQLite would
+    otherwise put an empty WAL beside it and leave that there.
+    """
+    wal = path.with_name(path.name + "-wal")
+    immutable = "" if wal.exists() else "&immutable=1"
+    raw = sqlite3.connect(f"file:{quote(str(path))}?mode=ro{immutable}", uri=True)
+    try:
+        yield raw
     finally:
         raw.close()
 
 
 def _migrated(
-    path: Path, imported: ImportedState | None, entropy: Entropy, now_ms: int, used_before: bool
+    path: Path, imported: ImportedState | None, entropy: Entropy, now_ms: int
 ) -> Identity:
     """Schema, identity and import in one transaction: a crash leaves all of it or nothing."""
     connection = connect(path, "BEGIN IMMEDIATE")
@@ -155,8 +178,6 @@ def _migrated(
             kept = dict(map(tuple, connection.execute(select(meta.c.key, meta.c.value))))
             if kept:
                 return Identity(kept["gateway_id"], kept["store_epoch"], imported=False)
-            if used_before:
-                raise StoreCorrupt(str(path), "it is empty")
             return _made(connection, imported, entropy, now_ms)
     except Exception as error:
         raise translated(error, str(path)) from error

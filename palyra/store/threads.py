@@ -17,12 +17,12 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from palyra.errors import AlreadyKept, Draining, PalyraError
-from palyra.store.faults import of_database, translated
+from palyra.store.faults import already_kept, of_database, translated
+from palyra.store.opening import run_statement
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
@@ -189,17 +189,17 @@ class Writer(_Worker):
         except Exception as error:
             if of_database(error):
                 raise
-            self._run_statement("ROLLBACK TO SAVEPOINT one")
-            self._run_statement("RELEASE SAVEPOINT one")
+            run_statement(self._connection, "ROLLBACK TO SAVEPOINT one")
+            run_statement(self._connection, "RELEASE SAVEPOINT one")
             if len(run) == 1:
-                run[0].refuse(AlreadyKept() if isinstance(error, IntegrityError) else error)
+                run[0].refuse(AlreadyKept() if already_kept(error) else error)
                 return
             for task in run:
                 self._perform([task])
 
     def _attempt(self, run: list[_Task]) -> None:
         connection = self._connection
-        self._run_statement("SAVEPOINT one")
+        run_statement(connection, "SAVEPOINT one")
         batch, work = run[0].batch, run[0].work
         if batch is not None:
             refusals = batch(connection, [task.item for task in run])
@@ -208,13 +208,7 @@ class Writer(_Worker):
         else:
             assert work is not None, "a task is work or an item"
             run[0].result = work(connection)
-        self._run_statement("RELEASE SAVEPOINT one")
-
-    def _run_statement(self, text: str) -> None:
-        """On the driver's cursor: SQLAlchemy's way costs more than the statement."""
-        cursor = self._connection.connection.cursor()
-        cursor.execute(text)
-        cursor.close()
+        run_statement(connection, "RELEASE SAVEPOINT one")
 
     def _patience(self) -> float | None:
         return IDLE_S if self._uncheckpointed else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Protocol
@@ -31,15 +31,22 @@ def fetch_chain(reactor: Any, address: HostPort) -> Deferred[list[bytes]]:
 
     IPv6 and IPv4 are raced.  Fails with :class:`GatewayUnreachable`.
     """
-    endpoint = HostnameEndpoint(reactor, address.host.encode("idna"), address.port, TIMEOUT_S)
     catcher = _ChainCatcher()
 
     async def fetch() -> list[bytes]:
         try:
+            host = address.host.encode("idna")
+            endpoint = HostnameEndpoint(reactor, host, address.port, TIMEOUT_S)
             await connectProtocol(wrapClientTLS(_Unverified(), endpoint), catcher)
             return await catcher.caught.addTimeout(TIMEOUT_S, reactor)
+        except CancelledError:
+            raise
         except Exception as error:
             raise GatewayUnreachable(str(address), _cause(error)) from error
+        finally:
+            transport: Any = catcher.transport
+            if transport is not None:
+                transport.abortConnection()
 
     return Deferred.fromCoroutine(fetch())
 

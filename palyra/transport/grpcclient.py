@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from palyra.config.addresses import HostPort
-from palyra.core.frames import Hello, Welcome
+from palyra.core.frames import STOPPING, Hello, Welcome
 from palyra.core.transcript import DeviceProof
 from palyra.errors import GatewayUnreachable, PalyraError
 from palyra.transport.asyncbridge import Tasks, as_deferred
@@ -55,7 +55,7 @@ class GatewayChannel:
             request = pairing_wire.write_begin(begin)
             return pairing_wire.read_opened(await self._stub().BeginPairingSession(request))
 
-        return self._called(call())
+        return self._called(call)
 
     def complete(self, proof: DeviceProof) -> Deferred[pairing_wire.Completed]:
         """CompletePairingSession."""
@@ -64,7 +64,7 @@ class GatewayChannel:
             request = pairing_wire.write_complete(proof)
             return pairing_wire.read_completed(await self._stub().CompletePairingSession(request))
 
-        return self._called(call())
+        return self._called(call)
 
     def status(self, question: pairing_wire.StatusQuestion) -> Deferred[pairing_wire.StatusAnswer]:
         """GetPairingRequestStatus."""
@@ -75,7 +75,7 @@ class GatewayChannel:
                 await self._stub().GetPairingRequestStatus(request)
             )
 
-        return self._called(call())
+        return self._called(call)
 
     # -- the node -----------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ class GatewayChannel:
             request = session_wire.write_hello(hello)
             return session_wire.read_welcome(await self._stub().RegisterNode(request))
 
-        return self._called(call())
+        return self._called(call)
 
     def stream(self, make_session: Callable[[ICarrier], Any], device_id: str) -> Deferred[None]:
         """Carry a session (``INodeSession``) until either side ends it.
@@ -98,7 +98,7 @@ class GatewayChannel:
         async def call() -> None:
             await _Stream(self._stub().StreamNodeEvents(), device_id).serve(make_session)
 
-        return self._called(call(), timeout_s=None)
+        return self._called(call, timeout_s=None)
 
     def close(self) -> Deferred[None]:
         """Close the connection, if there is one."""
@@ -114,10 +114,12 @@ class GatewayChannel:
             )
         return NodeServiceStub(self._channel)
 
-    def _called(self, call: Awaitable[T], timeout_s: float | None = CALL_TIMEOUT_S) -> Deferred[T]:
+    def _called(
+        self, call: Callable[[], Awaitable[T]], timeout_s: float | None = CALL_TIMEOUT_S
+    ) -> Deferred[T]:
         async def translated() -> T:
             try:
-                return await asyncio.wait_for(call, timeout_s)
+                return await asyncio.wait_for(call(), timeout_s)
             except grpc.aio.AioRpcError as error:
                 raise error_of(error, str(self.address)) from error
             except TimeoutError as error:
@@ -155,11 +157,13 @@ class _Stream:
         self._call = call
         self._device_id = device_id
         self._wanted = asyncio.Event()
+        self._error: PalyraError | None = None
 
     def wake(self) -> None:
         self._wanted.set()
 
     def close(self, error: PalyraError | None) -> None:
+        self._error = error
         self._call.cancel()
 
     async def serve(self, make_session: Callable[[ICarrier], Any]) -> None:
@@ -172,14 +176,26 @@ class _Stream:
         except asyncio.CancelledError:
             if not self._call.cancelled() or asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise  # this task was cancelled, not only the call
+            if self._error is not None:
+                raise self._error from None
         finally:
             await tasks.stop()
             self._call.cancel()
 
     async def _write(self, session: Any) -> None:
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            event = session.take_event()
-            if event is not None:
-                await self._call.write(session_wire.write_event(event, self._device_id))
+        """Write what gathers, until the session's last word: the gateway then ends the call."""
+        try:
+            last = False
+            while not last:
+                await self._wanted.wait()
+                self._wanted.clear()
+                event = session.take_event()
+                if event is not None:
+                    await self._call.write(session_wire.write_event(event, self._device_id))
+                    last = event.name == STOPPING
+            await self._call.done_writing()
+        except (grpc.aio.BaseError, asyncio.InvalidStateError):
+            pass  # the call is over; the reader is told why
+        except Exception:
+            self._call.cancel()  # a session that cannot speak is over
+            raise

@@ -38,6 +38,17 @@ _STATUS = {
     Category.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
+_TRANSIENT = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+"""What says nothing about the request: the same one may succeed later."""
+
 
 def status_of(error: PalyraError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
     """Status, details and trailing metadata of a refusal."""
@@ -56,7 +67,9 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> PalyraError:
     if not code:
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             return GatewayUnreachable(address, _cause(details))
-        return RemoteRefusal(error.code().name.lower(), details)
+        refusal = RemoteRefusal(error.code().name.lower(), details)
+        refusal.transient = error.code() in _TRANSIENT
+        return refusal
     if code == PairingFailed.code:
         return PairingFailed()
     if code == NotRegistered.code:
@@ -69,6 +82,7 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> PalyraError:
         return CertificateRefused(details)
     refusal = RemoteRefusal(code, details, str(trailing.get(HINT_KEY, "")))
     refusal.final = code == DeviceRevoked.code
+    refusal.transient = error.code() in _TRANSIENT
     return refusal
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from palyra.errors import DiskFull, PalyraError, StoreCorrupt, StoreUnavailable
-from palyra.store.faults import of_database, translated
+from palyra.store.faults import already_kept, of_database, translated
 
 FILE = "/srv/palyra/palyra.sqlite3"
 
@@ -41,6 +41,13 @@ def test_faults_are_typed(error: Exception, meaning: PalyraError) -> None:
         wrapped = OperationalError("x", None, error)
         assert str(translated(wrapped, FILE)) == str(meaning)
         assert of_database(wrapped) and of_database(error)
+
+
+def test_a_wrong_operation_is_not_the_databases_fault() -> None:
+    """What only one operation did wrong leaves its neighbours' transaction alone."""
+    for error in (sqlite3.IntegrityError("twice"), sqlite3.ProgrammingError("wrong")):
+        assert not of_database(error)
+        assert already_kept(error) == isinstance(error, sqlite3.IntegrityError)
 
 
 def test_other_errors_stay_what_they_are() -> None:

@@ -33,9 +33,8 @@ class NamedParameters:
     def fetchone(self) -> tuple[str, int]:
         return "G", 1
 
-    def exec_driver_sql(self, text: str, values: Any) -> NamedParameters:
+    def executemany(self, text: str, values: Any) -> None:
         self.written.append((text.split()[2], values))
-        return self
 
 
 def test_the_statements_are_compiled_for_the_dialect() -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: programs that measure Palyra as it is installed; see README.md beside this file."""

@@ -1,0 +1,53 @@
+"""A capability distribution as pip would leave it, made of files in a directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_MODULE = '''
+import asyncio
+from pathlib import Path
+
+import msgspec
+
+from palyra.capability import Capability, hookimpl
+
+
+class Slow(msgspec.Struct, forbid_unknown_fields=True):
+    started: str
+    release: str
+    effects: str = ""
+
+
+async def slow(asked: Slow, context) -> str:
+    """Leave a trace, then wait until the test lets go."""
+    with open(asked.started, "a") as file:
+        file.write("started\\n")
+    if asked.effects:
+        with open(asked.effects, "a") as file:
+            file.write("effect\\n")
+    while not Path(asked.release).exists():
+        await asyncio.sleep(0.02)
+    return context.device.name
+
+
+@hookimpl
+def palyra_capabilities():
+    return [
+        Capability(
+            name=name, description="Waits.", handler=slow, input_type=Slow, output_type=str,
+            idempotent=idempotent, timeout_s=60.0,
+        )
+        for name, idempotent in (("test.slow_echo", True), ("test.slow_effect", False))
+    ]
+'''
+
+
+def install(directory: Path) -> Path:
+    """Put the distribution into ``directory``, which then belongs on a node's import path."""
+    info = directory / "slow_capabilities-1.0.dist-info"
+    info.mkdir(parents=True)
+    (directory / "slow_capabilities.py").write_text(_MODULE)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-capabilities\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[palyra.capabilities]\nslow = slow_capabilities\n")
+    return directory

@@ -1,0 +1,120 @@
+"""What a person sees and types: two terminals, one gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.house import Gateway, House, eventually, script
+from tests.integration.terminal import Terminal
+
+
+@pytest.fixture(scope="module")
+def gateway(shared: House) -> Gateway:
+    """A gateway that runs."""
+    return shared.gateway().start()
+
+
+@contextlib.contextmanager
+def on_terminal(house: House, *words: str) -> Iterator[Terminal]:
+    """``palyra ...`` on a terminal."""
+    terminal = Terminal([script("palyra"), *words], house.path)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
+
+
+@contextlib.contextmanager
+def device(house: House, name: str) -> Iterator[Terminal]:
+    """``palyra node run`` on a terminal, asking for the line."""
+    root = str(house.path / name)
+    words = ["node", "run", "--pairing-uri", "-", "--name", name, "--state-root", root]
+    with on_terminal(house, *words) as terminal:
+        yield terminal
+
+
+def test_two_people_pair_a_device(shared: House, gateway: Gateway) -> None:
+    """The line is pasted without echo, both compare one fingerprint, y approves, and the status
+    line says online; Ctrl-C ends the node."""
+    line = gateway.line()
+    root = ["--state-root", str(gateway.root)]
+    with device(shared, "pi") as node:
+        node.shows("Pairing line:")
+        node.type(line + "\r")
+        node.shows("waiting for an operator to approve")
+        assert line not in node.screen and "&t=" not in node.screen
+        shown = re.search(r"ok {2}identity {3}pi {2}(\w{6}) {2}([0-9a-f ]{19})", node.screen)
+        assert shown is not None, node.screen
+
+        (request,) = gateway.requests()
+        with on_terminal(shared, "pairing", "approve", request.request_id[10:16], *root) as desk:
+            desk.shows(f"Does the device print {shown[2]}?  Approve pi? [y/N]")
+            assert "never before" in desk.screen and shown[1] in desk.screen
+            assert gateway.requests()[0].state == "pending_approval"
+            desk.type("y\r")
+            assert desk.end() == 0
+            assert "approved  pi" in desk.screen
+            assert "palyra nodes invoke pi echo" in desk.screen
+        node.shows("online  pi")
+        gateway.online(request.device_id)
+        node.type("\x03")
+        assert node.end() == 0, node.screen
+
+
+def test_the_default_answer_is_no(shared: House, gateway: Gateway) -> None:
+    """Return alone approves nothing: exit 1, and the request still waits."""
+    with device(shared, "nas") as node:
+        node.shows("Pairing line:")
+        node.type(gateway.line() + "\r")
+        node.shows("waiting for an operator to approve")
+        request = eventually(
+            lambda: next((r for r in gateway.requests() if r.name == "nas"), None), "it asks"
+        )
+        words = ["pairing", "approve", request.request_id, "--state-root", str(gateway.root)]
+        with on_terminal(shared, *words) as desk:
+            desk.shows("Approve nas? [y/N]")
+            desk.type("\r")
+            assert desk.end() == 1
+            assert "the request still waits" in desk.screen
+        assert gateway.requests()[0].state == "pending_approval"
+        node.type("\x03")
+        assert node.end() in (0, 130), node.screen
+
+
+def test_a_changed_key_wants_the_name_typed(shared: House, gateway: Gateway) -> None:
+    """Another key under a known id: without a terminal it is refused, y is not enough, and the
+    typed name revokes the old key."""
+    device_id = "01M80NKQCNX4K7QM2ZT9B3FVHD"
+    first = shared.node("atlas")
+    first.options = ["--device-id", device_id]
+    first.pair(gateway)
+    second = shared.node("atlas2")
+    second.options = ["--device-id", device_id]
+    second.start(gateway.line())
+    request = second.asks()
+    done = gateway.cli("pairing", "approve", request)
+    assert done.code == 1 and "was paired before with another key" in done.err, done
+    words = ["pairing", "approve", request, "--state-root", str(gateway.root)]
+    for answer, code in (("y", 1), ("atlas", 0)):
+        with on_terminal(shared, *words) as desk:
+            desk.shows("Type the name atlas to approve its new key:")
+            assert "!! paired" in desk.screen
+            desk.type(answer + "\r")
+            assert desk.end() == code, desk.screen
+    second.process.says("online")
+    assert first.process.wait() == 1
+    assert "revoked" in first.process.output()
+
+
+def test_a_code_is_drawn_with_its_line_below(shared: House, gateway: Gateway) -> None:
+    """On a terminal that is large enough the QR code stands above the whole line."""
+    root = ["--state-root", str(gateway.root)]
+    with on_terminal(shared, "pairing", "code", *root) as desk:
+        assert desk.end() == 0
+        assert re.search(r"^ +palyra://127\.0\.0\.1:\d+/\?ca=[\w-]{43}&t=[\w-]{22}$", desk.screen, re.M)
+        assert "█" in desk.screen or "▀" in desk.screen
+        assert "only this machine can reach" in desk.screen

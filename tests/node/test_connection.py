@@ -1,0 +1,256 @@
+"""Tests of :mod:`palyra.node.connection`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import Clock
+
+from palyra.config.addresses import HostPort
+from palyra.core.frames import Drained, GatewayFrame, Hello, Welcome
+from palyra.errors import CertificateRefused, GatewayUnreachable, PalyraError, RemoteRefusal
+from palyra.node import connection
+from palyra.node.connection import FINAL_RETRY_S, GOODBYE_S, Connection
+from palyra.node.identity import ClientFile, Credential
+from tests.node.fakes import DEVICE_ID, NOW_MS, FakeCarrier
+
+ADDRESS = HostPort("gw.example", 7444)
+AWAY = GatewayUnreachable("gw.example:7444", "connection refused")
+WELCOME = Welcome(DEVICE_ID, "epoch", 1, 15_000, NOW_MS, "", (), "pi", "1")
+
+
+class FakeChannel:
+    """A connection whose two calls the test ends."""
+
+    made: list[FakeChannel]
+
+    def __init__(self, address: HostPort, ca_pem: bytes, identity: tuple[bytes, bytes]) -> None:
+        self.identity = identity
+        self.hello: Hello | None = None
+        self.registered: Deferred[Welcome] = Deferred()
+        self.streamed: Deferred[None] = Deferred()
+        self.closed = False
+        self.session: Any = None
+        self.carrier = FakeCarrier()
+        FakeChannel.made.append(self)
+
+    def register(self, hello: Hello) -> Deferred[Welcome]:
+        self.hello = hello
+        return self.registered
+
+    def stream(self, make: Callable[[Any], Any], device_id: str) -> Deferred[None]:
+        self.session = make(self.carrier)
+        return self.streamed
+
+    def close(self) -> Deferred[None]:
+        self.closed = True
+        return succeed(None)
+
+
+@attrs.define
+class FakeIdentity:
+    """A device with, or without, a certificate."""
+
+    current: Credential | None = attrs.Factory(lambda: Credential("cert", "key", NOW_MS))
+
+    def client(self) -> ClientFile:
+        return ClientFile(1, "ca", self.current)
+
+
+class NoRuns:
+    """Runs that have nothing to do."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+class Node:
+    """A connection with a clock and a gateway that the test plays."""
+
+    def __init__(self) -> None:
+        FakeChannel.made = []
+        self.clock = Clock()
+        self.identity = FakeIdentity()
+        self.seen: list[tuple[str, Any, float]] = []
+        self.connection = Connection(
+            reactor=self.clock,
+            elapsed_s=self.clock.seconds,
+            address=ADDRESS,
+            identity=self.identity,  # type: ignore[arg-type]
+            hello=lambda epoch: Hello(DEVICE_ID, "linux", (), store_epoch=epoch),
+            runs=NoRuns(),  # type: ignore[arg-type]
+            witness=self,
+            first_retry_s=10.0,
+            max_retry_s=60.0,
+        )
+
+    def online(self, welcome: Welcome, address: HostPort) -> None:
+        self.seen.append(("online", welcome, 0))
+
+    def offline(self, error: PalyraError | None, retry_s: float) -> None:
+        self.seen.append(("offline", error, retry_s))
+
+    @property
+    def channel(self) -> FakeChannel:
+        """The newest."""
+        return FakeChannel.made[-1]
+
+    def start(self) -> Deferred[None]:
+        self.ended = self.connection.start()
+        return self.ended
+
+    def fail(self, error: BaseException = AWAY) -> float:
+        """The gateway cannot be reached; how long until the next try, which is then made."""
+        self.channel.registered.errback(error)
+        retry_s = self.seen[-1][2]
+        self.clock.advance(retry_s)
+        return retry_s
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    """A node whose clock is empty at the end, and whose connections are all closed."""
+    monkeypatch.setattr(connection, "GatewayChannel", FakeChannel)
+    made = Node()
+    yield made
+    made.connection.stop()
+    made.clock.advance(GOODBYE_S)
+    assert not made.clock.getDelayedCalls()
+    assert all(each.closed for each in FakeChannel.made)
+
+
+def test_it_registers_and_serves(node: Node) -> None:
+    """With its certificate; what the gateway said last is told the next time."""
+    node.start()
+    assert node.channel.identity == (b"key", b"cert")
+    assert node.channel.hello is not None and node.channel.hello.store_epoch == ""
+    node.channel.registered.callback(WELCOME)
+    assert node.seen == [("online", WELCOME, 0)]
+    first = node.channel
+    first.streamed.callback(None)
+    assert first.closed
+    assert node.seen[-1][:2] == ("offline", None)
+    node.clock.advance(node.seen[-1][2])
+    assert node.channel is not first
+    assert node.channel.hello is not None and node.channel.hello.store_epoch == "epoch"
+
+
+@given(st.integers(1, 12), st.floats(0.1, 600), st.floats(1, 3600))
+@settings(max_examples=60, deadline=None)
+def test_pauses_stay_in_their_bounds(failures: int, first_s: float, cap_s: float) -> None:
+    """The first is spread over the whole first pause, later ones grow, jittered, to the cap."""
+    node = Node()
+    node.connection._first_retry_s, node.connection._max_retry_s = first_s, cap_s
+    pauses = [node.connection._pause(AWAY) for _ in range(failures)]
+    assert 0 <= pauses[0] <= first_s
+    for count, pause_s in enumerate(pauses[1:], start=2):
+        ceiling_s = min(cap_s, 2**count)
+        assert ceiling_s / 4 <= pause_s <= ceiling_s
+
+
+def test_a_session_that_was_made_ends_the_growth(node: Node) -> None:
+    """The next pause is a first one again."""
+    node.start()
+    for _ in range(8):
+        node.fail()
+    node.channel.registered.callback(WELCOME)
+    node.channel.streamed.errback(AWAY)
+    assert node.seen[-1][1] is AWAY
+    assert node.seen[-1][2] <= 10.0
+
+
+def test_a_drain_says_when_to_come_back(node: Node) -> None:
+    """Once; spread over as long again."""
+    node.start()
+    node.channel.registered.callback(WELCOME)
+    node.channel.session.received(GatewayFrame(drain=Drained("stopping", 2_000)))
+    node.channel.streamed.callback(None)
+    assert 2 <= node.seen[-1][2] <= 4
+    node.clock.advance(node.seen[-1][2])
+    node.fail()
+    assert node.seen[-1][2] <= 10
+
+
+def test_a_final_refusal_waits_long(node: Node) -> None:
+    """A revoked device looks now and then whether a person changed that."""
+    node.start()
+    refusal = RemoteRefusal("device_revoked", "This device was revoked.", final=True)
+    assert node.fail(refusal) == FINAL_RETRY_S
+    assert node.seen[-1][1] is refusal
+    assert len(FakeChannel.made) == 2
+
+
+def test_without_a_certificate_nothing_is_sent(node: Node) -> None:
+    """It is refused here, and tried again."""
+    node.identity.current = None
+    node.start()
+    assert FakeChannel.made == []
+    assert isinstance(node.seen[-1][1], CertificateRefused)
+
+
+@pytest.mark.parametrize("surprise", [ValueError("a bug"), CancelledError()])
+def test_a_surprise_does_not_end_the_node(node: Node, surprise: Exception) -> None:
+    """A node that does not come back could not be helped from afar."""
+    node.start()
+    node.fail(surprise)
+    assert node.seen[-1][1] is None
+    assert len(FakeChannel.made) == 2
+
+
+def test_stop_before_the_start(node: Node) -> None:
+    """It never connects."""
+    node.connection.stop()
+    assert node.start().called
+    assert FakeChannel.made == []
+
+
+def test_stop_while_connecting(node: Node) -> None:
+    """The call is given up."""
+    ended = node.start()
+    node.connection.stop()
+    assert ended.called
+    assert node.channel.closed
+    assert node.seen == []
+
+
+def test_stop_while_it_waits_for_the_next_try(node: Node) -> None:
+    """The pause ends."""
+    ended = node.start()
+    node.channel.registered.errback(AWAY)
+    node.connection.stop()
+    assert ended.called
+    assert not node.clock.getDelayedCalls()
+
+
+def test_stop_while_serving(node: Node) -> None:
+    """The gateway is told, ends the session, and nobody is told of an offline node."""
+    ended = node.start()
+    node.channel.registered.callback(WELCOME)
+    node.connection.stop()
+    node.connection.stop()
+    names = []
+    while (event := node.channel.session.take_event()) is not None:
+        names.append(event.name)
+    assert names == ["node.started", "node.stopping"]
+    assert not ended.called
+    node.channel.streamed.callback(None)
+    assert ended.called
+    assert [kind for kind, _, _ in node.seen] == ["online"]
+    assert not node.clock.getDelayedCalls()
+
+
+def test_a_gateway_that_does_not_say_goodbye(node: Node) -> None:
+    """It gets a second."""
+    ended = node.start()
+    node.channel.registered.callback(WELCOME)
+    node.connection.stop()
+    node.clock.advance(GOODBYE_S)
+    assert ended.called
+    assert node.channel.streamed.called
+    assert node.channel.closed

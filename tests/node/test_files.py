@@ -1,0 +1,61 @@
+"""Tests of :mod:`palyra.node.files`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from palyra.errors import DirectoryNotPrivate, StoreCorrupt
+from palyra.node.files import HostFile, NodeFiles
+from tests.node.fakes import DEVICE_ID, NOW_MS
+
+HOST = HostFile(1, "gw:7444", DEVICE_ID, 500, "/x/identity", NOW_MS, NOW_MS, "pi", "ana", "gw:7443")
+
+
+def test_the_pairing_is_kept_under_its_published_names(tmp_path: Path) -> None:
+    """And read again; before it there is none."""
+    files = NodeFiles(tmp_path)
+    assert files.host() is None
+    files.make()
+    files.keep_host(HOST)
+    assert NodeFiles(tmp_path).host() == HOST
+    path = tmp_path / "node-host" / "node-host.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert set(json.loads(path.read_text())) >= {
+        "schema_version",
+        "grpc_url",
+        "device_id",
+        "poll_interval_ms",
+        "identity_store_dir",
+        "installed_at_unix_ms",
+        "paired_at_unix_ms",
+    }
+
+
+def test_a_damaged_file_is_named_and_left(tmp_path: Path) -> None:
+    """A host that was paired never looks like one that was not."""
+    files = NodeFiles(tmp_path)
+    files.make()
+    files.host_file.write_text("{")
+    with pytest.raises(StoreCorrupt) as refused:
+        files.host()
+    assert str(files.host_file) in refused.value.sentence
+    assert files.host_file.read_text() == "{"
+
+
+def test_the_directory_is_closed_again(tmp_path: Path) -> None:
+    """Ours is made private; somebody else's is refused."""
+    files = NodeFiles(tmp_path)
+    files.make()
+    files.keep_host(HOST)
+    files.root.chmod(0o755)
+    files.make()
+    assert files.root.stat().st_mode & 0o777 == 0o700
+    foreign = NodeFiles(tmp_path / "foreign")
+    foreign.root.mkdir(parents=True, mode=0o755)
+    (foreign.root / "letters").touch()
+    with pytest.raises(DirectoryNotPrivate):
+        foreign.make()

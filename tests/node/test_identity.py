@@ -1,0 +1,186 @@
+"""Tests of :mod:`palyra.node.identity`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from palyra import _files
+from palyra.errors import (
+    CertificateRefused,
+    KeyFilePermission,
+    MalformedIdentifier,
+    StoreCorrupt,
+    VerificationFailed,
+)
+from palyra.node.identity import IdentityStore, PairingFile
+from palyra.pki.authority import Authority
+from palyra.pki.csr import check_csr
+from tests.node.fakes import DEVICE_ID, NOW_MS
+
+OTHER_ID = "01M80NKQCNX4K7QM2ZT9B3FVHE"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> IdentityStore:
+    """A store with the identity of ``DEVICE_ID``."""
+    made = IdentityStore(tmp_path / "identity")
+    made.open(NOW_MS, os.urandom, DEVICE_ID)
+    return made
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.create(trust_domain="palyra", now_ms=NOW_MS, entropy=os.urandom)
+
+
+def issued(authority: Authority, csr: bytes, device_id: str = DEVICE_ID) -> str:
+    return authority.issue_device(check_csr(csr, DEVICE_ID), device_id, NOW_MS).pem.decode()
+
+
+def test_the_identity_is_made_once(tmp_path: Path) -> None:
+    """The same key and id at every start, under the id that was asked for."""
+    first = IdentityStore(tmp_path / "identity").open(NOW_MS, os.urandom, DEVICE_ID)
+    again = IdentityStore(tmp_path / "identity").open(NOW_MS, os.urandom)
+    assert first.device_id == again.device_id == DEVICE_ID
+    assert first.fingerprint == again.fingerprint
+    assert "key" not in repr(first)
+
+
+def test_every_file_is_private(store: IdentityStore) -> None:
+    """0600 in a directory of 0700."""
+    store.new_csr(DEVICE_ID)
+    store.keep_waiting(PairingFile(1, "s", "r", "gw:1", "pem"))
+    names = {each.name: each.stat().st_mode & 0o777 for each in store.path.iterdir()}
+    expected = ("device-identity.json", "node-mtls-client.json", "pairing.json")
+    assert names == dict.fromkeys(expected, 0o600)
+    assert store.path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["device-identity.json", "node-mtls-client.json"])
+def test_a_key_that_others_may_read_is_refused(store: IdentityStore, name: str) -> None:
+    """By name; the hint mends it."""
+    store.new_csr(DEVICE_ID)
+    (store.path / name).chmod(0o644)
+    with pytest.raises(KeyFilePermission) as refused:
+        store.open(NOW_MS, os.urandom)
+        store.client()
+    assert refused.value.hint == f"chmod 600 {store.path / name}"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"{",
+        b'{"schema_version":1,"device_id":"x","signing_key":"AA==","created_at_unix_ms":1}',
+        json.dumps(
+            {
+                "schema_version": 1,
+                "device_id": "x",
+                "signing_key": "A" * 43 + "=",
+                "created_at_unix_ms": 1,
+            }
+        ).encode(),
+    ],
+)
+def test_a_damaged_identity_is_named_and_left(store: IdentityStore, damage: bytes) -> None:
+    """Never a fresh identity in its place."""
+    path = store.path / "device-identity.json"
+    path.write_bytes(damage)
+    with pytest.raises(StoreCorrupt) as refused:
+        store.open(NOW_MS, os.urandom)
+    assert str(path) in refused.value.sentence
+    assert path.read_bytes() == damage
+
+
+def test_an_id_that_is_none(tmp_path: Path) -> None:
+    """The option is named; nothing is made."""
+    with pytest.raises(MalformedIdentifier, match="--device-id"):
+        IdentityStore(tmp_path / "identity").open(NOW_MS, os.urandom, "pi")
+    assert not list((tmp_path / "identity").iterdir())
+
+
+def test_the_same_csr_until_it_is_used(store: IdentityStore, authority: Authority) -> None:
+    """Over restarts; then another key."""
+    csr = store.new_csr(DEVICE_ID)
+    assert IdentityStore(store.path).new_csr(DEVICE_ID) == csr
+    credential = store.accept(DEVICE_ID, issued(authority, csr), authority.ca_pem.decode())
+    assert credential.cert_expires_at_unix_ms == NOW_MS + 24 * 3_600_000
+    assert IdentityStore(store.path).client().current == credential
+    assert IdentityStore(store.path).client().pending is None
+    assert store.new_csr(DEVICE_ID) != csr
+    assert store.client().current == credential
+
+
+def test_a_crash_after_the_certificate_was_kept(store: IdentityStore, authority: Authority) -> None:
+    """The same certificate again is the same answer."""
+    pem = issued(authority, store.new_csr(DEVICE_ID))
+    first = store.accept(DEVICE_ID, pem, authority.ca_pem.decode())
+    again = IdentityStore(store.path).accept(DEVICE_ID, pem, authority.ca_pem.decode())
+    assert again == first
+
+
+def test_a_crash_while_writing_leaves_the_old_file(
+    store: IdentityStore, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key that was asked for is still there, so the certificate can come again."""
+    csr = store.new_csr(DEVICE_ID)
+    pem = issued(authority, csr)
+
+    def crash(*_: object) -> None:
+        raise OSError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_files.os, "replace", crash)
+        with pytest.raises(OSError, match="power cut"):
+            store.accept(DEVICE_ID, pem, authority.ca_pem.decode())
+    assert store.client().current is None
+    assert store.new_csr(DEVICE_ID) == csr
+    assert store.accept(DEVICE_ID, pem, authority.ca_pem.decode())
+
+
+def test_a_certificate_that_is_not_ours(store: IdentityStore, authority: Authority) -> None:
+    """For another key, for another device, for no device, or from another CA: nothing is kept."""
+    csr = store.new_csr(DEVICE_ID)
+    ca_pem = authority.ca_pem.decode()
+    stranger = ec.generate_private_key(ec.SECP256R1()).public_key()
+    other_ca = Authority.create(trust_domain="palyra", now_ms=NOW_MS, entropy=os.urandom)
+    key = check_csr(csr, DEVICE_ID)
+    wrong = [
+        (authority.issue_device(stranger, DEVICE_ID, NOW_MS).pem.decode(), ca_pem),
+        (issued(authority, csr, OTHER_ID), ca_pem),
+        (authority.issue_operator(key, DEVICE_ID, NOW_MS).pem.decode(), ca_pem),
+        (issued(other_ca, csr), ca_pem),
+        (issued(authority, csr), "no certificate"),
+    ]
+    for pem, ca in wrong:
+        with pytest.raises(VerificationFailed):
+            store.accept(DEVICE_ID, pem, ca)
+    with pytest.raises(CertificateRefused):
+        store.accept(DEVICE_ID, "no certificate", ca_pem)
+    assert store.client().current is None
+    assert store.new_csr(DEVICE_ID) == csr
+
+
+def test_a_certificate_that_nobody_asked_for(store: IdentityStore, authority: Authority) -> None:
+    """Without a pending key there is nothing it could be for."""
+    other = IdentityStore(store.path.parent / "other")
+    other.open(NOW_MS, os.urandom, DEVICE_ID)
+    pem = issued(authority, other.new_csr(DEVICE_ID))
+    with pytest.raises(VerificationFailed, match="nobody asked for"):
+        store.accept(DEVICE_ID, pem, authority.ca_pem.decode())
+
+
+def test_a_waiting_pairing_survives(store: IdentityStore) -> None:
+    """Until it is decided."""
+    assert store.waiting() is None
+    pairing = PairingFile(1, "s", "r", "gw:1", "pem")
+    store.keep_waiting(pairing)
+    assert IdentityStore(store.path).waiting() == pairing
+    store.stop_waiting()
+    store.stop_waiting()
+    assert store.waiting() is None

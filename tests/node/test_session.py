@@ -1,0 +1,219 @@
+"""Tests of :mod:`palyra.node.session`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from palyra.core.frames import (
+    HEARTBEAT,
+    STARTED,
+    STOPPING,
+    Drained,
+    GatewayFrame,
+    NodeEvent,
+    Progress,
+    Waiting,
+    Welcome,
+)
+from palyra.core.jobs import Outcome, Report
+from palyra.errors import TookTooLong
+from palyra.node.session import SILENCE_S, NodeSession
+from palyra.transport.interfaces import INodeSession
+from tests.node.fakes import DEVICE_ID, NOW_MS, FakeCarrier, attempt, dispatch
+
+WELCOME = Welcome(DEVICE_ID, "e", 7, 15_000, NOW_MS, "", (), "pi", "1")
+
+
+class FakeRuns:
+    """Keeps what a session hands over."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def attach(self, speaker: object) -> None:
+        self.calls.append(("attach", speaker))
+
+    def detach(self, speaker: object) -> None:
+        self.calls.append(("detach", speaker))
+
+    def acknowledged(self, attempt_id: str) -> None:
+        self.calls.append(("acknowledged", attempt_id))
+
+    def cancel(self, attempt_id: str, reason: str) -> None:
+        self.calls.append(("cancel", attempt_id, reason))
+
+    def dispatched(self, what: object) -> None:
+        self.calls.append(("dispatched", what))
+
+
+class Held:
+    """A session with a clock."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.carrier = FakeCarrier()
+        self.runs = FakeRuns()
+        self.drained: list[int] = []
+        self.heard = 0
+        self.session = NodeSession(
+            clock=self.clock,
+            elapsed_s=self.clock.seconds,
+            carrier=self.carrier,
+            welcome=WELCOME,
+            runs=self.runs,  # type: ignore[arg-type]
+            drained=self.drained.append,
+            heard=self._heard,
+        )
+        self.session.start()
+
+    def _heard(self) -> None:
+        self.heard += 1
+
+    def names(self) -> list[str]:
+        """The names of what is waiting to be written."""
+        names = []
+        while (event := self.session.take_event()) is not None:
+            names.append(event.name)
+        return names
+
+    def advance(self, seconds: float) -> None:
+        """In small steps, as a reactor's time goes."""
+        until = self.clock.seconds() + seconds
+        while (calls := self.clock.getDelayedCalls()) and calls[0].getTime() <= until:
+            self.clock.advance(max(0.0, calls[0].getTime() - self.clock.seconds()))
+        self.clock.advance(until - self.clock.seconds())
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    made = Held()
+    yield made
+    made.session.stop()
+    assert not made.clock.getDelayedCalls()
+
+
+def report(number: int, size: int = 2) -> Report:
+    return Report(attempt(number), Outcome.SUCCEEDED, b"x" * size)
+
+
+def test_it_is_a_session(held: Held) -> None:
+    """It keeps the carrier's contract."""
+    assert verifyObject(INodeSession, held.session)
+
+
+def test_it_says_hello_first(held: Held) -> None:
+    """And hands itself to the runs; with nothing to say it says nothing."""
+    assert held.runs.calls == [("attach", held.session)]
+    assert held.carrier.woken
+    assert held.session.take_event() == NodeEvent(name=STARTED, session_epoch=7)
+    assert held.session.take_event() is None
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_heartbeats_are_jittered(_: int) -> None:
+    """Each comes within the last 15 % of the interval."""
+    held = Held()
+    held.names()
+    before_s = held.clock.seconds()
+    due_s = held.clock.getDelayedCalls()[0].getTime()
+    assert 15 * 0.85 <= due_s - before_s <= 15
+    held.advance(15)
+    assert held.names() == [HEARTBEAT]
+    held.session.stop()
+
+
+def test_silence_closes(held: Held) -> None:
+    """At 40 seconds without a word the link is half-open, and the reason says so."""
+    held.advance(SILENCE_S - 0.1)
+    assert held.carrier.closed == []
+    held.advance(0.2)
+    (error,) = held.carrier.closed
+    assert isinstance(error, TookTooLong)
+    assert error.sentence == "The gateway answered no heartbeat within 40 s."
+
+
+def test_an_answer_keeps_it_open(held: Held) -> None:
+    """Any frame is a sign of life."""
+    for _ in range(5):
+        held.advance(30)
+        held.session.received(GatewayFrame(answers=1))
+    assert held.heard == 5
+    assert held.carrier.closed == []
+    held.advance(SILENCE_S + 1)
+    assert len(held.carrier.closed) == 1
+
+
+def test_a_stopped_session_beats_no_more(held: Held) -> None:
+    """And lets go of the runs."""
+    held.session.stop()
+    held.names()
+    held.advance(100)
+    assert held.names() == []
+    assert held.runs.calls[-1] == ("detach", held.session)
+
+
+def test_frames_reach_the_runs(held: Held) -> None:
+    """Acknowledgements, cancels and dispatches, and a drain with its pause."""
+    order = dispatch()
+    held.session.received(
+        GatewayFrame(
+            dispatches=[order],
+            acknowledged=[attempt(1)],
+            cancels=[(attempt(2), "why")],
+            drain=Drained("bye", 2_000),
+        )
+    )
+    assert held.runs.calls[1:] == [
+        ("acknowledged", attempt(1)),
+        ("cancel", attempt(2), "why"),
+        ("dispatched", order),
+    ]
+    assert held.drained == [2_000]
+
+
+def test_what_gathers_goes_out_together(held: Held) -> None:
+    """Only the last progress of an attempt, and none of one that ended."""
+    held.names()
+    held.session.progress(Progress(attempt(1), 0.1, ""))
+    held.session.progress(Progress(attempt(2), 0.1, ""))
+    held.session.progress(Progress(attempt(2), 0.2, ""))
+    held.session.waiting(Waiting(attempt(3), False, 9))
+    held.session.report(report(1))
+    event = held.session.take_event()
+    assert event == NodeEvent(
+        session_epoch=7,
+        reports=(report(1),),
+        progress=(Progress(attempt(2), 0.2, ""),),
+        waiting=(Waiting(attempt(3), False, 9),),
+    )
+
+
+def test_large_reports_are_parted(held: Held) -> None:
+    """A message stays below what the gateway takes; their order stays."""
+    held.names()
+    for number in range(4):
+        held.session.report(report(number, 3 * 1024 * 1024 if number == 1 else 600_000))
+    woken = held.carrier.woken
+    seen = []
+    while (event := held.session.take_event()) is not None:
+        assert sum(len(each.output_json) for each in event.reports) < 4 * 1024 * 1024
+        seen.append([each.attempt_id for each in event.reports])
+    assert seen == [[attempt(0), attempt(1)], [attempt(2), attempt(3)]]
+    assert held.carrier.woken == woken + 1
+
+
+def test_stopping_is_the_last_word(held: Held) -> None:
+    """Everything else is written before it."""
+    held.session.say_stopping()
+    held.session.report(report(1))
+    events = [held.session.take_event() for _ in range(3)]
+    assert [each and each.name for each in events] == [STARTED, STOPPING, None]
+    assert events[0] is not None and events[0].reports == (report(1),)
