@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,11 @@ class Daemon(Service):
 
 
 @pytest.fixture
-def stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def stderr(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What is printed on the terminal's own stderr."""
-    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
-    return lambda: capsys.readouterr().err
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", stream)
+    return stream.getvalue
 
 
 def test_a_refusal_in_the_foreground_is_a_sentence(tmp_path: Path, stderr: Any) -> None:

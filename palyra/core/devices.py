@@ -163,6 +163,8 @@ def free_name(wanted: str, taken: Container[str]) -> str:
 
 def clean_text(text: str, limit: int) -> str:
     """Text of a peer made safe to show: control and format characters escaped, cut at ``limit``."""
+    if text.isprintable():  # nearly always, and much faster
+        return text[:limit]
     shown = "".join(
         character if unicodedata.category(character)[0] != "C" else f"\\u{ord(character):04x}"
         for character in text[:limit]

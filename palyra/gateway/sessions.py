@@ -38,7 +38,7 @@ from palyra.gateway.presence import PresenceBoard
 from palyra.transport.interfaces import ICarrier, IGatewaySession, Peer
 
 ACKNOWLEDGE_AFTER_S = 0.05
-"""Acknowledgements ride on the next dispatch, or go alone after this long."""
+"""Acknowledgements ride on the next dispatch, or go alone after this long at most."""
 HANDOVER_S = 30.0
 EXPIRY_GRACE_S = 300.0
 CLONE_SWAPS = 3
@@ -115,8 +115,9 @@ class NodeSession:
         """Tell the node, soon, that an attempt's report is committed."""
         self._frame.acknowledged.append(attempt_id)
         self._empty = False
-        if "acknowledge" not in self._timers:
-            self._later("acknowledge", ACKNOWLEDGE_AFTER_S, self._wake)
+        timer = self._timers.get("acknowledge")
+        if timer is None or not timer.active():
+            self._later("acknowledge", ACKNOWLEDGE_AFTER_S, self._acknowledge_alone)
 
     def drain(self, reason: str, retry_after_ms: int = 0) -> None:
         """Ask the node to go, and to come back after ``retry_after_ms``."""
@@ -151,10 +152,9 @@ class NodeSession:
     def take_frame(self) -> GatewayFrame | None:
         if self._empty:
             return None
+        # The timer of acknowledgements runs on: a new one for each frame would cost more than
+        # looking once in vain.
         frame, self._frame, self._empty = self._frame, GatewayFrame(), True
-        timer = self._timers.pop("acknowledge", None)
-        if timer is not None and timer.active():
-            timer.cancel()
         return frame
 
     def ended(self, reason: str) -> None:
@@ -165,6 +165,10 @@ class NodeSession:
                     timer.cancel()
             self._timers.clear()
             self._sessions.ended(self, reason)
+
+    def _acknowledge_alone(self) -> None:
+        if self._frame.acknowledged:
+            self._wake()
 
     def _wake(self) -> None:
         self._empty = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
@@ -160,7 +160,7 @@ class _Foreground:
             self._pairing_screen.stop()
 
     def _failed(self, failure: Failure) -> None:
-        if not (self._stopping and failure.check(CancelledError)):
+        if not self._stopping:  # what is given up half-way fails in many ways
             self._end_with(failure.value)
 
     def _end_with(self, error: BaseException | None) -> None:

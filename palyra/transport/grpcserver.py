@@ -7,6 +7,7 @@ rule is behind the desk.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
 import urllib.parse
@@ -177,8 +178,14 @@ async def _abort(context: Context, error: PalyraError) -> None:
 
 
 def _address(context: Context) -> str:
-    """The peer's IP address from ``ipv4:1.2.3.4:5`` or ``ipv6:%5B::1%5D:5``."""
-    family, _, rest = urllib.parse.unquote(context.peer()).partition(":")
+    """The peer's IP address."""
+    return _address_of(context.peer())
+
+
+@functools.lru_cache(maxsize=4096)
+def _address_of(peer: str) -> str:
+    """The IP address in ``ipv4:1.2.3.4:5`` or ``ipv6:%5B::1%5D:5``."""
+    family, _, rest = urllib.parse.unquote(peer).partition(":")
     if family == "ipv6":
         return rest.partition("]")[0].removeprefix("[")
     return rest.rpartition(":")[0]

@@ -41,9 +41,11 @@ class JobsOfOneDevice(RuleBasedStateMachine):
         if not hasattr(self, "house"):
             return
         self.heal()
+        self.node.hang_up()
         self.house.pass_time(200)
-        self.house.pass_time(90_000)
-        self.house.pass_time(5)
+        for _ in range(2):
+            self.house.pass_time(90_000)
+            self.house.pass_time(5)
         assert len(self.answers) == self.calls, "a caller was never answered"
         unfinished = result_of(self.house.store.unfinished())
         assert unfinished == [], "a job never ended"

@@ -1,4 +1,4 @@
-"""A house for each test, and one that the tests of a module share."""
+"""Houses for a test, for a module, and for the whole run; starting a gateway is what costs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.house import House, opened
+from tests.integration.house import Gateway, House, NodeHost, opened
+
+PATIENT = "[enrolment]\nfailed_proofs_per_source = 1000\nopen_sessions_per_source = 1000\n"
+"""Every stranger comes from one address; these limits have tests of their own."""
 
 
 @pytest.fixture
@@ -21,3 +24,40 @@ def shared() -> Iterator[House]:
     """A house for the tests of one module that do not disturb each other."""
     with opened() as house:
         yield house
+
+
+@pytest.fixture(scope="session")
+def town() -> Iterator[House]:
+    """The house of what the whole run shares."""
+    with opened() as house:
+        yield house
+
+
+@pytest.fixture(scope="session")
+def gateway(town: House) -> Gateway:
+    """A gateway that the tests of several modules use, and none of them stops."""
+    return town.gateway(config=PATIENT).start()
+
+
+@pytest.fixture(scope="session")
+def quiet_gateway(town: House) -> Gateway:
+    """A gateway without live nodes: its record changes only by what a test does."""
+    return town.gateway("quiet", config=PATIENT).start()
+
+
+@pytest.fixture(scope="session")
+def pi(town: House, gateway: Gateway) -> NodeHost:
+    """A node that was paired with nothing but commands, and is online."""
+    code = gateway.cli("pairing", "code", "--label", "site=prague")
+    assert code.code == 0, code
+    said = dict(line.split("\t") for line in code.out.splitlines())
+    assert sorted(said) == ["expires", "uri"]
+    node = town.node("pi").start(said["uri"])
+    request = node.asks()
+    listed = gateway.cli("pairing", "list")
+    assert request in listed.out and "pending_approval" in listed.out, listed
+    approved = gateway.cli("pairing", "approve", request[10:16])
+    assert approved.code == 0 and "decision\tapproved" in approved.out, approved
+    node.process.says("online")
+    gateway.online(node.device_id)
+    return node

@@ -78,7 +78,9 @@ def refusal_of(error: Any) -> Refusal:
 class Device:
     """A device: an identity key, a TLS key, and what it was issued."""
 
-    def __init__(self, gateway: Gateway, name: str = "device", device_id: str | None = None) -> None:
+    def __init__(
+        self, gateway: Gateway, name: str = "device", device_id: str | None = None
+    ) -> None:
         self.gateway = gateway
         self.name = name
         self.device_id = DeviceId(device_id or new_ulid(int(time.time() * 1000), os.urandom))

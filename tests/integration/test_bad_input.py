@@ -2,22 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.integration.device import Device
 from tests.integration.house import Gateway, House, NodeHost, Ran
-
-
-@pytest.fixture(scope="module")
-def gateway(shared: House) -> Gateway:
-    """A gateway that runs."""
-    return shared.gateway().start()
-
-
-@pytest.fixture(scope="module")
-def pi(shared: House, gateway: Gateway) -> NodeHost:
-    """A node that is online."""
-    return shared.node("pi").pair(gateway)
 
 
 def refused(done: Ran, code: int, sentence: str) -> None:
@@ -68,7 +54,7 @@ def test_the_largest_payload_passes_both_ways(gateway: Gateway, pi: NodeHost) ->
 
 def test_a_target_nobody_has_is_not_found(gateway: Gateway, pi: NodeHost) -> None:
     """An unknown name, and odd ones, are refused by name; nothing else happens."""
-    refused(gateway.cli("nodes", "show", "nas"), 1, "No device is called nas.")
+    refused(gateway.cli("nodes", "show", "nowhere"), 1, "No device is called nowhere.")
     refused(gateway.cli("nodes", "invoke", "no such", "echo"), 1, "No device is called no such.")
     refused(gateway.cli("jobs", "show", "ZZZZZZ"), 1, "No job is called ZZZZZZ.")
     refused(gateway.cli("pairing", "approve", "nobody"), 1, "No pairing request is called nobody.")

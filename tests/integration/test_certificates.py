@@ -19,7 +19,7 @@ from palyra.transport.grpcclient import grpc
 from palyra.wire.service import messages
 from tests.integration.device import CALL_S, Device, Key, Refusal, refusal, refusal_of
 from tests.integration.forging import root_like
-from tests.integration.house import Gateway, House
+from tests.integration.house import Gateway
 
 FOREIGN_ID = "01M80NKQCNX4K7QM2ZT9B3FVHD"
 
@@ -30,9 +30,9 @@ def now_ms() -> int:
 
 
 @pytest.fixture(scope="module")
-def gateway(shared: House) -> Gateway:
+def gateway(quiet_gateway: Gateway) -> Gateway:
     """A gateway that runs."""
-    return shared.gateway().start()
+    return quiet_gateway
 
 
 @pytest.fixture(scope="module")

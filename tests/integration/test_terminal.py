@@ -6,16 +6,9 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-import pytest
-
-from tests.integration.house import Gateway, House, eventually, script
+from palyra.console.models import PairingItem
+from tests.integration.house import Gateway, House, script
 from tests.integration.terminal import Terminal
-
-
-@pytest.fixture(scope="module")
-def gateway(shared: House) -> Gateway:
-    """A gateway that runs."""
-    return shared.gateway().start()
 
 
 @contextlib.contextmanager
@@ -37,29 +30,35 @@ def device(house: House, name: str) -> Iterator[Terminal]:
         yield terminal
 
 
+def asking(gateway: Gateway, name: str) -> PairingItem:
+    """The pairing request of a device."""
+    (request,) = (each for each in gateway.requests() if each.name == name)
+    return request
+
+
 def test_two_people_pair_a_device(shared: House, gateway: Gateway) -> None:
     """The line is pasted without echo, both compare one fingerprint, y approves, and the status
     line says online; Ctrl-C ends the node."""
     line = gateway.line()
     root = ["--state-root", str(gateway.root)]
-    with device(shared, "pi") as node:
+    with device(shared, "lamp") as node:
         node.shows("Pairing line:")
         node.type(line + "\r")
         node.shows("waiting for an operator to approve")
         assert line not in node.screen and "&t=" not in node.screen
-        shown = re.search(r"ok {2}identity {3}pi {2}(\w{6}) {2}([0-9a-f ]{19})", node.screen)
+        shown = re.search(r"ok {2}identity {3}lamp {2}(\w{6}) {2}([0-9a-f ]{19})", node.screen)
         assert shown is not None, node.screen
 
-        (request,) = gateway.requests()
+        request = asking(gateway, "lamp")
         with on_terminal(shared, "pairing", "approve", request.request_id[10:16], *root) as desk:
-            desk.shows(f"Does the device print {shown[2]}?  Approve pi? [y/N]")
+            desk.shows(f"Does the device print {shown[2]}?  Approve lamp? [y/N]")
             assert "never before" in desk.screen and shown[1] in desk.screen
-            assert gateway.requests()[0].state == "pending_approval"
+            assert asking(gateway, "lamp").state == "pending_approval"
             desk.type("y\r")
             assert desk.end() == 0
-            assert "approved  pi" in desk.screen
-            assert "palyra nodes invoke pi echo" in desk.screen
-        node.shows("online  pi")
+            assert "approved  lamp" in desk.screen
+            assert "palyra nodes invoke lamp echo" in desk.screen
+        node.shows("online  lamp")
         gateway.online(request.device_id)
         node.type("\x03")
         assert node.end() == 0, node.screen
@@ -67,20 +66,18 @@ def test_two_people_pair_a_device(shared: House, gateway: Gateway) -> None:
 
 def test_the_default_answer_is_no(shared: House, gateway: Gateway) -> None:
     """Return alone approves nothing: exit 1, and the request still waits."""
-    with device(shared, "nas") as node:
+    with device(shared, "scanner") as node:
         node.shows("Pairing line:")
         node.type(gateway.line() + "\r")
         node.shows("waiting for an operator to approve")
-        request = eventually(
-            lambda: next((r for r in gateway.requests() if r.name == "nas"), None), "it asks"
-        )
+        request = asking(gateway, "scanner")
         words = ["pairing", "approve", request.request_id, "--state-root", str(gateway.root)]
         with on_terminal(shared, *words) as desk:
-            desk.shows("Approve nas? [y/N]")
+            desk.shows("Approve scanner? [y/N]")
             desk.type("\r")
             assert desk.end() == 1
             assert "the request still waits" in desk.screen
-        assert gateway.requests()[0].state == "pending_approval"
+        assert asking(gateway, "scanner").state == "pending_approval"
         node.type("\x03")
         assert node.end() in (0, 130), node.screen
 
@@ -88,7 +85,7 @@ def test_the_default_answer_is_no(shared: House, gateway: Gateway) -> None:
 def test_a_changed_key_wants_the_name_typed(shared: House, gateway: Gateway) -> None:
     """Another key under a known id: without a terminal it is refused, y is not enough, and the
     typed name revokes the old key."""
-    device_id = "01M80NKQCNX4K7QM2ZT9B3FVHD"
+    device_id = "01M80NKQCN7QM2ZT9B3FVHDX4K"
     first = shared.node("atlas")
     first.options = ["--device-id", device_id]
     first.pair(gateway)
@@ -115,6 +112,8 @@ def test_a_code_is_drawn_with_its_line_below(shared: House, gateway: Gateway) ->
     root = ["--state-root", str(gateway.root)]
     with on_terminal(shared, "pairing", "code", *root) as desk:
         assert desk.end() == 0
-        assert re.search(r"^ +palyra://127\.0\.0\.1:\d+/\?ca=[\w-]{43}&t=[\w-]{22}$", desk.screen, re.M)
+        assert re.search(
+            r"^ +palyra://127\.0\.0\.1:\d+/\?ca=[\w-]{43}&t=[\w-]{22}$", desk.screen, re.M
+        )
         assert "█" in desk.screen or "▀" in desk.screen
         assert "only this machine can reach" in desk.screen

@@ -110,7 +110,9 @@ def test_nobody_is_there() -> None:
 def test_an_answer(terminal: Terminal, typed: bytes, allowed: bool) -> None:
     """Only a clear yes is one; the terminal is then left alone."""
     terminal.ask()
-    expected = 'ana asks: {"url":"https://example.org"}  (desktop.open_url, medium)   [n]o  [o]nce: '
+    expected = (
+        'ana asks: {"url":"https://example.org"}  (desktop.open_url, medium)   [n]o  [o]nce: '
+    )
     assert terminal.out.getvalue() == expected
     assert terminal.asking == [True]
     terminal.type(typed)

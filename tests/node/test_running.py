@@ -197,9 +197,7 @@ def test_an_acknowledged_attempt_does_not_run_again(host: Host) -> None:
     ("kind", "expected"),
     [(OutcomeKind.FAILED, Outcome.FAILED), (OutcomeKind.TIMED_OUT, Outcome.TIMED_OUT)],
 )
-def test_the_outcome_of_a_run_is_reported(
-    host: Host, kind: OutcomeKind, expected: Outcome
-) -> None:
+def test_the_outcome_of_a_run_is_reported(host: Host, kind: OutcomeKind, expected: Outcome) -> None:
     """With its code, its sentence and whether it stopped."""
     host.runs.dispatched(dispatch())
     host.turns.turn()

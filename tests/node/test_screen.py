@@ -17,9 +17,7 @@ from palyra.node.identity import ClientFile, Credential
 from palyra.node.screen import PairingScreen, Screen, ServingScreen
 from tests.node.fakes import DEVICE_ID, NOW_MS
 
-WELCOME = Welcome(
-    DEVICE_ID, "e", 1, 15_000, NOW_MS, "", ("echo", "system.health"), "pi", "1"
-)
+WELCOME = Welcome(DEVICE_ID, "e", 1, 15_000, NOW_MS, "", ("echo", "system.health"), "pi", "1")
 ADDRESS = HostPort("gw.example", 7444)
 REFUSED = GatewayUnreachable("gw.example:7444", "connection refused")
 WIPE = "\r\x1b[K"

@@ -1,0 +1,150 @@
+"""The console's socket: for its owner alone, and for requests of a bounded size."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_twisted
+from twisted.internet.threads import deferToThread
+
+from palyra.console import socket as console_socket
+from palyra.console.app import MAX_INPUT_BODY
+from palyra.console.socket import MAX_PATH, ConsoleSocket, peer_uid
+from palyra.errors import SocketPathTooLong
+from palyra.testing.control import FakeControl
+
+HEAD = b"%s /console/v1/%s HTTP/1.1\r\nhost: console\r\nconnection: close\r\n"
+
+
+class Bound:
+    """A socket that is listened on."""
+
+    def __init__(self, path: Path) -> None:
+        from twisted.internet import reactor
+
+        self.control = FakeControl()
+        self.socket = ConsoleSocket(reactor, path, self.control)  # type: ignore[arg-type]
+        self.socket.bind()
+
+    async def ask(self, *parts: bytes) -> bytes:
+        """What comes back for these bytes, until the other end hangs up."""
+        return await deferToThread(self._ask, parts)
+
+    def _ask(self, parts: tuple[bytes, ...]) -> bytes:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(10)
+            link.connect(str(self.socket.path))
+            received = b""
+            try:
+                for part in parts:
+                    link.sendall(part)
+            except OSError:
+                pass  # refused before it was all sent
+            try:
+                while data := link.recv(65_536):
+                    received += data
+            except ConnectionResetError:
+                pass
+            return received
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "console.sock"
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_the_owner_may_connect(path: Path) -> None:
+    """The socket is 0600, the operator is the user at the other end, and stopping removes it."""
+    bound = Bound(path)
+    try:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        body = b'{"capability":"echo"}'
+        head = HEAD % (b"POST", b"nodes/pi/invoke") + b"content-length: %d\r\n\r\n" % len(body)
+        answer = await bound.ask(head + body)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        content = msgspec.json.decode(answer.rpartition(b"\r\n\r\n")[2].strip())
+        assert content["contract"]["contract_version"] == "control-plane.v1"
+        ((_, target, _, by),) = bound.control.asked
+        assert (target, by.startswith("local:")) == ("pi", True)
+    finally:
+        await bound.socket.stop()
+    assert not path.exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_user_is_cut(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is neither root nor the owner is cut before a byte is read."""
+    monkeypatch.setattr(console_socket, "peer_uid", lambda connection: os.geteuid() + 12_345)
+    bound = Bound(path)
+    try:
+        assert await bound.ask(HEAD % (b"GET", b"nodes") + b"\r\n") == b""
+        assert bound.control.asked == []
+    finally:
+        await bound.socket.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_is_announced_too_long(path: Path) -> None:
+    """It is refused before it is sent."""
+    bound = Bound(path)
+    try:
+        head = HEAD % (b"POST", b"nodes/pi/invoke")
+        answer = await bound.ask(head + b"content-length: %d\r\n\r\n" % (MAX_INPUT_BODY + 1))
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert bound.control.asked == []
+    finally:
+        await bound.socket.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_never_ends(path: Path) -> None:
+    """Chunks are refused when they are too many together, before they are kept."""
+    bound = Bound(path)
+    try:
+        head = HEAD % (b"POST", b"nodes/pi/invoke") + b"transfer-encoding: chunked\r\n\r\n"
+        size = 1024 * 1024
+        chunk = b"%x\r\n" % size + b"x" * size + b"\r\n"
+        answer = await bound.ask(head, *[chunk] * 8)
+        assert answer.startswith(b"HTTP/1.1 413 ") or answer == b""
+        assert bound.control.asked == []
+    finally:
+        await bound.socket.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_dead_socket_is_replaced(path: Path) -> None:
+    """The state root's lock is held, so what lies there belongs to nobody."""
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(path))
+    dead.close()
+    bound = Bound(path)
+    try:
+        assert (await bound.ask(HEAD % (b"GET", b"doctor") + b"\r\n")).startswith(b"HTTP/1.1 200")
+    finally:
+        await bound.socket.stop()
+
+
+def test_a_long_path_is_refused(tmp_path: Path) -> None:
+    """unix(7) allows 107 bytes; the error names the path."""
+    from twisted.internet import reactor
+
+    control: Any = FakeControl()
+    path = tmp_path / ("x" * (MAX_PATH + 1))
+    with pytest.raises(SocketPathTooLong) as caught:
+        ConsoleSocket(reactor, path, control).bind()  # type: ignore[arg-type]
+    assert str(path) in caught.value.sentence
+
+
+def test_the_user_at_the_other_end() -> None:
+    """The kernel says who it is."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    assert peer_uid(ours) == os.geteuid()
+    ours.close()
+    theirs.close()

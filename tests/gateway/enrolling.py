@@ -1,0 +1,227 @@
+"""A gateway with a real authority, and devices that really pair with it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from twisted.internet.defer import Deferred
+
+from palyra.config.addresses import HostPort
+from palyra.config.enrolment import EnrolmentSection
+from palyra.core.announcement import Announcement, encode_announcement
+from palyra.core.devices import ClientKind
+from palyra.core.handshake import DeviceHandshake
+from palyra.core.identifiers import DeviceId, RequestId, new_ulid
+from palyra.core.interfaces import RequestQuery
+from palyra.core.pairing import CodeMethod, PairingRequest
+from palyra.core.pairing_uri import spell_token
+from palyra.core.transcript import DeviceProof, Purpose
+from palyra.gateway.control import Control
+from palyra.gateway.desk import EnrolmentDesk, NodeDesk
+from palyra.gateway.enrolment import Enrolment, NewCode, Verdict
+from palyra.gateway.health import HealthCheck
+from palyra.gateway.inventory import Inventory
+from palyra.gateway.trust import Revoker
+from palyra.pki.authority import DAY_MS, Authority
+from palyra.pki.csr import make_csr
+from palyra.pki.trust import ChainVerifier
+from palyra.wire.pairing import Begin, Completed, SessionOpened, StatusAnswer, StatusQuestion
+from tests.gateway.house import CAPABILITIES, House, result_of
+from tests.store.samples import NOW_MS
+
+T = TypeVar("T")
+DOMAIN = "palyra.test"
+HOME = "192.0.2.7"
+_random = random.Random(11)
+AUTHORITY = Authority.create(trust_domain=DOMAIN, now_ms=NOW_MS - DAY_MS, entropy=_random.randbytes)
+CSR_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+class Gateway(House):
+    """The house with enrolment, revocation and control on it."""
+
+    def __init__(self, **limits: int) -> None:
+        self.enrolment_limits = EnrolmentSection(**limits)
+        self.snapshots = 0
+        super().__init__()
+
+    def begin(self) -> None:
+        super().begin()
+        self.inventory.gate.replace_chain(ChainVerifier([AUTHORITY.ca_certificate], DOMAIN))
+        self.revoker = Revoker(
+            now_ms=self.now_ms,
+            directory=self.store,
+            inventory=self.inventory,
+            sessions=self.sessions,
+            dispatcher=self.dispatcher,
+            snapshot=self._snapshot,
+        )
+        self.enrolment = Enrolment(
+            clock=self.clock,
+            entropy=self.entropy,
+            store=self.store,
+            inventory=self.inventory,
+            authority=AUTHORITY,
+            limits=self.enrolment_limits,
+            node_rpc_address=lambda: "gateway.test:7444",
+            identity_replaced=self.revoker.expel,
+            changed=self._changed,
+        )
+        result_of(Deferred.fromCoroutine(self.enrolment.start()))
+        self.desk = EnrolmentDesk(self.enrolment)
+        self.node_desk = NodeDesk(
+            now_ms=self.now_ms,
+            inventory=self.inventory,
+            sessions=self.sessions,
+            dispatcher=self.dispatcher,
+            revoker=self.revoker,
+            limits=self.limits,
+        )
+        self.control = Control(
+            store=self.store,
+            inventory=self.inventory,
+            board=self.board,
+            dispatcher=self.dispatcher,
+            enrolment=self.enrolment,
+            revoker=self.revoker,
+            health=self._health(self.inventory),
+            ca_hash=AUTHORITY.ca_hash,
+            pairing_address=lambda: HostPort("gateway.test", 7443),
+            default_wait_ms=35_000,
+        )
+
+    def end(self) -> None:
+        super().end()
+        self.enrolment.stop()
+
+    def _health(self, inventory: Inventory) -> HealthCheck:
+        return HealthCheck(
+            state_root=Path("/"),
+            now_ms=self.now_ms,
+            ca_fingerprint=AUTHORITY.ca_hash,
+            ca_not_after_ms=NOW_MS + 3_650 * DAY_MS,
+            gateway_not_after_ms=lambda: NOW_MS + 30 * DAY_MS,
+            listeners=dict,
+            snapshot_error=lambda: None,
+            imported=False,
+            inventory=inventory,
+            sessions=self.sessions,
+        )
+
+    async def _snapshot(self) -> None:
+        self.snapshots += 1
+
+    # -- what devices and operators do ------------------------------------------------------------
+
+    def answer(self, asked: Deferred[T]) -> T:
+        """An answer of the enrolment desk: never sooner than 50 ms, and not later either."""
+        self.clock.advance(0.049)
+        assert not asked.called, "answered too soon"
+        self.clock.advance(0.002)
+        return result_of(asked)
+
+    def code(self, **changes: Any) -> NewCode:
+        """A new code."""
+        given: dict[str, Any] = {"issued_by": "ana", "ttl_ms": None, "labels": {}, "source": ""}
+        return result_of(Deferred.fromCoroutine(self.enrolment.mint(**{**given, **changes})))
+
+    def open(
+        self,
+        token: str,
+        address: str = HOME,
+        kind: ClientKind = ClientKind.NODE,
+        method: CodeMethod = CodeMethod.QR,
+    ) -> SessionOpened:
+        """BeginPairingSession."""
+        return self.answer(self.desk.begin(Begin(kind, method, token), address))
+
+    def complete(self, proof: DeviceProof, address: str = HOME) -> Completed:
+        """CompletePairingSession."""
+        return self.answer(self.desk.complete(proof, address))
+
+    def status(self, question: StatusQuestion) -> StatusAnswer:
+        """GetPairingRequestStatus."""
+        return result_of(self.desk.status(question, HOME))
+
+    def approve(self, request_id: str, **changes: Any) -> PairingRequest:
+        """An operator's yes."""
+        verdict = Verdict(**{"by": "ana", **changes})
+        act = self.enrolment.approve(RequestId(request_id), verdict)
+        return result_of(Deferred.fromCoroutine(act))
+
+    def reject(self, request_id: str) -> PairingRequest:
+        """An operator's no."""
+        act = self.enrolment.reject(RequestId(request_id), Verdict("ana", "not mine"))
+        return result_of(Deferred.fromCoroutine(act))
+
+    def request(self, request_id: str) -> PairingRequest:
+        """A pairing request as it is kept."""
+        kept = result_of(self.store.request(RequestId(request_id)))
+        assert kept is not None
+        return kept
+
+    def all_requests(self) -> list[PairingRequest]:
+        """Every pairing request."""
+        return result_of(self.store.requests(RequestQuery()))
+
+
+@attrs.define
+class Applicant:
+    """A device that wants to pair."""
+
+    seed: int = 1
+    name: str = "pi"
+    kind: ClientKind = ClientKind.NODE
+    device_id: DeviceId = attrs.field(
+        default=attrs.Factory(
+            lambda self: DeviceId(new_ulid(NOW_MS, random.Random(self.seed).randbytes)),
+            takes_self=True,
+        )
+    )
+    session_id: str = ""
+    counter: int = 0
+    csr_der: bytes = b""
+
+    @property
+    def handshake(self) -> DeviceHandshake:
+        key = Ed25519PrivateKey.from_private_bytes(bytes([self.seed]) * 32)
+        return DeviceHandshake(key, self.device_id, self.kind)
+
+    def proof(self, opened: SessionOpened, token: str, **changes: Any) -> DeviceProof:
+        """What it answers to a session that was opened."""
+        self.session_id = opened.begun.session_id
+        self.csr_der = self.csr_der or make_csr(CSR_KEY, self.device_id)
+        said = Announcement(self.name, "linux", "0.1.0", CAPABILITIES)
+        given: dict[str, Any] = {
+            "proof": token,
+            "ca_hash": bytes.fromhex(AUTHORITY.ca_hash),
+            "csr_der": self.csr_der,
+            "announcement": encode_announcement(said),
+            "purpose": Purpose.PAIR_URI,
+            "entropy": random.Random(self.seed).randbytes,
+            **changes,
+        }
+        return self.handshake.complete(opened.begun, **given)
+
+    def question(self, **changes: Any) -> StatusQuestion:
+        """What became of it?"""
+        self.counter += 1
+        ca_hash = bytes.fromhex(AUTHORITY.ca_hash)
+        signature = self.handshake.status_proof(self.session_id, ca_hash, self.counter)
+        asked = StatusQuestion(self.session_id, self.device_id, self.counter, signature)
+        return attrs.evolve(asked, **changes)
+
+    def apply(self, gateway: Gateway, **code: Any) -> Completed:
+        """Pair up to the point where an operator must decide."""
+        token = spell_token(gateway.code(**code).token)
+        return gateway.complete(self.proof(gateway.open(token, kind=self.kind), token))
+
+    def pair(self, gateway: Gateway, **verdict: Any) -> StatusAnswer:
+        """Pair, with an operator who says yes."""
+        gateway.approve(self.apply(gateway).request_id, **verdict)
+        return gateway.status(self.question())

@@ -1,0 +1,112 @@
+"""The desk of paired clients: who may ask what."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from zope.interface.verify import verifyObject
+
+from palyra.core.devices import INVOKE_OTHERS, ClientKind
+from palyra.core.identifiers import DeviceId
+from palyra.core.jobs import JobState
+from palyra.errors import (
+    CertificateRefused,
+    DeviceRevoked,
+    JobStillRunning,
+    NotBoundToDevice,
+    PolicyDenied,
+)
+from palyra.transport.interfaces import INodeDesk
+from tests.gateway.enrolling import CSR_KEY, AUTHORITY, HOME, Applicant, Gateway
+from tests.gateway.house import result_of
+
+
+def test_the_desk_is_one(gateway: Gateway) -> None:
+    """The desk provides what carriers ask."""
+    assert verifyObject(INodeDesk, gateway.node_desk)
+
+
+def test_admission(gateway: Gateway) -> None:
+    """A certificate speaks for its own device, now, and only if it was issued to one here."""
+    applicant = Applicant()
+    pem = applicant.pair(gateway).certificate_pem.encode()
+    peer = gateway.node_desk.admit(pem, applicant.device_id, HOME, "grpc")
+    assert (peer.device_id, peer.address, peer.transport) == (applicant.device_id, HOME, "grpc")
+    with pytest.raises(NotBoundToDevice):
+        gateway.node_desk.admit(pem, Applicant(2).device_id, HOME, "grpc")
+    now_ms = gateway.now_ms()
+    for stranger in (
+        AUTHORITY.issue_operator(CSR_KEY.public_key(), "ana", now_ms).pem,
+        AUTHORITY.issue_device(CSR_KEY.public_key(), Applicant(3).device_id, now_ms).pem,
+        b"not a certificate",
+    ):
+        with pytest.raises(CertificateRefused):
+            gateway.node_desk.admit(stranger, None, HOME, "grpc")
+    gateway.pass_time(86_401)
+    with pytest.raises(CertificateRefused):
+        gateway.node_desk.admit(pem, None, HOME, "grpc")
+
+
+def test_only_nodes_register(gateway: Gateway) -> None:
+    """A cli identity cannot become a node."""
+    client = gateway.device("cli", kind=ClientKind.CLI)
+    node = gateway.node(client)
+    with pytest.raises(PolicyDenied):
+        gateway.node_desk.register(node.peer, node.hello())
+    other = gateway.node(gateway.device("pi"))
+    welcome = result_of(gateway.node_desk.register(other.peer, other.hello()))
+    assert welcome.device_name == "pi"
+
+
+def test_who_may_run_what_where(gateway: Gateway) -> None:
+    """A node runs on itself alone; a client on others only by its grant."""
+    device, node = gateway.online()
+    execute = gateway.node_desk.execute
+    own = execute(node.peer, device.device_id, "echo", b"{}", None, None)
+    node.take()
+    node.finish(next(iter(node.running)))
+    job = result_of(own)
+    assert job.state is JobState.SUCCEEDED and job.call.requested_by.startswith("pi (")
+    clients = {
+        name: gateway.device(name, kind=kind, grants=grants)
+        for name, kind, grants in (
+            ("plain", ClientKind.CLI, frozenset({"echo"})),
+            ("other", ClientKind.NODE, frozenset({INVOKE_OTHERS})),
+            ("trusted", ClientKind.DESKTOP, frozenset({INVOKE_OTHERS})),
+        )
+    }
+    for name in ("plain", "other"):
+        peer = gateway.peer(clients[name].device_id)
+        with pytest.raises(PolicyDenied):
+            execute(peer, device.device_id, "echo", b"{}", None, None)
+    peer = gateway.peer(clients["trusted"].device_id)
+    answer = execute(peer, device.device_id, "echo", b"{}", None, None)
+    node.take()
+    node.finish(next(iter(node.running)))
+    assert result_of(answer).state is JobState.SUCCEEDED
+
+
+def test_a_caller_waits_longer_than_the_run_time(gateway: Gateway) -> None:
+    """15 seconds more for queues and for a device to come back, and then it is told so."""
+    device, node = gateway.online()
+    answer = gateway.node_desk.execute(node.peer, device.device_id, "echo", b"1", None, 60_000)
+    node.take()
+    node.hang_up()
+    gateway.pass_time(74.5)
+    assert not answer.called
+    gateway.pass_time(1)
+    with pytest.raises(JobStillRunning):
+        result_of(answer)
+
+
+def test_a_device_revokes_itself(gateway: Gateway) -> None:
+    """Its trust is gone with its session, and so is its right to do it again."""
+    device, node = gateway.online()
+    result_of(gateway.node_desk.revoke_self(node.peer, ""))
+    revocation = gateway.inventory.revocation(device.device_id)
+    assert revocation is not None and revocation.by == "pi"
+    with pytest.raises(DeviceRevoked):
+        gateway.node_desk.revoke_self(node.peer, "")
+    stranger = attrs.evolve(node.peer, device_id=DeviceId(Applicant(9).device_id))
+    with pytest.raises(Exception, match="No device"):
+        gateway.node_desk.revoke_self(stranger, "")

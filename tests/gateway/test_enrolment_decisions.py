@@ -1,0 +1,259 @@
+"""Enrolment after the proof: names, decisions, pick-up, and time."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from palyra.core.devices import INVOKE_OTHERS, ClientKind
+from palyra.core.jobs import JobState
+from palyra.core.pairing import RequestState
+from palyra.errors import (
+    ApprovalFinal,
+    CertificateSuperseded,
+    CertificateUnknown,
+    DeviceRevoked,
+    DiskFull,
+    IdentityChanged,
+    Malformed,
+    NotFound,
+    PairingSessionUnknown,
+    VerificationFailed,
+)
+from tests.gateway.enrolling import HOME, Applicant, Gateway
+from tests.gateway.house import result_of
+from tests.store.samples import ulid
+
+
+# -- names and grants -------------------------------------------------------------------------------
+
+
+def test_a_name_is_chosen_among_all_that_wait(gateway: Gateway) -> None:
+    """Two devices that want one name get two, whether approved or still waiting."""
+    Applicant(1).pair(gateway)
+    names = [gateway.request(Applicant(seed).apply(gateway).request_id).name for seed in (2, 3)]
+    assert names == ["pi-2", "pi-3"]
+
+
+def test_a_name_is_free_again_after_a_no(gateway: Gateway) -> None:
+    """A rejected or expired request keeps no name."""
+    gateway.reject(Applicant(1).apply(gateway).request_id)
+    second = Applicant(2).apply(gateway).request_id
+    assert gateway.request(second).name == "pi"
+    gateway.pass_time(601)
+    assert gateway.request(Applicant(3).apply(gateway).request_id).name == "pi"
+
+
+def test_a_known_device_keeps_its_name(gateway: Gateway) -> None:
+    """Pairing again under another wish changes no name."""
+    Applicant(1).pair(gateway)
+    again = Applicant(1, name="kitchen").apply(gateway)
+    assert gateway.request(again.request_id).name == "pi"
+
+
+def test_grants(gateway: Gateway) -> None:
+    """An operator grants all that was announced, or less, never more."""
+    request_id = Applicant(1).apply(gateway).request_id
+    with pytest.raises(Malformed):
+        gateway.approve(request_id, grants=("echo", "root.shell"))
+    with pytest.raises(Malformed):
+        gateway.approve(request_id, grants=(INVOKE_OTHERS,))
+    assert gateway.approve(request_id, grants=("echo",)).grants == {"echo"}
+    assert gateway.inventory.paired(Applicant(1).device_id).grants == {"echo"}
+
+
+def test_a_client_may_be_granted_others(gateway: Gateway) -> None:
+    """Only a cli or desktop identity can be granted to address other devices."""
+    applicant = Applicant(1, kind=ClientKind.CLI)
+    applicant.pair(gateway, grants=(INVOKE_OTHERS,))
+    device = gateway.inventory.paired(applicant.device_id)
+    assert (device.client_kind, device.grants) == (ClientKind.CLI, {INVOKE_OTHERS})
+
+
+# -- decisions --------------------------------------------------------------------------------------
+
+
+def test_a_decision_is_made_once(gateway: Gateway) -> None:
+    """Approved stays approved, rejected stays rejected, an unknown request is none."""
+    first, second = Applicant(1).apply(gateway), Applicant(2).apply(gateway)
+    gateway.approve(first.request_id)
+    gateway.reject(second.request_id)
+    for request_id in (first.request_id, second.request_id):
+        for act in (gateway.approve, gateway.reject):
+            with pytest.raises(ApprovalFinal):
+                act(request_id)
+    with pytest.raises(NotFound):
+        gateway.approve(ulid("nothing"))
+
+
+def test_a_no(gateway: Gateway) -> None:
+    """The device reads the reason, for five minutes; it never was a device."""
+    applicant = Applicant(1)
+    gateway.reject(applicant.apply(gateway).request_id)
+    answer = gateway.status(applicant.question())
+    assert (answer.status, answer.reason, answer.certificate_pem) == ("rejected", "not mine", "")
+    assert gateway.inventory.devices() == []
+    gateway.pass_time(301)
+    with pytest.raises(PairingSessionUnknown):
+        gateway.status(applicant.question())
+
+
+def test_nobody_decides(gateway: Gateway) -> None:
+    """After ten minutes the request expires by itself, and cannot be approved any more."""
+    applicant = Applicant(1)
+    completed = applicant.apply(gateway)
+    gateway.pass_time(598)
+    assert gateway.status(applicant.question()).status == "pending_approval"
+    gateway.pass_time(3)
+    assert gateway.request(completed.request_id).state is RequestState.EXPIRED
+    assert gateway.status(applicant.question()).status == "expired"
+    with pytest.raises(ApprovalFinal):
+        gateway.approve(completed.request_id)
+    gateway.pass_time(301)
+    with pytest.raises(PairingSessionUnknown):
+        gateway.status(applicant.question())
+
+
+def test_a_yes_that_comes_a_moment_late(gateway: Gateway) -> None:
+    """Time decides at the decision, also before the clock's turn has been noticed."""
+    completed = Applicant(1).apply(gateway)
+    gateway.enrolment.stop()
+    gateway.pass_time(601)
+    with pytest.raises(ApprovalFinal) as caught:
+        gateway.approve(completed.request_id)
+    assert caught.value.state == "expired"
+
+
+def test_requests_outlive_a_restart(gateway: Gateway) -> None:
+    """A pending request is still pending, keeps its name, and still expires in time."""
+    applicant = Applicant(1)
+    completed = applicant.apply(gateway)
+    gateway.restart()
+    assert gateway.status(applicant.question()).status == "pending_approval"
+    assert gateway.request(Applicant(2).apply(gateway).request_id).name == "pi-2"
+    gateway.pass_time(601)
+    assert gateway.request(completed.request_id).state is RequestState.EXPIRED
+
+
+# -- pick-up ----------------------------------------------------------------------------------------
+
+
+def test_the_same_session_gets_the_same_certificate(gateway: Gateway) -> None:
+    """However often it asks, until a day after the decision."""
+    applicant = Applicant(1)
+    first = applicant.pair(gateway)
+    gateway.pass_time(60)
+    again = gateway.status(applicant.question())
+    assert again.certificate_pem == first.certificate_pem
+    gateway.pass_time(86_000)
+    assert gateway.status(applicant.question()).certificate_pem == first.certificate_pem
+    gateway.pass_time(1_000)
+    with pytest.raises(PairingSessionUnknown):
+        gateway.status(applicant.question())
+
+
+def test_an_approval_that_is_not_picked_up(gateway: Gateway) -> None:
+    """A day later it is too late."""
+    applicant = Applicant(1)
+    gateway.approve(applicant.apply(gateway).request_id)
+    gateway.pass_time(86_401)
+    with pytest.raises(PairingSessionUnknown):
+        gateway.status(applicant.question())
+
+
+def test_only_the_device_itself_may_ask(gateway: Gateway) -> None:
+    """Another session, device, key or an old counter learns nothing."""
+    applicant = Applicant(1)
+    applicant.apply(gateway)
+    with pytest.raises(PairingSessionUnknown):
+        gateway.status(applicant.question(session_id="0" * 32))
+    with pytest.raises(PairingSessionUnknown):
+        gateway.status(applicant.question(device_id=Applicant(2).device_id))
+    with pytest.raises(VerificationFailed):
+        gateway.status(applicant.question(signature=bytes(64)))
+    with pytest.raises(VerificationFailed):
+        gateway.status(applicant.question(counter=99))
+    question = applicant.question()
+    gateway.status(question)
+    with pytest.raises(VerificationFailed):
+        gateway.status(question)
+    gateway.status(applicant.question())
+
+
+def test_a_device_revoked_before_pick_up(gateway: Gateway) -> None:
+    """It gets no certificate."""
+    applicant = Applicant(1)
+    gateway.approve(applicant.apply(gateway).request_id)
+    device = gateway.inventory.paired(applicant.device_id)
+    result_of(Deferred.fromCoroutine(gateway.revoker.revoke(device, "ana", "lost")))
+    with pytest.raises(DeviceRevoked):
+        gateway.status(applicant.question())
+
+
+def test_pairing_again_leaves_one_pending_certificate(gateway: Gateway) -> None:
+    """The certificate that was picked up and never used is refused once a newer one is."""
+    first = Applicant(1).pair(gateway)
+    second = Applicant(1).pair(gateway)
+    assert first.certificate_pem != second.certificate_pem
+    admit = gateway.node_desk.admit
+    with pytest.raises(CertificateSuperseded):
+        admit(first.certificate_pem.encode(), None, HOME, "grpc")
+    assert admit(second.certificate_pem.encode(), None, HOME, "grpc")
+
+
+# -- another key under a known id -------------------------------------------------------------------
+
+
+def test_an_identity_change_needs_a_person(gateway: Gateway) -> None:
+    """Nothing changes before somebody accepts the new key in as many words."""
+    old = Applicant(1)
+    answer = old.pair(gateway)
+    new = Applicant(2, device_id=old.device_id)
+    request_id = new.apply(gateway).request_id
+    with pytest.raises(IdentityChanged):
+        gateway.approve(request_id)
+    assert gateway.request(request_id).state is RequestState.PENDING
+    assert gateway.node_desk.admit(answer.certificate_pem.encode(), None, HOME, "grpc")
+
+
+def test_an_accepted_identity_change_ends_the_old_one(gateway: Gateway) -> None:
+    """The old key, its certificates, sessions and jobs end; the new key is the device now."""
+    old = Applicant(1)
+    answer = old.pair(gateway)
+    device = gateway.inventory.paired(old.device_id)
+    node = gateway.node(device, max_in_flight=1)
+    result_of(node.connect())
+    running = gateway.dispatcher.run(gateway.order(device))
+    waits = gateway.dispatcher.run(gateway.order(device))
+    node.take()
+    new = Applicant(2, device_id=old.device_id)
+    gateway.approve(new.apply(gateway).request_id, accept_new_identity=True)
+    assert [type(each) for each in node.carrier.closed] == [DeviceRevoked]
+    assert result_of(running).state is JobState.OUTCOME_UNKNOWN
+    assert result_of(waits).error_code == "identity_changed"
+    admit = gateway.node_desk.admit
+    with pytest.raises((DeviceRevoked, CertificateUnknown)):
+        admit(answer.certificate_pem.encode(), None, HOME, "grpc")
+    fresh = gateway.status(new.question())
+    assert admit(fresh.certificate_pem.encode(), None, HOME, "grpc").device_id == old.device_id
+    with pytest.raises(DeviceRevoked):
+        old.apply(gateway)
+
+
+def test_a_store_that_is_full_changes_nothing(gateway: Gateway) -> None:
+    """An approval that could not be kept was not given."""
+    applicant = Applicant(1)
+    request_id = applicant.apply(gateway).request_id
+
+    def full(*_: object) -> Deferred[object]:
+        from twisted.internet.defer import fail
+
+        return fail(DiskFull("/var/lib/palyra"))
+
+    gateway.store.approve_request = full
+    with pytest.raises(DiskFull):
+        gateway.approve(request_id)
+    del gateway.store.approve_request
+    assert gateway.inventory.devices() == []
+    assert gateway.status(applicant.question()).status == "pending_approval"
+    gateway.approve(request_id)

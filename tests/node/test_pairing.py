@@ -1,0 +1,370 @@
+"""Tests of :mod:`palyra.node.pairing`, against a real enrolment on the loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from palyra.core.announcement import Announcement
+from palyra.core.devices import AnnouncedCapability, ClientKind
+from palyra.errors import (
+    CaMismatch,
+    ClockSkew,
+    DiskFull,
+    GatewayUnreachable,
+    Malformed,
+    PairingExpired,
+    PairingFailed,
+    PairingRejected,
+    PalyraError,
+    RemoteRefusal,
+    VerificationFailed,
+)
+from palyra.gateway import enrolment as gateway_enrolment
+from palyra.node import pairing as node_pairing
+from palyra.node.files import HostFile, NodeFiles
+from palyra.node.pairing import Pairing
+from palyra.pki.authority import Authority
+from tests.node.awaiting import awaiting, awaiting_fixture
+from tests.node.fakes import DEVICE_ID
+from tests.node.gateway import NODE_RPC, Gateway
+
+HOUR_MS = 3_600_000
+
+
+class Device:
+    """A device that pairs; it is the pairing's witness."""
+
+    def __init__(self, root: Path, gateway: Gateway) -> None:
+        self.files = NodeFiles(root)
+        self.files.make()
+        self.gateway = gateway
+        self.ahead_ms = 0
+        self.seen: list[tuple[Any, ...]] = []
+        self.asked: Deferred[str] = Deferred()
+        self.missed: Deferred[str] = Deferred()
+
+    def pairing(self, **given: Any) -> Pairing:
+        """A new attempt, as a node host that was started makes it."""
+        announced = AnnouncedCapability("echo", True, "d" * 64, "1", "low", False, True, 1_000, "")
+        return Pairing(
+            reactor=self.gateway.reactor,
+            files=self.files,
+            identity=self.files.identity.open(self.now_ms(), os.urandom, DEVICE_ID),
+            announcement=Announcement("pi", "linux x86_64", "1", (announced,)),
+            client_kind=ClientKind.NODE,
+            witness=self,
+            entropy=os.urandom,
+            now_ms=self.now_ms,
+            **given,
+        )
+
+    def now_ms(self) -> int:
+        return self.gateway.now_ms() + self.ahead_ms
+
+    def begin(self, uri: Any, ca_pem: bytes | None = None) -> Deferred[HostFile]:
+        """Pair; the failure of what is not awaited is the test's."""
+        return Deferred.fromCoroutine(self.pairing().run(uri, ca_pem))
+
+    def kinds(self) -> list[str]:
+        return [each[0] for each in self.seen]
+
+    # -- the witness: a test goes on in the next turn, not in the middle of the pairing ----------
+
+    def gateway_verified(self, address: str, ca_hash: str) -> None:
+        self.seen.append(("verified", address, ca_hash))
+
+    def identity_shown(self, name: str, device_id: str, fingerprint: str) -> None:
+        self.seen.append(("identity", name, device_id))
+
+    def waiting(self, request_id: str) -> None:
+        self.seen.append(("waiting", request_id))
+        asked, self.asked = self.asked, Deferred()
+        self.gateway.reactor.callLater(0, asked.callback, request_id)
+
+    def approved(self, by: str, name: str) -> None:
+        self.seen.append(("approved", by, name))
+
+    def clock_differs(self, by_ms: int) -> None:
+        self.seen.append(("clock", by_ms))
+
+    def retrying(self, cause: str) -> None:
+        self.seen.append(("retrying", cause))
+        missed, self.missed = self.missed, Deferred()
+        self.gateway.reactor.callLater(0, missed.callback, cause)
+
+
+Scene = tuple[Gateway, Device]
+
+
+@awaiting_fixture
+async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """A gateway that listens and a device that was never paired; both ask and answer quickly."""
+    monkeypatch.setattr(gateway_enrolment, "POLL_MS", 20)
+    monkeypatch.setattr(node_pairing, "POLL_INTERVAL_MS", 20)
+    monkeypatch.setattr(node_pairing, "MAX_POLL_MS", 200)
+    gateway = Gateway()
+    await gateway.start()
+    yield gateway, Device(tmp_path, gateway)
+    await gateway.stop()
+
+
+async def refused(result: Awaitable[object]) -> BaseException:
+    """What a pairing failed with."""
+    with pytest.raises((PalyraError, CancelledError)) as caught:
+        await result
+    return caught.value
+
+
+@awaiting
+async def test_a_pairing(scene: Scene) -> None:
+    """From the line to a certificate for the device's own key, and nothing left to wait for."""
+    gateway, device = scene
+    asked, uri = device.asked, await gateway.line()
+    paired = device.begin(uri, gateway.authority.ca_pem)
+    await gateway.approve(await asked)
+    host = await paired
+    assert device.kinds() == ["verified", "identity", "waiting", "approved"]
+    assert device.seen[-1] == ("approved", "ana", "pi")
+    assert (host.grpc_url, host.device_id, host.name) == (NODE_RPC, DEVICE_ID, "pi")
+    assert host.enrolment_address == str(gateway.address)
+    assert device.files.host() == host
+    client = device.files.identity.client()
+    assert client.current is not None and client.pending is None
+    assert client.ca_bundle_pem == gateway.authority.ca_pem.decode()
+    assert device.files.identity.waiting() is None
+
+
+@awaiting
+async def test_another_address_for_the_nodes(scene: Scene) -> None:
+    """The owner of the device knows better where the gateway serves nodes."""
+    gateway, device = scene
+    asked, uri = device.asked, await gateway.line()
+    pairing = device.pairing(node_rpc_override="tunnel:9000")
+    paired = Deferred.fromCoroutine(pairing.run(uri))
+    await gateway.approve(await asked)
+    assert (await paired).grpc_url == "tunnel:9000"
+
+
+@awaiting
+async def test_another_ca_is_told_nothing(scene: Scene) -> None:
+    """Neither where the line names another one, nor where the file does."""
+    gateway, device = scene
+    uri = await gateway.line()
+    other = Authority.create(trust_domain="palyra", now_ms=gateway.now_ms(), entropy=os.urandom)
+    assert isinstance(await refused(device.begin(attrs.evolve(uri, ca=b"x" * 32))), CaMismatch)
+    assert isinstance(await refused(device.begin(uri, other.ca_pem)), CaMismatch)
+    assert isinstance(await refused(device.begin(uri, b"no certificate")), Malformed)
+    assert gateway.desk.calls == []
+    assert device.seen == []
+    assert not device.files.identity.client().pending
+
+
+def test_a_leaf_in_place_of_the_ca_is_refused(tmp_path: Path) -> None:
+    """The hash alone is not enough: what becomes the only root must be fit to be one."""
+    authority = Authority.create(trust_domain="palyra", now_ms=HOUR_MS, entropy=os.urandom)
+    verify = Pairing._verified_root
+    ca = bytes.fromhex(authority.ca_hash)
+    pairing: Any = None
+    assert verify(pairing, [authority.ca_der], ca, None) == authority.ca_pem
+    for chain in ([], [authority.ca_der, b"leaf"]):
+        with pytest.raises(CaMismatch):
+            verify(pairing, chain, ca, None)
+    junk = b"not a certificate"
+    with pytest.raises(CaMismatch):
+        verify(pairing, [junk], hashlib.sha256(junk).digest(), None)
+
+
+@awaiting
+async def test_a_clock_before_the_certificate(scene: Scene) -> None:
+    """TLS would refuse it: both times are named, and nothing is sent."""
+    gateway, device = scene
+    device.ahead_ms = -3 * HOUR_MS
+    error = await refused(device.begin(await gateway.line()))
+    assert isinstance(error, ClockSkew)
+    assert error.here != error.begins
+    assert gateway.desk.calls == []
+
+
+@awaiting
+async def test_a_clock_that_is_a_little_off(scene: Scene) -> None:
+    """Is told and does not matter."""
+    gateway, device = scene
+    device.ahead_ms = 120_000
+    asked = device.asked
+    paired = device.begin(await gateway.line())
+    await gateway.approve(await asked)
+    await paired
+    kind, by_ms = device.seen[1]
+    assert kind == "clock" and abs(by_ms - 120_000) < 30_000
+
+
+@awaiting
+async def test_a_line_that_was_used(scene: Scene) -> None:
+    """Or is unknown: one answer for both."""
+    gateway, device = scene
+    uri = await gateway.line()
+    error = await refused(device.begin(attrs.evolve(uri, token=b"x" * 16)))
+    assert isinstance(error, PairingFailed)
+    assert device.files.identity.waiting() is None
+
+
+@awaiting
+async def test_an_operator_says_no(scene: Scene) -> None:
+    """With the reason; the next start does not wait again."""
+    gateway, device = scene
+    asked = device.asked
+    paired = device.begin(await gateway.line())
+    await gateway.reject(await asked)
+    error = await refused(paired)
+    assert isinstance(error, PairingRejected)
+    assert "not ours" in error.sentence
+    assert device.files.identity.waiting() is None
+    assert device.files.host() is None
+
+
+@awaiting
+async def test_nobody_decides(scene: Scene) -> None:
+    """The request expires."""
+    gateway, device = scene
+    asked = device.asked
+    paired = device.begin(await gateway.line())
+    request_id: Any = await asked
+    await gateway.enrolment._expire_by_id(request_id)
+    assert isinstance(await refused(paired), PairingExpired)
+    assert device.files.identity.waiting() is None
+
+
+@awaiting
+async def test_a_gateway_that_goes_away_while_a_device_waits(scene: Scene) -> None:
+    """It is told once, and the pairing goes on when the gateway is back."""
+    gateway, device = scene
+    asked, missed = device.asked, device.missed
+    paired = device.begin(await gateway.line())
+    request_id = await asked
+    await gateway.stop()
+    assert "Cannot reach" in await missed
+    await gateway.start()
+    await gateway.approve(request_id)
+    assert (await paired).name == "pi"
+    assert device.kinds().count("retrying") == 1
+
+
+@awaiting
+async def test_a_gateway_that_cannot_answer_now(scene: Scene) -> None:
+    """A fault of the gateway's own is no decision."""
+    gateway, device = scene
+    asked, missed = device.asked, device.missed
+    gateway.desk.status_error = DiskFull("/srv")
+    paired = device.begin(await gateway.line())
+    request_id = await asked
+    await missed
+    assert device.files.identity.waiting() is not None
+    gateway.desk.status_error = None
+    await gateway.approve(request_id)
+    await paired
+
+
+@awaiting
+async def test_a_gateway_that_refuses_to_say(scene: Scene) -> None:
+    """There is nothing to wait for any more."""
+    gateway, device = scene
+    gateway.desk.status_error = VerificationFailed("a reason")
+    error = await refused(device.begin(await gateway.line()))
+    assert isinstance(error, RemoteRefusal)
+    assert device.files.identity.waiting() is None
+
+
+@awaiting
+async def test_a_restart_while_it_waits(scene: Scene) -> None:
+    """The pairing goes on without the line, with the same key."""
+    gateway, device = scene
+    asked = device.asked
+    paired = device.begin(await gateway.line())
+    request_id = await asked
+    paired.cancel()
+    assert isinstance(await refused(paired), CancelledError)
+    csr = device.files.identity.new_csr(DEVICE_ID)
+    waiting = device.files.identity.waiting()
+    assert waiting is not None and waiting.request_id == request_id
+    resumed = Deferred.fromCoroutine(device.pairing().resume(waiting))
+    assert device.kinds()[-1] == "waiting"
+    assert device.files.identity.new_csr(DEVICE_ID) == csr
+    await gateway.approve(request_id)
+    assert (await resumed).device_id == DEVICE_ID
+
+
+@awaiting
+async def test_a_crash_between_the_two_files(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate is there and the host file is not: the next start finishes it."""
+    gateway, device = scene
+    asked = device.asked
+
+    def crash(host: HostFile) -> None:
+        raise GatewayUnreachable("power", "cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device.files, "keep_host", crash)
+        paired = device.begin(await gateway.line())
+        await gateway.approve(await asked)
+        await refused(paired)
+    kept = device.files.identity.client().current
+    waiting = device.files.identity.waiting()
+    assert kept is not None and waiting is not None
+    host = await Deferred.fromCoroutine(device.pairing().resume(waiting))
+    assert device.files.host() == host
+    assert device.files.identity.client().current == kept
+
+
+@awaiting
+async def test_a_clock_that_is_set_back_while_it_waits(scene: Scene) -> None:
+    """A status proof is still newer than the last one."""
+    gateway, device = scene
+    asked = device.asked
+    paired = device.begin(await gateway.line())
+    request_id = await asked
+    polled = len(gateway.desk.calls)
+    device.ahead_ms = -30_000
+    while len(gateway.desk.calls) < polled + 3:
+        await _turn(gateway)
+    await gateway.approve(request_id)
+    await paired
+
+
+@awaiting
+async def test_stop_at_any_moment(scene: Scene) -> None:
+    """Cancelled while it looks up, connects, or begins, a pairing ends at once."""
+    gateway, device = scene
+    uri = await gateway.line()
+    for turns in (0, 1, 5):
+        paired = device.begin(uri)
+        await _turn(gateway, turns)
+        paired.cancel()
+        await refused(paired)
+    assert device.files.identity.waiting() is None
+
+
+@awaiting
+async def test_nobody_listens(scene: Scene) -> None:
+    """A sentence with the address."""
+    gateway, device = scene
+    uri = await gateway.line()
+    await gateway.stop()
+    error = await refused(device.begin(uri))
+    assert isinstance(error, GatewayUnreachable)
+    assert error.sentence == f"Cannot reach {gateway.address}: connection refused."
+
+
+async def _turn(gateway: Gateway, count: int = 1) -> None:
+    """Let the reactor turn."""
+    for _ in range(count):
+        turned: Deferred[None] = Deferred()
+        gateway.reactor.callLater(0, turned.callback, None)
+        await turned

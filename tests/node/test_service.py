@@ -1,0 +1,160 @@
+"""Tests of :mod:`palyra.node.service`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import msgspec
+import pytest
+from twisted.internet.defer import Deferred
+
+from palyra._lock import RootLock
+from palyra._reactor import the_reactor
+from palyra.config.addresses import HostPort
+from palyra.config.node import NodeSection
+from palyra.core.frames import Welcome
+from palyra.errors import Malformed, NotPaired, PalyraError, StoreCorrupt
+from palyra.node.files import HostFile, NodeFiles
+from palyra.node.service import (
+    NodeHost,
+    NodeService,
+    Watcher,
+    announcement,
+    default_name,
+    paired_host,
+)
+from palyra.pki.authority import Authority
+from palyra.pki.csr import check_csr
+from tests.node.awaiting import awaiting
+from tests.node.fakes import DEVICE_ID, NOW_MS, registry
+
+
+class Seen(Watcher):
+    """Keeps that the gateway was missed, and tells a test."""
+
+    def __init__(self) -> None:
+        self.missed: Deferred[PalyraError | None] = Deferred()
+
+    def online(self, welcome: Welcome, address: HostPort) -> None:
+        raise AssertionError("nobody listens there")
+
+    def offline(self, error: PalyraError | None, retry_s: float) -> None:
+        if not self.missed.called:
+            the_reactor().callLater(0, self.missed.callback, error)
+
+
+@attrs.define
+class Paired:
+    """A state root that is paired with a gateway where nobody listens."""
+
+    files: NodeFiles
+    address: str
+
+    def service(self, watcher: Watcher | None = None, **changed: str) -> NodeService:
+        identity = self.files.identity.open(NOW_MS, os.urandom)
+        node = paired_host(self.files, registry(), identity)
+        host = msgspec.structs.replace(node.host, **changed)
+        return NodeService(
+            NodeHost(self.files, host, identity, node.registry),
+            lock=RootLock.take(self.files.lock, who="A node host"),
+            config=NodeSection(shutdown_grace_s=1),
+            reactor=the_reactor(),
+            watcher=watcher,
+        )
+
+    def unlocked(self) -> bool:
+        """Whether another node host could start now."""
+        RootLock.take(self.files.lock, who="A node host").release()
+        return True
+
+
+@pytest.fixture
+def paired(tmp_path: Path) -> Iterator[Paired]:
+    files = NodeFiles(tmp_path)
+    files.make()
+    files.identity.open(NOW_MS, os.urandom, DEVICE_ID)
+    authority = Authority.create(trust_domain="palyra", now_ms=NOW_MS, entropy=os.urandom)
+    key = check_csr(files.identity.new_csr(DEVICE_ID), DEVICE_ID)
+    pem = authority.issue_device(key, DEVICE_ID, NOW_MS).pem.decode()
+    files.identity.accept(DEVICE_ID, pem, authority.ca_pem.decode())
+    with socket.socket() as taken:  # bound, never listening
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        host = HostFile(1, address, DEVICE_ID, 500, "", NOW_MS, NOW_MS, "pi")
+        files.keep_host(host)
+        yield Paired(files, address)
+
+
+def threads() -> list[str]:
+    return [
+        each.name
+        for each in threading.enumerate()
+        if each.name.startswith(("palyra-", "PoolThread-palyra-attempts"))
+    ]
+
+
+@awaiting
+async def test_stop_at_once(paired: Paired) -> None:
+    """Before the first answer of the gateway: everything is closed and the lock is free."""
+    service = paired.service()
+    service.startService()
+    await service.stopService()
+    assert paired.unlocked()
+    assert threads() == []
+
+
+@awaiting
+async def test_stop_while_the_gateway_is_away(paired: Paired) -> None:
+    """Between two tries."""
+    watcher = Seen()
+    service = paired.service(watcher)
+    service.startService()
+    error = await watcher.missed
+    assert error is not None
+    assert error.sentence == f"Cannot reach {paired.address}: connection refused."
+    await service.stopService()
+    assert paired.unlocked()
+    assert threads() == []
+
+
+def test_a_refused_start_leaves_nothing_running(paired: Paired) -> None:
+    """A thread that is left would keep the process alive."""
+    service = paired.service(grpc_url="nowhere")
+    with pytest.raises(Malformed, match="grpc_url"):
+        service.startService()
+    service._lock.release()
+    paired.files.attempts.write_text("not a database at all" * 100)
+    service = paired.service()
+    with pytest.raises(StoreCorrupt):
+        service.startService()
+    service._lock.release()
+    assert threads() == []
+
+
+def test_an_unpaired_device(tmp_path: Path) -> None:
+    """Is told so, also when only half of the pairing is there."""
+    files = NodeFiles(tmp_path)
+    files.make()
+    identity = files.identity.open(NOW_MS, os.urandom, DEVICE_ID)
+    with pytest.raises(NotPaired):
+        paired_host(files, registry(), identity)
+    files.keep_host(HostFile(1, "gw:1", DEVICE_ID, 500, "", NOW_MS, NOW_MS))
+    with pytest.raises(NotPaired):
+        paired_host(files, registry(), identity)
+
+
+def test_what_it_announces() -> None:
+    """Every capability with its facts, under a name that fits."""
+    said = announcement(registry(), default_name("Ana's Pi.local"))
+    assert said.name == "ana-s-pi"
+    facts = {each.name: (each.idempotent, each.needs_mediation) for each in said.capabilities}
+    assert facts == {
+        "test.act": (False, False),
+        "test.ask": (False, True),
+        "test.look": (True, False),
+    }

@@ -1,0 +1,84 @@
+"""Tests of :mod:`palyra.node.tap`."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from palyra._daemon import CleanFailure
+from palyra.node.files import HostFile, NodeFiles
+from palyra.node.tap import Options, makeService
+from palyra.pki.authority import Authority
+from palyra.pki.csr import check_csr
+from tests.node.fakes import DEVICE_ID, NOW_MS
+
+
+@pytest.fixture
+def stderr(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is printed on the terminal's own stderr."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", stream)
+    return stream
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> NodeFiles:
+    """A state root that is paired."""
+    made = NodeFiles(tmp_path)
+    made.make()
+    made.identity.open(NOW_MS, os.urandom, DEVICE_ID)
+    authority = Authority.create(trust_domain="palyra", now_ms=NOW_MS, entropy=os.urandom)
+    key = check_csr(made.identity.new_csr(DEVICE_ID), DEVICE_ID)
+    pem = authority.issue_device(key, DEVICE_ID, NOW_MS).pem.decode()
+    made.identity.accept(DEVICE_ID, pem, authority.ca_pem.decode())
+    made.keep_host(HostFile(1, "127.0.0.1:1", DEVICE_ID, 500, "", NOW_MS, NOW_MS, "pi"))
+    return made
+
+
+def refused(root: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        Options().parseOptions(["--state-root", str(root)])
+    assert ended.value.code == 1
+
+
+def test_a_paired_device(files: NodeFiles) -> None:
+    """The lock is taken while the options are read, and the service is made."""
+    options = Options()
+    options.parseOptions(["--state-root", str(files.state_root)])
+    assert options.identity.device_id == DEVICE_ID
+    assert files.lock.read_text() == f"{os.getpid()}\n"
+    assert isinstance(makeService(options), CleanFailure)
+    options.lock.release()
+
+
+def test_an_unpaired_device(tmp_path: Path, stderr: io.StringIO) -> None:
+    """A sentence and the command that pairs it; nothing is made."""
+    refused(tmp_path)
+    assert stderr.getvalue() == (
+        f"error: The node host on state root {tmp_path} is not paired.\n"
+        "hint:  palyra node run --pairing-uri -\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_others_may_read(files: NodeFiles, stderr: io.StringIO) -> None:
+    """Is refused before the fork, with the command that mends it."""
+    path = files.root / "identity" / "node-mtls-client.json"
+    path.chmod(0o644)
+    refused(files.state_root)
+    assert stderr.getvalue() == (
+        f"error: {path} may be read by others (mode 0644).\nhint:  chmod 600 {path}\n"
+    )
+
+
+def test_a_second_start(files: NodeFiles, stderr: io.StringIO) -> None:
+    """Names the first."""
+    first = Options()
+    first.parseOptions(["--state-root", str(files.state_root)])
+    refused(files.state_root)
+    assert f"A node host (pid {os.getpid()}) already uses state root" in stderr.getvalue()
+    first.lock.release()
