@@ -125,7 +125,7 @@ async def _connected(credentials: Credentials) -> AsyncIterator[Any]:
     tls = grpc.ssl_channel_credentials(credentials.ca, credentials.key, credentials.chain)
     options = [("grpc.ssl_target_name_override", TLS_NAME), ("grpc.enable_http_proxy", 0)]
     async with grpc.aio.secure_channel(credentials.address, tls, options=options) as channel:
-        yield NodeServiceStub(channel)  # type: ignore[no-untyped-call]
+        yield NodeServiceStub(channel)
 
 
 # -- measuring ------------------------------------------------------------------------------------
@@ -178,7 +178,9 @@ def _jobs_in_store(house: House) -> int:
     """Counted while the gateway runs: a result is committed before anybody is told."""
     database = sqlite3.connect(f"file:{quote(str(house.database))}?mode=ro", uri=True)
     with contextlib.closing(database):
-        (count,) = database.execute("SELECT count(*) FROM jobs WHERE state = 'succeeded'").fetchone()
+        (count,) = database.execute(
+            "SELECT count(*) FROM jobs WHERE state = 'succeeded'"
+        ).fetchone()
     return int(count)
 
 

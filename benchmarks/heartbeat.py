@@ -159,7 +159,8 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
     clock = Clock()
     clock.advance(time.time())
     inventory = Inventory(ChainVerifier((), "palyra"))
-    inventory.load(devices, turns.wait(store.live_certificates()), ())
+    certificates = turns.wait(store.live_certificates())
+    inventory.load(devices, certificates, ())
     board = PresenceBoard(
         clock, elapsed_ms=_elapsed_ms, now_ms=_now_ms, silent=lambda device_id: None
     )
@@ -184,14 +185,13 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
         limits=JobsSection(),
         changed=lambda: None,
     )
-    dispatcher.start(turns.wait(store.unfinished()))
+    unfinished = turns.wait(store.unfinished())
+    dispatcher.start(unfinished)
     attached = [_attached(sessions, turns, device) for device in devices]
     return Gateway(turns, store, board, attached)
 
 
-def _attached(
-    sessions: Sessions, turns: Turns, device: Device
-) -> tuple[_Wire, NodeSession, bytes]:
+def _attached(sessions: Sessions, turns: Turns, device: Device) -> tuple[_Wire, NodeSession, bytes]:
     """A session of a device, as registering and opening a stream make it."""
     device_id = device.device_id
     peer = Peer(device_id, sha256_hex(device_id.encode()), _now_ms() + DAY_MS, "127.0.0.1", "grpc")

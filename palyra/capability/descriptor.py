@@ -59,8 +59,8 @@ class Capability:
 
     ``input_type`` and ``output_type`` are types msgspec can decode; an object in the input must
     refuse unknown fields (``msgspec.Struct, forbid_unknown_fields=True``).  ``timeout_s`` is the
-    longest run in seconds, ``max_concurrency`` the most runs at once on one node.
-    An empty ``version`` is the distribution's.
+    run time in seconds when the caller names none, ``max_concurrency`` the most runs at once on
+    one node.  An empty ``version`` is the distribution's.
     """
 
     name: str

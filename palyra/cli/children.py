@@ -11,13 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from palyra.errors import ChildEnded, TookTooLong
 
 STOP_S = 15.0
 POLL_S = 0.05
 T = TypeVar("T")
+
+
+def _private(path: Path) -> IO[bytes]:
+    """A new file that only its owner may read."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
 class Child:
@@ -30,7 +35,7 @@ class Child:
         self.who = who
         self.out = log.with_name(f"{log.name}.stdout.log")
         self.err = log.with_name(f"{log.name}.stderr.log")
-        with self.out.open("wb") as out, self.err.open("wb") as err:
+        with _private(self.out) as out, _private(self.err) as err:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

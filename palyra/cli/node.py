@@ -40,7 +40,7 @@ def node() -> None:
 @click.option(
     "--gateway-ca-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The gateway's CA certificate, for gateways that are not in a pairing line.",
+    help="The gateway's CA certificate, got another way; must be the pairing line's.",
 )
 @pass_call
 def run(

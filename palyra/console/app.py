@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -198,15 +198,22 @@ class ConsoleApp:
         return self._refused(failure, request)
 
     def _answer(self, request: IRequest, ask: Callable[[], Deferred[Any]]) -> Deferred[bytes]:
-        """Ask, and write the answer; a caller that went away stops waiting, its job goes on."""
-        asked: Deferred[Any] = Deferred()
-        asked.addCallback(lambda _: ask())
-        gone: Deferred[Any] = cast(Any, request).notifyFinish()
-        gone.addErrback(lambda _: asked.cancel())
+        """Ask, and write the answer.
+
+        A caller that goes away changes nothing: what was asked runs to its end (a revocation that
+        stopped half-way would leave the record and the memory at odds), only nobody hears of it.
+        """
+        answer: Deferred[bytes] = Deferred()
+
+        def say(body: bytes) -> None:
+            if not answer.called:
+                answer.callback(body)
+
+        asked = maybeDeferred(ask)
         asked.addCallback(self._write, request)
         asked.addErrback(self._refused, request)
-        asked.callback(None)
-        return asked
+        asked.addCallback(say)
+        return answer
 
     def _write(self, body: Any, request: IRequest) -> bytes:
         request.setHeader(b"content-type", b"application/json")

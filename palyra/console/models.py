@@ -174,6 +174,9 @@ class MintedCode(msgspec.Struct, frozen=True):
     address: str
     loopback_only: bool
 
+    def __repr__(self) -> str:
+        return f"<MintedCode {self.code.code_id}>"
+
 
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST pairing/requests/{id}/approve|reject.  ``grants`` None grants what was announced."""

@@ -6,6 +6,7 @@ may be shown is made safe to show here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import attrs
@@ -90,6 +91,23 @@ def _clean(announcement: Announcement) -> Announcement:
         version=clean_text(announcement.version, MAX_TEXT),
         capabilities=tuple(_clean_capability(item) for item in announcement.capabilities),
     )
+
+
+def checked_capabilities(
+    items: Iterable[AnnouncedCapability],
+) -> tuple[AnnouncedCapability, ...]:
+    """Capabilities of a peer, cleaned and bounded, whichever message brought them.
+
+    :raises Malformed: too many, one without a name, two of one name, or an unusable timeout.
+    """
+    offered = tuple(_clean_capability(item) for item in items)
+    if len(offered) > MAX_CAPABILITIES:
+        raise Malformed("capabilities", f"must be at most {MAX_CAPABILITIES}")
+    if any(not item.name or not 0 <= item.timeout_ms <= MAX_TIMEOUT_MS for item in offered):
+        raise Malformed("capabilities", "must have a name and a timeout of at most 24 h each")
+    if len({item.name for item in offered}) != len(offered):
+        raise Malformed("capabilities", "names one twice")
+    return offered
 
 
 def _clean_capability(item: AnnouncedCapability) -> AnnouncedCapability:

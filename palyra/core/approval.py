@@ -10,8 +10,6 @@ from automat import TypeMachineBuilder
 
 from palyra.core.identifiers import RequestId
 
-APPROVAL_TTL_MS = 600_000
-
 
 class ApprovalState(enum.Enum):
     """Pending until decided or expired; an approved one is consumed by the act it allows."""

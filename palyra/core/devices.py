@@ -161,8 +161,8 @@ def free_name(wanted: str, taken: Container[str]) -> str:
     return candidate
 
 
-def clean_text(text: str, limit: int) -> str:
-    """Text of a peer made safe to show: control and format characters escaped, cut at ``limit``."""
+def clean_text(text: str, limit: int | None) -> str:
+    """Text of a peer made safe to show: control and format characters escaped, then cut."""
     if text.isprintable():  # nearly always, and much faster
         return text[:limit]
     shown = "".join(

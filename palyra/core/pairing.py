@@ -18,7 +18,6 @@ from palyra.core.devices import AnnouncedCapability, CertificateRecord, ClientKi
 from palyra.core.identifiers import DeviceId, Fingerprint, RequestId
 
 TOKEN_BYTES = 16
-CODE_TTL_MS = 600_000
 MIN_CODE_TTL_MS = 30_000
 MAX_CODE_TTL_MS = 24 * 3_600_000
 SESSION_WINDOW_MS = 300_000

@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from palyra.config.addresses import HostPort
 from palyra.console import models
+from palyra.console.app import MAX_WAIT_MS
 from palyra.console.control import IControl
 from palyra.core.devices import AnnouncedCapability, Device, DeviceState, PresenceState
 from palyra.core.identifiers import (
@@ -26,12 +27,12 @@ from palyra.core.interfaces import IStore, JobQuery, RequestQuery
 from palyra.core.jobs import Job, JobState
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
 from palyra.core.pairing_uri import PairingUri
-from palyra.errors import AmbiguousTarget, Malformed, NotFound
+from palyra.errors import AmbiguousTarget, JobStillRunning, Malformed, NotFound
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.enrolment import Enrolment, Verdict
 from palyra.gateway.health import HealthCheck
 from palyra.gateway.inventory import Inventory
-from palyra.gateway.orders import Order
+from palyra.gateway.orders import CALLER_MARGIN_MS, Order
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.trust import Revoker
 from palyra.store.snapshot import redacted
@@ -57,7 +58,6 @@ class Control:
         health: HealthCheck,
         ca_hash: str,
         pairing_address: Callable[[], HostPort],
-        default_wait_ms: int,
     ) -> None:
         self._store = store
         self._inventory = inventory
@@ -68,7 +68,6 @@ class Control:
         self._health = health
         self._ca_hash = ca_hash
         self._pairing_address = pairing_address
-        self._default_wait_ms = default_wait_ms
 
     # -- nodes ------------------------------------------------------------------------------
 
@@ -137,8 +136,12 @@ class Control:
             timeout_ms=body.timeout_ms,
         )
         job = await self._dispatcher.submit(order)
-        wait_ms = self._default_wait_ms if body.wait_ms is None else body.wait_ms
-        return _invoked(await self._dispatcher.wait(job, wait_ms))
+        if body.wait_ms is not None:
+            return _invoked(await self._dispatcher.wait(job, min(body.wait_ms, MAX_WAIT_MS)))
+        job = await self._dispatcher.wait(job, job.call.run_timeout_ms + CALLER_MARGIN_MS)
+        if not job.final:
+            raise JobStillRunning(short_id(job.call.job_id), job.state.value)
+        return _invoked(job)
 
     def revoke(self, target: str, body: models.Revoke, by: str) -> Deferred[models.RevokeAnswer]:
         return Deferred.fromCoroutine(self._revoke(target, body, by))
@@ -161,7 +164,7 @@ class Control:
         self, state: str | None, client_kind: str | None, limit: int, cursor: str | None
     ) -> models.PairingList:
         states = None if state is None else frozenset({_state(RequestState, state)})
-        before = RequestId(cursor) if cursor is not None and is_ulid(cursor) else None
+        before = RequestId(_cursor(cursor)) if cursor is not None else None
         found = await self._store.requests(RequestQuery(states, limit + 1, before))
         shown = [
             self._pairing_item(request)
@@ -315,7 +318,7 @@ class Control:
             states=None if state is None else frozenset({_state(JobState, state)}),
             device_id=None if target is None else self._inventory.resolve(target).device_id,
             limit=limit + 1,
-            before=JobId(cursor) if cursor is not None and is_ulid(cursor) else None,
+            before=JobId(_cursor(cursor)) if cursor is not None else None,
         )
         found = await self._store.jobs(query)
         more = len(found) > limit
@@ -445,6 +448,12 @@ def _took_ms(job: Job) -> int | None:
 
 def _raw(data: bytes | None) -> msgspec.Raw:
     return msgspec.Raw(data) if data else models.NULL
+
+
+def _cursor(cursor: str) -> str:
+    if not is_ulid(cursor):
+        raise Malformed("cursor", "is not one that a list gave")
+    return cursor
 
 
 def _offset(cursor: str | None) -> int:

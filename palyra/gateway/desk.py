@@ -17,14 +17,11 @@ from palyra.errors import PolicyDenied
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.inventory import Inventory
-from palyra.gateway.orders import Order
+from palyra.gateway.orders import CALLER_MARGIN_MS, Order
 from palyra.gateway.sessions import NodeSession, Sessions
 from palyra.gateway.trust import Revoker
 from palyra.transport.interfaces import ICarrier, IEnrolmentDesk, INodeDesk, Peer
 from palyra.wire.pairing import Begin, Completed, SessionOpened, StatusAnswer, StatusQuestion
-
-CALLER_MARGIN_MS = 15_000
-"""How much longer than the run time a caller waits, for a queue and for a device to come back."""
 
 
 @implementer(IEnrolmentDesk)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Hashable
+from typing import TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -19,6 +20,7 @@ from palyra.config.enrolment import EnrolmentSection
 from palyra.core.approval import Approval
 from palyra.core.devices import (
     INVOKE_OTHERS,
+    MAX_LABELS,
     CertificateRecord,
     ClientKind,
     Device,
@@ -73,6 +75,9 @@ ANSWER_NO_SOONER_S = 0.05
 POLL_MS = 500
 PICK_UP_MS = 24 * 3_600_000
 MAX_ACTIVE_CODES = 1_000
+MAX_REMEMBERED = 10_000
+
+K = TypeVar("K")
 
 
 @attrs.define(eq=False)
@@ -112,6 +117,7 @@ class Enrolment:
         self,
         *,
         clock: IReactorTime,
+        elapsed_ms: Callable[[], int],
         entropy: Entropy,
         store: IStore,
         inventory: Inventory,
@@ -122,6 +128,7 @@ class Enrolment:
         changed: Callable[[], object],
     ) -> None:
         self._clock = clock
+        self._elapsed_ms = elapsed_ms
         self._entropy = entropy
         self._store = store
         self._inventory = inventory
@@ -191,7 +198,7 @@ class Enrolment:
 
     def failed_tries(self) -> list[tuple[str, int]]:
         """Sources with wrong tries in the last ten minutes, and how many."""
-        return self.ledger.failing(self._now_ms())
+        return self.ledger.failing(self._elapsed_ms())
 
     # -- what an unpaired peer asks (IEnrolmentDesk) ----------------------------------------------
 
@@ -204,11 +211,11 @@ class Enrolment:
         arrived_s = self._clock.seconds()
         source = source_of(address)
         try:
-            self.ledger.admit(source, self._now_ms())
+            self.ledger.admit(source, self._elapsed_ms())
             code = await self._usable_code(message, address)
-            self.ledger.session_started(source, self._now_ms())
+            self.ledger.session_started(source, self._elapsed_ms())
         except PairingFailed:
-            self.ledger.proof_failed(source, self._now_ms())
+            self.ledger.proof_failed(source, self._elapsed_ms())
             raise
         finally:
             await self._no_sooner(arrived_s)
@@ -238,7 +245,7 @@ class Enrolment:
             return await self._verify(session, proof, address)
         except PairingFailed:
             if session is not None:
-                self.ledger.proof_failed(session.source, self._now_ms())
+                self.ledger.proof_failed(session.source, self._elapsed_ms())
             raise
         finally:
             await self._no_sooner(arrived_s)
@@ -283,7 +290,8 @@ class Enrolment:
         except (PairingFailed, PairingSessionUnknown):
             raise
         except PalyraError:
-            self._faults[session.code.code_id] = self._faults.get(session.code.code_id, 0) + 1
+            faults = self._faults.get(session.code.code_id, 0)
+            _remember(self._faults, session.code.code_id, faults + 1)
             raise
         request = self._new_request(session, verified, address)
         approval = Approval(
@@ -355,7 +363,7 @@ class Enrolment:
         )
         if question.counter <= self._counters.get(request.request_id, 0):
             raise VerificationFailed("the status proof is a repetition")
-        self._counters[request.request_id] = question.counter
+        _remember(self._counters, request.request_id, question.counter)
 
     async def _pick_up(self, request: PairingRequest) -> StatusAnswer:
         """Issue the certificate to the CSR of the transcript, once; again gives the same one."""
@@ -400,7 +408,11 @@ class Enrolment:
         )
 
     def _is_over(self, request: PairingRequest) -> bool:
-        """A completed pairing session lives until its request is final, plus five minutes."""
+        """A pairing session ends five minutes after a no.
+
+        After a yes the device has a day to pick its certificate up, and to ask for it again: it
+        proves each time that it holds the identity key, and gets the same certificate.
+        """
         now_ms = self._now_ms()
         if request.state is RequestState.PENDING:
             return False
@@ -517,6 +529,14 @@ class Enrolment:
         return int(self._clock.seconds() * 1000)
 
 
+def _remember(kept: dict[K, int], key: K, value: int) -> None:
+    """Keep a number by key; the one that changed longest ago is forgotten first."""
+    kept.pop(key, None)
+    kept[key] = value
+    if len(kept) > MAX_REMEMBERED:
+        del kept[next(iter(kept))]
+
+
 def _grants(request: PairingRequest, wanted: tuple[str, ...] | None) -> frozenset[str]:
     announced = {item.name for item in request.capabilities}
     if wanted is None:
@@ -548,6 +568,8 @@ def _device(request: PairingRequest, now_ms: int) -> Device:
 
 
 def _check_labels(labels: dict[str, str]) -> None:
+    if len(labels) > MAX_LABELS:
+        raise Malformed("labels", f"must be at most {MAX_LABELS}")
     for key, value in labels.items():
         if not valid_label(key, value):
             raise Malformed("labels", f"{clean_text(key, 64)} is not a label (a-z0-9._/-=value)")

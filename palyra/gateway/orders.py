@@ -22,6 +22,8 @@ from palyra.errors import (
 
 MIN_TIMEOUT_MS = 1_000
 MAX_TIMEOUT_MS = 24 * 3_600_000
+CALLER_MARGIN_MS = 15_000
+"""How much longer than the run time a caller waits, for a queue and for a device to come back."""
 
 
 @attrs.frozen

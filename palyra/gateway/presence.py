@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import cast
 
 from twisted.internet.interfaces import IReactorTime
@@ -108,6 +108,10 @@ class PresenceBoard:
         heard = {device_id: self._heard[device_id] for device_id in self._unsaved}
         self._unsaved.clear()
         return heard
+
+    def put_back(self, heard: Mapping[DeviceId, int]) -> None:
+        """The store could not keep them: they are due again."""
+        self._unsaved.update(heard)
 
     def _saw(self, device_id: DeviceId) -> None:
         self._heard[device_id] = self._now_ms()

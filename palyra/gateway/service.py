@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -18,7 +19,7 @@ from palyra.config import Config
 from palyra.config.addresses import HostPort
 from palyra.console.socket import ConsoleSocket
 from palyra.core.identifiers import Entropy, grouped
-from palyra.errors import NamesRequired
+from palyra.errors import NamesRequired, PalyraError
 from palyra.gateway.control import Control
 from palyra.gateway.desk import EnrolmentDesk, NodeDesk
 from palyra.gateway.dispatch import Dispatcher
@@ -39,6 +40,7 @@ from palyra.transport.grpcserver import (
     ENROLMENT_OPTIONS,
     MAX_NODE_MESSAGE,
     MAX_PAIRING_MESSAGE,
+    NODE_OPTIONS,
     EnrolmentServicer,
     GrpcListener,
     NodeServicer,
@@ -50,6 +52,7 @@ IDENTITY = "identity"
 SAVE_HEARD_S = 10.0
 REFRESH_S = 3_600.0
 RETRY_AFTER_MS = 2_000
+STREAMS_END_S = 0.2
 DRAIN_REASON = "the gateway is stopping"
 
 
@@ -197,7 +200,8 @@ class GatewayService(Service):
             authority=authority,
             limits=config.enrolment,
             node_rpc_address=lambda: str(self._reachable(self._node_listener.address)),
-            identity_replaced=self._revoker.expel,
+            elapsed_ms=self._elapsed_ms,
+            identity_replaced=self._revoker.identity_replaced,
             changed=self._snapshot.touch,
         )
         self._listeners()
@@ -230,6 +234,7 @@ class GatewayService(Service):
             certificate=self._certificate,
             client_ca_pem=self._identity.authority.ca_pem,
             max_message=MAX_NODE_MESSAGE,
+            options=NODE_OPTIONS,
         )
 
     def _control(self) -> Control:
@@ -256,7 +261,6 @@ class GatewayService(Service):
             health=self._health,
             ca_hash=self._identity.authority.ca_hash,
             pairing_address=lambda: self._reachable(self._enrolment_listener.address),
-            default_wait_ms=int(self._settings.config.jobs.timeout_s * 1000) + 5_000,
         )
 
     async def _load(self) -> None:
@@ -302,18 +306,33 @@ class GatewayService(Service):
         return self._identity.gateway_key_pem, self._identity.gateway_chain_pem
 
     def _refresh_certificate(self) -> None:
+        self._inventory.revoked.forget_expired(self._now_ms())
         if self._identity.refresh(self._now_ms()):
             self._log.info("the gateway's certificate was renewed")
 
-    def _save_heard(self) -> Any:
+    async def _keep_heard(self) -> None:
         heard = self._board.take_heard()
-        return self._store.heard(heard) if heard else None
+        if heard:
+            try:
+                await self._store.heard(heard)
+            except PalyraError:
+                self._board.put_back(heard)
+                raise
+
+    def _save_heard(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._keep_heard())
 
     def _repeat(self, act: Callable[[], Any], every_s: float) -> None:
-        call = LoopingCall(act)
+        """Do something again and again; one failure (a full disk) does not end it."""
+
+        def once() -> Deferred[Any]:
+            done = maybeDeferred(act)
+            done.addErrback(lambda failure: self._log.failure("a periodic task failed", failure))
+            return done
+
+        call = LoopingCall(once)
         call.clock = self._reactor
-        running = call.start(every_s, now=False)
-        running.addErrback(lambda failure: self._log.failure("a periodic task ended", failure))
+        call.start(every_s, now=False)
         self._repeating.append(call)
 
     def _reachable(self, address: HostPort) -> HostPort:
@@ -345,15 +364,24 @@ class GatewayService(Service):
         self._dispatcher.stop()
         self._enrolment.stop()
         self._board.stop()
-        await self._console.stop()
-        for listener in self._bound:
-            await listener.stop(0.2)
-        await self._store.heard(self._board.take_heard())
-        self._snapshot.touch()
-        await self._snapshot.stop()
-        await self._store.close()
+        steps: list[Callable[[], Awaitable[Any]]] = [self._console.stop]
+        steps += [partial(listener.stop, STREAMS_END_S) for listener in self._bound]
+        steps += [self._save_heard, self._last_snapshot, self._store.close]
+        for step in steps:
+            await self._closed(step)
         self._lock.release()
         self._log.info("stopped")
+
+    async def _closed(self, close: Callable[[], Awaitable[Any]]) -> None:
+        """One step of the stop; a step that fails (a full disk) does not keep the others."""
+        try:
+            await close()
+        except Exception:
+            self._log.failure("a step of the stop failed")
+
+    def _last_snapshot(self) -> Deferred[None]:
+        self._snapshot.touch()
+        return self._snapshot.stop()
 
     @property
     def _grace_s(self) -> float:

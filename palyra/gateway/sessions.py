@@ -40,9 +40,14 @@ from palyra.transport.interfaces import ICarrier, IGatewaySession, Peer
 ACKNOWLEDGE_AFTER_S = 0.05
 """Acknowledgements ride on the next dispatch, or go alone after this long at most."""
 HANDOVER_S = 30.0
+MAX_SESSIONS = 8
+"""Sessions that one device may have at once: its own, and those that are about to end."""
+MAX_FRAME_BYTES = 512 * 1024
+"""Where a message is full: the last dispatch may be as large as a payload, below 4 MiB in all."""
 EXPIRY_GRACE_S = 300.0
 CLONE_SWAPS = 3
 CLONE_WINDOW_MS = 60_000
+MAX_REGISTRATIONS = 30
 
 
 class House(Protocol):
@@ -155,6 +160,10 @@ class NodeSession:
         # The timer of acknowledgements runs on: a new one for each frame would cost more than
         # looking once in vain.
         frame, self._frame, self._empty = self._frame, GatewayFrame(), True
+        rest = _beyond_one_message(frame.dispatches)
+        if rest:
+            self._frame.dispatches = rest
+            self._wake()
         return frame
 
     def ended(self, reason: str) -> None:
@@ -182,6 +191,18 @@ class NodeSession:
         if old is not None and old.active():
             old.cancel()
         self._timers[name] = self._sessions.clock.callLater(delay_s, act)
+
+
+def _beyond_one_message(dispatches: list[Dispatch]) -> list[Dispatch]:
+    """Cut off, and give back, the dispatches that would make a message too large to send."""
+    size = 0
+    for index, dispatch in enumerate(dispatches):
+        if size >= MAX_FRAME_BYTES:
+            rest = dispatches[index:]
+            del dispatches[index:]
+            return rest
+        size += len(dispatch.input_json)
+    return []
 
 
 @attrs.frozen
@@ -223,6 +244,7 @@ class Sessions:
         self._owners: dict[DeviceId, NodeSession] = {}
         self._all: dict[DeviceId, set[NodeSession]] = {}
         self._swaps: dict[DeviceId, deque[int]] = {}
+        self._registered: dict[DeviceId, deque[int]] = {}
 
     def owner(self, device_id: DeviceId) -> NodeSession | None:
         """The session that owns dispatch to the device."""
@@ -239,6 +261,7 @@ class Sessions:
         :raises LimitReached: two hosts fight for one identity.
         """
         self._guard_against_clones(peer.device_id)
+        self._guard_against_floods(peer.device_id)
         registration = Registration(
             device_id=peer.device_id,
             fingerprint=peer.fingerprint,
@@ -281,8 +304,12 @@ class Sessions:
             raise NotRegistered()
         if greeting.hello.extended and first.session_epoch != greeting.epoch:
             raise NotRegistered()
-        # What the node said of its attempts is true once: another session takes another hello.
-        del self._greetings[peer.device_id]
+        if len(self._all.get(peer.device_id, ())) >= MAX_SESSIONS:
+            raise LimitReached("sessions of one device", MAX_SESSIONS)
+        if greeting.hello.extended:
+            # What the node said of its attempts is true once: another session takes another
+            # hello.  A version-1 node says nothing of them, and may open its stream again.
+            del self._greetings[peer.device_id]
         session = NodeSession(
             peer=peer,
             epoch=greeting.epoch,
@@ -348,13 +375,25 @@ class Sessions:
 
     def _guard_against_clones(self, device_id: DeviceId) -> None:
         swaps = self._swaps.get(device_id)
-        if swaps is None or len(swaps) <= CLONE_SWAPS:
+        if swaps is None or len(swaps) <= CLONE_SWAPS or swaps[-1] - swaps[0] > CLONE_WINDOW_MS:
             return
-        age_ms = self._now_ms() - swaps[0]
-        if age_ms < CLONE_WINDOW_MS:
+        left_ms = swaps[-1] + CLONE_WINDOW_MS - self._now_ms()
+        if left_ms > 0:
             self._log.warn("two hosts use the identity of {device}", device=device_id)
-            retry_s = (CLONE_WINDOW_MS - age_ms) / 1000
-            raise LimitReached("session swaps of one device in a minute", CLONE_SWAPS, retry_s)
+            what = "session swaps of one device in a minute"
+            raise LimitReached(what, CLONE_SWAPS, left_ms / 1000)
+        del self._swaps[device_id]
+
+    def _guard_against_floods(self, device_id: DeviceId) -> None:
+        """A registration is a commit: a host that only registers must not keep the store busy."""
+        times = self._registered.setdefault(device_id, deque(maxlen=MAX_REGISTRATIONS))
+        now_ms = self._now_ms()
+        if len(times) == MAX_REGISTRATIONS and now_ms - times[0] < CLONE_WINDOW_MS:
+            what = "registrations of one device in a minute"
+            raise LimitReached(
+                what, MAX_REGISTRATIONS, (times[0] + CLONE_WINDOW_MS - now_ms) / 1000
+            )
+        times.append(now_ms)
 
     def _now_ms(self) -> int:
         return int(self.clock.seconds() * 1000)

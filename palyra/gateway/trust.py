@@ -60,6 +60,11 @@ class Revoker:
         """A device takes its own trust away."""
         await self.revoke(device, device.name, reason or "the device left")
 
+    async def identity_replaced(self, device_id: DeviceId, reason: str) -> None:
+        """A device id has another key by an operator's word: its old identity ends here too."""
+        await self.expel(device_id, reason)
+        await self._snapshot()
+
     async def expel(self, device_id: DeviceId, reason: str) -> None:
         """End a device's sessions and the jobs that the store has ended with it."""
         self._sessions.expel(device_id, DeviceRevoked(short_id(device_id), reason=reason))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 
 class TimerWheel:
@@ -15,6 +16,8 @@ class TimerWheel:
     Adding, moving and discarding a key cost the same however many there are, which a delayed call
     for each job would not.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -73,7 +76,14 @@ class TimerWheel:
         for slot in reached:
             for key in self._slots.pop(slot, ()):
                 del self._slot_of[key]
-                self._due(key, now_ms)
+                self._call_due(key, now_ms)
+
+    def _call_due(self, key: Hashable, now_ms: int) -> None:
+        """One key's fault must not cost the others their deadlines."""
+        try:
+            self._due(key, now_ms)
+        except Exception:
+            self._log.failure("a deadline was not met with its act: {key}", key=key)
 
     def _slot(self, when_ms: int) -> int:
         return when_ms // self._tick_ms

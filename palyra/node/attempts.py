@@ -6,6 +6,7 @@ Idempotent ones are kept in memory only: running them again does no harm.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ class AttemptMemory:
         """
         database = None
         try:
+            # SQLite gives the files beside it the mode of this one.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
             database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             memory = cls(reactor, database, _prepare(database, entropy, now_ms))
             memory._load()
@@ -72,7 +75,6 @@ class AttemptMemory:
             if database is not None:
                 database.close()
             raise _translated(error, path) from error
-        path.chmod(0o600)
         return memory
 
     def _load(self) -> None:

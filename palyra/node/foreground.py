@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
+from palyra._daemon import freeze_memory
 from palyra._lock import RootLock
 from palyra._reactor import require_asyncio_reactor, the_reactor
 from palyra.capability.registry import Registry
@@ -126,6 +127,7 @@ class _Foreground:
             watcher=self._serving_screen,
         )
         service.startService()
+        freeze_memory()
         self._service = service
 
     async def _pair(self, registry: Registry, identity: DeviceIdentity) -> None:

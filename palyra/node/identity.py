@@ -25,7 +25,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from palyra._files import check_private, make_private_dir, write_atomic
 from palyra.core.identifiers import DeviceId, Entropy, Fingerprint, new_ulid, parse_ulid, sha256_hex
-from palyra.errors import MalformedIdentifier, StoreCorrupt, VerificationFailed
+from palyra.errors import Malformed, MalformedIdentifier, StoreCorrupt, VerificationFailed
 from palyra.pki.certificates import Role, read_certificate
 from palyra.pki.csr import make_csr
 
@@ -33,14 +33,21 @@ SCHEMA_VERSION = 1
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-class _IdentityFile(msgspec.Struct, frozen=True):
+class _Secret(msgspec.Struct, frozen=True):
+    """A file's content that no log or error may show."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class _IdentityFile(_Secret, frozen=True):
     schema_version: int
     device_id: str
     signing_key: str
     created_at_unix_ms: int
 
 
-class Credential(msgspec.Struct, frozen=True):
+class Credential(_Secret, frozen=True):
     """A certificate and its private key, PEM."""
 
     certificate_pem: str
@@ -48,7 +55,7 @@ class Credential(msgspec.Struct, frozen=True):
     cert_expires_at_unix_ms: int
 
 
-class PendingKey(msgspec.Struct, frozen=True):
+class PendingKey(_Secret, frozen=True):
     """A key whose certificate was asked for; the same CSR is sent until it is answered."""
 
     csr_der: str
@@ -64,7 +71,7 @@ class ClientFile(msgspec.Struct, frozen=True):
     pending: PendingKey | None = None
 
 
-class PairingFile(msgspec.Struct, frozen=True):
+class PairingFile(_Secret, frozen=True):
     """``pairing.json``: a pairing session that waits for an operator; survives a restart."""
 
     schema_version: int
@@ -101,10 +108,13 @@ class IdentityStore:
 
         :raises KeyFilePermission: others may read a key.
         :raises StoreCorrupt: a file is damaged; it is left as it is.
+        :raises Malformed: the device has another id already.
         """
         make_private_dir(self.path)
         kept = _read(self._identity, _IdentityFile)
         if kept is not None:
+            if device_id is not None and device_id != kept.device_id:
+                raise Malformed("--device-id", f"this device is {kept.device_id} already")
             return self._as_identity(kept)
         chosen = parse_ulid(device_id, "--device-id") if device_id else new_ulid(now_ms, entropy)
         identity = DeviceIdentity(DeviceId(chosen), Ed25519PrivateKey.generate())

@@ -101,9 +101,12 @@ class TerminalMediator:
         self._forget_typed()
         question = self._waiting[0][0]
         who = clean_text(question.requested_by, 120)
-        argument = clean_text(question.argument, MAX_ARGUMENT)
-        if len(question.argument) > MAX_ARGUMENT:
-            argument += f" (+{len(question.argument) - MAX_ARGUMENT} characters)"
+        # Escaped whole before it is cut: an escape is longer than its character, and what is cut
+        # must be said.
+        whole = clean_text(question.argument, None)
+        argument = whole[:MAX_ARGUMENT]
+        if len(whole) > MAX_ARGUMENT:
+            argument += f" (+{len(whole) - MAX_ARGUMENT} characters)"
         about = f"({question.capability}, {question.risk})"
         self._say(f"{who} asks: {argument}  {about}   [n]o  [o]nce: ")
 

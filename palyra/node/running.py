@@ -244,7 +244,7 @@ class Runs:
             self._end(running, Outcome.CANCELLED, "cancelled", text, durable=running.durable)
             return
         self._notice(running, "started")
-        limit_s = min(dispatch.remaining_ms / 1000, max(capability.timeout_s, 0.001))
+        limit_s = dispatch.remaining_ms / 1000
         context = CapabilityContext(
             dispatch.job_id or dispatch.attempt_id,
             self._facts,

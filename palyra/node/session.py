@@ -25,7 +25,9 @@ from palyra.node.running import Runs
 from palyra.transport.interfaces import ICarrier, INodeSession
 
 SILENCE_S = 40.0
-MAX_REPORT_BYTES = 1024 * 1024
+MAX_REPORTS = 256
+MAX_REPORT_BYTES = 512 * 1024
+"""Where a message is full; the last report may be as large as a payload, and 4 MiB is the limit."""
 """Output in one message: the largest single one (3 MiB) and this together stay below 4 MiB."""
 
 
@@ -129,7 +131,8 @@ class NodeSession:
     def _take_reports(self) -> tuple[Report, ...]:
         """As many as fit into one message, at least one where there are any."""
         size = count = 0
-        while count < len(self._reports) and size < MAX_REPORT_BYTES:
+        most = min(len(self._reports), MAX_REPORTS)
+        while count < most and size < MAX_REPORT_BYTES:
             size += len(self._reports[count].output_json)
             count += 1
         taken, self._reports = self._reports[:count], self._reports[count:]

@@ -30,6 +30,7 @@ from palyra.core.jobs import Job, JobState
 from palyra.errors import (
     CannotBind,
     CertificateRefused,
+    NotRegistered,
     PalyraError,
     PortTaken,
     VersionOneRefused,
@@ -54,6 +55,9 @@ from palyra.wire.service import (
 MAX_NODE_MESSAGE = 4 * 1024 * 1024
 MAX_PAIRING_MESSAGE = 64 * 1024 + 16 * 1024
 TRANSPORT = "grpc"
+FIRST_WORD_S = 10.0
+"""How long a node may take to say its first word on a stream."""
+NODE_OPTIONS = (("grpc.max_concurrent_streams", 1_024),)
 ENROLMENT_OPTIONS = (
     ("grpc.max_concurrent_streams", 1),
     ("grpc.max_connection_age_ms", 30_000),
@@ -252,7 +256,11 @@ class NodeServicer(NodeServiceServicer):
         self, request_iterator: AsyncIterator[messages.NodeEventRequest], context: Context
     ) -> None:
         async def serve() -> None:
-            first = await anext(request_iterator, None)
+            self._admit(context, None)  # before anything is waited for
+            try:
+                first = await asyncio.wait_for(anext(request_iterator, None), FIRST_WORD_S)
+            except TimeoutError as error:
+                raise NotRegistered() from error
             if first is None:
                 return
             peer = self._admit(context, first.device_id.ulid)
@@ -375,6 +383,9 @@ class _StreamCarrier:
         async for message in requests:
             session.received(session_wire.read_event(message))
 
+    def _new_event_id(self) -> str:
+        return new_ulid(self._now_ms(), self._entropy)
+
     async def _write(self, session: IGatewaySession) -> None:
         while True:
             await self._wanted.wait()
@@ -382,9 +393,10 @@ class _StreamCarrier:
             frame = session.take_frame()
             if frame is None:
                 continue
-            event_id = new_ulid(self._now_ms(), self._entropy)
             if session.extended:
-                await self._context.write(session_wire.write_frame(frame, event_id, self._now_ms()))
+                await self._context.write(
+                    session_wire.write_frame(frame, self._new_event_id(), self._now_ms())
+                )
             else:
-                for message in session_wire.write_published_frames(frame, event_id):
+                for message in session_wire.write_published_frames(frame, self._new_event_id):
                     await self._context.write(message)

@@ -6,8 +6,11 @@ Reading never trusts: lengths and enums are checked here, and what does not fit 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
+from palyra.core.announcement import checked_capabilities
 from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability, clean_text
 from palyra.core.frames import (
     AWAITING,
@@ -29,6 +32,8 @@ from palyra.wire.v1 import common_pb2, node_pb2
 VERSION = 1
 MAX_ATTEMPTS_LISTED = 4_096
 MAX_ERROR_TEXT = 1_024
+MAX_IN_MESSAGE = 512
+"""Reports, progress or waiting entries in one message; a node with more sends several."""
 RISKS = ("low", "medium", "high")
 
 _OUTCOMES: dict[int, Outcome] = {
@@ -84,7 +89,7 @@ def read_hello(message: node_pb2.RegisterNodeRequest) -> Hello:
     return Hello(
         device_id=DeviceId(parse_ulid(message.device_id.ulid, "device_id")),
         platform=clean_text(message.platform, 64),
-        capabilities=tuple(_read_capability(item) for item in message.capabilities),
+        capabilities=checked_capabilities(map(_read_capability, message.capabilities)),
         version=clean_text(hello.version, 64),
         memory_id=hello.memory_id[:64],
         store_epoch=hello.store_epoch[:64],
@@ -158,15 +163,15 @@ def _read_capability(message: node_pb2.DeviceCapability) -> AnnouncedCapability:
             f"capabilities.{clean_text(message.name, 64)}.risk", f"must be one of {RISKS}"
         )
     return AnnouncedCapability(
-        name=clean_text(message.name, 128),
+        name=message.name,
         available=message.available,
-        digest=message.descriptor_digest[:64],
-        version=clean_text(traits.version, 64),
+        digest=message.descriptor_digest,
+        version=traits.version,
         risk=traits.risk or "medium",
         needs_mediation=traits.needs_mediation,
         idempotent=traits.idempotent,
         timeout_ms=traits.timeout_ms,
-        fault=clean_text(traits.fault, 240),
+        fault=traits.fault,
     )
 
 
@@ -192,6 +197,9 @@ def _write_capability(item: AnnouncedCapability) -> node_pb2.DeviceCapability:
 def read_event(message: node_pb2.NodeEventRequest) -> NodeEvent:
     """NodeEventRequest, checked; version-1 payloads become the same reports as typed ones."""
     check_version(message.v)
+    for field in ("reports", "progress", "waiting"):
+        if len(getattr(message, field)) > MAX_IN_MESSAGE:
+            raise Malformed(field, f"must be at most {MAX_IN_MESSAGE} in one message")
     reports = [_read_report(report) for report in message.reports]
     waiting = [
         Waiting(AttemptId(item.request_id), item.answered, item.remaining_ms)
@@ -308,13 +316,13 @@ def write_frame(frame: GatewayFrame, event_id: str, now_ms: int) -> node_pb2.Nod
 
 
 def write_published_frames(
-    frame: GatewayFrame, new_event_id: str
+    frame: GatewayFrame, new_event_id: Callable[[], str]
 ) -> list[node_pb2.NodeEventResponse]:
     """The same for a version-1 node: one answer an event, one message a dispatch."""
     messages = []
     for index in range(max(frame.answers, len(frame.dispatches))):
         message = node_pb2.NodeEventResponse(v=VERSION, accepted=True)
-        message.event_id.ulid = new_event_id
+        message.event_id.ulid = new_event_id()
         if index < len(frame.dispatches):
             dispatch = frame.dispatches[index]
             message.dispatch.request_id.ulid = dispatch.attempt_id

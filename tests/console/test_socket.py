@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
@@ -69,8 +68,7 @@ async def test_only_the_owner_may_connect(path: Path) -> None:
         head = HEAD % (b"POST", b"nodes/pi/invoke") + b"content-length: %d\r\n\r\n" % len(body)
         answer = await bound.ask(head + body)
         assert answer.startswith(b"HTTP/1.1 200 ")
-        content = msgspec.json.decode(answer.rpartition(b"\r\n\r\n")[2].strip())
-        assert content["contract"]["contract_version"] == "control-plane.v1"
+        assert b'{"contract":{"contract_version":"control-plane.v1"}}' in answer
         ((_, target, _, by),) = bound.control.asked
         assert (target, by.startswith("local:")) == ("pi", True)
     finally:

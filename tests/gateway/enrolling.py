@@ -63,13 +63,14 @@ class Gateway(House):
         )
         self.enrolment = Enrolment(
             clock=self.clock,
+            elapsed_ms=lambda: int(self.clock.seconds() * 1000),
             entropy=self.entropy,
             store=self.store,
             inventory=self.inventory,
             authority=AUTHORITY,
             limits=self.enrolment_limits,
             node_rpc_address=lambda: "gateway.test:7444",
-            identity_replaced=self.revoker.expel,
+            identity_replaced=self.revoker.identity_replaced,
             changed=self._changed,
         )
         result_of(Deferred.fromCoroutine(self.enrolment.start()))
@@ -92,7 +93,6 @@ class Gateway(House):
             health=self._health(self.inventory),
             ca_hash=AUTHORITY.ca_hash,
             pairing_address=lambda: HostPort("gateway.test", 7443),
-            default_wait_ms=35_000,
         )
 
     def end(self) -> None:

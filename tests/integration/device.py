@@ -25,13 +25,15 @@ from palyra.core.pairing import CodeMethod
 from palyra.core.pairing_uri import PairingUri
 from palyra.core.transcript import DeviceProof, Purpose
 from palyra.pki.csr import make_csr
+from palyra.transport import grpcclient
 from palyra.transport.chain import TLS_NAME
-from palyra.transport.grpcclient import grpc  # with gRPC's environment set before its import
 from palyra.wire import pairing as pairing_wire
 from palyra.wire import session as session_wire
 from palyra.wire.service import NodeServiceStub, messages
 from tests.integration.house import Gateway
 
+# With the environment that the transport sets before the first import.
+grpc = grpcclient.grpc  # type: ignore[attr-defined]
 CALL_S = 10.0
 OPTIONS = (
     ("grpc.ssl_target_name_override", TLS_NAME),
@@ -59,10 +61,10 @@ class Refusal:
     details: str
 
 
-def refusal(call: Callable[[], object]) -> Refusal:
+def refusal(call: Callable[..., object], *arguments: object) -> Refusal:
     """Make a call that must be refused."""
     try:
-        answer = call()
+        answer = call(*arguments)
     except grpc.RpcError as error:
         return refusal_of(error)
     raise AssertionError(f"it was not refused but answered {answer!r}")

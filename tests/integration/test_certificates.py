@@ -15,9 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from palyra.pki.authority import DAY_MS, Authority
 from palyra.pki.keystore import GatewayIdentity
-from palyra.transport.grpcclient import grpc
 from palyra.wire.service import messages
-from tests.integration.device import CALL_S, Device, Key, Refusal, refusal, refusal_of
+from tests.integration.device import CALL_S, Device, Key, Refusal, grpc, refusal, refusal_of
 from tests.integration.forging import root_like
 from tests.integration.house import Gateway
 
@@ -102,7 +101,7 @@ def test_expired_and_future_certificates_do_not_pass(device: Device, authority: 
     key = fresh_key()
     for begin_ms in (now_ms() - 2 * DAY_MS, now_ms() + DAY_MS):
         pem = authority.issue_device(key.public_key(), device.device_id, begin_ms).pem
-        assert refusal(lambda pem=pem: device.register(pem, key)).status == "UNAVAILABLE"
+        assert refusal(device.register, pem, key).status == "UNAVAILABLE"
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -165,7 +164,7 @@ def test_malformed_ids_and_versions_are_invalid(device: Device) -> None:
     later.v = 2
     with device.node_rpc() as stub:
         for message in (hello, later):
-            refused = refusal(lambda m=message: stub.RegisterNode(m, timeout=CALL_S))
+            refused = refusal(stub.RegisterNode, message, CALL_S)
             assert refused.status == "INVALID_ARGUMENT", refused
 
 
@@ -174,7 +173,7 @@ def test_each_listener_answers_its_own_calls_only(device: Device) -> None:
     """Pairing calls do not exist for paired devices, nor node calls for strangers."""
     with device.node_rpc() as stub:
         pairing = [
-            refusal(lambda c=call, m=message: c(m, timeout=CALL_S)).status
+            refusal(call, message, CALL_S).status
             for call, message in (
                 (stub.BeginPairingSession, messages.BeginPairingSessionRequest(v=1)),
                 (stub.CompletePairingSession, messages.CompletePairingSessionRequest(v=1)),

@@ -16,9 +16,7 @@ import pytest
 from tests.integration.house import (
     HOST,
     LIMIT_S,
-    Gateway,
     House,
-    NodeHost,
     Ran,
     eventually,
     free_port,

@@ -45,7 +45,7 @@ def kind(refused: Refusal) -> tuple[str, str]:
 def test_a_wrong_token_is_refused_without_saying_why(gateway: Gateway, device: Device) -> None:
     """Unknown, malformed and empty tokens look the same from outside."""
     before = gateway.recorded()
-    seen = {kind(refusal(lambda t=t: device.begin(t))) for t in (spell_token(bytes(16)), "x", "")}
+    seen = {kind(refusal(device.begin, t)) for t in (spell_token(bytes(16)), "x", "")}
     assert seen == {FAILED}
     assert gateway.recorded() == before
 
@@ -223,7 +223,7 @@ def test_pin_pairing_is_not_offered(device: Device, gateway: Gateway) -> None:
         for code in ("418207", token):
             begin = pairing_wire.Begin(ClientKind.NODE, CodeMethod.PIN, code)
             message = pairing_wire.write_begin(begin)
-            refused = refusal(lambda m=message: stub.BeginPairingSession(m, timeout=CALL_S))
+            refused = refusal(stub.BeginPairingSession, message, CALL_S)
             assert kind(refused) == FAILED
         empty = messages.BeginPairingSessionRequest(v=1, client_kind="node")
         refused = refusal(lambda: stub.BeginPairingSession(empty, timeout=CALL_S))

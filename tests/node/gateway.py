@@ -72,6 +72,7 @@ class Gateway:
         chain = ChainVerifier([self.authority.ca_certificate], "palyra")
         self.enrolment = Enrolment(
             clock=self.reactor,
+            elapsed_ms=lambda: int(self.reactor.seconds() * 1000),
             entropy=os.urandom,
             store=self.store,
             inventory=Inventory(chain),

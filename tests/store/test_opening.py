@@ -107,6 +107,7 @@ def test_an_emptied_database_is_an_error(calls: Calls, path: Path) -> None:
     path.touch()
     with pytest.raises(StoreCorrupt):
         calls.open(path)
+    assert path.read_bytes() == b""
 
 
 def test_a_damaged_header_is_refused(calls: Calls, path: Path) -> None:
@@ -134,6 +135,7 @@ def test_a_damaged_page_is_refused(calls: Calls, path: Path) -> None:
         calls.open(path)
     assert str(path) in caught.value.sentence
     assert path.read_bytes() == damaged
+    assert {each.name for each in path.parent.iterdir()} == {path.name, "store_epoch"}
 
 
 def test_after_an_unclean_stop_the_whole_file_is_looked_through(calls: Calls, path: Path) -> None:

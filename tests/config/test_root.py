@@ -1,0 +1,99 @@
+"""``palyra.toml``: every value has a default, and an error names the file, the path and the fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palyra.config import Config, load
+from palyra.config.root import parse
+from palyra.errors import ConfigInvalid
+
+
+def test_no_file_is_all_defaults(tmp_path: Path) -> None:
+    """Nobody needs a configuration; one that was named must be there."""
+    assert load(tmp_path / "palyra.toml") == Config()
+    with pytest.raises(ConfigInvalid) as caught:
+        load(tmp_path / "palyra.toml", required=True)
+    assert (caught.value.path, caught.value.problem) == ("file", "does not exist")
+
+
+def test_an_unreadable_file(tmp_path: Path) -> None:
+    """A directory or bytes that are no text are refused by name."""
+    with pytest.raises(ConfigInvalid):
+        load(tmp_path)
+    file = tmp_path / "palyra.toml"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigInvalid) as caught:
+        load(file)
+    assert str(file) in caught.value.sentence
+
+
+def test_published_defaults() -> None:
+    """What the documentation promises holds without a file."""
+    config = Config()
+    assert (config.listen.enrolment, config.listen.node_rpc) == (
+        "127.0.0.1:7443",
+        "127.0.0.1:7444",
+    )
+    assert (config.enrolment.code_ttl_s, config.enrolment.approval_ttl_s) == (600, 600)
+    assert (config.enrolment.failed_proofs_per_source, config.enrolment.open_sessions) == (
+        3,
+        10_000,
+    )
+    assert (config.jobs.timeout_s, config.jobs.max_payload_bytes) == (30.0, 65_536)
+    assert (config.gateway.names, config.gateway.shutdown_grace_s) == ((), 10.0)
+    assert config.node.mediation_timeout_s == 120.0
+
+
+def test_values_are_read() -> None:
+    """One table a section."""
+    text = '[gateway]\nnames = ["home.example.org"]\n[jobs]\ntimeout_s = 5\n'
+    config = parse(text, "palyra.toml")
+    assert config.gateway.names == ("home.example.org",)
+    assert config.jobs.timeout_s == 5
+    assert config.node == Config().node
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("[jobs]\ntimeout_s = 0\n", "jobs.timeout_s"),
+        ("[jobs]\ntimeout_s = '5'\n", "jobs.timeout_s"),
+        ("[jobs]\nmax_payload_bytes = 4194304\n", "jobs.max_payload_bytes"),
+        ("[enrolment]\ncode_ttl_s = 29\n", "enrolment.code_ttl_s"),
+        ("[gateway]\ntrust_domain = 'Not A Domain'\n", "gateway.trust_domain"),
+        ("[gateway]\nnames = ['']\n", "gateway.names[0]"),
+        ("[jobs]\ntimeout = 5\n", "jobs"),
+        ("[jbos]\n", "top level"),
+        ("jobs = 1\n", "jobs"),
+        ("[jobs\n", "syntax"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, path: str) -> None:
+    """The path of the value is in the sentence, so that nobody searches for it."""
+    with pytest.raises(ConfigInvalid) as caught:
+        parse(text, "palyra.toml")
+    assert (caught.value.file, caught.value.path) == ("palyra.toml", path)
+    assert caught.value.sentence.startswith(f"palyra.toml: {path}: ")
+
+
+@given(st.text(max_size=80))
+@settings(max_examples=100, deadline=None)
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """No text does anything else."""
+    try:
+        parse(text, "palyra.toml")
+    except ConfigInvalid as error:
+        assert error.problem
+
+
+@pytest.mark.parametrize("section", [each.name for each in msgspec.structs.fields(Config)])
+def test_every_default_is_acceptable(section: str) -> None:
+    """A file that writes a section's defaults down says the same as no file."""
+    default = getattr(Config(), section)
+    assert msgspec.convert({section: msgspec.to_builtins(default)}, Config) == Config()

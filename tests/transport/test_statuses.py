@@ -1,0 +1,135 @@
+"""The border between our errors and gRPC: there and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+
+from palyra.errors import (
+    Category,
+    CertificateRefused,
+    CertificateSuperseded,
+    CertificateUnknown,
+    DeviceOffline,
+    DeviceRevoked,
+    GatewayUnreachable,
+    JobStillRunning,
+    LimitReached,
+    Malformed,
+    NotFound,
+    NotRegistered,
+    PairingFailed,
+    PalyraError,
+    PayloadTooLarge,
+    PolicyDenied,
+    RemoteRefusal,
+    VerificationFailed,
+)
+from palyra.transport.statuses import error_of, status_of
+
+S = grpc.StatusCode
+STATUSES: list[tuple[PalyraError, grpc.StatusCode]] = [
+    (DeviceRevoked("pi"), S.PERMISSION_DENIED),
+    (PolicyDenied("pi", "run", "no"), S.PERMISSION_DENIED),
+    (PairingFailed(), S.FAILED_PRECONDITION),
+    (VerificationFailed("a MAC"), S.FAILED_PRECONDITION),
+    (NotRegistered(), S.FAILED_PRECONDITION),
+    (DeviceOffline("pi"), S.FAILED_PRECONDITION),
+    (Malformed("device_id", "is wrong"), S.INVALID_ARGUMENT),
+    (NotFound("device", "pi"), S.NOT_FOUND),
+    (LimitReached("sessions", 3, 2.5), S.RESOURCE_EXHAUSTED),
+    (PayloadTooLarge("input", 2, 1), S.RESOURCE_EXHAUSTED),
+    (JobStillRunning("ABCD", "queued"), S.DEADLINE_EXCEEDED),
+]
+
+
+def failed(
+    code: grpc.StatusCode, details: str = "", metadata: tuple[tuple[str, str], ...] = ()
+) -> grpc.aio.AioRpcError:
+    empty = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(code, empty, grpc.aio.Metadata(*metadata), details=details)
+
+
+@pytest.mark.parametrize(("error", "status"), STATUSES)
+def test_the_published_statuses(error: PalyraError, status: grpc.StatusCode) -> None:
+    """Each kind of refusal has its status, its sentence and its stable code."""
+    given, details, metadata = status_of(error)
+    assert (given, details) == (status, error.sentence)
+    assert dict(metadata)["palyra-code"] == error.code
+
+
+def test_every_category_has_a_status() -> None:
+    """No error is lost at the border."""
+    for category in Category:
+
+        class Odd(PalyraError):
+            pass
+
+        Odd.category = category
+        assert status_of(Odd())[0] is not S.OK
+
+
+def test_metadata_is_ascii() -> None:
+    """gRPC carries no more in its metadata; the sentence itself may be anything."""
+    status, details, metadata = status_of(DeviceOffline("küche"))
+    assert "küche" in details and status is S.FAILED_PRECONDITION
+    assert all(value.isascii() for _, value in metadata)
+    assert dict(status_of(LimitReached("x", 3, 2.5))[2])["palyra-retry-after-ms"] == "2500"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PairingFailed(),
+        NotRegistered(),
+        CertificateUnknown(),
+        CertificateSuperseded(),
+        CertificateRefused("revoked"),
+    ],
+)
+def test_what_a_device_acts_on_comes_back(error: PalyraError) -> None:
+    """Errors that decide what a node host does next are themselves again at the other end."""
+    status, details, metadata = status_of(error)
+    assert type(error_of(failed(status, details, metadata), "home:7444")) is type(error)
+
+
+def test_other_refusals_keep_their_words() -> None:
+    """The device shows what the gateway said, with its code and hint."""
+    original = VerificationFailed("a MAC")
+    status, details, metadata = status_of(original)
+    error = error_of(failed(status, details, metadata), "home:7444")
+    assert isinstance(error, RemoteRefusal)
+    assert error.sentence.rstrip(".") == original.sentence.rstrip(".") and error.hint
+    assert not error.final
+
+
+def test_a_revoked_device_stays_away() -> None:
+    """The refusal is final: no reconnect loop."""
+    status, details, metadata = status_of(DeviceRevoked("pi"))
+    error: Any = error_of(failed(status, details, metadata), "home:7444")
+    assert error.final
+
+
+@pytest.mark.parametrize(
+    ("details", "cause"),
+    [
+        ("failed to connect: Connection refused (111)", "connection refused"),
+        ("CERTIFICATE_VERIFY_FAILED: self signed", "signed by the CA"),
+        ("DNS resolution failed for x", "name is not known"),
+        ("Ssl handshake failed", "handshake"),
+        ("Socket closed", "closed"),
+    ],
+)
+def test_no_gateway(details: str, cause: str) -> None:
+    """Without a word of ours the network is at fault, and its cause is told in plain words."""
+    error = error_of(failed(S.UNAVAILABLE, details), "home:7444")
+    assert isinstance(error, GatewayUnreachable)
+    assert cause in error.sentence and "home:7444" in error.sentence
+
+
+def test_another_server() -> None:
+    """A status of something that is no gateway is shown as it is."""
+    error = error_of(failed(S.UNIMPLEMENTED, "no such method"), "home:7444")
+    assert isinstance(error, RemoteRefusal) and error.code == "unimplemented"
