@@ -93,7 +93,7 @@ class Parent(dict[str, Any]):
 def prepared(root: Path, **given: Any) -> Parent:
     options = Options()
     parent = Parent({"pidfile": "twistd.pid", "logfile": None, "nodaemon": False} | given)
-    options.parent = parent
+    options.parent = parent  # type: ignore[assignment]
     prepare(options, lambda: root, pidfile="palyra.pid", logfile="palyra.log")
     return parent
 

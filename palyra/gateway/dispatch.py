@@ -23,6 +23,7 @@ from palyra.core.identifiers import AttemptId, DeviceId, Entropy, JobId, new_uli
 from palyra.core.interfaces import IJobLog
 from palyra.core.jobs import (
     Attempt,
+    Call,
     Job,
     JobInputs,
     JobState,
@@ -40,11 +41,13 @@ from palyra.errors import (
     Draining,
     JobStillRunning,
     NotRegistered,
+    OutputInvalid,
+    PalyraError,
     PayloadTooLarge,
     QueueFull,
 )
 from palyra.gateway.inventory import Inventory
-from palyra.gateway.orders import Order, as_call
+from palyra.gateway.orders import Order, as_call, json_fault
 from palyra.gateway.presence import LINGER_MS, PresenceBoard
 from palyra.gateway.sessions import NodeSession, Sessions
 from palyra.gateway.waits import deferred
@@ -53,6 +56,8 @@ from palyra.gateway.wheel import TimerWheel
 START_GRACE_MS = 90_000
 """After a start, calls without time to wait still wait for devices that are on their way back."""
 MEDIATION_MS = 120_000
+MAX_MEDIATION_MS = 3_600_000
+MAX_LATE_REPORTS = 1_024
 RETRY_COMMIT_S = 1.0
 
 
@@ -67,6 +72,8 @@ class Live:
     """Reports that may be acknowledged once the job's final state is committed."""
     attempt_ids: list[AttemptId] = attrs.Factory(list)
     """Every attempt a report may still come from: the first one decides."""
+    asks_left: bool = True
+    """Whether a person at the device may still be asked in this attempt."""
     progress: Progress | None = None
     unrecorded: bool = False
     """Its newest attempt is being committed: nobody has been sent it, and time stands still."""
@@ -107,6 +114,8 @@ class Dispatcher:
         self._started_ms = self._now_ms()
         self._draining = False
         self._idle: list[Deferred[None]] = []
+        self._held: set[DeviceId] = set()
+        self._late_reports: dict[NodeSession, deque[Report]] = {}
         self._retries: set[IDelayedCall] = set()
         self._wheel = TimerWheel(clock, self._now_ms, self._due)
         sessions.house = self
@@ -260,9 +269,9 @@ class Dispatcher:
 
     def _check_bounds(self, device_id: DeviceId, name: str) -> None:
         limits = self._limits
-        if len(self._backlog.get(device_id, ())) >= limits.max_waiting_per_device:
+        if self.running(device_id) >= limits.max_waiting_per_device:
             raise QueueFull(name, limits.max_waiting_per_device)
-        if sum(map(len, self._backlog.values())) >= limits.max_waiting:
+        if len(self._live) >= limits.max_waiting:
             raise QueueFull("The gateway", limits.max_waiting)
 
     # -- commits ----------------------------------------------------------------------------
@@ -281,6 +290,7 @@ class Dispatcher:
             deadline_ms=now_ms + live.job.call.run_timeout_ms,
         )
         live.machine.dispatched(attempt)
+        live.asks_left = True
         live.unrecorded = True
         session.in_flight.add(attempt_id)
         self._remember(live, attempt_id)
@@ -340,6 +350,11 @@ class Dispatcher:
         """The store could not write (disk full): nobody is told anything until it can."""
         if self._live.get(live.job.call.job_id) is not live:
             return  # it was refused, or the store ended it
+        if failure.check(NotRegistered) and live.job.final:
+            # The last attempt was never recorded: an earlier one has decided.
+            live.job.attempt = None
+            self._commit(live)
+            return
         self._log.failure("job {job} waits for the store", failure, job=live.job.call.job_id)
         self._retry(self._commit, live)
 
@@ -402,12 +417,12 @@ class Dispatcher:
                 "{device} reported an attempt of another device", device=session.device_id
             )
             return
+        if session.device_id in self._held:
+            return  # a revocation decides; should it fail, the node reports again
         live.acknowledge.append((session, report.attempt_id))
         if live.job.final:
-            return  # already being committed; this one is a repetition
-        if len(report.output_json) > live.job.call.max_payload_bytes:
-            report = _too_large(report, live.job.call.max_payload_bytes)
-        report_to(live.machine, live.job, report, self._now_ms())
+            return  # being committed already; this one is a repetition
+        report_to(live.machine, live.job, _checked(report, live.job.call), self._now_ms())
         self._act(live, session)
         self._pump(session.device_id)
 
@@ -416,11 +431,15 @@ class Dispatcher:
         live = self._mine(session, waiting.attempt_id)
         if live is None:
             return
-        if waiting.answered:
+        # Once asked and once answered: a node that repeats itself must not move a deadline.
+        if waiting.answered and live.job.state is JobState.AWAITING:
             live.machine.mediation_allowed(self._now_ms() + live.job.call.run_timeout_ms)
-        else:
-            remaining_ms = min(waiting.remaining_ms or MEDIATION_MS, 3_600_000)
+        elif not waiting.answered and live.asks_left and live.job.call.needs_mediation:
+            live.asks_left = False
+            remaining_ms = min(waiting.remaining_ms or MEDIATION_MS, MAX_MEDIATION_MS)
             live.machine.mediation_asked(self._now_ms() + remaining_ms)
+        else:
+            return
         self._act(live, session)
 
     def progress(self, session: NodeSession, progress: Progress) -> None:
@@ -437,17 +456,36 @@ class Dispatcher:
         return live if attempt is not None and attempt.attempt_id == attempt_id else None
 
     def _late(self, session: NodeSession, report: Report) -> None:
-        """A report on a job that is final, or that nobody here knows."""
+        """A report on a job that is final, or that nobody here knows.
+
+        They are looked up one after the other for each session: a node that invents reports keeps
+        itself waiting, and not the store.
+        """
+        waiting = self._late_reports.get(session)
+        if waiting is None:
+            self._late_reports[session] = deque()
+            self._look_up(session, report)
+        elif len(waiting) < MAX_LATE_REPORTS:
+            waiting.append(report)  # one beyond that is sent again by the node's next session
+
+    def _look_up(self, session: NodeSession, report: Report) -> None:
         found = deferred(self._store.job_of_attempt(report.attempt_id))
         found.addCallback(self._note, session, report)
         found.addErrback(lambda failure: self._log.failure("a late report was not kept", failure))
+        found.addCallback(lambda _: self._next_late(session))
+
+    def _next_late(self, session: NodeSession) -> None:
+        waiting = self._late_reports[session]
+        if waiting and session.live:
+            self._look_up(session, waiting.popleft())
+        else:
+            del self._late_reports[session]
 
     def _note(self, job: Job | None, session: NodeSession, report: Report) -> Any:
         if job is None or job.call.device_id != session.device_id:
             session.acknowledge(report.attempt_id)  # nothing here could ever want it
             return None
-        if len(report.output_json) > job.call.max_payload_bytes:
-            report = _too_large(report, job.call.max_payload_bytes)
+        report = _checked(report, job.call)
         if _is_repetition(job, report) or not job.final:
             session.acknowledge(report.attempt_id)
             return None
@@ -512,6 +550,14 @@ class Dispatcher:
         if not failure.check(NotRegistered):
             self._log.failure("a dispatch was not committed", failure)
             self._retry(self._pump, live.job.call.device_id)
+
+    def hold(self, device_id: DeviceId) -> None:
+        """A revocation is being committed: what the device says from now on changes nothing."""
+        self._held.add(device_id)
+
+    def release(self, device_id: DeviceId) -> None:
+        """The revocation was committed, or was not."""
+        self._held.discard(device_id)
 
     async def device_ended(self, device_id: DeviceId) -> None:
         """The store ended a device's jobs in its own transaction (revocation): tell who waits."""
@@ -637,10 +683,15 @@ class Dispatcher:
                 del self._backlog[device_id]
 
     def _check_idle(self) -> None:
-        if self._idle and all(live.job.attempt is None for live in self._live.values()):
+        if self._idle and not any(map(self._works, self._live.values())):
             idle, self._idle = self._idle, []
             for each in idle:
                 each.callback(None)
+
+    def _works(self, live: Live) -> bool:
+        """Whether a connected device has the job in hand; one that is away cannot be waited for."""
+        there = self._sessions.owner(live.job.call.device_id) is not None
+        return there and live.job.attempt is not None
 
     def _now_ms(self) -> int:
         return int(self._clock.seconds() * 1000)
@@ -659,8 +710,18 @@ def _is_repetition(job: Job, report: Report) -> bool:
     )
 
 
-def _too_large(report: Report, limit: int) -> Report:
-    refusal = PayloadTooLarge("output", len(report.output_json), limit)
+def _checked(report: Report, call: Call) -> Report:
+    """The report, or a failure in its place where its output is not what may be passed on.
+
+    What a device sends ends up inside the JSON that operators read: it must be one JSON value.
+    """
+    refusal: PalyraError
+    if len(report.output_json) > call.max_payload_bytes:
+        refusal = PayloadTooLarge("output", len(report.output_json), call.max_payload_bytes)
+    elif report.outcome is Outcome.SUCCEEDED and (fault := json_fault(report.output_json)):
+        refusal = OutputInvalid(call.capability, "output", fault)
+    else:
+        return report
     return attrs.evolve(
         report,
         outcome=Outcome.FAILED,

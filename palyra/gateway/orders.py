@@ -86,12 +86,20 @@ def check_json(data: bytes, capability: str) -> None:
 
     :raises InputInvalid: it is not, or it is nested beyond what a parser can follow.
     """
+    fault = json_fault(data)
+    if fault:
+        raise InputInvalid("input", fault, capability)
+
+
+def json_fault(data: bytes) -> str:
+    """What is wrong with bytes that should be one JSON value; empty where nothing is."""
     try:
         msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputInvalid("input", f"is not JSON ({error})", capability) from error
-    except RecursionError as error:
-        raise InputInvalid("input", "is nested too deeply", capability) from error
+        return f"is not JSON ({error})"
+    except RecursionError:
+        return "is nested too deeply"
+    return ""
 
 
 def _payload_limit(order: Order, limits: JobsSection) -> int:

@@ -352,6 +352,12 @@ class Sessions:
             session.close(None)
             session.ended("silent")
 
+    def reconnect(self, device_id: DeviceId) -> None:
+        """End the device's session; it comes back with another one."""
+        session = self._owners.get(device_id)
+        if session is not None:
+            session.close(None)
+
     def expel(self, device_id: DeviceId, error: PalyraError) -> None:
         """End every session of a device at once (revocation)."""
         self._greetings.pop(device_id, None)

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from palyra.core.devices import Device, Revocation, clean_text
 from palyra.core.identifiers import DeviceId, short_id
 from palyra.core.interfaces import IDeviceDirectory
-from palyra.errors import DeviceRevoked
+from palyra.errors import DeviceRevoked, PalyraError
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.sessions import Sessions
@@ -44,9 +44,18 @@ class Revoker:
         from the snapshot keeps the device out.
         """
         text = clean_text(reason, 240)
-        revocation = await self._directory.revoke(
-            device.device_id, clean_text(by, 64), text, self._now_ms()
-        )
+        self._dispatcher.hold(device.device_id)
+        try:
+            return await self._revoke(device, clean_text(by, 64), text)
+        except PalyraError:
+            # What it reported meanwhile was not heard: it says that again on its next session.
+            self._sessions.reconnect(device.device_id)
+            raise
+        finally:
+            self._dispatcher.release(device.device_id)
+
+    async def _revoke(self, device: Device, by: str, text: str) -> Revocation:
+        revocation = await self._directory.revoke(device.device_id, by, text, self._now_ms())
         kept = await self._directory.device(device.device_id)
         if kept is not None:
             self._inventory.put(kept)

@@ -71,7 +71,7 @@ class AttemptMemory:
             database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             memory = cls(reactor, database, _prepare(database, entropy, now_ms))
             memory._load()
-        except (sqlite3.DatabaseError, ValueError) as error:
+        except (sqlite3.DatabaseError, ValueError, OSError) as error:
             if database is not None:
                 database.close()
             raise _translated(error, path) from error
@@ -245,6 +245,8 @@ def _translated(error: Exception, path: Path) -> PalyraError:
     text = str(error)
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return DiskFull(str(path.parent) if path.is_absolute() else "the device")
+    if isinstance(error, OSError):
+        return StoreUnavailable(str(path), (error.strerror or text).lower())
     if isinstance(error, sqlite3.OperationalError):
         return StoreUnavailable(str(path), text)
     return StoreCorrupt(str(path), text)

@@ -28,7 +28,6 @@ SILENCE_S = 40.0
 MAX_REPORTS = 256
 MAX_REPORT_BYTES = 512 * 1024
 """Where a message is full; the last report may be as large as a payload, and 4 MiB is the limit."""
-"""Output in one message: the largest single one (3 MiB) and this together stay below 4 MiB."""
 
 
 @implementer(INodeSession)

@@ -47,10 +47,10 @@ class Options(TwistedOptions):
         if self.files.host() is None:
             raise NotPaired(str(root))
         self.files.make()
-        self.lock = RootLock.take(self.files.lock, who="A node host")
         self.identity = self.files.identity.open(int(time.time() * 1000), os.urandom)
         if self.files.identity.client().current is None:
             raise NotPaired(str(root))
+        self.lock = RootLock.take(self.files.lock, who="A node host")
         return self.files.root
 
 

@@ -7,6 +7,7 @@ rule is behind the desk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import socket
@@ -57,6 +58,8 @@ MAX_PAIRING_MESSAGE = 64 * 1024 + 16 * 1024
 TRANSPORT = "grpc"
 FIRST_WORD_S = 10.0
 """How long a node may take to say its first word on a stream."""
+LAST_WRITE_S = 1.0
+"""How long a message that is being written may take when its stream ends."""
 NODE_OPTIONS = (("grpc.max_concurrent_streams", 1_024),)
 ENROLMENT_OPTIONS = (
     ("grpc.max_concurrent_streams", 1),
@@ -334,6 +337,7 @@ class _StreamCarrier:
         self._entropy = entropy
         self._now_ms = now_ms
         self._wanted = asyncio.Event()
+        self._written = asyncio.Event()
         self._closing: asyncio.Future[PalyraError | None] = (
             asyncio.get_running_loop().create_future()
         )
@@ -344,6 +348,7 @@ class _StreamCarrier:
     def close(self, error: PalyraError | None) -> None:
         if not self._closing.done():
             self._closing.set_result(error)
+            self._wanted.set()
 
     async def serve(
         self,
@@ -362,7 +367,10 @@ class _StreamCarrier:
                 reason = "closed by the node"
                 reader.result()
             else:
-                # The writer first, or it could write into a call that is being aborted.
+                # The writer first, or it could write into a call that is being aborted; and not
+                # in the middle of a message: after that gRPC sends the node no status at all.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._written.wait(), LAST_WRITE_S)
                 await tasks.stop()
                 error = self._closing.result()
                 if error is not None:
@@ -387,12 +395,17 @@ class _StreamCarrier:
         return new_ulid(self._now_ms(), self._entropy)
 
     async def _write(self, session: IGatewaySession) -> None:
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            frame = session.take_frame()
-            if frame is None:
-                continue
+        try:
+            while not self._closing.done():
+                await self._wanted.wait()
+                self._wanted.clear()
+                await self._write_frame(session)
+        finally:
+            self._written.set()
+
+    async def _write_frame(self, session: IGatewaySession) -> None:
+        frame = session.take_frame()
+        if frame is not None:
             if session.extended:
                 await self._context.write(
                     session_wire.write_frame(frame, self._new_event_id(), self._now_ms())

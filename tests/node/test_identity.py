@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from palyra import _files
 from palyra.errors import (
     CertificateRefused,
     KeyFilePermission,
@@ -135,7 +134,7 @@ def test_a_crash_while_writing_leaves_the_old_file(
         raise OSError("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_files.os, "replace", crash)
+        patch.setattr(os, "replace", crash)
         with pytest.raises(OSError, match="power cut"):
             store.accept(DEVICE_ID, pem, authority.ca_pem.decode())
     assert store.client().current is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def paired(tmp_path: Path) -> Iterator[Paired]:
     files.identity.open(NOW_MS, os.urandom, DEVICE_ID)
     authority = Authority.create(trust_domain="palyra", now_ms=NOW_MS, entropy=os.urandom)
     key = check_csr(files.identity.new_csr(DEVICE_ID), DEVICE_ID)
-    pem = authority.issue_device(key, DEVICE_ID, NOW_MS).pem.decode()
+    pem = authority.issue_device(key, DEVICE_ID, int(time.time() * 1000)).pem.decode()
     files.identity.accept(DEVICE_ID, pem, authority.ca_pem.decode())
     with socket.socket() as taken:  # bound, never listening
         taken.bind(("127.0.0.1", 0))
@@ -115,9 +116,9 @@ async def test_stop_while_the_gateway_is_away(paired: Paired) -> None:
     service = paired.service(watcher)
     service.startService()
     error = await watcher.missed
+    await service.stopService()
     assert error is not None
     assert error.sentence == f"Cannot reach {paired.address}: connection refused."
-    await service.stopService()
     assert paired.unlocked()
     assert threads() == []
 

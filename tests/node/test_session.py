@@ -200,7 +200,7 @@ def test_large_reports_are_parted(held: Held) -> None:
     """A message stays below what the gateway takes; their order stays."""
     held.names()
     for number in range(4):
-        held.session.report(report(number, 3 * 1024 * 1024 if number == 1 else 600_000))
+        held.session.report(report(number, 3 * 1024 * 1024 if number == 1 else 300_000))
     woken = held.carrier.woken
     seen = []
     while (event := held.session.take_event()) is not None:

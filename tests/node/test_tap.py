@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,16 +40,24 @@ def files(tmp_path: Path) -> NodeFiles:
     return made
 
 
+def parsed(root: Path) -> Options:
+    """The options of a command line with that state root."""
+    make: Any = Options
+    options: Options = make()
+    parse: Any = options.parseOptions
+    parse(["--state-root", str(root)])
+    return options
+
+
 def refused(root: Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        Options().parseOptions(["--state-root", str(root)])
+        parsed(root)
     assert ended.value.code == 1
 
 
 def test_a_paired_device(files: NodeFiles) -> None:
     """The lock is taken while the options are read, and the service is made."""
-    options = Options()
-    options.parseOptions(["--state-root", str(files.state_root)])
+    options = parsed(files.state_root)
     assert options.identity.device_id == DEVICE_ID
     assert files.lock.read_text() == f"{os.getpid()}\n"
     assert isinstance(makeService(options), CleanFailure)
@@ -77,8 +86,7 @@ def test_a_key_that_others_may_read(files: NodeFiles, stderr: io.StringIO) -> No
 
 def test_a_second_start(files: NodeFiles, stderr: io.StringIO) -> None:
     """Names the first."""
-    first = Options()
-    first.parseOptions(["--state-root", str(files.state_root)])
+    first = parsed(files.state_root)
     refused(files.state_root)
     assert f"A node host (pid {os.getpid()}) already uses state root" in stderr.getvalue()
     first.lock.release()

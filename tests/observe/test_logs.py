@@ -5,15 +5,35 @@ from __future__ import annotations
 import io
 import re
 import stat
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.logger import ILogObserver, LogEvent, LogLevel
 from twisted.python.failure import Failure
+from twisted.python.logfile import LogFile
 from zope.interface.verify import verifyObject
 
 from palyra.observe import logs
+
+
+@pytest.fixture(autouse=True)
+def closed_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Files that observers opened are closed, as the end of a process does."""
+    opened: list[LogFile] = []
+
+    class Kept(LogFile):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            opened.append(self)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(logs, "LogFile", Kept)
+    yield
+    for file in opened:
+        file.close()
+
 
 NOW = datetime(2026, 11, 22, 3, 41, 7, 250_000, tzinfo=UTC)
 

@@ -132,4 +132,4 @@ def test_no_gateway(details: str, cause: str) -> None:
 def test_another_server() -> None:
     """A status of something that is no gateway is shown as it is."""
     error = error_of(failed(S.UNIMPLEMENTED, "no such method"), "home:7444")
-    assert isinstance(error, RemoteRefusal) and error.code == "unimplemented"
+    assert isinstance(error, RemoteRefusal) and error.remote_code == "unimplemented"
