@@ -6,7 +6,7 @@ live here, each with its machine; the store holds them all.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
@@ -114,6 +114,8 @@ class Dispatcher:
         self._started_ms = self._now_ms()
         self._draining = False
         self._idle: list[Deferred[None]] = []
+        self._entering: Counter[DeviceId] = Counter()
+        self._refilling: set[DeviceId] = set()
         self._held: set[DeviceId] = set()
         self._late_reports: dict[NodeSession, deque[Report]] = {}
         self._retries: set[IDelayedCall] = set()
@@ -228,10 +230,19 @@ class Dispatcher:
 
     def _accept_queued(self, live: Live) -> Deferred[None]:
         self._keep(live)
-        committed = deferred(self._store.accept(live.job))
+        self._entering[live.job.call.device_id] += 1
+        committed = deferred(self._store.accept(live.job)).addBoth(self._entered, live)
         return committed.addCallbacks(
             self._queued, self._not_accepted, callbackArgs=(live,), errbackArgs=(live,)
         )
+
+    def _entered(self, result: Any, live: Live) -> Any:
+        """A job that will wait was committed, or was not: it no longer counts as on its way in."""
+        device_id = live.job.call.device_id
+        self._entering[device_id] -= 1
+        if not self._entering[device_id]:
+            del self._entering[device_id]
+        return result
 
     def _accept_refused(self, live: Live) -> Deferred[None]:
         job = live.job
@@ -269,9 +280,10 @@ class Dispatcher:
 
     def _check_bounds(self, device_id: DeviceId, name: str) -> None:
         limits = self._limits
-        if self.running(device_id) >= limits.max_waiting_per_device:
+        waiting = len(self._backlog.get(device_id, ())) + self._entering[device_id]
+        if waiting >= limits.max_waiting_per_device:
             raise QueueFull(name, limits.max_waiting_per_device)
-        if len(self._live) >= limits.max_waiting:
+        if sum(map(len, self._backlog.values())) + self._entering.total() >= limits.max_waiting:
             raise QueueFull("The gateway", limits.max_waiting)
 
     # -- commits ----------------------------------------------------------------------------
@@ -506,6 +518,7 @@ class Dispatcher:
                 if want is Want.CANCEL_ATTEMPT:
                     session.cancel(job.attempt.attempt_id, job.waiting_for or "cancelled")
                 else:
+                    live.asks_left = True  # the node begins again, and so does the person there
                     session.push(self._message(job))
 
     def _pump(self, device_id: DeviceId) -> None:
@@ -547,9 +560,15 @@ class Dispatcher:
         self._take_back(live, session)
         self._backlog.setdefault(live.job.call.device_id, deque()).appendleft(live)
         self._watch(live)
-        if not failure.check(NotRegistered):
+        if not failure.check(NotRegistered) and live.job.call.device_id not in self._refilling:
+            # One retry a device, whatever waits for it: each would make one for every job.
             self._log.failure("a dispatch was not committed", failure)
-            self._retry(self._pump, live.job.call.device_id)
+            self._refilling.add(live.job.call.device_id)
+            self._retry(self._refill, live.job.call.device_id)
+
+    def _refill(self, device_id: DeviceId) -> None:
+        self._refilling.discard(device_id)
+        self._pump(device_id)
 
     def hold(self, device_id: DeviceId) -> None:
         """A revocation is being committed: what the device says from now on changes nothing."""

@@ -74,8 +74,10 @@ class TimerWheel:
             reached = [slot for slot in range(self._next, last + 1) if slot in self._slots]
         self._next = last + 1
         for slot in reached:
-            for key in self._slots.pop(slot, ()):
-                del self._slot_of[key]
+            # One by one: what is called may move or discard the keys that are due with it.
+            while keys := self._slots.get(slot):
+                key = next(iter(keys))
+                self.discard(key)
                 self._call_due(key, now_ms)
 
     def _call_due(self, key: Hashable, now_ms: int) -> None:

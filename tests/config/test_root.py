@@ -1,4 +1,4 @@
-"""``palyra.toml``: every value has a default, and an error names the file, the path and the fault."""
+"""``palyra.toml``: every value has a default; an error names the file, the path and the fault."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Console:
     def __init__(self) -> None:
         self.control = FakeControl()
         self.app = ConsoleApp(self.control, lambda request: "local:ana")
-        self.stub = StubTreq(self.app.resource())
+        self.stub: Any = StubTreq(self.app.resource())
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any, Any]:
         """Status, body and headers of one request."""
@@ -269,7 +269,7 @@ def test_a_caller_that_went_away(console: Console) -> None:
     """What it asked runs to its end, and that nobody hears of it is no fault of the gateway."""
     answer: Deferred[Any] = Deferred()
     console.control.answers["job"] = answer
-    request = DummyRequest([b"jobs"])
+    request: Any = DummyRequest([b"jobs"])
     request.args = {}
 
     def leave() -> None:
@@ -289,11 +289,12 @@ def _broken(target: str) -> None:
 
 def _events(act: Any) -> list[LogEvent]:
     events: list[LogEvent] = []
-    globalLogPublisher.addObserver(events.append)
+    observer: Any = events.append
+    globalLogPublisher.addObserver(observer)
     try:
         act()
     finally:
-        globalLogPublisher.removeObserver(events.append)
+        globalLogPublisher.removeObserver(observer)
     return events
 
 

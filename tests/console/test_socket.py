@@ -28,7 +28,7 @@ class Bound:
         from twisted.internet import reactor
 
         self.control = FakeControl()
-        self.socket = ConsoleSocket(reactor, path, self.control)  # type: ignore[arg-type]
+        self.socket = ConsoleSocket(reactor, path, self.control)
         self.socket.bind()
 
     async def ask(self, *parts: bytes) -> bytes:
@@ -136,7 +136,7 @@ def test_a_long_path_is_refused(tmp_path: Path) -> None:
     control: Any = FakeControl()
     path = tmp_path / ("x" * (MAX_PATH + 1))
     with pytest.raises(SocketPathTooLong) as caught:
-        ConsoleSocket(reactor, path, control).bind()  # type: ignore[arg-type]
+        ConsoleSocket(reactor, path, control).bind()
     assert str(path) in caught.value.sentence
 
 

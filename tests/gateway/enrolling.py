@@ -162,7 +162,7 @@ class Gateway(House):
 
     def request(self, request_id: str) -> PairingRequest:
         """A pairing request as it is kept."""
-        kept = result_of(self.store.request(RequestId(request_id)))
+        kept: PairingRequest | None = result_of(self.store.request(RequestId(request_id)))
         assert kept is not None
         return kept
 

@@ -38,7 +38,8 @@ T = TypeVar("T")
 ECHO = AnnouncedCapability("echo")
 SAFE = AnnouncedCapability("safe", idempotent=True)
 SLOW = AnnouncedCapability("slow", timeout_ms=5_000)
-CAPABILITIES = (ECHO, SAFE, SLOW, AnnouncedCapability("broken", available=False))
+ASK = AnnouncedCapability("ask", timeout_ms=5_000, needs_mediation=True)
+CAPABILITIES = (ECHO, SAFE, SLOW, ASK, AnnouncedCapability("broken", available=False))
 
 
 def result_of(deferred: Deferred[T]) -> T:
@@ -162,7 +163,7 @@ class House:
         result_of(self.store.approve_request(done, kept))
         certificate = a_certificate(done, not_after_ms=self.now_ms() + DAY_MS)
         result_of(self.store.add_certificate(done, certificate))
-        device = result_of(self.store.device(request.device_id))
+        device: Device | None = result_of(self.store.device(request.device_id))
         assert device is not None
         self.inventory.put(device)
         self.inventory.put_certificate(certificate)
@@ -201,7 +202,7 @@ class House:
 
     def kept(self, job: Job) -> Job:
         """The job as the store has it."""
-        kept = result_of(self.store.job(job.call.job_id))
+        kept: Job | None = result_of(self.store.job(job.call.job_id))
         assert kept is not None
         return kept
 

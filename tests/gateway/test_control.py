@@ -252,9 +252,10 @@ def test_jobs_are_listed(gateway: Gateway) -> None:
     rest = result_of(control.jobs(None, None, 2, first.page.next_cursor))
     assert [each.job_id for each in rest.jobs] == [jobs[0]]
     assert 0 < len(rest.jobs[0].note) <= 240
-    for arguments in (("done", None), (None, "nobody")):
+    wrong: list[tuple[str | None, str | None]] = [("done", None), (None, "nobody")]
+    for state, target in wrong:
         with pytest.raises((Malformed, NotFound)):
-            result_of(control.jobs(*arguments, 2, None))
+            result_of(control.jobs(state, target, 2, None))
 
 
 def test_one_job(gateway: Gateway) -> None:

@@ -17,7 +17,7 @@ from palyra.errors import (
     PolicyDenied,
 )
 from palyra.transport.interfaces import INodeDesk
-from tests.gateway.enrolling import CSR_KEY, AUTHORITY, HOME, Applicant, Gateway
+from tests.gateway.enrolling import AUTHORITY, CSR_KEY, HOME, Applicant, Gateway
 from tests.gateway.house import result_of
 
 

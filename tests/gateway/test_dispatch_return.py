@@ -151,15 +151,18 @@ def test_a_stop_that_was_lost_is_asked_for_again(house: House) -> None:
 def test_a_question_that_was_lost_is_asked_again(house: House) -> None:
     """A person was being asked when the node lost the attempt: it is sent again, in time."""
     device, node = house.online()
-    job = house.submit(device)
+    job = house.submit(device, "ask")
     node.take()
     asked = Waiting(attempt_of(job), False, 60_000)
     node.say(NodeEvent("", waiting=(asked,)))
+    assert house.kept(job).state is S.AWAITING
     node.running.clear()
     node.disconnect()
     result_of(node.connect())
     (dispatch,) = node.take().dispatches
     assert dispatch.attempt_id == attempt_of(job) and job.state is S.DISPATCHED
+    node.say(NodeEvent("", waiting=(asked,)))
+    assert house.kept(job).state is S.AWAITING
 
 
 def test_a_version_one_node_has_no_memory(house: House) -> None:

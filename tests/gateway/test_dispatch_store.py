@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import Deferred
 
 from palyra.core.interfaces import JobQuery
 from palyra.core.jobs import JobState, Outcome
@@ -225,7 +224,7 @@ def test_an_earlier_change_that_fails_does_not_undo_the_end(house: House) -> Non
     """The first commit fails, the second does not: the retry changes and repeats nothing."""
     device, node = house.online()
     answers: list[object] = []
-    waiter: Deferred[object] = house.dispatcher.run(house.order(device, "slow"))
+    waiter = house.dispatcher.run(house.order(device, "slow"))
     waiter.addCallback(answers.append)
     node.take()
     (attempt_id,) = node.running

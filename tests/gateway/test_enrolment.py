@@ -74,7 +74,7 @@ def test_secrets_are_kept_as_digests(gateway: Gateway) -> None:
     assert applicant.session_id not in repr(completed)
 
 
-# -- refusals at Begin ----------------------------------------------------------------------------
+# -- refusals at Begin ---------------------------------------------------
 
 
 def test_an_unknown_token(gateway: Gateway) -> None:
@@ -175,7 +175,7 @@ def test_all_sources_together_are_bounded() -> None:
     gateway.end()
 
 
-# -- refusals at Complete -------------------------------------------------------------------------
+# -- refusals at Complete ---------------------------------------------------
 
 
 def _changed(**changes: Any) -> Callable[[DeviceProof], DeviceProof]:
@@ -296,7 +296,7 @@ def test_a_revoked_device_is_refused(gateway: Gateway, new_key: bool) -> None:
     gateway.open(token)
 
 
-# -- codes ------------------------------------------------------------------------------------------
+# -- codes ---------------------------------------------------
 
 
 @pytest.mark.parametrize(

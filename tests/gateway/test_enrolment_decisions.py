@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from palyra.core.devices import INVOKE_OTHERS, ClientKind
 from palyra.core.jobs import JobState
@@ -24,8 +26,7 @@ from tests.gateway.enrolling import HOME, Applicant, Gateway
 from tests.gateway.house import result_of
 from tests.store.samples import ulid
 
-
-# -- names and grants -------------------------------------------------------------------------------
+# -- names and grants ---------------------------------------------------
 
 
 def test_a_name_is_chosen_among_all_that_wait(gateway: Gateway) -> None:
@@ -67,10 +68,10 @@ def test_a_client_may_be_granted_others(gateway: Gateway) -> None:
     applicant = Applicant(1, kind=ClientKind.CLI)
     applicant.pair(gateway, grants=(INVOKE_OTHERS,))
     device = gateway.inventory.paired(applicant.device_id)
-    assert (device.client_kind, device.grants) == (ClientKind.CLI, {INVOKE_OTHERS})
+    assert (device.client_kind, device.grants) == (ClientKind.CLI, frozenset({INVOKE_OTHERS}))
 
 
-# -- decisions --------------------------------------------------------------------------------------
+# -- decisions ---------------------------------------------------
 
 
 def test_a_decision_is_made_once(gateway: Gateway) -> None:
@@ -135,7 +136,7 @@ def test_requests_outlive_a_restart(gateway: Gateway) -> None:
     assert gateway.request(completed.request_id).state is RequestState.EXPIRED
 
 
-# -- pick-up ----------------------------------------------------------------------------------------
+# -- pick-up ---------------------------------------------------
 
 
 def test_the_same_session_gets_the_same_certificate(gateway: Gateway) -> None:
@@ -201,7 +202,7 @@ def test_pairing_again_leaves_one_pending_certificate(gateway: Gateway) -> None:
     assert admit(second.certificate_pem.encode(), None, HOME, "grpc")
 
 
-# -- another key under a known id -------------------------------------------------------------------
+# -- another key under a known id ---------------------------------------------------
 
 
 def test_an_identity_change_needs_a_person(gateway: Gateway) -> None:
@@ -245,15 +246,11 @@ def test_a_store_that_is_full_changes_nothing(gateway: Gateway) -> None:
     applicant = Applicant(1)
     request_id = applicant.apply(gateway).request_id
 
-    def full(*_: object) -> Deferred[object]:
-        from twisted.internet.defer import fail
-
-        return fail(DiskFull("/var/lib/palyra"))
-
-    gateway.store.approve_request = full
+    store: Any = gateway.store
+    store.approve_request = lambda *_: fail(DiskFull("/var/lib/palyra"))
     with pytest.raises(DiskFull):
         gateway.approve(request_id)
-    del gateway.store.approve_request
+    del store.approve_request
     assert gateway.inventory.devices() == []
     assert gateway.status(applicant.question()).status == "pending_approval"
     gateway.approve(request_id)

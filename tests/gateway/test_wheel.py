@@ -1,4 +1,4 @@
-"""The timer wheel against a naive model: every key is due once, in time, whatever the clock does."""
+"""The timer wheel against a naive model: every key is due once, in time, on whatever clock."""
 
 from __future__ import annotations
 
@@ -100,6 +100,35 @@ def test_a_key_may_set_itself_again() -> None:
     assert [key for key, _ in wheel.due] == ["key", "key"]
     other.stop()
     other.stop()
+
+
+@given(st.lists(st.tuples(KEYS, st.sampled_from(["set", "discard", "raise"])), max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_what_is_due_may_touch_what_is_due_with_it(acts: list[tuple[int, str]]) -> None:
+    """Keys of one slot may move and discard one another, or fail, and no deadline stops."""
+    wheel = Wheel()
+    left = iter(acts)
+
+    def due(key: Hashable, now_ms: int) -> None:
+        wheel.due.append((key, now_ms))
+        other, act = next(left, (0, "none"))
+        if act == "set":
+            meddled.set(other, now_ms + 200)
+        elif act == "discard":
+            meddled.discard(other)
+        elif act == "raise":
+            raise RuntimeError("a fault of one key")
+
+    meddled = TimerWheel(wheel.driver, lambda: wheel.now_ms, due)
+    meddled.start()
+    for key in range(6):
+        meddled.set(key, wheel.now_ms + 100)
+    wheel.pass_ms(6_000)
+    meddled.set("last", wheel.now_ms + 100)
+    wheel.pass_ms(1_500)
+    assert [key for key, _ in wheel.due].count("last") == 1
+    assert meddled._slots == {} and meddled._slot_of == {}
+    meddled.stop()
 
 
 def test_a_stopped_wheel_is_silent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -98,7 +99,8 @@ async def test_a_call_from_a_thread() -> None:
 async def test_owned_tasks() -> None:
     """Their failures are logged under the owner's name, and stopping ends them all."""
     events: list[LogEvent] = []
-    globalLogPublisher.addObserver(events.append)
+    observer: Any = events.append
+    globalLogPublisher.addObserver(observer)
     try:
         tasks = Tasks("the owner")
         tasks.start(refused())
@@ -110,6 +112,6 @@ async def test_owned_tasks() -> None:
         await as_deferred(tasks.stop())
         await as_deferred(tasks.stop())
     finally:
-        globalLogPublisher.removeObserver(events.append)
+        globalLogPublisher.removeObserver(observer)
     (logged,) = [each for each in events if "a task failed" in str(each.get("log_format"))]
     assert logged["owner"] == "the owner"

@@ -13,20 +13,16 @@ import pytest
 import pytest_twisted
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from twisted.internet.defer import Deferred, fail, succeed
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from palyra.config.addresses import HostPort
 from palyra.core.devices import ClientKind
-from palyra.core.frames import Dispatch, Drained, GatewayFrame, Hello, NodeEvent, Welcome
-from palyra.core.handshake import Begun
-from palyra.core.identifiers import AttemptId, DeviceId, Fingerprint
+from palyra.core.frames import Dispatch, Drained, GatewayFrame, Hello, NodeEvent
+from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Job, JobState
 from palyra.core.pairing import CodeMethod
 from palyra.errors import (
     CannotBind,
-    CertificateRefused,
     DeviceRevoked,
     JobStillRunning,
     NotRegistered,
@@ -42,12 +38,13 @@ from palyra.transport.grpcserver import (
     GrpcListener,
     NodeServicer,
 )
-from palyra.transport.interfaces import IEnrolmentDesk, IGatewaySession, INodeDesk, Peer
+from palyra.transport.interfaces import IEnrolmentDesk, IGatewaySession, INodeDesk
 from palyra.wire import pairing as pairing_wire
-from palyra.wire.pairing import Begin, SessionOpened
+from palyra.wire.pairing import Begin
 from palyra.wire.service import NodeServiceStub, messages
 from palyra.wire.session import write_event, write_hello
 from tests.core.jobs import a_call
+from tests.transport.desks import FakeDesk, FakeEnrolment, FakeSession
 from tests.transport.serving import (
     AUTHORITY,
     DEVICE,
@@ -61,106 +58,6 @@ from tests.transport.serving import (
 
 S = grpc.StatusCode
 ENTROPY = random.Random(5).randbytes
-
-
-@implementer(IEnrolmentDesk)
-class FakeEnrolment:
-    """Answers Begin, refuses the rest."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Any, str]] = []
-        self.refusal: PalyraError | None = None
-
-    def begin(self, message: Any, address: str) -> Deferred[Any]:
-        self.asked.append((message, address))
-        if self.refusal is not None:
-            return fail(self.refusal)
-        return succeed(SessionOpened(Begun("0" * 32, b"c", b"g"), message.client_kind, 5, 6))
-
-    def complete(self, message: Any, address: str) -> Deferred[Any]:
-        return fail(PairingFailed())
-
-    def status(self, message: Any, address: str) -> Deferred[Any]:
-        return fail(PairingFailed())
-
-
-@implementer(IGatewaySession)
-class FakeSession:
-    """Keeps what it receives; gives the frames it is told to."""
-
-    def __init__(self, extended: bool, carrier: Any) -> None:
-        self.extended = extended
-        self.carrier = carrier
-        self.received_events: list[NodeEvent] = []
-        self.frames: list[GatewayFrame] = []
-        self.reasons: list[str] = []
-        self.over: Deferred[str] = Deferred()
-        self.heard: Deferred[NodeEvent] = Deferred()
-
-    def received(self, event: NodeEvent) -> None:
-        self.received_events.append(event)
-        heard, self.heard = self.heard, Deferred()
-        heard.callback(event)
-
-    def take_frame(self) -> GatewayFrame | None:
-        return self.frames.pop(0) if self.frames else None
-
-    def ended(self, reason: str) -> None:
-        self.reasons.append(reason)
-        if not self.over.called:
-            self.over.callback(reason)
-
-    def say(self, frame: GatewayFrame) -> None:
-        self.frames.append(frame)
-        self.carrier.wake()
-
-
-@implementer(INodeDesk)
-class FakeDesk:
-    """Admits the device of the certificate, and answers what a test tells it to."""
-
-    def __init__(self) -> None:
-        self.extended = True
-        self.refusal: PalyraError | None = None
-        self.answer: Any = None
-        self.asked: list[Any] = []
-        self.attached: Deferred[FakeSession] = Deferred()
-
-    def admit(self, pem: bytes, claimed: str | None, address: str, transport: str) -> Peer:
-        certificate = x509.load_pem_x509_certificate(pem)
-        name = certificate.subject.rfc4514_string().removeprefix("CN=")
-        if claimed is not None and claimed != name:
-            raise CertificateRefused("another device")
-        return Peer(DeviceId(name), Fingerprint("f"), 1, address, transport)
-
-    def register(self, peer: Peer, hello: Hello) -> Deferred[Welcome]:
-        self.asked.append((peer, hello))
-        if self.refusal is not None:
-            return fail(self.refusal)
-        return succeed(Welcome(peer.device_id, "s", 3, 15_000, 9, "ca", ("echo",), "pi", "0.1"))
-
-    def attach(self, peer: Peer, first: NodeEvent, carrier: Any) -> FakeSession:
-        if self.refusal is not None:
-            raise self.refusal
-        session = FakeSession(self.extended, carrier)
-        self.attached.callback(session)
-        return session
-
-    def execute(
-        self,
-        peer: Peer,
-        device_id: DeviceId,
-        capability: str,
-        input_json: bytes,
-        max_payload_bytes: int | None,
-        timeout_ms: int | None,
-    ) -> Deferred[Job]:
-        self.asked.append((device_id, capability, input_json, max_payload_bytes, timeout_ms))
-        return fail(self.answer) if isinstance(self.answer, PalyraError) else succeed(self.answer)
-
-    def revoke_self(self, peer: Peer, reason: str) -> Deferred[None]:
-        self.asked.append((peer.device_id, reason))
-        return succeed(None)
 
 
 def node_servicer(desk: FakeDesk) -> NodeServicer:
@@ -325,11 +222,11 @@ async def test_calls_of_paired_clients(monkeypatch: pytest.MonkeyPatch) -> None:
         done = await as_deferred(ask("ExecuteCapability", run))
         assert (done.success, done.output_json, done.state) == (True, b"[1]", "succeeded")
         assert desk.asked == [(DEVICE, "echo", b"{}", None, None)]
-        for error, status in (
+        for refusal, status in (
             (JobStillRunning("ABCD", "dispatched"), S.DEADLINE_EXCEEDED),
             (DeviceRevoked("pi"), S.PERMISSION_DENIED),
         ):
-            desk.answer = error
+            desk.answer = refusal
             assert (await as_deferred(ask("ExecuteCapability", run))).code() is status
         run.device_id.ulid = "nonsense"
         assert (await as_deferred(ask("ExecuteCapability", run))).code() is S.INVALID_ARGUMENT

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,14 +91,15 @@ def test_everything_survives(
 @SETTINGS
 def test_any_message_is_read_or_refused(data: bytes) -> None:
     """Whatever protobuf accepts becomes a value or Malformed."""
-    for kind, read in (
+    readers: list[tuple[Any, Any]] = [
         (node_pb2.BeginPairingSessionRequest, wire.read_begin),
         (node_pb2.BeginPairingSessionResponse, wire.read_opened),
         (node_pb2.CompletePairingSessionRequest, wire.read_complete),
         (node_pb2.CompletePairingSessionResponse, wire.read_completed),
         (node_pb2.GetPairingRequestStatusRequest, wire.read_status_question),
         (node_pb2.GetPairingRequestStatusResponse, wire.read_status_answer),
-    ):
+    ]
+    for kind, read in readers:
         message = kind()
         try:
             message.ParseFromString(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -144,12 +145,13 @@ def test_a_frame_survives(frame: GatewayFrame) -> None:
 @SETTINGS
 def test_any_message_is_read_or_refused(data: bytes) -> None:
     """Whatever protobuf accepts becomes a value or Malformed."""
-    for kind, read in (
+    readers: list[tuple[Any, Any]] = [
         (node_pb2.RegisterNodeRequest, wire.read_hello),
         (node_pb2.NodeEventRequest, wire.read_event),
         (node_pb2.NodeEventResponse, wire.read_frame),
         (node_pb2.RegisterNodeResponse, wire.read_welcome),
-    ):
+    ]
+    for kind, read in readers:
         message = kind()
         try:
             message.ParseFromString(data)
@@ -284,7 +286,7 @@ def test_what_a_hello_may_not_say() -> None:
 def test_an_unknown_outcome() -> None:
     """A number this version does not know is refused, not guessed."""
     message = node_pb2.NodeEventRequest(v=1)
-    message.reports.add(request_id="a", outcome=99)  # type: ignore[arg-type]
+    message.reports.add(request_id="a", outcome=99)
     with pytest.raises(Malformed):
         wire.read_event(message)
 

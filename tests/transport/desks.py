@@ -1,0 +1,117 @@
+"""Desks and sessions that answer what a test tells them to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cryptography import x509
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from palyra.core.frames import GatewayFrame, Hello, NodeEvent, Welcome
+from palyra.core.handshake import Begun
+from palyra.core.identifiers import DeviceId, Fingerprint
+from palyra.core.jobs import Job
+from palyra.errors import CertificateRefused, PairingFailed, PalyraError
+from palyra.transport.interfaces import IEnrolmentDesk, IGatewaySession, INodeDesk, Peer
+from palyra.wire.pairing import SessionOpened
+
+
+@implementer(IEnrolmentDesk)
+class FakeEnrolment:
+    """Answers Begin, refuses the rest."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, str]] = []
+        self.refusal: PalyraError | None = None
+
+    def begin(self, message: Any, address: str) -> Deferred[Any]:
+        self.asked.append((message, address))
+        if self.refusal is not None:
+            return fail(self.refusal)
+        return succeed(SessionOpened(Begun("0" * 32, b"c", b"g"), message.client_kind, 5, 6))
+
+    def complete(self, message: Any, address: str) -> Deferred[Any]:
+        return fail(PairingFailed())
+
+    def status(self, message: Any, address: str) -> Deferred[Any]:
+        return fail(PairingFailed())
+
+
+@implementer(IGatewaySession)
+class FakeSession:
+    """Keeps what it receives; gives the frames it is told to."""
+
+    def __init__(self, extended: bool, carrier: Any) -> None:
+        self.extended = extended
+        self.carrier = carrier
+        self.received_events: list[NodeEvent] = []
+        self.frames: list[GatewayFrame] = []
+        self.reasons: list[str] = []
+        self.over: Deferred[str] = Deferred()
+        self.heard: Deferred[NodeEvent] = Deferred()
+
+    def received(self, event: NodeEvent) -> None:
+        self.received_events.append(event)
+        heard, self.heard = self.heard, Deferred()
+        heard.callback(event)
+
+    def take_frame(self) -> GatewayFrame | None:
+        return self.frames.pop(0) if self.frames else None
+
+    def ended(self, reason: str) -> None:
+        self.reasons.append(reason)
+        if not self.over.called:
+            self.over.callback(reason)
+
+    def say(self, frame: GatewayFrame) -> None:
+        self.frames.append(frame)
+        self.carrier.wake()
+
+
+@implementer(INodeDesk)
+class FakeDesk:
+    """Admits the device of the certificate, and answers what a test tells it to."""
+
+    def __init__(self) -> None:
+        self.extended = True
+        self.refusal: PalyraError | None = None
+        self.answer: Any = None
+        self.asked: list[Any] = []
+        self.attached: Deferred[FakeSession] = Deferred()
+
+    def admit(self, pem: bytes, claimed: str | None, address: str, transport: str) -> Peer:
+        certificate = x509.load_pem_x509_certificate(pem)
+        name = certificate.subject.rfc4514_string().removeprefix("CN=")
+        if claimed is not None and claimed != name:
+            raise CertificateRefused("another device")
+        return Peer(DeviceId(name), Fingerprint("f"), 1, address, transport)
+
+    def register(self, peer: Peer, hello: Hello) -> Deferred[Welcome]:
+        self.asked.append((peer, hello))
+        if self.refusal is not None:
+            return fail(self.refusal)
+        return succeed(Welcome(peer.device_id, "s", 3, 15_000, 9, "ca", ("echo",), "pi", "0.1"))
+
+    def attach(self, peer: Peer, first: NodeEvent, carrier: Any) -> FakeSession:
+        if self.refusal is not None:
+            raise self.refusal
+        session = FakeSession(self.extended, carrier)
+        self.attached.callback(session)
+        return session
+
+    def execute(
+        self,
+        peer: Peer,
+        device_id: DeviceId,
+        capability: str,
+        input_json: bytes,
+        max_payload_bytes: int | None,
+        timeout_ms: int | None,
+    ) -> Deferred[Job]:
+        self.asked.append((device_id, capability, input_json, max_payload_bytes, timeout_ms))
+        return fail(self.answer) if isinstance(self.answer, PalyraError) else succeed(self.answer)
+
+    def revoke_self(self, peer: Peer, reason: str) -> Deferred[None]:
+        self.asked.append((peer.device_id, reason))
+        return succeed(None)
