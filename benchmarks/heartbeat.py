@@ -23,7 +23,8 @@ from palyra.config.jobs import JobsSection
 from palyra.core.devices import CertificateRecord, CertificateState, ClientKind, Device
 from palyra.core.frames import HEARTBEAT, STARTED, Hello, NodeEvent
 from palyra.core.identifiers import AttemptId, DeviceId, JobId, new_ulid, sha256_hex
-from palyra.core.jobs import Attempt, Call, Job, Report, job_machine
+from palyra.core.jobmachine import job_machine
+from palyra.core.jobs import Attempt, Call, Job, Report
 from palyra.core.jobs import Outcome as JobOutcome
 from palyra.errors import PalyraError
 from palyra.gateway.dispatch import Dispatcher

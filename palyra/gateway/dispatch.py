@@ -21,21 +21,15 @@ from palyra.core.devices import PresenceState
 from palyra.core.frames import Dispatch, Hello, Progress, Waiting
 from palyra.core.identifiers import AttemptId, DeviceId, Entropy, JobId, new_ulid, short_id
 from palyra.core.interfaces import IJobLog
-from palyra.core.jobs import (
-    Attempt,
-    Call,
-    Job,
+from palyra.core.jobmachine import (
     JobInputs,
-    JobState,
-    Outcome,
-    Report,
-    Want,
     job_machine,
     next_deadline_ms,
     reconcile,
     report_to,
     time_passed,
 )
+from palyra.core.jobs import Attempt, Call, Job, JobState, Outcome, Report, Want
 from palyra.errors import (
     DeviceOffline,
     Draining,

@@ -22,7 +22,8 @@ from palyra.core.devices import (
     free_name,
 )
 from palyra.core.identifiers import DeviceId, RequestId, short_id
-from palyra.core.jobs import Job, JobState, job_machine
+from palyra.core.jobmachine import job_machine
+from palyra.core.jobs import Job, JobState
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
 from palyra.errors import (
     ApprovalFinal,

@@ -33,6 +33,8 @@ class TroubledStore:
         self.trouble: PalyraError | None = None
         self.commits: list[tuple[str, Job]] = []
         """Every commit of a job that succeeded: ``accept`` or ``update``, and what was kept."""
+        self.tries = 0
+        """How many commits of jobs were tried, in vain or not."""
         self._held: deque[Callable[[], Any]] = deque()
 
     def __getattr__(self, name: str) -> Any:
@@ -65,6 +67,7 @@ class TroubledStore:
         return self._commit(lambda: self.store.revoke(device_id, by, reason, now_ms))
 
     def _write(self, kind: str, job: Job) -> Deferred[None]:
+        self.tries += 1
         if self.trouble is not None:
             return fail(self.trouble)
         write = self.store.accept if kind == "accept" else self.store.update

@@ -12,7 +12,8 @@ from zope.interface.verify import verifyObject
 from palyra.core.devices import CertificateRecord, CertificateState, Device, DeviceState
 from palyra.core.identifiers import DeviceId, JobId, RequestId, sha256_hex
 from palyra.core.interfaces import IStore, JobQuery, RequestQuery
-from palyra.core.jobs import UNFINISHED, JobState, Outcome, Report, job_machine
+from palyra.core.jobmachine import job_machine
+from palyra.core.jobs import UNFINISHED, JobState, Outcome, Report
 from palyra.core.pairing import CodeMethod, CodeState, PairingRequest, RequestState
 from palyra.errors import (
     AlreadyKept,

@@ -6,24 +6,18 @@ from typing import Any
 
 import pytest
 
-from palyra.core.jobs import (
+from palyra.core.jobmachine import (
     AWAIT_RETURN_MS,
     CONFIRM_STOP_MS,
-    FINAL,
     MAX_ATTEMPTS,
-    UNFINISHED,
-    Job,
     JobInputs,
-    JobState,
-    Outcome,
-    Standing,
-    Want,
     job_machine,
     next_deadline_ms,
     reconcile,
     report_to,
     time_passed,
 )
+from palyra.core.jobs import FINAL, UNFINISHED, Job, JobState, Outcome, Standing, Want
 
 from .jobs import a_call, a_job, a_report, an_attempt
 from .machines import check_pair, every_pair, input_names

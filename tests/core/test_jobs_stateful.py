@@ -6,20 +6,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from palyra.core.jobs import (
-    FINAL,
+from palyra.core.jobmachine import (
     MAX_ATTEMPTS,
-    Job,
-    JobState,
-    Outcome,
-    Standing,
-    Want,
     job_machine,
     next_deadline_ms,
     reconcile,
     report_to,
     time_passed,
 )
+from palyra.core.jobs import FINAL, Job, JobState, Outcome, Standing, Want
 
 from .jobs import a_call, a_report, an_attempt
 

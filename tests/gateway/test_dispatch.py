@@ -10,7 +10,8 @@ from palyra.config.jobs import JobsSection
 from palyra.core.frames import RESULT, NodeEvent, Progress
 from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.interfaces import IStore, JobQuery
-from palyra.core.jobs import JobState, Outcome, Report, job_machine
+from palyra.core.jobmachine import job_machine
+from palyra.core.jobs import JobState, Outcome, Report
 from palyra.errors import (
     CapabilityUnknown,
     DeviceOffline,

@@ -6,7 +6,8 @@ import pytest
 
 from palyra.core.frames import RESULT, NodeEvent, Waiting
 from palyra.core.identifiers import AttemptId
-from palyra.core.jobs import MAX_ATTEMPTS, JobState, Outcome, Report
+from palyra.core.jobmachine import MAX_ATTEMPTS
+from palyra.core.jobs import JobState, Outcome, Report
 from tests.gateway.house import House, attempt_of, result_of
 
 S = JobState

@@ -95,6 +95,29 @@ def test_many_failed_dispatches_leave_the_window_whole(house: House) -> None:
     assert len(node.running) == 4
 
 
+def test_a_full_disk_is_not_stormed(house: House) -> None:
+    """However long it lasts, each second tries what waits once, and not once for each failure."""
+    device, node = house.online(max_in_flight=4)
+    running = [house.submit(device) for _ in range(4)]
+    for _ in range(5):
+        house.submit(device)
+    node.take()
+    house.store.holding = True
+    for job in running:
+        node.finish(attempt_of(job))
+    house.store.release(4)
+    house.store.holding = False
+    house.store.trouble = FULL
+    house.store.release()
+    tries = house.store.tries
+    house.pass_time(10)
+    assert 0 < house.store.tries - tries <= 10 * 5
+    house.store.trouble = None
+    house.pass_time(2)
+    node.take()
+    assert len(node.running) == 4
+
+
 def test_retries_end_with_the_gateway(house: House) -> None:
     """A commit that still fails at the stop leaves no delayed call behind (see the fixture)."""
     device, node = house.online()

@@ -24,7 +24,8 @@ from palyra.core.identifiers import (
     new_ulid,
     sha256_hex,
 )
-from palyra.core.jobs import Attempt, Call, Job, Outcome, Report, job_machine
+from palyra.core.jobmachine import job_machine
+from palyra.core.jobs import Attempt, Call, Job, Outcome, Report
 from palyra.core.pairing import CodeMethod, PairingCode, PairingRequest, RequestState
 
 NOW_MS = 1_800_000_000_000
