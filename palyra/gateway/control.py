@@ -14,7 +14,7 @@ from palyra.config.addresses import HostPort
 from palyra.console import models
 from palyra.console.app import MAX_WAIT_MS
 from palyra.console.control import IControl
-from palyra.core.devices import AnnouncedCapability, Device, DeviceState, PresenceState
+from palyra.core.devices import Device, DeviceState, PresenceState
 from palyra.core.identifiers import (
     JobId,
     RequestId,
@@ -24,8 +24,8 @@ from palyra.core.identifiers import (
     short_id,
 )
 from palyra.core.interfaces import IStore, JobQuery, RequestQuery
-from palyra.core.jobs import Job, JobState
-from palyra.core.pairing import PairingCode, PairingRequest, RequestState
+from palyra.core.jobs import JobState
+from palyra.core.pairing import PairingRequest, RequestState
 from palyra.core.pairing_uri import PairingUri
 from palyra.errors import AmbiguousTarget, JobStillRunning, Malformed, NotFound
 from palyra.gateway.dispatch import Dispatcher
@@ -35,9 +35,8 @@ from palyra.gateway.inventory import Inventory
 from palyra.gateway.orders import CALLER_MARGIN_MS, Order
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.trust import Revoker
-from palyra.store.snapshot import redacted
+from palyra.gateway.views import CONTRACT, capability_item, code_item, invoke_answer, job_item, raw
 
-CONTRACT = models.Contract()
 S = TypeVar("S", bound=enum.Enum)
 _ORDER = {PresenceState.ONLINE: 0, PresenceState.STALE: 1, PresenceState.OFFLINE: 2}
 
@@ -111,7 +110,7 @@ class Control:
             trust="trusted" if trusted else device.state.value,
             platform=device.platform,
             version=device.version,
-            capabilities=[_capability(item, device.grants) for item in device.capabilities],
+            capabilities=[capability_item(item, device.grants) for item in device.capabilities],
             jobs_running=self._dispatcher.running(device.device_id),
             last_heard_unix_ms=heard_ms,
             transport=device.transport,
@@ -137,11 +136,11 @@ class Control:
         )
         job = await self._dispatcher.submit(order)
         if body.wait_ms is not None:
-            return _invoked(await self._dispatcher.wait(job, min(body.wait_ms, MAX_WAIT_MS)))
+            return invoke_answer(await self._dispatcher.wait(job, min(body.wait_ms, MAX_WAIT_MS)))
         job = await self._dispatcher.wait(job, job.call.run_timeout_ms + CALLER_MARGIN_MS)
         if not job.final:
             raise JobStillRunning(short_id(job.call.job_id), job.state.value)
-        return _invoked(job)
+        return invoke_answer(job)
 
     def revoke(self, target: str, body: models.Revoke, by: str) -> Deferred[models.RevokeAnswer]:
         return Deferred.fromCoroutine(self._revoke(target, body, by))
@@ -179,7 +178,7 @@ class Control:
                 limit, len(shown), more, found[limit - 1].request_id if more else None
             ),
             requests=shown,
-            codes=[_code(code) for code in codes],
+            codes=[code_item(code) for code in codes],
             failed_tries=[
                 models.FailedTries(source, count)
                 for source, count in self._enrolment.failed_tries()
@@ -230,7 +229,7 @@ class Control:
         uri = PairingUri(address.host, address.port, bytes.fromhex(self._ca_hash), minted.token)
         return models.MintedCode(
             contract=CONTRACT,
-            code=_code(minted.code),
+            code=code_item(minted.code),
             uri=str(uri),
             address=str(address),
             loopback_only=address.is_loopback,
@@ -269,7 +268,7 @@ class Control:
             version=request.version,
             source=request.source,
             identity_fingerprint=request.identity_fingerprint,
-            capabilities=[_capability(item, granted) for item in request.capabilities],
+            capabilities=[capability_item(item, granted) for item in request.capabilities],
             labels=dict(request.labels),
             method=request.method.value,
             issued_by=request.issued_by,
@@ -326,7 +325,7 @@ class Control:
         return models.JobList(
             contract=CONTRACT,
             page=models.Page(limit, len(shown), more, shown[-1].call.job_id if more else None),
-            jobs=[_job_item(job) for job in shown],
+            jobs=[job_item(job) for job in shown],
         )
 
     def job(self, target: str, wait_ms: int) -> Deferred[models.JobAnswer]:
@@ -340,9 +339,9 @@ class Control:
         job = await self._dispatcher.wait(job, wait_ms)
         return models.JobAnswer(
             contract=CONTRACT,
-            job=_job_item(job),
+            job=job_item(job),
             input_json=msgspec.Raw(job.call.input_json),
-            output_json=_raw(job.output_json),
+            output_json=raw(job.output_json),
             error=job.error or None,
         )
 
@@ -361,93 +360,12 @@ class Control:
         return Deferred.fromCoroutine(self._health.report())
 
 
-def summary(job: Job) -> str:
-    """What a list shows of a job's end: its error, else its output, redacted and cut."""
-    if job.error:
-        return redacted(job.error)
-    return redacted(job.output_json.decode("utf-8", "replace")) if job.output_json else ""
-
-
 def _state(kind: type[S], text: str) -> S:
     try:
         return kind(text)
     except ValueError as error:
         names = ", ".join(str(each.value) for each in kind)
         raise Malformed("state", f"must be one of {names}") from error
-
-
-def _capability(
-    item: AnnouncedCapability, granted: frozenset[str] | set[str]
-) -> models.CapabilityItem:
-    return models.CapabilityItem(
-        name=item.name,
-        available=item.available,
-        granted=item.name in granted,
-        version=item.version,
-        risk=item.risk,
-        needs_mediation=item.needs_mediation,
-        idempotent=item.idempotent,
-        fault=item.fault,
-    )
-
-
-def _code(code: PairingCode) -> models.CodeItem:
-    return models.CodeItem(
-        code_id=code.code_id,
-        method=code.method.value,
-        issued_by=code.issued_by,
-        issued_at_unix_ms=code.issued_at_ms,
-        expires_at_unix_ms=code.expires_at_ms,
-        labels=dict(code.labels),
-        source=code.source,
-        failed=code.failed,
-    )
-
-
-def _invoked(job: Job) -> models.InvokeAnswer:
-    return models.InvokeAnswer(
-        contract=CONTRACT,
-        device_id=job.call.device_id,
-        capability=job.call.capability,
-        success=job.state is JobState.SUCCEEDED,
-        job_id=job.call.job_id,
-        state=job.state.value,
-        output_json=_raw(job.output_json),
-        error=job.error or None,
-        error_code=job.error_code or None,
-        effect_possible=job.effect_possible,
-        took_ms=_took_ms(job),
-    )
-
-
-def _job_item(job: Job) -> models.JobItem:
-    return models.JobItem(
-        job_id=job.call.job_id,
-        device_id=job.call.device_id,
-        device_name=job.call.device_name,
-        capability=job.call.capability,
-        state=job.state.value,
-        submitted_at_unix_ms=job.call.submitted_at_ms,
-        finished_at_unix_ms=job.finished_at_ms,
-        took_ms=_took_ms(job),
-        requested_by=job.call.requested_by,
-        attempts=job.attempts,
-        waiting_for=job.waiting_for,
-        error_code=job.error_code,
-        note=summary(job),
-        effect_possible=job.effect_possible,
-    )
-
-
-def _took_ms(job: Job) -> int | None:
-    """From the dispatch to the commit of the result, as callers felt it."""
-    if job.finished_at_ms is None or job.attempt is None:
-        return None
-    return max(0, job.finished_at_ms - job.attempt.dispatched_at_ms)
-
-
-def _raw(data: bytes | None) -> msgspec.Raw:
-    return msgspec.Raw(data) if data else models.NULL
 
 
 def _cursor(cursor: str) -> str:

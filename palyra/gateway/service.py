@@ -36,15 +36,14 @@ from palyra.store.snapshot import SNAPSHOT_NAME
 from palyra.store.snapshotwriter import SnapshotWriter
 from palyra.store.sqlite import SqliteStore
 from palyra.transport.asyncbridge import call_from_thread, run_now_deferred
-from palyra.transport.grpcserver import (
+from palyra.transport.grpclistener import (
     ENROLMENT_OPTIONS,
     MAX_NODE_MESSAGE,
     MAX_PAIRING_MESSAGE,
     NODE_OPTIONS,
-    EnrolmentServicer,
     GrpcListener,
-    NodeServicer,
 )
+from palyra.transport.grpcserver import EnrolmentServicer, NodeServicer
 
 DATABASE = "palyra.sqlite3"
 SOCKET = "console.sock"

@@ -1,7 +1,6 @@
-"""gRPC listeners: the enrolment listener and the node listener (DESIGN: Listeners).
+"""What the two gRPC listeners serve: pairing to anybody, everything else to paired clients.
 
-Both run grpc.aio on the reactor's loop.  A servicer only reads, asks its desk and writes: every
-rule is behind the desk.
+A servicer only reads, asks its desk and writes: every rule is behind the desk.
 """
 
 from __future__ import annotations
@@ -9,34 +8,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
-import socket
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
-# Both are read when grpc is imported: refused handshakes are ours to log, and handlers spawn
-# children.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-
 import grpc
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from palyra.config.addresses import HostPort
 from palyra.core.identifiers import DeviceId, Entropy, new_ulid, parse_ulid
 from palyra.core.jobs import Job, JobState
 from palyra.errors import (
-    CannotBind,
     CertificateRefused,
     NotRegistered,
     PalyraError,
-    PortTaken,
     VersionOneRefused,
 )
-from palyra.transport.asyncbridge import Tasks, as_deferred, as_future, run_now
+from palyra.transport.asyncbridge import Tasks, as_future
 from palyra.transport.interfaces import (
     ICarrier,
     IEnrolmentDesk,
@@ -49,125 +37,16 @@ from palyra.wire import pairing as pairing_wire
 from palyra.wire import session as session_wire
 from palyra.wire.service import (
     NodeServiceServicer,
-    add_NodeServiceServicer_to_server,
     messages,
 )
 
-MAX_NODE_MESSAGE = 4 * 1024 * 1024
-MAX_PAIRING_MESSAGE = 64 * 1024 + 16 * 1024
 TRANSPORT = "grpc"
 FIRST_WORD_S = 10.0
 """How long a node may take to say its first word on a stream."""
 LAST_WRITE_S = 1.0
 """How long a message that is being written may take when its stream ends."""
-NODE_OPTIONS = (("grpc.max_concurrent_streams", 1_024),)
-ENROLMENT_OPTIONS = (
-    ("grpc.max_concurrent_streams", 1),
-    ("grpc.max_connection_age_ms", 30_000),
-    ("grpc.max_connection_age_grace_ms", 5_000),
-)
-"""An unpaired peer gets one call at a time and no connection to keep."""
-
 T = TypeVar("T")
-Certificate = Callable[[], tuple[bytes, bytes]]
-"""Gives the key and the certificate chain to serve now, both PEM; called from any thread."""
 Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class GrpcListener:
-    """One gRPC server on one address.  Bound before the reactor runs, stopped as a Deferred."""
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        address: HostPort,
-        servicer: NodeServiceServicer,
-        certificate: Certificate,
-        client_ca_pem: bytes | None,
-        max_message: int,
-        options: Sequence[tuple[str, int]] = (),
-    ) -> None:
-        self.name = name
-        self.address = address
-        self._servicer = servicer
-        self._client_ca_pem = client_ca_pem
-        self._certificate = certificate
-        self._served = certificate()
-        self._credentials = grpc.dynamic_ssl_server_credentials(
-            self._configuration(),
-            self._changed_configuration,  # type: ignore[arg-type]  # None means no change
-            require_client_authentication=client_ca_pem is not None,
-        )
-        self._options = [
-            ("grpc.max_receive_message_length", max_message),
-            ("grpc.max_send_message_length", max_message),
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_metadata_size", 16 * 1024),
-            *options,
-        ]
-        self._server: grpc.aio.Server | None = None
-
-    def bind(self) -> None:
-        """Listen; ``address`` then holds the port.
-
-        :raises PortTaken, CannotBind: it is not possible.
-        """
-        _probe(self.name, self.address)
-        run_now(self._start())
-
-    async def _start(self) -> None:
-        server = grpc.aio.server(options=self._options)
-        add_NodeServiceServicer_to_server(self._servicer, server)
-        try:
-            port = server.add_secure_port(str(self.address), self._credentials)
-        except RuntimeError as error:
-            raise CannotBind(self.name, str(self.address), "the address is refused") from error
-        await server.start()
-        self._server = server
-        self.address = self.address.with_port(port)
-
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration(
-            [self._served], root_certificates=self._client_ca_pem
-        )
-
-    def _changed_configuration(self) -> grpc.ServerCertificateConfiguration | None:
-        """Asked by gRPC's core at each handshake, in a thread of its own: None for no change."""
-        served = self._certificate()
-        if served == self._served:
-            return None
-        self._served = served
-        return self._configuration()
-
-    def stop(self, grace_s: float) -> Deferred[None]:
-        """Take no new calls, and end the open ones after ``grace_s``."""
-        server, self._server = self._server, None
-        return as_deferred(_stop(server, grace_s))
-
-
-async def _stop(server: grpc.aio.Server | None, grace_s: float) -> None:
-    if server is not None:
-        await server.stop(grace_s)
-
-
-def _probe(name: str, address: HostPort) -> None:
-    """Say exactly why an address cannot be bound: gRPC itself only says that it cannot."""
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, target = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            if os.name == "posix":
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(target)
-            probe.listen(1)
-    except OSError as error:
-        if error.errno in (98, 48, 10048):  # EADDRINUSE on Linux, macOS, Windows
-            raise PortTaken(name, address.port) from error
-        cause = error.strerror or str(error)
-        raise CannotBind(name, str(address), cause.lower()) from error
 
 
 async def _answered(context: Context, asked: Awaitable[T]) -> T:

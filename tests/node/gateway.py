@@ -24,12 +24,8 @@ from palyra.pki.authority import Authority
 from palyra.pki.trust import ChainVerifier
 from palyra.store.memory import MemoryStore
 from palyra.transport.asyncbridge import as_deferred
-from palyra.transport.grpcserver import (
-    ENROLMENT_OPTIONS,
-    MAX_PAIRING_MESSAGE,
-    EnrolmentServicer,
-    GrpcListener,
-)
+from palyra.transport.grpclistener import ENROLMENT_OPTIONS, MAX_PAIRING_MESSAGE, GrpcListener
+from palyra.transport.grpcserver import EnrolmentServicer
 from palyra.transport.interfaces import IEnrolmentDesk
 
 GATEWAY_ID = "01M80NKQCNGATEWAYZT9B3FVHD"

@@ -15,7 +15,7 @@ from palyra.core.identifiers import DeviceId
 from palyra.pki.authority import DAY_MS, Authority
 from palyra.transport import grpcserver
 from palyra.transport.asyncbridge import as_deferred
-from palyra.transport.grpcserver import MAX_NODE_MESSAGE, GrpcListener
+from palyra.transport.grpclistener import MAX_NODE_MESSAGE, GrpcListener
 from palyra.wire.service import NodeServiceStub
 from tests.gateway.enrolling import wall_ms
 

@@ -32,12 +32,8 @@ from palyra.errors import (
 )
 from palyra.transport.asyncbridge import as_deferred
 from palyra.transport.chain import fetch_chain
-from palyra.transport.grpcserver import (
-    ENROLMENT_OPTIONS,
-    EnrolmentServicer,
-    GrpcListener,
-    NodeServicer,
-)
+from palyra.transport.grpclistener import ENROLMENT_OPTIONS, GrpcListener
+from palyra.transport.grpcserver import EnrolmentServicer, NodeServicer
 from palyra.transport.interfaces import IEnrolmentDesk, IGatewaySession, INodeDesk
 from palyra.wire import pairing as pairing_wire
 from palyra.wire.pairing import Begin

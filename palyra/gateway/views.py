@@ -1,0 +1,99 @@
+"""How the gateway's records look from outside: core values as the console's items."""
+
+from __future__ import annotations
+
+import msgspec
+
+from palyra.console import models
+from palyra.core.devices import AnnouncedCapability
+from palyra.core.jobs import Job, JobState
+from palyra.core.pairing import PairingCode
+from palyra.store.snapshot import redacted
+
+CONTRACT = models.Contract()
+
+
+def summary(job: Job) -> str:
+    """What a list shows of a job's end: its error, else its output, redacted and cut."""
+    if job.error:
+        return redacted(job.error)
+    return redacted(job.output_json.decode("utf-8", "replace")) if job.output_json else ""
+
+
+def capability_item(
+    item: AnnouncedCapability, granted: frozenset[str] | set[str]
+) -> models.CapabilityItem:
+    """One capability of a device."""
+    return models.CapabilityItem(
+        name=item.name,
+        available=item.available,
+        granted=item.name in granted,
+        version=item.version,
+        risk=item.risk,
+        needs_mediation=item.needs_mediation,
+        idempotent=item.idempotent,
+        fault=item.fault,
+    )
+
+
+def code_item(code: PairingCode) -> models.CodeItem:
+    """An active code, without the code."""
+    return models.CodeItem(
+        code_id=code.code_id,
+        method=code.method.value,
+        issued_by=code.issued_by,
+        issued_at_unix_ms=code.issued_at_ms,
+        expires_at_unix_ms=code.expires_at_ms,
+        labels=dict(code.labels),
+        source=code.source,
+        failed=code.failed,
+    )
+
+
+def invoke_answer(job: Job) -> models.InvokeAnswer:
+    """What became of an invocation."""
+    return models.InvokeAnswer(
+        contract=CONTRACT,
+        device_id=job.call.device_id,
+        capability=job.call.capability,
+        success=job.state is JobState.SUCCEEDED,
+        job_id=job.call.job_id,
+        state=job.state.value,
+        output_json=raw(job.output_json),
+        error=job.error or None,
+        error_code=job.error_code or None,
+        effect_possible=job.effect_possible,
+        took_ms=_took_ms(job),
+    )
+
+
+def job_item(job: Job) -> models.JobItem:
+    """One job of a list."""
+    return models.JobItem(
+        job_id=job.call.job_id,
+        device_id=job.call.device_id,
+        device_name=job.call.device_name,
+        capability=job.call.capability,
+        state=job.state.value,
+        submitted_at_unix_ms=job.call.submitted_at_ms,
+        finished_at_unix_ms=job.finished_at_ms,
+        took_ms=_took_ms(job),
+        requested_by=job.call.requested_by,
+        attempts=job.attempts,
+        waiting_for=job.waiting_for,
+        error_code=job.error_code,
+        note=summary(job),
+        effect_possible=job.effect_possible,
+    )
+
+
+def _took_ms(job: Job) -> int | None:
+    """From the dispatch to the commit of the result, as callers felt it."""
+    if job.finished_at_ms is None or job.attempt is None:
+        return None
+    return max(0, job.finished_at_ms - job.attempt.dispatched_at_ms)
+
+
+def raw(data: bytes | None) -> msgspec.Raw:
+    """Output as it is embedded: it was checked to be one JSON value when it came."""
+    return msgspec.Raw(data) if data else models.NULL
