@@ -22,28 +22,26 @@ from palyra.core.frames import Dispatch, Hello, Progress, Waiting
 from palyra.core.identifiers import AttemptId, DeviceId, Entropy, JobId, new_ulid, short_id
 from palyra.core.interfaces import IJobLog
 from palyra.core.jobmachine import (
-    JobInputs,
     job_machine,
     next_deadline_ms,
     reconcile,
     report_to,
     time_passed,
 )
-from palyra.core.jobs import Attempt, Call, Job, JobState, Outcome, Report, Want
+from palyra.core.jobs import Attempt, Job, JobState, Report, Want
 from palyra.errors import (
     DeviceOffline,
     Draining,
     JobStillRunning,
     NotRegistered,
-    OutputInvalid,
-    PalyraError,
-    PayloadTooLarge,
     QueueFull,
 )
 from palyra.gateway.inventory import Inventory
-from palyra.gateway.orders import Order, as_call, json_fault
+from palyra.gateway.orders import Order, as_call
 from palyra.gateway.presence import LINGER_MS, PresenceBoard
+from palyra.gateway.reports import LateReports, checked
 from palyra.gateway.sessions import NodeSession, Sessions
+from palyra.gateway.unfinished import Live, Unfinished
 from palyra.gateway.waits import deferred
 from palyra.gateway.wheel import TimerWheel
 
@@ -51,26 +49,7 @@ START_GRACE_MS = 90_000
 """After a start, calls without time to wait still wait for devices that are on their way back."""
 MEDIATION_MS = 120_000
 MAX_MEDIATION_MS = 3_600_000
-MAX_LATE_REPORTS = 1_024
 RETRY_COMMIT_S = 1.0
-
-
-@attrs.define(eq=False)
-class Live:
-    """An unfinished job: its record, its machine, and who waits for it."""
-
-    job: Job
-    machine: JobInputs
-    waiters: list[Deferred[Job]] = attrs.Factory(list)
-    acknowledge: list[tuple[NodeSession, AttemptId]] = attrs.Factory(list)
-    """Reports that may be acknowledged once the job's final state is committed."""
-    attempt_ids: list[AttemptId] = attrs.Factory(list)
-    """Every attempt a report may still come from: the first one decides."""
-    asks_left: bool = True
-    """Whether a person at the device may still be asked in this attempt."""
-    progress: Progress | None = None
-    unrecorded: bool = False
-    """Its newest attempt is being committed: nobody has been sent it, and time stands still."""
 
 
 class Dispatcher:
@@ -100,9 +79,7 @@ class Dispatcher:
         self._gateway_id = gateway_id
         self._limits = limits
         self._changed = changed
-        self._live: dict[JobId, Live] = {}
-        self._of_attempt: dict[AttemptId, Live] = {}
-        self._of_device: dict[DeviceId, dict[JobId, Live]] = {}
+        self._unfinished = Unfinished()
         self._backlog: dict[DeviceId, deque[Live]] = {}
         self._waits: dict[Deferred[Job], Live] = {}
         self._started_ms = self._now_ms()
@@ -111,7 +88,7 @@ class Dispatcher:
         self._entering: Counter[DeviceId] = Counter()
         self._refilling: set[DeviceId] = set()
         self._held: set[DeviceId] = set()
-        self._late_reports: dict[NodeSession, deque[Report]] = {}
+        self._late = LateReports(log, self._now_ms)
         self._retries: set[IDelayedCall] = set()
         self._wheel = TimerWheel(clock, self._now_ms, self._due)
         sessions.house = self
@@ -122,7 +99,7 @@ class Dispatcher:
         """Take over the jobs that an earlier life of this gateway left, and watch deadlines."""
         self._started_ms = self._now_ms()
         for job in unfinished:
-            live = self._keep(Live(job, job_machine(job)))
+            live = self._unfinished.keep(Live(job, job_machine(job)))
             if job.state is JobState.QUEUED:
                 self._backlog.setdefault(job.call.device_id, deque()).append(live)
             self._watch(live)
@@ -145,7 +122,7 @@ class Dispatcher:
         for retry in self._retries:
             retry.cancel()
         self._retries.clear()
-        for live in list(self._live.values()):
+        for live in self._unfinished.all():
             waiters, live.waiters = live.waiters, []
             for waiter in waiters:
                 waiter.errback(Draining())
@@ -172,7 +149,7 @@ class Dispatcher:
 
     def wait(self, job: Job, wait_ms: int) -> Deferred[Job]:
         """Fires with the job once it is final, or as it is after ``wait_ms``."""
-        live = self._live.get(job.call.job_id)
+        live = self._unfinished.by_id(job.call.job_id)
         if live is None or wait_ms <= 0:
             return succeed(job if live is None else live.job)
 
@@ -184,11 +161,11 @@ class Dispatcher:
 
     def running(self, device_id: DeviceId) -> int:
         """How many jobs the device has that are not final."""
-        return len(self._of_device.get(device_id, ()))
+        return self._unfinished.count(device_id)
 
     def live_job(self, job_id: JobId) -> Job | None:
         """The job, if it is not final."""
-        live = self._live.get(job_id)
+        live = self._unfinished.by_id(job_id)
         return live.job if live is not None else None
 
     def _accept(self, order: Order) -> tuple[Deferred[None], Live]:
@@ -213,7 +190,7 @@ class Dispatcher:
 
     def _accept_sent(self, live: Live, session: NodeSession) -> Deferred[None]:
         self._dispatch(live, session)
-        self._keep(live)
+        self._unfinished.keep(live)
         committed = deferred(self._store.accept(live.job))
         return committed.addCallbacks(
             self._sent,
@@ -223,7 +200,7 @@ class Dispatcher:
         )
 
     def _accept_queued(self, live: Live) -> Deferred[None]:
-        self._keep(live)
+        self._unfinished.keep(live)
         self._entering[live.job.call.device_id] += 1
         committed = deferred(self._store.accept(live.job)).addBoth(self._entered, live)
         return committed.addCallbacks(
@@ -299,7 +276,7 @@ class Dispatcher:
         live.asks_left = True
         live.unrecorded = True
         session.in_flight.add(attempt_id)
-        self._remember(live, attempt_id)
+        self._unfinished.remember(live, attempt_id)
 
     def _sent(self, _: None, live: Live, session: NodeSession) -> None:
         """The attempt is committed: send it, over the session that owns dispatch by now.
@@ -354,7 +331,7 @@ class Dispatcher:
 
     def _not_committed(self, failure: Failure, live: Live) -> None:
         """The store could not write (disk full): nobody is told anything until it can."""
-        if self._live.get(live.job.call.job_id) is not live:
+        if self._unfinished.by_id(live.job.call.job_id) is not live:
             return  # it was refused, or the store ended it
         if failure.check(NotRegistered) and live.job.final:
             # The last attempt was never recorded: an earlier one has decided.
@@ -394,7 +371,7 @@ class Dispatcher:
     def attached(self, session: NodeSession, hello: Hello) -> None:
         """A node is back: compare what it knows with what was dispatched, then send what waits."""
         now_ms = self._now_ms()
-        for live in list(self._of_device.get(session.device_id, {}).values()):
+        for live in self._unfinished.of_device(session.device_id):
             attempt = live.job.attempt
             if attempt is None or live.job.final or attempt.session_epoch == session.epoch:
                 continue
@@ -409,14 +386,14 @@ class Dispatcher:
 
     def detached(self, session: NodeSession) -> None:
         """The device has no session: deadlines of its jobs now wait for its return."""
-        for live in self._of_device.get(session.device_id, {}).values():
+        for live in self._unfinished.of_device(session.device_id):
             self._watch(live)
 
     def reported(self, session: NodeSession, report: Report) -> None:
         """An attempt ended.  Only the device that was asked may say so."""
-        live = self._of_attempt.get(report.attempt_id)
+        live = self._unfinished.by_attempt(report.attempt_id)
         if live is None:
-            self._late(session, report)
+            self._late.take(session, report)
             return
         if live.job.call.device_id != session.device_id:
             self._log.warn(
@@ -428,7 +405,7 @@ class Dispatcher:
         live.acknowledge.append((session, report.attempt_id))
         if live.job.final:
             return  # being committed already; this one is a repetition
-        report_to(live.machine, live.job, _checked(report, live.job.call), self._now_ms())
+        report_to(live.machine, live.job, checked(report, live.job.call), self._now_ms())
         self._act(live, session)
         self._pump(session.device_id)
 
@@ -455,49 +432,11 @@ class Dispatcher:
             live.progress = progress
 
     def _mine(self, session: NodeSession, attempt_id: AttemptId) -> Live | None:
-        live = self._of_attempt.get(attempt_id)
+        live = self._unfinished.by_attempt(attempt_id)
         if live is None or live.job.final or live.job.call.device_id != session.device_id:
             return None
         attempt = live.job.attempt
         return live if attempt is not None and attempt.attempt_id == attempt_id else None
-
-    def _late(self, session: NodeSession, report: Report) -> None:
-        """A report on a job that is final, or that nobody here knows.
-
-        They are looked up one after the other for each session: a node that invents reports keeps
-        itself waiting, and not the store.
-        """
-        waiting = self._late_reports.get(session)
-        if waiting is None:
-            self._late_reports[session] = deque()
-            self._look_up(session, report)
-        elif len(waiting) < MAX_LATE_REPORTS:
-            waiting.append(report)  # one beyond that is sent again by the node's next session
-
-    def _look_up(self, session: NodeSession, report: Report) -> None:
-        found = deferred(self._store.job_of_attempt(report.attempt_id))
-        found.addCallback(self._note, session, report)
-        found.addErrback(lambda failure: self._log.failure("a late report was not kept", failure))
-        found.addCallback(lambda _: self._next_late(session))
-
-    def _next_late(self, session: NodeSession) -> None:
-        waiting = self._late_reports[session]
-        if waiting and session.live:
-            self._look_up(session, waiting.popleft())
-        else:
-            del self._late_reports[session]
-
-    def _note(self, job: Job | None, session: NodeSession, report: Report) -> Any:
-        if job is None or job.call.device_id != session.device_id:
-            session.acknowledge(report.attempt_id)  # nothing here could ever want it
-            return None
-        report = _checked(report, job.call)
-        if _is_repetition(job, report) or not job.final:
-            session.acknowledge(report.attempt_id)
-            return None
-        report_to(job_machine(job), job, report, self._now_ms())
-        noted = deferred(self._store.update(job))
-        return noted.addCallback(lambda _: session.acknowledge(report.attempt_id))
 
     # -- acting on a machine --------------------------------------------------------------------
 
@@ -543,8 +482,7 @@ class Dispatcher:
         attempt = live.job.attempt
         if attempt is not None:
             session.in_flight.discard(attempt.attempt_id)
-            live.attempt_ids.remove(attempt.attempt_id)
-            self._of_attempt.pop(attempt.attempt_id, None)
+            self._unfinished.unmake(live, attempt.attempt_id)
             live.machine.undispatched()
 
     def _not_dispatched(self, failure: Failure, live: Live, session: NodeSession) -> None:
@@ -575,8 +513,8 @@ class Dispatcher:
     async def device_ended(self, device_id: DeviceId) -> None:
         """The store ended a device's jobs in its own transaction (revocation): tell who waits."""
         self._backlog.pop(device_id, None)
-        for job_id, live in list(self._of_device.get(device_id, {}).items()):
-            job = await self._store.job(job_id)
+        for live in self._unfinished.of_device(device_id):
+            job = await self._store.job(live.job.call.job_id)
             if job is not None and job.final:
                 live.job = job
                 self._settle(live)
@@ -617,7 +555,7 @@ class Dispatcher:
         if isinstance(key, Deferred):
             self._tire(key)
             return
-        live = self._live.get(JobId(str(key)))
+        live = self._unfinished.by_id(JobId(str(key)))
         if live is None or live.job.final or live.unrecorded:
             return
         job = live.job
@@ -658,33 +596,12 @@ class Dispatcher:
             live.waiters.remove(waiter)
             waiter.errback(failure)
 
-    # -- the table of unfinished jobs -----------------------------------------------------------
-
-    def _keep(self, live: Live) -> Live:
-        job = live.job
-        self._live[job.call.job_id] = live
-        self._of_device.setdefault(job.call.device_id, {})[job.call.job_id] = live
-        if job.attempt is not None:
-            self._remember(live, job.attempt.attempt_id)
-        return live
-
-    def _remember(self, live: Live, attempt_id: AttemptId) -> None:
-        if attempt_id not in live.attempt_ids:
-            live.attempt_ids.append(attempt_id)
-        self._of_attempt[attempt_id] = live
+    # -- leaving ----------------------------------------------------------------------------
 
     def _forget(self, live: Live) -> None:
-        job = live.job
-        self._live.pop(job.call.job_id, None)
-        self._wheel.discard(job.call.job_id)
-        of_device = self._of_device.get(job.call.device_id)
-        if of_device is not None:
-            of_device.pop(job.call.job_id, None)
-            if not of_device:
-                del self._of_device[job.call.device_id]
-        for attempt_id in live.attempt_ids:
-            self._of_attempt.pop(attempt_id, None)
-        if job.attempt is None:
+        self._unfinished.forget(live)
+        self._wheel.discard(live.job.call.job_id)
+        if live.job.attempt is None:
             self._leave_backlog(live)
 
     def _leave_backlog(self, live: Live) -> None:
@@ -696,7 +613,7 @@ class Dispatcher:
                 del self._backlog[device_id]
 
     def _check_idle(self) -> None:
-        if self._idle and not any(map(self._works, self._live.values())):
+        if self._idle and not any(map(self._works, self._unfinished.all())):
             idle, self._idle = self._idle, []
             for each in idle:
                 each.callback(None)
@@ -708,40 +625,6 @@ class Dispatcher:
 
     def _now_ms(self) -> int:
         return int(self._clock.seconds() * 1000)
-
-
-def _is_repetition(job: Job, report: Report) -> bool:
-    """Whether the report says what the job was ended by, or what was noted already."""
-    if any(note.attempt_id == report.attempt_id for note in job.notes):
-        return True
-    same = job.attempt is not None and job.attempt.attempt_id == report.attempt_id
-    # With equal outcomes only the output tells an attempt's report from an earlier attempt's.
-    return (
-        same
-        and job.state.value == report.outcome.value
-        and (job.output_json or b"") == report.output_json
-    )
-
-
-def _checked(report: Report, call: Call) -> Report:
-    """The report, or a failure in its place where its output is not what may be passed on.
-
-    What a device sends ends up inside the JSON that operators read: it must be one JSON value.
-    """
-    refusal: PalyraError
-    if len(report.output_json) > call.max_payload_bytes:
-        refusal = PayloadTooLarge("output", len(report.output_json), call.max_payload_bytes)
-    elif report.outcome is Outcome.SUCCEEDED and (fault := json_fault(report.output_json)):
-        refusal = OutputInvalid(call.capability, "output", fault)
-    else:
-        return report
-    return attrs.evolve(
-        report,
-        outcome=Outcome.FAILED,
-        output_json=b"",
-        error_code=refusal.code,
-        error=refusal.sentence,
-    )
 
 
 def _ago(milliseconds: int) -> str:

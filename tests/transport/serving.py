@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from palyra.config.addresses import HostPort
 from palyra.core.identifiers import DeviceId
 from palyra.pki.authority import DAY_MS, Authority
-from palyra.transport import grpcserver
+from palyra.transport import grpclistener
 from palyra.transport.asyncbridge import as_deferred
 from palyra.transport.grpclistener import MAX_NODE_MESSAGE, GrpcListener
 from palyra.wire.service import NodeServiceStub
@@ -55,7 +55,7 @@ async def serve(
     }
     listener = GrpcListener(**given)
     starting: list[Any] = []
-    monkeypatch.setattr(grpcserver, "run_now", starting.append)
+    monkeypatch.setattr(grpclistener, "run_now", starting.append)
     listener.bind()
     await as_deferred(starting[0])
     return listener
