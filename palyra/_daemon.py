@@ -29,8 +29,8 @@ def prepare(options: Options, check: Callable[[], Path], *, pidfile: str, logfil
 
     A refusal is printed and ends the process with 1, before twistd forks.
     """
-    require_asyncio_reactor()
     try:
+        require_asyncio_reactor()
         root = check()
     except PalyraError as error:
         refuse(error)

@@ -10,13 +10,13 @@ import asyncio
 import sys
 from typing import Any
 
-from twisted.python.usage import UsageError
+from palyra.errors import WrongReactor
 
 
 def require_asyncio_reactor() -> None:
     """Install the asyncio reactor, on uvloop where the extra ``fast`` is installed.
 
-    :raises UsageError: another reactor was chosen already (``--reactor=...``).
+    :raises WrongReactor: another reactor was chosen already (``--reactor=...``).
     """
     installed = sys.modules.get("twisted.internet.reactor")
     if installed is None:
@@ -26,8 +26,7 @@ def require_asyncio_reactor() -> None:
         asyncio.set_event_loop(loop)
         asyncioreactor.install(loop)
     elif not hasattr(installed, "_asyncioEventloop"):
-        name = type(installed).__name__
-        raise UsageError(f"Palyra needs the asyncio reactor, not {name}; leave --reactor out.")
+        raise WrongReactor(type(installed).__name__)
 
 
 def the_reactor() -> Any:

@@ -880,6 +880,23 @@ class CannotBind(PalyraError):
 
 
 @attrs.define
+class WrongReactor(PalyraError):
+    """Another reactor than Twisted's asyncio reactor was chosen, and gRPC cannot run on it."""
+
+    code = "wrong_reactor"
+    category = Category.PRECONDITION
+    reactor: str
+
+    @property
+    def sentence(self) -> str:
+        return f"Palyra runs on Twisted's asyncio reactor, not on {self.reactor}."
+
+    @property
+    def hint(self) -> str:
+        return "leave --reactor out"
+
+
+@attrs.define
 class StateRootLocked(PalyraError):
     """Another process of ours uses this state root."""
 

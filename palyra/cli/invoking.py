@@ -71,7 +71,7 @@ def checked(text: str) -> bytes:
         msgspec.json.decode(document)
     except json.JSONDecodeError as error:
         raise Malformed(f"line {error.lineno}, column {error.colno}", error.msg) from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise Malformed("the input", str(error) or "nested too deep") from error
     return document
 

@@ -152,7 +152,7 @@ def test_a_fault_in_the_configuration_is_named(house: House, text: str, sentence
 
 
 def test_another_reactor_is_refused(house: House) -> None:
-    """A reactor that cannot run gRPC is a usage error and not a gateway that never answers."""
+    """A reactor that cannot run gRPC is refused, and makes no gateway that never answers."""
     gateway = house.gateway()
     command = [script("twistd"), "--reactor=epoll", "-n", *gateway.arguments]
     done = run(command, house.path)
@@ -173,6 +173,9 @@ def test_the_console_belongs_to_its_owner(house: House) -> None:
     """Another user is told whose it is; neither the socket nor the state root opens to him."""
     gateway = house.gateway().start()
     house.path.chmod(0o711)
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    if run([*nobody, "test", "-r", script("palyra")], Path("/")).code:
+        pytest.skip("this environment lies where no other user may read it")
     command = [script("palyra"), "nodes", "list", "--state-root", str(gateway.root)]
-    done = run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command], Path("/"))
+    done = run([*nobody, *command], Path("/"))
     assert done.code == 1 and "console.sock belongs to user root; you are nobody." in done.err, done
