@@ -249,6 +249,9 @@ class JobAnswer(msgspec.Struct, frozen=True):
     input_json: msgspec.Raw
     output_json: msgspec.Raw
     error: str | None
+    progress: float | None = None
+    """0 to 1, of a job that runs and says so."""
+    progress_text: str = ""
 
 
 class Revoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

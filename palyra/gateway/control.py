@@ -28,8 +28,9 @@ from palyra.core.jobs import JobState
 from palyra.core.pairing import PairingRequest, RequestState
 from palyra.core.pairing_uri import PairingUri
 from palyra.errors import AmbiguousTarget, JobStillRunning, Malformed, NotFound
+from palyra.gateway.approvals import Approvals, Verdict
 from palyra.gateway.dispatch import Dispatcher
-from palyra.gateway.enrolment import Enrolment, Verdict
+from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.health import HealthCheck
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.orders import CALLER_MARGIN_MS, Order
@@ -53,6 +54,7 @@ class Control:
         board: PresenceBoard,
         dispatcher: Dispatcher,
         enrolment: Enrolment,
+        approvals: Approvals,
         revoker: Revoker,
         health: HealthCheck,
         ca_hash: str,
@@ -63,6 +65,7 @@ class Control:
         self._board = board
         self._dispatcher = dispatcher
         self._enrolment = enrolment
+        self._approvals = approvals
         self._revoker = revoker
         self._health = health
         self._ca_hash = ca_hash
@@ -252,7 +255,7 @@ class Control:
             grants=None if body.grants is None else tuple(body.grants),
             accept_new_identity=body.accept_new_identity,
         )
-        act = self._enrolment.approve if approved else self._enrolment.reject
+        act = self._approvals.approve if approved else self._approvals.reject
         return models.PairingAnswer(CONTRACT, self._pairing_item(await act(request_id, verdict)))
 
     def _pairing_item(self, request: PairingRequest) -> models.PairingItem:
@@ -337,12 +340,15 @@ class Control:
         if job is None:
             raise NotFound("job", target[:64])
         job = await self._dispatcher.wait(job, wait_ms)
+        progress = self._dispatcher.progress_of(job_id)
         return models.JobAnswer(
             contract=CONTRACT,
             job=job_item(job),
             input_json=msgspec.Raw(job.call.input_json),
             output_json=raw(job.output_json),
             error=job.error or None,
+            progress=progress.fraction if progress is not None else None,
+            progress_text=progress.text if progress is not None else "",
         )
 
     async def _job_id(self, target: str) -> JobId:

@@ -28,12 +28,13 @@ from palyra.core.jobmachine import (
     report_to,
     time_passed,
 )
-from palyra.core.jobs import Attempt, Job, JobState, Report, Want
+from palyra.core.jobs import Attempt, Call, Job, JobState, Report, Want
 from palyra.errors import (
     DeviceOffline,
     Draining,
     JobStillRunning,
     NotRegistered,
+    PayloadTooLarge,
     QueueFull,
 )
 from palyra.gateway.inventory import Inventory
@@ -50,6 +51,7 @@ START_GRACE_MS = 90_000
 MEDIATION_MS = 120_000
 MAX_MEDIATION_MS = 3_600_000
 RETRY_COMMIT_S = 1.0
+VERSION_ONE_PAYLOAD = 1024 * 1024
 
 
 class Dispatcher:
@@ -163,6 +165,11 @@ class Dispatcher:
         """How many jobs the device has that are not final."""
         return self._unfinished.count(device_id)
 
+    def progress_of(self, job_id: JobId) -> Progress | None:
+        """The last word of a running attempt on how far it is."""
+        live = self._unfinished.by_id(job_id)
+        return live.progress if live is not None else None
+
     def live_job(self, job_id: JobId) -> Job | None:
         """The job, if it is not final."""
         live = self._unfinished.by_id(job_id)
@@ -178,6 +185,8 @@ class Dispatcher:
         job = Job(call)
         live = Live(job, job_machine(job))
         session = self._sessions.owner(device.device_id)
+        if session is not None and not session.extended:
+            _check_version_one(call)
         if session is not None and session.has_room and not self._backlog.get(device.device_id):
             return self._accept_sent(live, session), live
         allowance_ms = self._allowance(device.device_id, session)
@@ -625,6 +634,12 @@ class Dispatcher:
 
     def _now_ms(self) -> int:
         return int(self._clock.seconds() * 1000)
+
+
+def _check_version_one(call: Call) -> None:
+    """Version-1 nodes take no payload in parts, so it must fit into one message of theirs."""
+    if len(call.input_json) > VERSION_ONE_PAYLOAD:
+        raise PayloadTooLarge("input", len(call.input_json), VERSION_ONE_PAYLOAD)
 
 
 def _ago(milliseconds: int) -> str:

@@ -7,11 +7,10 @@ same code, which is not used up before the request is committed.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -19,19 +18,14 @@ from twisted.logger import Logger
 from palyra.config.enrolment import EnrolmentSection
 from palyra.core.approval import Approval
 from palyra.core.devices import (
-    INVOKE_OTHERS,
     MAX_LABELS,
     CertificateRecord,
-    ClientKind,
-    Device,
-    DeviceState,
     clean_text,
-    free_name,
     valid_label,
 )
 from palyra.core.handshake import GatewayHandshake, Verified
-from palyra.core.identifiers import DeviceId, Entropy, RequestId, new_ulid, sha256_hex, short_id
-from palyra.core.interfaces import IStore, RequestQuery
+from palyra.core.identifiers import Entropy, RequestId, new_ulid, sha256_hex, short_id
+from palyra.core.interfaces import IStore
 from palyra.core.pairing import (
     MAX_CODE_TTL_MS,
     MAX_FAILED_ATTEMPTS,
@@ -54,16 +48,14 @@ from palyra.core.transcript import (
     verify_identity_signature,
 )
 from palyra.errors import (
-    ApprovalFinal,
-    IdentityChanged,
     LimitReached,
     Malformed,
-    NotFound,
     PairingFailed,
     PairingSessionUnknown,
     PalyraError,
     VerificationFailed,
 )
+from palyra.gateway.approvals import Approvals
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.waits import deferred
 from palyra.gateway.wheel import TimerWheel
@@ -98,18 +90,8 @@ class NewCode:
     token: bytes = attrs.field(repr=False)
 
 
-@attrs.frozen
-class Verdict:
-    """An operator's decision on a pairing request.  ``grants`` None grants what was announced."""
-
-    by: str
-    reason: str = ""
-    grants: tuple[str, ...] | None = None
-    accept_new_identity: bool = False
-
-
 class Enrolment:
-    """Codes, pairing sessions, requests and their approval."""
+    """Codes and pairing sessions, up to the request that waits for an operator, and its pick-up."""
 
     _log = Logger()
 
@@ -124,7 +106,7 @@ class Enrolment:
         authority: Authority,
         limits: EnrolmentSection,
         node_rpc_address: Callable[[], str],
-        identity_replaced: Callable[[DeviceId, str], Awaitable[object]],
+        approvals: Approvals,
         changed: Callable[[], object],
     ) -> None:
         self._clock = clock
@@ -135,7 +117,7 @@ class Enrolment:
         self._authority = authority
         self._limits = limits
         self._node_rpc_address = node_rpc_address
-        self._identity_replaced = identity_replaced
+        self._approvals = approvals
         self._changed = changed
         self.ledger = SourceLedger(
             RateLimits(
@@ -148,16 +130,11 @@ class Enrolment:
         self._sessions: dict[str, _OpenSession] = {}
         self._faults: dict[str, int] = {}
         self._counters: dict[RequestId, int] = {}
-        self._wanted_names: dict[RequestId, str] = {}
         self._wheel = TimerWheel(clock, self._now_ms, self._due, tick_ms=500)
 
-    async def start(self) -> None:
-        """Watch the requests that were pending when this gateway stopped."""
+    def start(self) -> None:
+        """Watch the windows of open pairing sessions."""
         self._wheel.start()
-        pending = frozenset({RequestState.PENDING})
-        for request in await self._store.requests(RequestQuery(states=pending, limit=10_000)):
-            self._wanted_names[request.request_id] = request.name
-            self._wheel.set(request.request_id, request.expires_at_ms)
 
     def stop(self) -> None:
         """Stop watching."""
@@ -224,7 +201,7 @@ class Enrolment:
         )
         session = _OpenSession(handshake, code, message.code, source)
         self._sessions[handshake.session_id] = session
-        self._wheel.set(("session", handshake.session_id), handshake.expires_at_ms)
+        self._wheel.set(handshake.session_id, handshake.expires_at_ms)
         return SessionOpened(
             handshake.begun, message.client_kind, handshake.expires_at_ms, self._now_ms()
         )
@@ -303,8 +280,7 @@ class Enrolment:
             expires_at_ms=request.expires_at_ms,
         )
         await self._store.open_request(request, approval)
-        self._wanted_names[request.request_id] = request.name
-        self._wheel.set(request.request_id, request.expires_at_ms)
+        self._approvals.opened(request)
         self._changed()
         self._log.info(
             "pairing request {request}: {name} ({platform}) from {source}, identity {identity}",
@@ -328,7 +304,7 @@ class Enrolment:
             session_digest=_session_digest(session.handshake.session_id),
             device_id=verified.device_id,
             client_kind=verified.client_kind,
-            name=self._name_for(verified.device_id, said.name),
+            name=self._approvals.name_for(verified.device_id, said.name),
             platform=said.platform,
             version=said.version,
             source=address,
@@ -347,13 +323,6 @@ class Enrolment:
             expires_at_ms=now_ms + self._limits.approval_ttl_s * 1000,
             identity_fingerprint=verified.identity_fingerprint,
         )
-
-    def _name_for(self, device_id: DeviceId, wanted: str) -> str:
-        """A known device keeps its name; a new one gets the first that is free."""
-        known = self._inventory.device(device_id)
-        if known is not None:
-            return known.name
-        return free_name(wanted, self._inventory.names() | set(self._wanted_names.values()))
 
     def _check_status_proof(self, request: PairingRequest, question: StatusQuestion) -> None:
         ca_hash = bytes.fromhex(self._authority.ca_hash)
@@ -423,100 +392,15 @@ class Enrolment:
             return now_ms > ended_ms + PICK_UP_MS
         return now_ms > ended_ms + SESSION_WINDOW_MS
 
-    # -- decisions ----------------------------------------------------------------------------
-
-    async def approve(self, request_id: RequestId, verdict: Verdict) -> PairingRequest:
-        """An operator says yes.
-
-        :raises NotFound, ApprovalFinal: there is nothing to decide.
-        :raises IdentityChanged: the device id has another key and nobody accepted that.
-        :raises Malformed: a grant names a capability that was not announced.
-        """
-        request = await self._pending(request_id)
-        known = self._inventory.device(request.device_id)
-        changed = known is not None and known.identity_fingerprint != request.identity_fingerprint
-        if changed and known is not None and not verdict.accept_new_identity:
-            raise IdentityChanged(
-                known.name,
-                short_id(request_id),
-                known.identity_fingerprint,
-                request.identity_fingerprint,
-            )
-        now_ms = self._now_ms()
-        grants = _grants(request, verdict.grants)
-        by = clean_text(verdict.by, 64)
-        request_machine(request).approved(by, clean_text(verdict.reason, 240), grants, now_ms)
-        device = _device(request, now_ms)
-        replaced = await self._store.approve_request(request, device)
-        if replaced is not None:
-            self._inventory.revoke(replaced, identity_only=True)
-            await self._identity_replaced(request.device_id, "paired again with another key")
-        kept = await self._store.device(request.device_id)
-        assert kept is not None, "it was committed just now"
-        self._inventory.put(kept)
-        self._decided(request)
-        return request
-
-    async def reject(self, request_id: RequestId, verdict: Verdict) -> PairingRequest:
-        """An operator says no.
-
-        :raises NotFound, ApprovalFinal: there is nothing to decide.
-        """
-        request = await self._pending(request_id)
-        by, reason = clean_text(verdict.by, 64), clean_text(verdict.reason, 240)
-        request_machine(request).rejected(by, reason, self._now_ms())
-        await self._store.close_request(request)
-        self._decided(request)
-        return request
-
-    async def _pending(self, request_id: RequestId) -> PairingRequest:
-        request = await self._store.request(request_id)
-        if request is None:
-            raise NotFound("pairing request", request_id)
-        if request.state is RequestState.PENDING and self._now_ms() >= request.expires_at_ms:
-            await self._expire(request)
-        if request.state is not RequestState.PENDING:
-            raise ApprovalFinal(short_id(request_id), request.state.value)
-        return request
-
-    def _decided(self, request: PairingRequest) -> None:
-        self._wheel.discard(request.request_id)
-        self._wanted_names.pop(request.request_id, None)
-        self._changed()
-        self._log.info(
-            "pairing request {request} ({name}): {state} by {by}",
-            request=short_id(request.request_id),
-            name=request.name,
-            state=request.state.value,
-            by=request.decided_by,
-        )
-
     # -- time -------------------------------------------------------------------------------
 
     def _due(self, key: Hashable, now_ms: int) -> None:
-        if isinstance(key, tuple):
-            self._close_session(key[1])
-            return
-        expired = Deferred.fromCoroutine(self._expire_by_id(RequestId(str(key))))
-        expired.addErrback(
-            lambda failure: self._log.failure("a pairing request did not expire", failure)
-        )
-
-    async def _expire_by_id(self, request_id: RequestId) -> None:
-        request = await self._store.request(request_id)
-        if request is not None and request.state is RequestState.PENDING:
-            await self._expire(request)
-
-    async def _expire(self, request: PairingRequest) -> None:
-        request_machine(request).time_passed()
-        await self._store.close_request(request)
-        self._wanted_names.pop(request.request_id, None)
-        self._changed()
+        self._close_session(str(key))
 
     def _close_session(self, session_id: str) -> None:
         session = self._sessions.pop(session_id, None)
         if session is not None:
-            self._wheel.discard(("session", session_id))
+            self._wheel.discard(session_id)
             self.ledger.session_ended(session.source)
 
     async def _no_sooner(self, arrived_s: float) -> None:
@@ -535,36 +419,6 @@ def _remember(kept: dict[K, int], key: K, value: int) -> None:
     kept[key] = value
     if len(kept) > MAX_REMEMBERED:
         del kept[next(iter(kept))]
-
-
-def _grants(request: PairingRequest, wanted: tuple[str, ...] | None) -> frozenset[str]:
-    announced = {item.name for item in request.capabilities}
-    if wanted is None:
-        return frozenset(announced)
-    # A cli or desktop client may be granted more than it announces: to address other devices.
-    allowed = announced if request.client_kind is ClientKind.NODE else announced | {INVOKE_OTHERS}
-    unknown = sorted(set(wanted) - allowed)
-    if unknown:
-        raise Malformed("grants", f"{clean_text(unknown[0], 64)} was not announced")
-    return frozenset(wanted)
-
-
-def _device(request: PairingRequest, now_ms: int) -> Device:
-    return Device(
-        device_id=request.device_id,
-        client_kind=request.client_kind,
-        name=request.name,
-        platform=request.platform,
-        version=request.version,
-        identity_public=request.identity_public,
-        identity_fingerprint=request.identity_fingerprint,
-        grants=request.grants,
-        capabilities=request.capabilities,
-        labels=dict(request.labels),
-        approved_by=request.decided_by,
-        paired_at_ms=now_ms,
-        state=DeviceState.PAIRED,
-    )
 
 
 def _check_labels(labels: dict[str, str]) -> None:

@@ -20,6 +20,7 @@ from palyra.config.addresses import HostPort
 from palyra.console.socket import ConsoleSocket
 from palyra.core.identifiers import Entropy, grouped
 from palyra.errors import NamesRequired, PalyraError
+from palyra.gateway.approvals import Approvals
 from palyra.gateway.control import Control
 from palyra.gateway.desk import EnrolmentDesk, NodeDesk
 from palyra.gateway.dispatch import Dispatcher
@@ -191,6 +192,13 @@ class GatewayService(Service):
             dispatcher=self._dispatcher,
             snapshot=self._snapshot.force,
         )
+        self._approvals = Approvals(
+            clock=self._reactor,
+            store=store,
+            inventory=self._inventory,
+            identity_replaced=self._revoker.identity_replaced,
+            changed=self._snapshot.touch,
+        )
         self._enrolment = Enrolment(
             clock=self._reactor,
             entropy=self._entropy,
@@ -200,7 +208,7 @@ class GatewayService(Service):
             limits=config.enrolment,
             node_rpc_address=lambda: str(self._reachable(self._node_listener.address)),
             elapsed_ms=self._elapsed_ms,
-            identity_replaced=self._revoker.identity_replaced,
+            approvals=self._approvals,
             changed=self._snapshot.touch,
         )
         self._listeners()
@@ -256,6 +264,7 @@ class GatewayService(Service):
             board=self._board,
             dispatcher=self._dispatcher,
             enrolment=self._enrolment,
+            approvals=self._approvals,
             revoker=self._revoker,
             health=self._health,
             ca_hash=self._identity.authority.ca_hash,
@@ -269,7 +278,8 @@ class GatewayService(Service):
             await self._store.revocations(),
         )
         self._dispatcher.start(await self._store.unfinished())
-        await self._enrolment.start()
+        await self._approvals.start()
+        self._enrolment.start()
 
     def _listen(self) -> None:
         for listener in (self._enrolment_listener, self._node_listener):
@@ -362,6 +372,7 @@ class GatewayService(Service):
             call.stop()
         self._dispatcher.stop()
         self._enrolment.stop()
+        self._approvals.stop()
         self._board.stop()
         steps: list[Callable[[], Awaitable[Any]]] = [self._console.stop]
         steps += [partial(listener.stop, STREAMS_END_S) for listener in self._bound]

@@ -22,9 +22,10 @@ from palyra.core.interfaces import RequestQuery
 from palyra.core.pairing import CodeMethod, PairingRequest
 from palyra.core.pairing_uri import spell_token
 from palyra.core.transcript import DeviceProof, Purpose
+from palyra.gateway.approvals import Approvals, Verdict
 from palyra.gateway.control import Control
 from palyra.gateway.desk import EnrolmentDesk, NodeDesk
-from palyra.gateway.enrolment import Enrolment, NewCode, Verdict
+from palyra.gateway.enrolment import Enrolment, NewCode
 from palyra.gateway.health import HealthCheck
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.trust import Revoker
@@ -62,6 +63,13 @@ class Gateway(House):
             dispatcher=self.dispatcher,
             snapshot=self._snapshot,
         )
+        self.approvals = Approvals(
+            clock=self.clock,
+            store=self.store,
+            inventory=self.inventory,
+            identity_replaced=self.revoker.identity_replaced,
+            changed=self._changed,
+        )
         self.enrolment = Enrolment(
             clock=self.clock,
             elapsed_ms=lambda: int(self.clock.seconds() * 1000),
@@ -71,10 +79,11 @@ class Gateway(House):
             authority=AUTHORITY,
             limits=self.enrolment_limits,
             node_rpc_address=lambda: "gateway.test:7444",
-            identity_replaced=self.revoker.identity_replaced,
+            approvals=self.approvals,
             changed=self._changed,
         )
-        result_of(Deferred.fromCoroutine(self.enrolment.start()))
+        result_of(Deferred.fromCoroutine(self.approvals.start()))
+        self.enrolment.start()
         self.desk = EnrolmentDesk(self.enrolment)
         self.node_desk = NodeDesk(
             now_ms=self.now_ms,
@@ -90,6 +99,7 @@ class Gateway(House):
             board=self.board,
             dispatcher=self.dispatcher,
             enrolment=self.enrolment,
+            approvals=self.approvals,
             revoker=self.revoker,
             health=self._health(self.inventory),
             ca_hash=AUTHORITY.ca_hash,
@@ -99,6 +109,7 @@ class Gateway(House):
     def end(self) -> None:
         super().end()
         self.enrolment.stop()
+        self.approvals.stop()
 
     def _health(self, inventory: Inventory) -> HealthCheck:
         return HealthCheck(
@@ -152,12 +163,12 @@ class Gateway(House):
     def approve(self, request_id: str, **changes: Any) -> PairingRequest:
         """An operator's yes."""
         verdict = Verdict(**{"by": "ana", **changes})
-        act = self.enrolment.approve(RequestId(request_id), verdict)
+        act = self.approvals.approve(RequestId(request_id), verdict)
         return result_of(Deferred.fromCoroutine(act))
 
     def reject(self, request_id: str) -> PairingRequest:
         """An operator's no."""
-        act = self.enrolment.reject(RequestId(request_id), Verdict("ana", "not mine"))
+        act = self.approvals.reject(RequestId(request_id), Verdict("ana", "not mine"))
         return result_of(Deferred.fromCoroutine(act))
 
     def request(self, request_id: str) -> PairingRequest:

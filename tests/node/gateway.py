@@ -17,8 +17,9 @@ from palyra.config.enrolment import EnrolmentSection
 from palyra.core.pairing import PairingRequest
 from palyra.core.pairing_uri import PairingUri
 from palyra.errors import PalyraError
+from palyra.gateway.approvals import Approvals, Verdict
 from palyra.gateway.desk import EnrolmentDesk
-from palyra.gateway.enrolment import Enrolment, Verdict
+from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.inventory import Inventory
 from palyra.pki.authority import Authority
 from palyra.pki.trust import ChainVerifier
@@ -66,16 +67,24 @@ class Gateway:
             trust_domain="palyra", now_ms=self.now_ms(), entropy=os.urandom
         )
         chain = ChainVerifier([self.authority.ca_certificate], "palyra")
+        inventory = Inventory(chain)
+        self.approvals = Approvals(
+            clock=self.reactor,
+            store=self.store,
+            inventory=inventory,
+            identity_replaced=lambda *_: succeed(None),
+            changed=lambda: None,
+        )
         self.enrolment = Enrolment(
             clock=self.reactor,
             elapsed_ms=lambda: int(self.reactor.seconds() * 1000),
             entropy=os.urandom,
             store=self.store,
-            inventory=Inventory(chain),
+            inventory=inventory,
             authority=self.authority,
             limits=EnrolmentSection(),
             node_rpc_address=lambda: NODE_RPC,
-            identity_replaced=lambda *_: succeed(None),
+            approvals=self.approvals,
             changed=lambda: None,
         )
         self.desk = WatchedDesk(EnrolmentDesk(self.enrolment))
@@ -95,7 +104,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen; again after ``stop``, on the same port."""
-        await self.enrolment.start()
+        await self.approvals.start()
+        self.enrolment.start()
         self._listener = GrpcListener(
             name="enrolment",
             address=self.address,
@@ -111,6 +121,7 @@ class Gateway:
     async def stop(self) -> None:
         """Go away."""
         self.enrolment.stop()
+        self.approvals.stop()
         if self._listener is not None:
             await self._listener.stop(0)
             self._listener = None
@@ -123,8 +134,8 @@ class Gateway:
 
     async def approve(self, request_id: Any) -> PairingRequest:
         """An operator's yes."""
-        return await self.enrolment.approve(request_id, Verdict("ana"))
+        return await self.approvals.approve(request_id, Verdict("ana"))
 
     async def reject(self, request_id: Any) -> PairingRequest:
         """An operator's no."""
-        return await self.enrolment.reject(request_id, Verdict("ana", "not ours"))
+        return await self.approvals.reject(request_id, Verdict("ana", "not ours"))

@@ -237,7 +237,7 @@ async def test_nobody_decides(scene: Scene) -> None:
     asked = device.asked
     paired = device.begin(await gateway.line())
     request_id: Any = await asked
-    await gateway.enrolment._expire_by_id(request_id)
+    await gateway.approvals._expire_by_id(request_id)
     assert isinstance(await refused(paired), PairingExpired)
     assert device.files.identity.waiting() is None
 

@@ -119,6 +119,7 @@ def test_a_yes_that_comes_a_moment_late(gateway: Gateway) -> None:
     """Time decides at the decision, also before the clock's turn has been noticed."""
     completed = Applicant(1).apply(gateway)
     gateway.enrolment.stop()
+    gateway.approvals.stop()
     gateway.pass_time(601)
     with pytest.raises(ApprovalFinal) as caught:
         gateway.approve(completed.request_id)

@@ -1,0 +1,201 @@
+"""Approvals: pairing requests that wait for an operator, and what he says."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from palyra.core.devices import (
+    INVOKE_OTHERS,
+    ClientKind,
+    Device,
+    DeviceState,
+    clean_text,
+    free_name,
+)
+from palyra.core.identifiers import DeviceId, RequestId, short_id
+from palyra.core.interfaces import IStore, RequestQuery
+from palyra.core.pairing import PairingRequest, RequestState, request_machine
+from palyra.errors import ApprovalFinal, IdentityChanged, Malformed, NotFound
+from palyra.gateway.inventory import Inventory
+from palyra.gateway.wheel import TimerWheel
+
+MAX_PENDING = 10_000
+
+
+@attrs.frozen
+class Verdict:
+    """An operator's decision on a pairing request.  ``grants`` None grants what was announced."""
+
+    by: str
+    reason: str = ""
+    grants: tuple[str, ...] | None = None
+    accept_new_identity: bool = False
+
+
+class Approvals:
+    """Every pairing request that nobody has decided yet."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        store: IStore,
+        inventory: Inventory,
+        identity_replaced: Callable[[DeviceId, str], Awaitable[object]],
+        changed: Callable[[], object],
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._inventory = inventory
+        self._identity_replaced = identity_replaced
+        self._changed = changed
+        self._names: dict[RequestId, str] = {}
+        self._wheel = TimerWheel(clock, self._now_ms, self._due, tick_ms=500)
+
+    async def start(self) -> None:
+        """Watch the requests that were pending when this gateway stopped."""
+        self._wheel.start()
+        pending = frozenset({RequestState.PENDING})
+        for request in await self._store.requests(RequestQuery(pending, MAX_PENDING)):
+            self.opened(request)
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._wheel.stop()
+
+    def opened(self, request: PairingRequest) -> None:
+        """A request was committed: it waits until its end."""
+        self._names[request.request_id] = request.name
+        self._wheel.set(request.request_id, request.expires_at_ms)
+
+    def name_for(self, device_id: DeviceId, wanted: str) -> str:
+        """A known device keeps its name; a new one gets the first that is free."""
+        known = self._inventory.device(device_id)
+        if known is not None:
+            return known.name
+        return free_name(wanted, self._inventory.names() | set(self._names.values()))
+
+    async def approve(self, request_id: RequestId, verdict: Verdict) -> PairingRequest:
+        """An operator says yes.
+
+        :raises NotFound, ApprovalFinal: there is nothing to decide.
+        :raises IdentityChanged: the device id has another key and nobody accepted that.
+        :raises Malformed: a grant names a capability that was not announced.
+        """
+        request = await self._pending(request_id)
+        known = self._inventory.device(request.device_id)
+        changed = known is not None and known.identity_fingerprint != request.identity_fingerprint
+        if changed and known is not None and not verdict.accept_new_identity:
+            raise IdentityChanged(
+                known.name,
+                short_id(request_id),
+                known.identity_fingerprint,
+                request.identity_fingerprint,
+            )
+        now_ms = self._now_ms()
+        grants = granted(request, verdict.grants)
+        by = clean_text(verdict.by, 64)
+        request_machine(request).approved(by, clean_text(verdict.reason, 240), grants, now_ms)
+        device = device_of(request, now_ms)
+        replaced = await self._store.approve_request(request, device)
+        if replaced is not None:
+            self._inventory.revoke(replaced, identity_only=True)
+            await self._identity_replaced(request.device_id, "paired again with another key")
+        kept = await self._store.device(request.device_id)
+        assert kept is not None, "it was committed just now"
+        self._inventory.put(kept)
+        self._decided(request)
+        return request
+
+    async def reject(self, request_id: RequestId, verdict: Verdict) -> PairingRequest:
+        """An operator says no.
+
+        :raises NotFound, ApprovalFinal: there is nothing to decide.
+        """
+        request = await self._pending(request_id)
+        by, reason = clean_text(verdict.by, 64), clean_text(verdict.reason, 240)
+        request_machine(request).rejected(by, reason, self._now_ms())
+        await self._store.close_request(request)
+        self._decided(request)
+        return request
+
+    async def _pending(self, request_id: RequestId) -> PairingRequest:
+        request = await self._store.request(request_id)
+        if request is None:
+            raise NotFound("pairing request", request_id)
+        if request.state is RequestState.PENDING and self._now_ms() >= request.expires_at_ms:
+            await self._expire(request)
+        if request.state is not RequestState.PENDING:
+            raise ApprovalFinal(short_id(request_id), request.state.value)
+        return request
+
+    def _decided(self, request: PairingRequest) -> None:
+        self._wheel.discard(request.request_id)
+        self._names.pop(request.request_id, None)
+        self._changed()
+        self._log.info(
+            "pairing request {request} ({name}): {state} by {by}",
+            request=short_id(request.request_id),
+            name=request.name,
+            state=request.state.value,
+            by=request.decided_by,
+        )
+
+    def _due(self, key: Hashable, now_ms: int) -> None:
+        expired = Deferred.fromCoroutine(self._expire_by_id(RequestId(str(key))))
+        expired.addErrback(
+            lambda failure: self._log.failure("a pairing request did not expire", failure)
+        )
+
+    async def _expire_by_id(self, request_id: RequestId) -> None:
+        request = await self._store.request(request_id)
+        if request is not None and request.state is RequestState.PENDING:
+            await self._expire(request)
+
+    async def _expire(self, request: PairingRequest) -> None:
+        request_machine(request).time_passed()
+        await self._store.close_request(request)
+        self._names.pop(request.request_id, None)
+        self._changed()
+
+    def _now_ms(self) -> int:
+        return int(self._clock.seconds() * 1000)
+
+
+def granted(request: PairingRequest, wanted: tuple[str, ...] | None) -> frozenset[str]:
+    """The capabilities a yes grants; without a choice, those that were announced."""
+    announced = {item.name for item in request.capabilities}
+    if wanted is None:
+        return frozenset(announced)
+    # A cli or desktop client may be granted more than it announces: to address other devices.
+    allowed = announced if request.client_kind is ClientKind.NODE else announced | {INVOKE_OTHERS}
+    unknown = sorted(set(wanted) - allowed)
+    if unknown:
+        raise Malformed("grants", f"{clean_text(unknown[0], 64)} was not announced")
+    return frozenset(wanted)
+
+
+def device_of(request: PairingRequest, now_ms: int) -> Device:
+    """The device that an approved request makes."""
+    return Device(
+        device_id=request.device_id,
+        client_kind=request.client_kind,
+        name=request.name,
+        platform=request.platform,
+        version=request.version,
+        identity_public=request.identity_public,
+        identity_fingerprint=request.identity_fingerprint,
+        grants=request.grants,
+        capabilities=request.capabilities,
+        labels=dict(request.labels),
+        approved_by=request.decided_by,
+        paired_at_ms=now_ms,
+        state=DeviceState.PAIRED,
+    )
