@@ -19,7 +19,9 @@ MAX_NODE_MESSAGE = 4 * 1024 * 1024
 MAX_PAIRING_MESSAGE = 64 * 1024 + 16 * 1024
 NODE_OPTIONS = (("grpc.max_concurrent_streams", 1_024),)
 ENROLMENT_OPTIONS = (
-    ("grpc.max_concurrent_streams", 1),
+    # One call at a time; the second place is for a stream whose end was sent a moment ago and is
+    # not counted off yet: a client that calls again at once was refused for it.
+    ("grpc.max_concurrent_streams", 2),
     ("grpc.max_connection_age_ms", 30_000),
     ("grpc.max_connection_age_grace_ms", 5_000),
 )
