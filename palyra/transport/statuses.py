@@ -38,6 +38,14 @@ _STATUS = {
     Category.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
+_AWAY = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,  # a server that stops ends its open calls so
+    }
+)
+"""What a call ends with when there is no gateway, or no longer."""
 _TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -65,7 +73,7 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> PalyraError:
     code = str(trailing.get(CODE_KEY, ""))
     details = error.details() or ""
     if not code:
-        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        if error.code() in _AWAY:
             return GatewayUnreachable(address, _cause(details))
         refusal = RemoteRefusal(error.code().name.lower(), details)
         refusal.transient = error.code() in _TRANSIENT

@@ -129,6 +129,12 @@ def test_no_gateway(details: str, cause: str) -> None:
     assert cause in error.sentence and "home:7444" in error.sentence
 
 
+def test_a_gateway_that_stops_in_the_middle() -> None:
+    """A server that stops cancels its open calls: for a device it is away, and decided nothing."""
+    error = error_of(failed(S.CANCELLED, "CANCELLED"), "home:7444")
+    assert isinstance(error, GatewayUnreachable) and error.retryable
+
+
 def test_another_server() -> None:
     """A status of something that is no gateway is shown as it is."""
     error = error_of(failed(S.UNIMPLEMENTED, "no such method"), "home:7444")
