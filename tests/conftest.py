@@ -7,16 +7,24 @@ this module is loaded.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
 DEFERRED_NAMESPACE = "twisted.internet.defer"
+
+# The same examples in every run, so that a run that passed passes again; HYPOTHESIS_PROFILE=search
+# looks for new ones.
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @implementer(ILogObserver)
