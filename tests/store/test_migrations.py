@@ -7,14 +7,14 @@ from pathlib import Path
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, NullPool, create_engine
 
 from palyra.store import migrations
 from palyra.store.tables import metadata
 
 
 def engine(path: Path) -> Engine:
-    return create_engine(f"sqlite:///{path}")
+    return create_engine(f"sqlite:///{path}", poolclass=NullPool)  # closes with the connection
 
 
 def test_the_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
