@@ -67,8 +67,16 @@ class GatewayRefused(PalyraError):
         return self.problem.hint
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer that Ctrl-C may interrupt anywhere, also before it has a file to close."""
+
+    fp = None  # type: ignore[assignment]
+
+
 class _SocketConnection(http.client.HTTPConnection):
     """HTTP/1.1 over a UNIX socket."""
+
+    response_class = _Response
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)

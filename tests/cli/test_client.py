@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,21 @@ def test_silence(tmp_path: Path) -> None:
         error = asked(tmp_path)
     assert isinstance(error, GatewayUnreachable)
     assert "no answer in 0.2s" in error.sentence
+
+
+def test_an_interrupt_as_an_answer_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C there leaves an answer without a file, whose end prints nothing."""
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+
+    class Interrupted:
+        def makefile(self, mode: str) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client._SocketConnection.response_class(Interrupted())  # type: ignore[arg-type]
+    gc.collect()
+    assert unraisable == []
 
 
 def test_another_protocol(console: FakeConsole, monkeypatch: pytest.MonkeyPatch) -> None:
