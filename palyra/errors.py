@@ -75,6 +75,27 @@ class Malformed(PalyraError):
 
 
 @attrs.define
+class ExpressionInvalid(Malformed):
+    """A targeting expression that does not parse.  ``column`` counts from 1.
+
+    ``text`` is the expression; whoever shows the error may put a caret under the column.
+    """
+
+    code = "expression_invalid"
+    exit_code = 2
+    column: int
+    text: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.field}, column {self.column}: {self.problem}."
+
+    @property
+    def hint(self) -> str:
+        return "palyra nodes list --help"
+
+
+@attrs.define
 class MalformedIdentifier(Malformed):
     """Not a canonical ULID (26 upper-case Crockford characters)."""
 
@@ -525,6 +546,7 @@ class NotFound(PalyraError):
             "device": "palyra nodes list",
             "pairing request": "palyra pairing list",
             "job": "palyra jobs list",
+            "fan-out": "palyra jobs list",
         }.get(self.kind, "palyra doctor")
 
 
@@ -667,6 +689,88 @@ class QueueFull(PalyraError):
     @property
     def hint(self) -> str:
         return "palyra jobs list --state queued"
+
+
+@attrs.define
+class JobFinal(PalyraError):
+    """What was asked of a job comes too late: it has ended.  ``when`` is a time people read."""
+
+    code = "job_final"
+    category = Category.CONFLICT
+    job_id: str
+    state: str
+    when: str = ""
+
+    @property
+    def sentence(self) -> str:
+        at = f" at {self.when}" if self.when else ""
+        return f"Job {self.job_id} already {_ended(self.state)}{at}; there is nothing to cancel."
+
+    @property
+    def hint(self) -> str:
+        return f"palyra jobs show {self.job_id}"
+
+
+def _ended(state: str) -> str:
+    """A final state as a verb."""
+    return {
+        "rejected": "was rejected",
+        "cancelled": "was cancelled",
+        "outcome_unknown": "ended with an unknown outcome",
+    }.get(state, state.replace("_", " "))
+
+
+@attrs.define
+class IdempotencyConflict(PalyraError):
+    """An idempotency key came a second time, with another call.  ``subject`` is the first one's
+    job or fan-out."""
+
+    code = "idempotency_conflict"
+    category = Category.CONFLICT
+    subject: str
+
+    @property
+    def sentence(self) -> str:
+        return f"That idempotency key was used for another call ({self.subject}); nothing was sent."
+
+    @property
+    def hint(self) -> str:
+        return "use a new key for a new call, or repeat the first call unchanged"
+
+
+@attrs.define
+class NoTargets(PalyraError):
+    """A fan-out whose expression no device matches."""
+
+    code = "no_targets"
+    category = Category.NOT_FOUND
+    expression: str
+
+    @property
+    def sentence(self) -> str:
+        return f"No device matches {self.expression}."
+
+    @property
+    def hint(self) -> str:
+        return "palyra nodes list"
+
+
+@attrs.define
+class TooManyTargets(PalyraError):
+    """A fan-out to more devices than one call may address; nothing was accepted."""
+
+    code = "too_many_targets"
+    category = Category.INVALID
+    count: int
+    limit: int
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.count} devices match; one call may address {self.limit}."
+
+    @property
+    def hint(self) -> str:
+        return "narrow --where, or raise jobs.max_targets in palyra.toml"
 
 
 @attrs.define
@@ -1073,6 +1177,23 @@ class StoreTooNew(PalyraError):
     @property
     def hint(self) -> str:
         return "pip install --upgrade palyra"
+
+
+@attrs.define
+class NameTaken(PalyraError):
+    """Another device has that name."""
+
+    code = "name_taken"
+    category = Category.CONFLICT
+    name: str
+
+    @property
+    def sentence(self) -> str:
+        return f"Another device is called {self.name}; nothing was changed."
+
+    @property
+    def hint(self) -> str:
+        return f"palyra nodes show {self.name}"
 
 
 @attrs.define

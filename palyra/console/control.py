@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import attrs
 from twisted.internet.defer import Deferred
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from palyra.console import models
+
+
+@attrs.frozen
+class JobFilter:
+    """Which jobs to list, as the query says it; an empty text or tuple does not filter."""
+
+    states: tuple[str, ...] = ()
+    device: str = ""
+    capability: str = ""
+    by: str = ""
+    fanout: str = ""
+
+
+class IFollowing(Interface):
+    """One follower of a job or a fan-out.  It is told to look, and takes what it can carry."""
+
+    finished: bool = Attribute("Whether ``end`` was taken: nothing follows.")
+
+    def take() -> list[models.JobEvent]:
+        """What changed since the last call: of each job only its newest state and progress."""
+
+    def close() -> None:
+        """Stop following.  Again: nothing."""
 
 
 class IControl(Interface):
@@ -15,8 +41,8 @@ class IControl(Interface):
     ``by`` is the operator.
     """
 
-    def nodes(limit: int, cursor: str | None) -> Deferred[models.NodeList]:
-        """The inventory."""
+    def nodes(limit: int, cursor: str | None, where: str) -> Deferred[models.NodeList]:
+        """The inventory, or the part of it that a targeting expression matches."""
 
     def node(target: str) -> Deferred[models.NodeAnswer]:
         """One device."""
@@ -26,6 +52,9 @@ class IControl(Interface):
 
     def revoke(target: str, body: models.Revoke, by: str) -> Deferred[models.RevokeAnswer]:
         """Take a device's trust away."""
+
+    def label(target: str, body: models.LabelNode, by: str) -> Deferred[models.NodeAnswer]:
+        """Change a device's name and labels."""
 
     def pairing_requests(
         state: str | None, client_kind: str | None, limit: int, cursor: str | None
@@ -43,10 +72,34 @@ class IControl(Interface):
     ) -> Deferred[models.PairingAnswer]:
         """Approve or reject a pairing request."""
 
-    def jobs(
-        state: str | None, target: str | None, limit: int, cursor: str | None
-    ) -> Deferred[models.JobList]:
+    def jobs(which: JobFilter, limit: int, cursor: str | None) -> Deferred[models.JobList]:
         """Jobs, newest first."""
+
+    def submit(body: models.SubmitJobs, by: str) -> Deferred[models.FanoutAnswer]:
+        """Accept a fan-out: fires when it is committed, with a row for every target."""
+
+    def fanout(target: str, limit: int, cursor: str | None) -> Deferred[models.FanoutAnswer]:
+        """A fan-out with a page of its rows."""
+
+    def cancel_job(target: str, body: models.CancelJob, by: str) -> Deferred[models.JobAnswer]:
+        """Ask for the end of a job; the answer says whether it is cancelled, or only asked to."""
+
+    def cancel_fanout(
+        target: str, body: models.CancelJob, by: str
+    ) -> Deferred[models.FanoutAnswer]:
+        """Ask for the end of every row that has not ended."""
+
+    def purge(body: models.PurgeJobs, by: str) -> Deferred[models.PurgeAnswer]:
+        """Cancel what waits for one device, or for all."""
+
+    def follow_job(target: str, wake: Callable[[], None]) -> Deferred[IFollowing]:
+        """Follow a job: ``wake`` says that there is something to take; its state is there at once.
+
+        Fails with LimitReached where too many follow already.
+        """
+
+    def follow_fanout(target: str, wake: Callable[[], None]) -> Deferred[IFollowing]:
+        """Follow a fan-out and all its rows; otherwise as :meth:`follow_job`."""
 
     def job(target: str, wait_ms: int) -> Deferred[models.JobAnswer]:
         """One job, after at most ``wait_ms`` if it is not final."""

@@ -189,13 +189,94 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Invoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST nodes/{id}/invoke.  ``input_json`` is any JSON value; ``wait_ms`` 0 does not wait."""
+    """POST nodes/{id}/invoke.  ``input_json`` is any JSON value; ``wait_ms`` 0 does not wait.
+
+    ``ttl_ms`` lets the job wait that long for a device that is away; ``idempotency_key`` makes a
+    repetition of the same call answer with the same job.
+    """
 
     capability: str
     input_json: msgspec.Raw = msgspec.Raw(b"null")
     max_payload_bytes: int | None = None
     timeout_ms: int | None = None
     wait_ms: int | None = None
+    ttl_ms: int | None = None
+    idempotency_key: str = ""
+
+
+class SubmitJobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST jobs: one call to many devices, named in ``targets`` or chosen by ``where``.
+
+    ``batch`` is a number of devices or a percentage (``25%``) that run at a time; when more than
+    ``max_failures`` have failed, no other is started.
+    """
+
+    capability: str
+    targets: list[str] = []
+    where: str = ""
+    input_json: msgspec.Raw = msgspec.Raw(b"null")
+    max_payload_bytes: int | None = None
+    timeout_ms: int | None = None
+    ttl_ms: int | None = None
+    idempotency_key: str = ""
+    batch: str = ""
+    max_failures: int | None = None
+
+
+class FanoutItem(msgspec.Struct, frozen=True):
+    """A fan-out: what was asked, and how many rows are in which state.
+
+    ``counts`` names only states that occur; their sum is ``targets``.  ``stopped``: more than
+    ``max_failures`` rows have failed, and no other is started.
+    """
+
+    fanout_id: str
+    capability: str
+    expression: str
+    requested_by: str
+    submitted_at_unix_ms: int
+    targets: int
+    batch: int | None
+    max_failures: int | None
+    counts: dict[str, int]
+    finished: bool
+    stopped: bool
+
+
+class FanoutAnswer(msgspec.Struct, frozen=True):
+    """POST jobs (every row), GET fanouts/{id} (a page of rows, newest id first)."""
+
+    contract: Contract
+    page: Page
+    fanout: FanoutItem
+    rows: list[JobItem]
+
+
+class CancelJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST jobs/{id}/cancel and fanouts/{id}/cancel."""
+
+    reason: str = ""
+
+
+class PurgeJobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST jobs/purge: cancel what waits, for one device or (``device`` empty) for all."""
+
+    device: str = ""
+
+
+class PurgeAnswer(msgspec.Struct, frozen=True):
+    """How many queued jobs were cancelled."""
+
+    contract: Contract
+    cancelled: int
+
+
+class LabelNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST devices/{id}/labels.  A label without a value is a group; ``unlabel`` are keys."""
+
+    name: str | None = None
+    labels: dict[str, str] = {}
+    unlabel: list[str] = []
 
 
 class InvokeAnswer(msgspec.Struct, frozen=True):
@@ -231,6 +312,25 @@ class JobItem(msgspec.Struct, frozen=True):
     error_code: str
     note: str
     effect_possible: bool
+    fanout_id: str | None = None
+    queue_expires_unix_ms: int | None = None
+    """Until when a queued job waits for its device."""
+    cancel_requested_unix_ms: int | None = None
+    retry_at_unix_ms: int | None = None
+
+
+class JobEvent(msgspec.Struct, frozen=True):
+    """One event of a stream that follows a job or a fan-out.
+
+    ``kind`` is ``job`` (the state, or how far it is), ``fanout`` (the counts), or ``end``: nothing
+    will follow.  A follower that reads slowly misses states in between, never the newest one.
+    """
+
+    kind: str
+    job: JobItem | None = None
+    progress: float | None = None
+    progress_text: str = ""
+    fanout: FanoutItem | None = None
 
 
 class JobList(msgspec.Struct, frozen=True):

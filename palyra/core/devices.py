@@ -129,6 +129,19 @@ class Registration:
 
 
 @attrs.frozen
+class DeviceChange:
+    """What an operator changes about a device: its name, labels to set, labels to take away.
+
+    A label without a value (``""``) is a group.
+    """
+
+    device_id: DeviceId
+    name: str | None = None
+    labels: Mapping[str, str] = attrs.Factory(dict)
+    unlabel: frozenset[str] = frozenset()
+
+
+@attrs.frozen
 class Revocation:
     """A device that may not come back: its id, its identity key and all its certificates."""
 

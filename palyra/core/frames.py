@@ -8,7 +8,7 @@ import attrs
 
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.identifiers import AttemptId, DeviceId
-from palyra.core.jobs import Report, Standing
+from palyra.core.jobs import Job, Report, Standing
 
 STARTED = "node.started"
 HEARTBEAT = "node.heartbeat"
@@ -63,6 +63,14 @@ class Progress:
     attempt_id: AttemptId
     fraction: float | None
     text: str
+
+
+@attrs.frozen
+class JobUpdate:
+    """What whoever follows a job is told: the job as it is now, and how far it is."""
+
+    job: Job
+    progress: Progress | None = None
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ from palyra.errors import MalformedIdentifier
 
 DeviceId = NewType("DeviceId", str)
 JobId = NewType("JobId", str)
+FanoutId = NewType("FanoutId", str)
 AttemptId = NewType("AttemptId", str)
 RequestId = NewType("RequestId", str)
 Fingerprint = NewType("Fingerprint", str)

@@ -16,10 +16,12 @@ from palyra.core.approval import Approval
 from palyra.core.devices import (
     CertificateRecord,
     Device,
+    DeviceChange,
     Registration,
     Revocation,
 )
-from palyra.core.identifiers import DeviceId, Fingerprint, JobId, RequestId
+from palyra.core.fanouts import Fanout, Tally
+from palyra.core.identifiers import DeviceId, FanoutId, Fingerprint, JobId, RequestId
 from palyra.core.jobs import Job, JobState
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
 
@@ -32,6 +34,28 @@ class JobQuery:
     device_id: DeviceId | None = None
     limit: int = 50
     before: JobId | None = None
+    capability: str | None = None
+    requested_by: str | None = None
+    fanout_id: FanoutId | None = None
+
+
+@attrs.frozen
+class IdempotencyKey:
+    """A key an operator gave to a call: ``scope`` is operator and route, ``digest`` SHA-256 (hex)
+    of the canonical request."""
+
+    scope: str
+    key: str
+    digest: str
+
+
+@attrs.frozen
+class KeyUse:
+    """The call a key was used for: its digest, and the job or the fan-out it became."""
+
+    digest: str
+    job_id: JobId | None = None
+    fanout_id: FanoutId | None = None
 
 
 @attrs.frozen
@@ -123,6 +147,14 @@ class IDeviceDirectory(Interface):
     def live_certificates() -> Awaitable[list[CertificateRecord]]:
         """Every certificate that is current, pending or superseded, and not past its notAfter."""
 
+    def change(change: DeviceChange) -> Awaitable[Device]:
+        """Change name and labels in one transaction; what they are from now on.
+
+        :raises palyra.errors.NotFound: no such device.
+        :raises palyra.errors.NameTaken: another device that was not removed has the name.
+        :raises palyra.errors.Malformed: it would have more labels than a device may have.
+        """
+
     def revoke(device_id: DeviceId, by: str, reason: str, now_ms: int) -> Awaitable[Revocation]:
         """In one transaction: revoke the device, its key and certificates, end its jobs.
 
@@ -136,10 +168,11 @@ class IDeviceDirectory(Interface):
 class IJobLog(Interface):
     """Jobs and their attempts."""
 
-    def accept(job: Job) -> Awaitable[None]:
-        """Keep a new job, with its attempt where it was dispatched at once.
+    def accept(job: Job, key: IdempotencyKey | None = None) -> Awaitable[None]:
+        """Keep a new job, with its attempt where it was dispatched at once, and its key.
 
         :raises palyra.errors.NotRegistered: the attempt's session does not own dispatch any more.
+        :raises palyra.errors.AlreadyKept: the key is in use.
         """
 
     def update(job: Job) -> Awaitable[None]:
@@ -161,11 +194,46 @@ class IJobLog(Interface):
         """The job one of whose attempts has this id."""
 
     def find_jobs(prefix: str) -> Awaitable[Sequence[JobId]]:
-        """Ids whose random part begins with ``prefix`` (upper case), at most ten."""
+        """Ids whose random part begins with ``prefix`` (upper case), at most ten, newest first.
+
+        Only the newest jobs are looked through: cost must not grow with history.
+        """
+
+    def key_use(scope: str, key: str) -> Awaitable[KeyUse | None]:
+        """The call an idempotency key was used for."""
+
+    def forget_jobs(before_ms: int, keep: int, limit: int) -> Awaitable[int]:
+        """Delete the oldest ended jobs that were submitted before ``before_ms``, or beyond the
+        ``keep`` newest, with their attempts, notes, keys and empty fan-outs; at most ``limit`` in
+        one transaction.  How many were deleted.
+
+        A job with a key younger than 24 hours stays.
+        """
 
 
-class IStore(IPairingLog, IDeviceDirectory, IJobLog):
-    """The three logs on one store."""
+class IFanoutLog(Interface):
+    """Fan-outs; their rows are jobs with their ``fanout_id``."""
+
+    def accept_fanout(
+        fanout: Fanout, rows: Sequence[Job], key: IdempotencyKey | None = None
+    ) -> Awaitable[None]:
+        """In one transaction: keep a fan-out with all its rows, none of them dispatched yet.
+
+        :raises palyra.errors.AlreadyKept: the key is in use.
+        """
+
+    def fanout(fanout_id: FanoutId) -> Awaitable[Fanout | None]:
+        """One fan-out."""
+
+    def tally(fanout_id: FanoutId) -> Awaitable[Tally]:
+        """What became of its rows so far."""
+
+    def find_fanouts(prefix: str) -> Awaitable[Sequence[FanoutId]]:
+        """As :meth:`IJobLog.find_jobs`."""
+
+
+class IStore(IPairingLog, IDeviceDirectory, IJobLog, IFanoutLog):
+    """The four logs on one store."""
 
     store_epoch: str
     gateway_id: str

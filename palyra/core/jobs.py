@@ -10,7 +10,7 @@ import enum
 
 import attrs
 
-from palyra.core.identifiers import AttemptId, DeviceId, JobId
+from palyra.core.identifiers import AttemptId, DeviceId, FanoutId, JobId
 
 
 class JobState(enum.Enum):
@@ -79,7 +79,7 @@ class Call:
     needs_mediation: bool = False
     queue_expires_at_ms: int | None = None
     idempotency_key: str | None = None
-    fanout_id: str | None = None
+    fanout_id: FanoutId | None = None
 
 
 @attrs.frozen
@@ -118,6 +118,8 @@ class Job:
     attempts: int = 0
     deadline_ms: int | None = None
     waiting_for: str = ""
+    retry_at_ms: int | None = None
+    """When the next attempt of a queued job may begin, after one was lost."""
     cancel_requested_at_ms: int | None = None
     finished_at_ms: int | None = None
     output_json: bytes | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from palyra.core.frames import GatewayFrame, Hello, NodeEvent, Welcome
+from palyra.core.frames import GatewayFrame, Hello, JobUpdate, NodeEvent, Welcome
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.jobs import Job
 from palyra.errors import PalyraError
@@ -60,6 +61,31 @@ class INodeSession(Interface):
         """Everything that gathered since the last call, None if nothing did."""
 
 
+@attrs.frozen
+class Wanted:
+    """A call that a paired client makes; None and empty texts take the gateway's defaults."""
+
+    device_id: DeviceId
+    capability: str
+    input_json: bytes
+    max_payload_bytes: int | None = None
+    timeout_ms: int | None = None
+    ttl_ms: int | None = None
+    idempotency_key: str = ""
+
+
+class IJobFollowing(Interface):
+    """One follower of a job.  It is told to look, and takes what it can carry."""
+
+    finished: bool = Attribute("Whether the final state was taken: nothing follows.")
+
+    def take() -> list[JobUpdate]:
+        """What changed since the last call: of a job only its newest state and progress."""
+
+    def close() -> None:
+        """Stop following.  Again: nothing."""
+
+
 class INodeDesk(Interface):
     """What a paired client may ask of the gateway.  Methods raise, or fail with, PalyraError."""
 
@@ -72,15 +98,23 @@ class INodeDesk(Interface):
     def attach(peer: Peer, first: NodeEvent, carrier: Any) -> Any:
         """Begin a session on ``carrier`` (ICarrier); gives an IGatewaySession."""
 
-    def execute(
-        peer: Peer,
-        device_id: DeviceId,
-        capability: str,
-        input_json: bytes,
-        max_payload_bytes: int | None,
-        timeout_ms: int | None,
+    def run(
+        peer: Peer, wanted: Wanted, accepted: Callable[[Job], object] | None = None
     ) -> Deferred[Job]:
-        """ExecuteCapability; fires with the final job."""
+        """ExecuteCapability and SubmitJobs; fires with the final job.
+
+        ``accepted`` is called with the job as soon as it is on record.  Cancelling the Deferred
+        stops the waiting, never the job.
+        """
+
+    def follow(peer: Peer, job_id: str, wake: Callable[[], None]) -> Deferred[IJobFollowing]:
+        """FollowJob: ``wake`` says that there is something to take; its state is there at once.
+
+        Fails with NotFound for a job of somebody else, with LimitReached where too many follow.
+        """
+
+    def cancel(peer: Peer, job_id: str) -> Deferred[Job]:
+        """CancelJob: ask for the end of a job of one's own; fires with the job as it is then."""
 
     def revoke_self(peer: Peer, reason: str) -> Deferred[None]:
         """RevokeDevicePairing: a device takes its own trust away."""

@@ -496,20 +496,24 @@ class NodeEventResponse(_message.Message):
     def __init__(self, v: _Optional[int] = ..., event_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., accepted: bool = ..., reason: _Optional[str] = ..., dispatch: _Optional[_Union[NodeCapabilityDispatch, _Mapping]] = ..., dispatches: _Optional[_Iterable[_Union[NodeCapabilityDispatch, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., cancels: _Optional[_Iterable[_Union[AttemptCancel, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., gateway_unix_ms: _Optional[int] = ...) -> None: ...
 
 class ExecuteCapabilityRequest(_message.Message):
-    __slots__ = ("v", "device_id", "capability", "input_json", "max_payload_bytes", "timeout_ms")
+    __slots__ = ("v", "device_id", "capability", "input_json", "max_payload_bytes", "timeout_ms", "ttl_ms", "idempotency_key")
     V_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     CAPABILITY_FIELD_NUMBER: _ClassVar[int]
     INPUT_JSON_FIELD_NUMBER: _ClassVar[int]
     MAX_PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     v: int
     device_id: _common_pb2.CanonicalId
     capability: str
     input_json: bytes
     max_payload_bytes: int
     timeout_ms: int
-    def __init__(self, v: _Optional[int] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., capability: _Optional[str] = ..., input_json: _Optional[bytes] = ..., max_payload_bytes: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    ttl_ms: int
+    idempotency_key: str
+    def __init__(self, v: _Optional[int] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., capability: _Optional[str] = ..., input_json: _Optional[bytes] = ..., max_payload_bytes: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class ExecuteCapabilityResponse(_message.Message):
     __slots__ = ("v", "success", "output_json", "error", "job_id", "state", "error_code")
@@ -528,3 +532,75 @@ class ExecuteCapabilityResponse(_message.Message):
     state: str
     error_code: str
     def __init__(self, v: _Optional[int] = ..., success: bool = ..., output_json: _Optional[bytes] = ..., error: _Optional[str] = ..., job_id: _Optional[str] = ..., state: _Optional[str] = ..., error_code: _Optional[str] = ...) -> None: ...
+
+class SubmitJobRequest(_message.Message):
+    __slots__ = ("v", "tag", "call", "report_accepted")
+    V_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    REPORT_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    v: int
+    tag: int
+    call: ExecuteCapabilityRequest
+    report_accepted: bool
+    def __init__(self, v: _Optional[int] = ..., tag: _Optional[int] = ..., call: _Optional[_Union[ExecuteCapabilityRequest, _Mapping]] = ..., report_accepted: bool = ...) -> None: ...
+
+class SubmitJobResponse(_message.Message):
+    __slots__ = ("v", "tag", "final", "result", "refusal_code", "refusal_hint", "retry_after_ms")
+    V_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_CODE_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_HINT_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    v: int
+    tag: int
+    final: bool
+    result: ExecuteCapabilityResponse
+    refusal_code: str
+    refusal_hint: str
+    retry_after_ms: int
+    def __init__(self, v: _Optional[int] = ..., tag: _Optional[int] = ..., final: bool = ..., result: _Optional[_Union[ExecuteCapabilityResponse, _Mapping]] = ..., refusal_code: _Optional[str] = ..., refusal_hint: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+
+class FollowJobRequest(_message.Message):
+    __slots__ = ("v", "job_id")
+    V_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    v: int
+    job_id: str
+    def __init__(self, v: _Optional[int] = ..., job_id: _Optional[str] = ...) -> None: ...
+
+class FollowJobResponse(_message.Message):
+    __slots__ = ("v", "job_id", "state", "waiting_for", "fraction", "text", "final")
+    V_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    v: int
+    job_id: str
+    state: str
+    waiting_for: str
+    fraction: float
+    text: str
+    final: bool
+    def __init__(self, v: _Optional[int] = ..., job_id: _Optional[str] = ..., state: _Optional[str] = ..., waiting_for: _Optional[str] = ..., fraction: _Optional[float] = ..., text: _Optional[str] = ..., final: bool = ...) -> None: ...
+
+class CancelJobRequest(_message.Message):
+    __slots__ = ("v", "job_id")
+    V_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    v: int
+    job_id: str
+    def __init__(self, v: _Optional[int] = ..., job_id: _Optional[str] = ...) -> None: ...
+
+class CancelJobResponse(_message.Message):
+    __slots__ = ("v", "state")
+    V_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    v: int
+    state: str
+    def __init__(self, v: _Optional[int] = ..., state: _Optional[str] = ...) -> None: ...

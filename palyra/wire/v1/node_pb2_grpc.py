@@ -78,6 +78,21 @@ class NodeServiceStub(object):
                 request_serializer=palyra_dot_wire_dot_v1_dot_node__pb2.ExecuteCapabilityRequest.SerializeToString,
                 response_deserializer=palyra_dot_wire_dot_v1_dot_node__pb2.ExecuteCapabilityResponse.FromString,
                 _registered_method=True)
+        self.SubmitJobs = channel.stream_stream(
+                '/palyra.node.v1.NodeService/SubmitJobs',
+                request_serializer=palyra_dot_wire_dot_v1_dot_node__pb2.SubmitJobRequest.SerializeToString,
+                response_deserializer=palyra_dot_wire_dot_v1_dot_node__pb2.SubmitJobResponse.FromString,
+                _registered_method=True)
+        self.FollowJob = channel.unary_stream(
+                '/palyra.node.v1.NodeService/FollowJob',
+                request_serializer=palyra_dot_wire_dot_v1_dot_node__pb2.FollowJobRequest.SerializeToString,
+                response_deserializer=palyra_dot_wire_dot_v1_dot_node__pb2.FollowJobResponse.FromString,
+                _registered_method=True)
+        self.CancelJob = channel.unary_unary(
+                '/palyra.node.v1.NodeService/CancelJob',
+                request_serializer=palyra_dot_wire_dot_v1_dot_node__pb2.CancelJobRequest.SerializeToString,
+                response_deserializer=palyra_dot_wire_dot_v1_dot_node__pb2.CancelJobResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer(object):
@@ -135,6 +150,27 @@ class NodeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubmitJobs(self, request_iterator, context):
+        """Many jobs on one stream: each request is answered once it is accepted, if that was asked for,
+        and once it has ended, in whatever order the jobs end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowJob(self, request, context):
+        """What becomes of a job: its state and how far it is, until it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -177,6 +213,21 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ExecuteCapability,
                     request_deserializer=palyra_dot_wire_dot_v1_dot_node__pb2.ExecuteCapabilityRequest.FromString,
                     response_serializer=palyra_dot_wire_dot_v1_dot_node__pb2.ExecuteCapabilityResponse.SerializeToString,
+            ),
+            'SubmitJobs': grpc.stream_stream_rpc_method_handler(
+                    servicer.SubmitJobs,
+                    request_deserializer=palyra_dot_wire_dot_v1_dot_node__pb2.SubmitJobRequest.FromString,
+                    response_serializer=palyra_dot_wire_dot_v1_dot_node__pb2.SubmitJobResponse.SerializeToString,
+            ),
+            'FollowJob': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowJob,
+                    request_deserializer=palyra_dot_wire_dot_v1_dot_node__pb2.FollowJobRequest.FromString,
+                    response_serializer=palyra_dot_wire_dot_v1_dot_node__pb2.FollowJobResponse.SerializeToString,
+            ),
+            'CancelJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJob,
+                    request_deserializer=palyra_dot_wire_dot_v1_dot_node__pb2.CancelJobRequest.FromString,
+                    response_serializer=palyra_dot_wire_dot_v1_dot_node__pb2.CancelJobResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -399,6 +450,87 @@ class NodeService(object):
             '/palyra.node.v1.NodeService/ExecuteCapability',
             palyra_dot_wire_dot_v1_dot_node__pb2.ExecuteCapabilityRequest.SerializeToString,
             palyra_dot_wire_dot_v1_dot_node__pb2.ExecuteCapabilityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitJobs(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/palyra.node.v1.NodeService/SubmitJobs',
+            palyra_dot_wire_dot_v1_dot_node__pb2.SubmitJobRequest.SerializeToString,
+            palyra_dot_wire_dot_v1_dot_node__pb2.SubmitJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/palyra.node.v1.NodeService/FollowJob',
+            palyra_dot_wire_dot_v1_dot_node__pb2.FollowJobRequest.SerializeToString,
+            palyra_dot_wire_dot_v1_dot_node__pb2.FollowJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palyra.node.v1.NodeService/CancelJob',
+            palyra_dot_wire_dot_v1_dot_node__pb2.CancelJobRequest.SerializeToString,
+            palyra_dot_wire_dot_v1_dot_node__pb2.CancelJobResponse.FromString,
             options,
             channel_credentials,
             insecure,
