@@ -28,12 +28,13 @@ from palyra.core.jobs import Attempt, Call, Job, Report
 from palyra.core.jobs import Outcome as JobOutcome
 from palyra.errors import PalyraError
 from palyra.gateway.dispatch import Dispatcher
+from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.sessions import NodeSession, Sessions
 from palyra.pki.trust import ChainVerifier
 from palyra.store import directory, opening
-from palyra.store.joblog import JobBatch, JobWrite
+from palyra.store.jobbatch import JobBatch, JobWrite
 from palyra.store.sqlite import SqliteStore
 from palyra.transport.interfaces import ICarrier, Peer
 from palyra.wire import session as wire
@@ -179,8 +180,13 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
         clock=clock,
         entropy=os.urandom,
         log=store,
-        inventory=inventory,
-        board=board,
+        intake=Intake(
+            clock=clock,
+            entropy=os.urandom,
+            inventory=inventory,
+            board=board,
+            limits=JobsSection(),
+        ),
         sessions=sessions,
         gateway_id=store.gateway_id,
         limits=JobsSection(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -12,40 +12,13 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from palyra.config.jobs import MAX_PAYLOAD_BYTES
-from palyra.console import models
+from palyra.console import models, reading
 from palyra.console.control import IControl
-from palyra.errors import (
-    CapabilityDisabled,
-    Category,
-    DeviceOffline,
-    Malformed,
-    NotFound,
-    NotRegistered,
-    PalyraError,
-    PayloadTooLarge,
-)
+from palyra.console.events import EventStreams, Follow
+from palyra.console.problems import refuse, refuse_method
+from palyra.errors import NotFound, PalyraError
 
-MAX_BODY = 64 * 1024
-MAX_INPUT_BODY = MAX_PAYLOAD_BYTES * 3 // 2
 MAX_WAIT_MS = 60_000
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 500
-
-_STATUS = {
-    Category.INVALID: 400,
-    Category.UNAUTHENTICATED: 401,
-    Category.FORBIDDEN: 403,
-    Category.NOT_FOUND: 404,
-    Category.CONFLICT: 409,
-    Category.PRECONDITION: 409,
-    Category.TOO_LARGE: 413,
-    Category.EXHAUSTED: 429,
-    Category.UNAVAILABLE: 503,
-    Category.DEADLINE: 504,
-    Category.INTERNAL: 500,
-}
-_NOT_READY = (DeviceOffline, NotRegistered, CapabilityDisabled)
 
 PREFIX = "/console/v1"
 ROUTES = (
@@ -53,6 +26,7 @@ ROUTES = (
     ("GET", "/nodes/pending", "pending"),
     ("GET", "/nodes/<target>", "node"),
     ("POST", "/nodes/<target>/invoke", "invoke"),
+    ("POST", "/devices/<target>/labels", "label"),
     ("POST", "/devices/<target>/revoke", "revoke"),
     ("GET", "/pairing/requests", "pairing_requests"),
     ("POST", "/pairing/requests/code", "mint"),
@@ -60,23 +34,30 @@ ROUTES = (
     ("POST", "/pairing/requests/<target>/approve", "approve"),
     ("POST", "/pairing/requests/<target>/reject", "reject"),
     ("GET", "/jobs", "jobs"),
+    ("POST", "/jobs", "submit"),
+    ("POST", "/jobs/purge", "purge"),
     ("GET", "/jobs/<target>", "job"),
+    ("POST", "/jobs/<target>/cancel", "cancel_job"),
+    ("GET", "/jobs/<target>/events", "job_events"),
+    ("GET", "/fanouts/<target>", "fanout"),
+    ("POST", "/fanouts/<target>/cancel", "cancel_fanout"),
+    ("GET", "/fanouts/<target>/events", "fanout_events"),
     ("GET", "/doctor", "doctor"),
 )
 
-B = TypeVar("B")
 Operator = Callable[[IRequest], str]
 """Names who asks, from the connection a request came over."""
 
 
 class ConsoleApp:
-    """The routes; ``operator`` says who asks."""
+    """The routes; ``operator`` says who asks, ``clock`` is an IReactorTime."""
 
     _log = Logger()
 
-    def __init__(self, control: IControl, operator: Operator) -> None:
+    def __init__(self, control: IControl, operator: Operator, clock: Any) -> None:
         self._control = control
         self._operator = operator
+        self._streams = EventStreams(clock)
 
     def resource(self) -> Any:
         """The root resource, for a ``twisted.web.server.Site``."""
@@ -88,18 +69,25 @@ class ConsoleApp:
         router.handle_errors(HTTPException)(self._no_route)
         return router.resource()
 
+    def stop(self) -> None:
+        """End the streams that are open, and begin no other."""
+        self._streams.stop()
+
     # -- nodes ------------------------------------------------------------------------------
 
     def nodes(self, request: IRequest) -> Deferred[bytes]:
         return self._answer(
-            request, lambda: self._control.nodes(_limit(request), _text(request, "cursor"))
+            request,
+            lambda: self._control.nodes(
+                reading.limit(request), reading.cursor(request), reading.where(request)
+            ),
         )
 
     def pending(self, request: IRequest) -> Deferred[bytes]:
         return self._answer(
             request,
             lambda: self._control.pairing_requests(
-                "pending_approval", None, _limit(request), _text(request, "cursor")
+                "pending_approval", None, reading.limit(request), reading.cursor(request)
             ),
         )
 
@@ -110,17 +98,15 @@ class ConsoleApp:
         return self._answer(
             request,
             lambda: self._control.invoke(
-                target, _body(request, models.Invoke, MAX_INPUT_BODY), self._operator(request)
+                target, reading.keyed_body(request, models.Invoke), self._operator(request)
             ),
         )
 
+    def label(self, request: IRequest, target: str) -> Deferred[bytes]:
+        return self._change(request, target, self._control.label, models.LabelNode)
+
     def revoke(self, request: IRequest, target: str) -> Deferred[bytes]:
-        return self._answer(
-            request,
-            lambda: self._control.revoke(
-                target, _body(request, models.Revoke), self._operator(request)
-            ),
-        )
+        return self._change(request, target, self._control.revoke, models.Revoke)
 
     # -- pairing ------------------------------------------------------------------------------
 
@@ -128,17 +114,19 @@ class ConsoleApp:
         return self._answer(
             request,
             lambda: self._control.pairing_requests(
-                _text(request, "state"),
-                _text(request, "client_kind"),
-                _limit(request),
-                _text(request, "cursor"),
+                reading.text(request, "state"),
+                reading.text(request, "client_kind"),
+                reading.limit(request),
+                reading.cursor(request),
             ),
         )
 
     def mint(self, request: IRequest) -> Deferred[bytes]:
         return self._answer(
             request,
-            lambda: self._control.mint(_body(request, models.MintCode), self._operator(request)),
+            lambda: self._control.mint(
+                reading.body(request, models.MintCode), self._operator(request)
+            ),
         )
 
     def pairing_request(self, request: IRequest, target: str) -> Deferred[bytes]:
@@ -154,50 +142,86 @@ class ConsoleApp:
         return self._answer(
             request,
             lambda: self._control.decide(
-                target, approved, _body(request, models.Decision), self._operator(request)
+                target, approved, reading.body(request, models.Decision), self._operator(request)
             ),
         )
 
-    # -- jobs and health ----------------------------------------------------------------------
+    # -- jobs and fan-outs --------------------------------------------------------------------
 
     def jobs(self, request: IRequest) -> Deferred[bytes]:
         return self._answer(
             request,
             lambda: self._control.jobs(
-                _text(request, "state"),
-                _text(request, "device"),
-                _limit(request),
-                _text(request, "cursor"),
+                reading.job_filter(request), reading.limit(request), reading.cursor(request)
+            ),
+        )
+
+    def submit(self, request: IRequest) -> Deferred[bytes]:
+        return self._answer(
+            request,
+            lambda: self._control.submit(
+                reading.keyed_body(request, models.SubmitJobs), self._operator(request)
+            ),
+            202,
+        )
+
+    def purge(self, request: IRequest) -> Deferred[bytes]:
+        return self._answer(
+            request,
+            lambda: self._control.purge(
+                reading.body(request, models.PurgeJobs), self._operator(request)
             ),
         )
 
     def job(self, request: IRequest, target: str) -> Deferred[bytes]:
         return self._answer(
             request,
-            lambda: self._control.job(target, min(_number(request, "wait_ms", 0), MAX_WAIT_MS)),
+            lambda: self._control.job(
+                target, min(reading.number(request, "wait_ms", 0), MAX_WAIT_MS)
+            ),
         )
+
+    def cancel_job(self, request: IRequest, target: str) -> Deferred[bytes]:
+        return self._change(request, target, self._control.cancel_job, models.CancelJob)
+
+    def job_events(self, request: IRequest, target: str) -> Deferred[bytes]:
+        return self._follow(request, lambda wake: self._control.follow_job(target, wake))
+
+    def fanout(self, request: IRequest, target: str) -> Deferred[bytes]:
+        return self._answer(
+            request,
+            lambda: self._control.fanout(target, reading.limit(request), reading.cursor(request)),
+        )
+
+    def cancel_fanout(self, request: IRequest, target: str) -> Deferred[bytes]:
+        return self._change(request, target, self._control.cancel_fanout, models.CancelJob)
+
+    def fanout_events(self, request: IRequest, target: str) -> Deferred[bytes]:
+        return self._follow(request, lambda wake: self._control.follow_fanout(target, wake))
+
+    # -- health -------------------------------------------------------------------------------
 
     def doctor(self, request: IRequest) -> Deferred[bytes]:
         return self._answer(request, self._control.health)
 
-    # -- answers and problems -----------------------------------------------------------------
+    # -- answers and refusals -----------------------------------------------------------------
 
-    def _no_route(self, request: IRequest, failure: Failure) -> bytes:
-        if isinstance(failure.value, MethodNotAllowed):
-            return _problem(
-                request,
-                405,
-                models.Problem(
-                    error="That resource does not take this method.",
-                    code="method_not_allowed",
-                    hint="docs/operations.md lists the routes",
-                    category=Category.INVALID.value,
-                    retryable=False,
-                ),
-            )
-        return self._refused(failure, request)
+    def _change(
+        self,
+        request: IRequest,
+        target: str,
+        change: Callable[[str, Any, str], Deferred[Any]],
+        kind: type[Any],
+    ) -> Deferred[bytes]:
+        """A change of one thing, as a small body says it."""
+        return self._answer(
+            request,
+            lambda: change(target, reading.body(request, kind), self._operator(request)),
+        )
 
-    def _answer(self, request: IRequest, ask: Callable[[], Deferred[Any]]) -> Deferred[bytes]:
+    def _answer(
+        self, request: IRequest, ask: Callable[[], Deferred[Any]], status: int = 200
+    ) -> Deferred[bytes]:
         """Ask, and write the answer.
 
         A caller that goes away changes nothing: what was asked runs to its end (a revocation that
@@ -210,75 +234,31 @@ class ConsoleApp:
                 answer.callback(body)
 
         asked = maybeDeferred(ask)
-        asked.addCallback(self._write, request)
+        asked.addCallback(self._write, request, status)
         asked.addErrback(self._refused, request)
         asked.addCallback(say)
         return answer
 
-    def _write(self, body: Any, request: IRequest) -> bytes:
+    def _write(self, body: Any, request: IRequest, status: int) -> bytes:
+        request.setResponseCode(status)
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
         return msgspec.json.encode(body)
 
+    def _follow(self, request: IRequest, follow: Follow) -> Deferred[bytes]:
+        """Answer with a stream of events; HEAD would hold one open that carries nothing."""
+        if request.method == b"HEAD":
+            raise MethodNotAllowed(["GET"])
+        return self._streams.open(request, follow).addErrback(self._refused, request)
+
     def _refused(self, failure: Failure, request: IRequest) -> bytes:
         error = failure.value
-        if isinstance(error, HTTPException):
-            error = NotFound("resource", "that")
         if not isinstance(error, PalyraError):
             self._log.failure("a console request failed", failure)
             error = PalyraError()
-        status = 412 if isinstance(error, _NOT_READY) else _STATUS[error.category]
-        retry_after_s = getattr(error, "retry_after_s", None)
-        if retry_after_s is not None:
-            request.setHeader(b"retry-after", b"%d" % max(1, round(retry_after_s)))
-        return _problem(request, status, problem_of(error))
+        return refuse(request, error)
 
-
-def problem_of(error: PalyraError) -> models.Problem:
-    """The body of a refusal."""
-    fields = []
-    if isinstance(error, Malformed):
-        fields = [{"field": error.field, "problem": error.problem}]
-    return models.Problem(
-        error=error.sentence,
-        code=error.code,
-        hint=error.hint,
-        category=error.category.value,
-        retryable=error.retryable,
-        validation_errors=fields,
-    )
-
-
-def _problem(request: IRequest, status: int, problem: models.Problem) -> bytes:
-    request.setResponseCode(status)
-    request.setHeader(b"content-type", b"application/json")
-    return msgspec.json.encode(problem)
-
-
-def _body(request: IRequest, kind: type[B], limit: int = MAX_BODY) -> B:
-    """The request's body as ``kind``; unknown keys are refused."""
-    data = request.content.read(limit + 1)
-    if len(data) > limit:
-        raise PayloadTooLarge("request", len(data), limit)
-    try:
-        return msgspec.json.decode(data or b"{}", type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed("body", str(error)) from error
-
-
-def _text(request: IRequest, name: str) -> str | None:
-    values = request.args.get(name.encode())
-    return values[-1].decode("utf-8", "replace")[:256] if values else None
-
-
-def _number(request: IRequest, name: str, default: int) -> int:
-    text = _text(request, name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise Malformed(name, "must be a whole number")
-    return int(text)
-
-
-def _limit(request: IRequest) -> int:
-    return max(1, min(_number(request, "limit", DEFAULT_LIMIT), MAX_LIMIT))
+    def _no_route(self, request: IRequest, failure: Failure) -> bytes:
+        if isinstance(failure.value, MethodNotAllowed):
+            return refuse_method(request, failure.value)
+        return refuse(request, NotFound("resource", "that"))

@@ -14,8 +14,9 @@ from twisted.web.http import HTTPChannel
 from twisted.web.iweb import IRequest
 from twisted.web.server import Request, Site
 
-from palyra.console.app import MAX_INPUT_BODY, ConsoleApp
+from palyra.console.app import ConsoleApp
 from palyra.console.control import IControl
+from palyra.console.reading import MAX_INPUT_BODY
 from palyra.errors import SocketPathTooLong
 
 MAX_PATH = 107
@@ -66,7 +67,8 @@ class ConsoleSocket:
     def __init__(self, reactor: Any, path: Path, control: IControl) -> None:
         self._reactor = reactor
         self.path = path
-        site = Site(ConsoleApp(control, _operator).resource())
+        self._app = ConsoleApp(control, _operator, reactor)
+        site = Site(self._app.resource())
         site.displayTracebacks = False
         site.requestFactory = _BoundedRequest
         site.protocol = _OwnerChannel  # type: ignore[assignment]
@@ -85,7 +87,8 @@ class ConsoleSocket:
         self._port = self._reactor.listenUNIX(str(self.path), self._site, mode=0o600)
 
     def stop(self) -> Deferred[None]:
-        """Stop listening; the socket is removed."""
+        """Stop listening and end the streams of events; the socket is removed."""
+        self._app.stop()
         stopped: Deferred[None] = self._port.stopListening()
         return stopped
 

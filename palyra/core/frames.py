@@ -1,4 +1,5 @@
-"""What a node and the gateway say to each other on a session, whatever carries it."""
+"""What the gateway and its peers say to each other, whatever carries it: sessions of nodes, and
+calls of paired clients."""
 
 from __future__ import annotations
 
@@ -71,6 +72,19 @@ class JobUpdate:
 
     job: Job
     progress: Progress | None = None
+
+
+@attrs.frozen
+class Wanted:
+    """A call that a paired client makes; None and empty texts take the gateway's defaults."""
+
+    device_id: DeviceId
+    capability: str
+    input_json: bytes
+    max_payload_bytes: int | None = None
+    timeout_ms: int | None = None
+    ttl_ms: int | None = None
+    idempotency_key: str = ""
 
 
 @attrs.frozen

@@ -28,6 +28,8 @@ CONFIRM_STOP_MS = 2_000
 AWAIT_RETURN_MS = 24 * 3_600_000
 """How long a job past its deadline waits for a device without a session."""
 MAX_ATTEMPTS = 5
+FIRST_BACKOFF_MS = 1_000
+"""How long the second attempt of a job waits; each further one waits twice as long."""
 
 
 class JobInputs(Protocol):
@@ -66,8 +68,17 @@ class JobInputs(Protocol):
     def never_started(self) -> None:
         """The node is back with its memory and does not know the attempt: send it again."""
 
-    def retried(self) -> None:
-        """The attempt is lost and the capability is idempotent: a new attempt will be made."""
+    def retried(self, retry_at_ms: int) -> None:
+        """The attempt is lost and the capability is idempotent: a new one may begin then."""
+
+    def backoff_over(self) -> None:
+        """The next attempt may begin."""
+
+    def released(self) -> None:
+        """The row of a fan-out may start."""
+
+    def withheld(self, sentence: str, now_ms: int) -> None:
+        """The row of a fan-out will never start, since too many others have failed."""
 
     def lost(self, now_ms: int) -> None:
         """Nobody can say whether the attempt took effect."""
@@ -124,6 +135,24 @@ def _dispatch(_: JobInputs, job: Job, attempt: Attempt) -> None:
     job.attempts = attempt.number
     job.deadline_ms = attempt.deadline_ms
     job.waiting_for = ""
+    job.retry_at_ms = None
+
+
+@_queued.upon(JobInputs.backoff_over).loop()
+def _go_on(_: JobInputs, job: Job) -> None:
+    job.waiting_for = ""
+    job.retry_at_ms = None
+    job.wants.append(Want.DISPATCH)
+
+
+@_queued.upon(JobInputs.released).loop()
+def _release(_: JobInputs, job: Job) -> None:
+    job.waiting_for = ""
+
+
+@_queued.upon(JobInputs.withheld).to(_cancelled)
+def _withhold(_: JobInputs, job: Job, sentence: str, now_ms: int) -> None:
+    _finish(job, JobState.CANCELLED, now_ms, "max_failures", sentence)
 
 
 @_queued.upon(JobInputs.cancel_requested).to(_cancelled)
@@ -156,9 +185,10 @@ def _take_back(_: JobInputs, job: Job) -> None:
 
 @_dispatched.upon(JobInputs.retried).to(_queued)
 @_awaiting.upon(JobInputs.retried).to(_queued)
-def _retry(_: JobInputs, job: Job) -> None:
+def _retry(_: JobInputs, job: Job, retry_at_ms: int) -> None:
     _requeue(job)
-    job.wants.append(Want.DISPATCH)
+    job.waiting_for = "retry"
+    job.retry_at_ms = retry_at_ms
 
 
 @_dispatched.upon(JobInputs.never_started).loop()
@@ -340,7 +370,7 @@ def reconcile(machine: JobInputs, job: Job, standing: Standing, now_ms: int) -> 
     elif standing is Standing.DIED:
         wanted = job.cancel_requested_at_ms is None
         if wanted and job.call.idempotent and job.attempts < MAX_ATTEMPTS:
-            machine.retried()
+            machine.retried(now_ms + (FIRST_BACKOFF_MS << (job.attempts - 1)))
         else:
             machine.lost(now_ms)
     elif job.cancel_requested_at_ms is not None or job.waiting_for == "stop":
@@ -362,7 +392,8 @@ def next_deadline_ms(job: Job, session_live: bool) -> int | None:
     if job.final:
         return None
     if job.state is JobState.QUEUED:
-        return job.call.queue_expires_at_ms
+        times = (job.call.queue_expires_at_ms, job.retry_at_ms)
+        return min((each for each in times if each is not None), default=None)
     assert job.deadline_ms is not None, "a dispatched job has a deadline"
     if job.waiting_for != "stop":
         return job.deadline_ms
@@ -375,7 +406,7 @@ def time_passed(machine: JobInputs, job: Job, now_ms: int, session_live: bool) -
     if deadline is None or now_ms < deadline:
         return
     if job.state is JobState.QUEUED:
-        _leave_queue(machine, job, now_ms)
+        _queue_time_passed(machine, job, now_ms)
     elif job.waiting_for != "stop":
         machine.deadline_reached()
     elif not session_live:
@@ -386,9 +417,12 @@ def time_passed(machine: JobInputs, job: Job, now_ms: int, session_live: bool) -
         machine.stop_unconfirmed(now_ms)
 
 
-def _leave_queue(machine: JobInputs, job: Job, now_ms: int) -> None:
-    """Only a job that was never sent may be called expired."""
-    if job.attempts:
+def _queue_time_passed(machine: JobInputs, job: Job, now_ms: int) -> None:
+    """Out of time, or the next attempt may begin.  Only a job never sent may be called expired."""
+    expires_ms = job.call.queue_expires_at_ms
+    if expires_ms is None or now_ms < expires_ms:
+        machine.backoff_over()
+    elif job.attempts:
         machine.lost(now_ms)
     else:
         machine.queue_expired(now_ms)
@@ -405,5 +439,6 @@ def _finish(job: Job, state: JobState, now_ms: int, code: str = "", sentence: st
     job.state = state
     job.finished_at_ms = now_ms
     job.waiting_for = ""
+    job.retry_at_ms = None
     job.error_code = code
     job.error = sentence

@@ -8,19 +8,28 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from palyra.config.jobs import JobsSection
-from palyra.core.devices import INVOKE_OTHERS, ClientKind
-from palyra.core.frames import Hello, NodeEvent, Welcome
-from palyra.core.identifiers import DeviceId, short_id
+from palyra.core.devices import INVOKE_OTHERS, ClientKind, Device
+from palyra.core.frames import Hello, NodeEvent, Wanted, Welcome
+from palyra.core.identifiers import DeviceId, JobId, parse_ulid, short_id
 from palyra.core.jobs import Job
 from palyra.core.transcript import DeviceProof
-from palyra.errors import PolicyDenied
+from palyra.errors import NotFound, PolicyDenied
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.enrolment import Enrolment
+from palyra.gateway.following import Followers
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.orders import CALLER_MARGIN_MS, Order
 from palyra.gateway.sessions import NodeSession, Sessions
+from palyra.gateway.submission import Submission
 from palyra.gateway.trust import Revoker
-from palyra.transport.interfaces import ICarrier, IEnrolmentDesk, INodeDesk, Peer
+from palyra.transport.interfaces import (
+    ICallStream,
+    ICarrier,
+    IEnrolmentDesk,
+    IJobFollowing,
+    INodeDesk,
+    Peer,
+)
 from palyra.wire.pairing import Begin, Completed, SessionOpened, StatusAnswer, StatusQuestion
 
 
@@ -52,6 +61,8 @@ class NodeDesk:
         inventory: Inventory,
         sessions: Sessions,
         dispatcher: Dispatcher,
+        submission: Submission,
+        followers: Followers,
         revoker: Revoker,
         limits: JobsSection,
     ) -> None:
@@ -59,6 +70,8 @@ class NodeDesk:
         self._inventory = inventory
         self._sessions = sessions
         self._dispatcher = dispatcher
+        self._submission = submission
+        self._followers = followers
         self._revoker = revoker
         self._limits = limits
 
@@ -81,32 +94,82 @@ class NodeDesk:
     def attach(self, peer: Peer, first: NodeEvent, carrier: ICarrier) -> NodeSession:
         return self._sessions.attach(peer, first, carrier)
 
-    def execute(
-        self,
-        peer: Peer,
-        device_id: DeviceId,
-        capability: str,
-        input_json: bytes,
-        max_payload_bytes: int | None,
-        timeout_ms: int | None,
+    def run(
+        self, peer: Peer, wanted: Wanted, accepted: Callable[[Job], object] | None = None
     ) -> Deferred[Job]:
         caller = self._inventory.paired(peer.device_id)
-        if device_id != caller.device_id:
-            if caller.client_kind is ClientKind.NODE:
-                raise PolicyDenied(caller.name, "run on other devices", "it is a node")
-            if INVOKE_OTHERS not in caller.grants:
-                raise PolicyDenied(caller.name, "run on other devices", "that was not granted")
+        self._check_target(caller, wanted.device_id)
         order = Order(
-            device_id=device_id,
-            capability=capability,
-            input_json=input_json,
-            requested_by=f"{caller.name} ({short_id(caller.device_id)})",
-            max_payload_bytes=max_payload_bytes,
-            timeout_ms=timeout_ms,
+            device_id=wanted.device_id,
+            capability=wanted.capability,
+            input_json=wanted.input_json,
+            requested_by=_caller(caller),
+            max_payload_bytes=wanted.max_payload_bytes,
+            timeout_ms=wanted.timeout_ms,
+            ttl_ms=wanted.ttl_ms,
         )
-        wait_ms = (timeout_ms or int(self._limits.timeout_s * 1000)) + CALLER_MARGIN_MS
-        return self._dispatcher.run(order, wait_ms)
+        run_ms = wanted.timeout_ms or int(self._limits.timeout_s * 1000)
+        wait_ms = run_ms + (wanted.ttl_ms or 0) + CALLER_MARGIN_MS
+        if not wanted.idempotency_key:
+            return self._dispatcher.run(order, wait_ms, accepted)
+        keyed = self._run_once(order, wanted.idempotency_key, wait_ms, accepted)
+        return Deferred.fromCoroutine(keyed)
+
+    async def _run_once(
+        self, order: Order, key: str, wait_ms: int, accepted: Callable[[Job], object] | None
+    ) -> Job:
+        job = await self._submission.to_one(order, f"{order.requested_by} execute", key)
+        if accepted is not None:
+            accepted(job)
+        return await self._submission.ended(job, wait_ms)
+
+    def follow(self, peer: Peer, job_id: str, wake: Callable[[], None]) -> Deferred[IJobFollowing]:
+        return Deferred.fromCoroutine(self._follow(peer, job_id, wake))
+
+    async def _follow(self, peer: Peer, job_id: str, wake: Callable[[], None]) -> IJobFollowing:
+        job = await self._own_job(peer, job_id)
+        following = self._followers.follow(job.call.job_id, wake)
+        following.tell(self._dispatcher.update_of(job))
+        return following
+
+    def cancel(self, peer: Peer, job_id: str) -> Deferred[Job]:
+        return Deferred.fromCoroutine(self._cancel(peer, job_id))
+
+    async def _cancel(self, peer: Peer, job_id: str) -> Job:
+        job = await self._own_job(peer, job_id)
+        return await self._dispatcher.cancel(job.call.job_id)
+
+    async def _own_job(self, peer: Peer, job_id: str) -> Job:
+        """A job that this caller asked for; of others it does not even hear that they exist."""
+        caller = self._inventory.paired(peer.device_id)
+        job = await self._submission.job(JobId(parse_ulid(job_id, "job_id")))
+        if job.call.requested_by != _caller(caller):
+            raise NotFound("job", job_id)
+        return job
+
+    def _check_target(self, caller: Device, device_id: DeviceId) -> None:
+        """A device may run on itself; others only as a client that was granted it.
+
+        :raises PolicyDenied: it may not.
+        """
+        if device_id == caller.device_id:
+            return
+        if caller.client_kind is ClientKind.NODE:
+            raise PolicyDenied(caller.name, "run on other devices", "it is a node")
+        if INVOKE_OTHERS not in caller.grants:
+            raise PolicyDenied(caller.name, "run on other devices", "that was not granted")
+
+    def opened(self, peer: Peer, stream: ICallStream) -> None:
+        self._sessions.callers.opened(peer, stream)
+
+    def closed(self, peer: Peer, stream: ICallStream) -> None:
+        self._sessions.callers.closed(peer, stream)
 
     def revoke_self(self, peer: Peer, reason: str) -> Deferred[None]:
         device = self._inventory.paired(peer.device_id)
         return Deferred.fromCoroutine(self._revoker.revoke_self(device, reason))
+
+
+def _caller(caller: Device) -> str:
+    """How a job names the client that asked for it."""
+    return f"{caller.name} ({short_id(caller.device_id)})"

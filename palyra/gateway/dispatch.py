@@ -6,21 +6,21 @@ live here, each with its machine; the store holds them all.
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from palyra.config.jobs import JobsSection
-from palyra.core.devices import PresenceState
-from palyra.core.frames import Dispatch, Hello, Progress, Waiting
+from palyra.core.fanouts import BATCH
+from palyra.core.frames import Dispatch, Hello, JobUpdate, Progress, Waiting
 from palyra.core.identifiers import AttemptId, DeviceId, Entropy, JobId, new_ulid, short_id
-from palyra.core.interfaces import IJobLog
+from palyra.core.interfaces import IdempotencyKey, IJobLog
 from palyra.core.jobmachine import (
     job_machine,
     next_deadline_ms,
@@ -28,30 +28,36 @@ from palyra.core.jobmachine import (
     report_to,
     time_passed,
 )
-from palyra.core.jobs import Attempt, Call, Job, JobState, Report, Want
+from palyra.core.jobs import Attempt, Call, Job, JobState, Outcome, Report, Want
 from palyra.errors import (
-    DeviceOffline,
     Draining,
+    JobFinal,
     JobStillRunning,
+    NotFound,
     NotRegistered,
-    PayloadTooLarge,
-    QueueFull,
+    PalyraError,
 )
-from palyra.gateway.inventory import Inventory
-from palyra.gateway.orders import Order, as_call
-from palyra.gateway.presence import LINGER_MS, PresenceBoard
+from palyra.gateway.backlog import Backlog
+from palyra.gateway.intake import Intake, check_carried
+from palyra.gateway.orders import Order
+from palyra.gateway.presence import LINGER_MS
+from palyra.gateway.records import Records
 from palyra.gateway.reports import LateReports, checked
 from palyra.gateway.sessions import NodeSession, Sessions
 from palyra.gateway.unfinished import Live, Unfinished
+from palyra.gateway.waiters import Waiters
 from palyra.gateway.waits import deferred
 from palyra.gateway.wheel import TimerWheel
 
-START_GRACE_MS = 90_000
-"""After a start, calls without time to wait still wait for devices that are on their way back."""
 MEDIATION_MS = 120_000
 MAX_MEDIATION_MS = 3_600_000
-RETRY_COMMIT_S = 1.0
-VERSION_ONE_PAYLOAD = 1024 * 1024
+
+
+class Watcher(Protocol):
+    """Is told what became of jobs: fan-outs, and whoever follows."""
+
+    def changed(self, update: JobUpdate) -> None:
+        """A job's new state is committed, or it got further."""
 
 
 class Dispatcher:
@@ -65,8 +71,7 @@ class Dispatcher:
         clock: IReactorTime,
         entropy: Entropy,
         log: IJobLog,
-        inventory: Inventory,
-        board: PresenceBoard,
+        intake: Intake,
         sessions: Sessions,
         gateway_id: str,
         limits: JobsSection,
@@ -75,35 +80,36 @@ class Dispatcher:
         self._clock = clock
         self._entropy = entropy
         self._store = log
-        self._inventory = inventory
-        self._board = board
+        self._intake = intake
         self._sessions = sessions
         self._gateway_id = gateway_id
         self._limits = limits
         self._changed = changed
         self._unfinished = Unfinished()
-        self._backlog: dict[DeviceId, deque[Live]] = {}
-        self._waits: dict[Deferred[Job], Live] = {}
-        self._started_ms = self._now_ms()
+        self._backlog = Backlog(limits)
+        self._records = Records(
+            clock=clock, log=log, unfinished=self._unfinished, committed=self._committed
+        )
         self._draining = False
         self._idle: list[Deferred[None]] = []
-        self._entering: Counter[DeviceId] = Counter()
         self._refilling: set[DeviceId] = set()
-        self._held: set[DeviceId] = set()
+        self._silenced: set[DeviceId] = set()
         self._late = LateReports(log, self._now_ms)
-        self._retries: set[IDelayedCall] = set()
         self._wheel = TimerWheel(clock, self._now_ms, self._due)
+        self._waiters = Waiters(self._wheel, self._now_ms)
+        self.watchers: list[Watcher] = []
         sessions.house = self
 
     # -- life -------------------------------------------------------------------------------
 
     def start(self, unfinished: Iterable[Job]) -> None:
         """Take over the jobs that an earlier life of this gateway left, and watch deadlines."""
-        self._started_ms = self._now_ms()
         for job in unfinished:
             live = self._unfinished.keep(Live(job, job_machine(job)))
-            if job.state is JobState.QUEUED:
-                self._backlog.setdefault(job.call.device_id, deque()).append(live)
+            if job.waiting_for == BATCH:
+                self._backlog.hold(live)
+            elif _is_queued(job) and job.retry_at_ms is None:
+                self._backlog.append(live)
             self._watch(live)
         self._wheel.start()
 
@@ -121,32 +127,35 @@ class Dispatcher:
     def stop(self) -> None:
         """Stop watching; callers that still wait are told that the gateway went away."""
         self._wheel.stop()
-        for retry in self._retries:
-            retry.cancel()
-        self._retries.clear()
+        self._records.stop()
         for live in self._unfinished.all():
-            waiters, live.waiters = live.waiters, []
-            for waiter in waiters:
-                waiter.errback(Draining())
+            self._waiters.dismiss(live, Draining())
 
     # -- calls ------------------------------------------------------------------------------
 
-    def submit(self, order: Order) -> Deferred[Job]:
-        """Accept a call: fires when the job is committed.
+    def submit(self, order: Order, key: IdempotencyKey | None = None) -> Deferred[Job]:
+        """Accept a call: fires when the job is committed, with its idempotency key if it has one.
 
         :raises PalyraError: it was refused; only ``device_offline`` leaves a record.
         """
-        accepted, live = self._accept(order)
+        accepted, live = self._accept(order, key)
         return accepted.addCallback(lambda _: live.job)
 
-    def run(self, order: Order, wait_ms: int | None = None) -> Deferred[Job]:
-        """Accept a call and wait: fires with the final job.
+    def run(
+        self,
+        order: Order,
+        wait_ms: int | None = None,
+        accepted: Callable[[Job], object] | None = None,
+    ) -> Deferred[Job]:
+        """Accept a call and wait: fires with the final job; ``accepted`` hears of its commit.
 
         Fails with :class:`JobStillRunning` when ``wait_ms`` is over first; the job goes on.
         """
-        accepted, live = self._accept(order)
-        waiter = self._waiter(live, wait_ms)
-        accepted.addErrback(self._refuse_waiter, live, waiter)
+        committed, live = self._accept(order, None)
+        waiter = self._waiters.add(live, wait_ms)
+        if accepted is not None:
+            committed.addCallback(lambda _: accepted(live.job))
+        committed.addErrback(self._waiters.refuse, live, waiter)
         return waiter
 
     def wait(self, job: Job, wait_ms: int) -> Deferred[Job]:
@@ -159,112 +168,148 @@ class Dispatcher:
             failure.trap(JobStillRunning)
             return live.job
 
-        return self._waiter(live, wait_ms).addErrback(still_running)
+        return self._waiters.add(live, wait_ms).addErrback(still_running)
+
+    def cancel(self, job_id: JobId) -> Deferred[Job]:
+        """Ask for the end of a job; fires with what it is once that is on record.
+
+        A job that was never sent is cancelled then.  Of one that was sent the node decides, and a
+        second request changes nothing.
+
+        :raises JobFinal: it has ended; :class:`NotFound`: there is no such job.
+        """
+        live = self._unfinished.by_id(job_id)
+        if live is None:
+            return deferred(self._store.job(job_id)).addCallback(_refuse_final, job_id)
+        if live.job.final:  # being committed: it is what it will be
+            return self._waiters.add(live, None).addCallback(_refuse_final, job_id)
+        live.machine.cancel_requested(self._now_ms())
+        return self._act(live, self._owner(live)).addCallback(_kept, live)
 
     def running(self, device_id: DeviceId) -> int:
         """How many jobs the device has that are not final."""
         return self._unfinished.count(device_id)
 
-    def progress_of(self, job_id: JobId) -> Progress | None:
-        """The last word of a running attempt on how far it is."""
-        live = self._unfinished.by_id(job_id)
-        return live.progress if live is not None else None
+    def update_of(self, job: Job) -> JobUpdate:
+        """The job as it is now, and how far it is."""
+        live = self._unfinished.by_id(job.call.job_id)
+        return JobUpdate(job) if live is None else JobUpdate(live.job, live.progress)
 
     def live_job(self, job_id: JobId) -> Job | None:
         """The job, if it is not final."""
         live = self._unfinished.by_id(job_id)
         return live.job if live is not None else None
 
-    def _accept(self, order: Order) -> tuple[Deferred[None], Live]:
+    def _accept(self, order: Order, key: IdempotencyKey | None) -> tuple[Deferred[None], Live]:
         if self._draining:
             raise Draining()
-        device = self._inventory.paired(order.device_id)
-        now_ms = self._now_ms()
-        job_id = JobId(new_ulid(now_ms, self._entropy))
-        call = as_call(order, device, job_id, now_ms, self._limits)
-        job = Job(call)
+        job = self._intake.job_for(order)
+        if key is not None:
+            job.call = attrs.evolve(job.call, idempotency_key=key.key)
         live = Live(job, job_machine(job))
-        session = self._sessions.owner(device.device_id)
-        if session is not None and not session.extended:
-            _check_version_one(call)
-        if session is not None and session.has_room and not self._backlog.get(device.device_id):
-            return self._accept_sent(live, session), live
-        allowance_ms = self._allowance(device.device_id, session)
-        if allowance_ms is None:
+        session = self._owner(live)
+        check_carried(job.call, session)
+        in_turn = not self._backlog.size(job.call.device_id)
+        if session is not None and session.has_room and in_turn:
+            return self._accept_sent(live, session, key), live
+        waiting = self._intake.waiting(job.call, session)
+        if waiting is None:
             return self._accept_refused(live), live
-        self._check_bounds(device.device_id, device.name)
-        if session is None:
-            job.call = attrs.evolve(call, queue_expires_at_ms=now_ms + allowance_ms)
-        return self._accept_queued(live), live
+        self._backlog.check(live)
+        job.call = waiting
+        return self._accept_queued(live, key), live
 
-    def _accept_sent(self, live: Live, session: NodeSession) -> Deferred[None]:
+    def _accept_sent(
+        self, live: Live, session: NodeSession, key: IdempotencyKey | None
+    ) -> Deferred[None]:
         self._dispatch(live, session)
         self._unfinished.keep(live)
-        committed = deferred(self._store.accept(live.job))
+        committed = deferred(self._store.accept(live.job, key))
         return committed.addCallbacks(
             self._sent,
             self._not_accepted,
             callbackArgs=(live, session),
-            errbackArgs=(live, session),
+            errbackArgs=(live, key, session),
         )
 
-    def _accept_queued(self, live: Live) -> Deferred[None]:
+    def _accept_queued(self, live: Live, key: IdempotencyKey | None) -> Deferred[None]:
         self._unfinished.keep(live)
-        self._entering[live.job.call.device_id] += 1
-        committed = deferred(self._store.accept(live.job)).addBoth(self._entered, live)
+        self._backlog.enters(live.job.call.device_id)
+        committed = deferred(self._store.accept(live.job, key)).addBoth(self._entered, live)
         return committed.addCallbacks(
-            self._queued, self._not_accepted, callbackArgs=(live,), errbackArgs=(live,)
+            self._queued, self._not_accepted, callbackArgs=(live,), errbackArgs=(live, key)
         )
 
     def _entered(self, result: Any, live: Live) -> Any:
-        """A job that will wait was committed, or was not: it no longer counts as on its way in."""
-        device_id = live.job.call.device_id
-        self._entering[device_id] -= 1
-        if not self._entering[device_id]:
-            del self._entering[device_id]
+        self._backlog.entered(live.job.call.device_id)
         return result
 
     def _accept_refused(self, live: Live) -> Deferred[None]:
-        job = live.job
-        heard_ms = self._board.last_heard_ms(job.call.device_id)
-        if heard_ms is None:
-            device = self._inventory.device(job.call.device_id)
-            heard_ms = device.last_heard_ms if device is not None else None
-        heard = "" if heard_ms is None else _ago(self._now_ms() - heard_ms)
-        refusal = DeviceOffline(job.call.device_name, heard, job.call.job_id)
+        refusal = self._intake.offline(live.job.call)
         live.machine.refused(refusal.code, refusal.sentence, self._now_ms())
 
         def refuse(_: None) -> None:
             self._changed()
             raise refusal
 
-        return deferred(self._store.accept(job)).addCallback(refuse)
+        return deferred(self._store.accept(live.job)).addCallback(refuse)
 
-    def _allowance(self, device_id: DeviceId, session: NodeSession | None) -> int | None:
-        """How long (ms) a call may wait for the device; None where it must be refused."""
-        if session is not None:
-            return 0
-        if self._board.state(device_id) is not PresenceState.OFFLINE:
-            return LINGER_MS
-        since_start = self._now_ms() - self._started_ms
-        never_back = self._board.last_heard_ms(device_id) is None
-        if never_back and since_start < START_GRACE_MS and self._was_here(device_id):
-            return LINGER_MS
-        return None
+    def check_room(self, rows: int) -> None:
+        """Refuse ``rows`` more waiting jobs than there may be (QueueFull), or any (Draining)."""
+        if self._draining:
+            raise Draining()
+        self._backlog.check_room(rows)
 
-    def _was_here(self, device_id: DeviceId) -> bool:
-        """Whether the device was in touch shortly before this gateway started."""
-        device = self._inventory.device(device_id)
-        heard_ms = device.last_heard_ms if device is not None else None
-        return heard_ms is not None and self._started_ms - heard_ms < START_GRACE_MS
+    # -- rows of fan-outs ---------------------------------------------------------------------
 
-    def _check_bounds(self, device_id: DeviceId, name: str) -> None:
-        limits = self._limits
-        waiting = len(self._backlog.get(device_id, ())) + self._entering[device_id]
-        if waiting >= limits.max_waiting_per_device:
-            raise QueueFull(name, limits.max_waiting_per_device)
-        if sum(map(len, self._backlog.values())) + self._entering.total() >= limits.max_waiting:
-            raise QueueFull("The gateway", limits.max_waiting)
+    def enter(self, row: Job) -> None:
+        """Take in a committed row of a fan-out.  It starts at :meth:`release`."""
+        if not row.final:
+            live = self._unfinished.keep(Live(row, job_machine(row)))
+            self._backlog.hold(live)
+            self._watch(live)
+
+    def may_wait(self, call: Call) -> bool:
+        """Whether a call to this device would be sent, or may wait for it."""
+        session = self._sessions.owner(call.device_id)
+        return self._intake.waiting(call, session) is not None
+
+    def release(self, job_id: JobId) -> None:
+        """A row may start: it is sent, waits for its device, or is refused for itself alone."""
+        live = self._unfinished.by_id(job_id)
+        if live is None or live.job.final or not live.held:
+            return
+        self._backlog.leave(live)
+        live.machine.released()
+        session = self._owner(live)
+        waiting = self._intake.waiting(live.job.call, session)
+        try:
+            self._intake.check_device(live.job.call)
+            if waiting is None:
+                raise self._intake.offline(live.job.call)
+            check_carried(waiting, session)
+            if session is None or not session.has_room:
+                self._backlog.check(live)
+        except PalyraError as refusal:
+            live.machine.refused(refusal.code, refusal.sentence, self._now_ms())
+            self._act(live, session)
+            return
+        live.job.call = waiting
+        self._enqueue(live)
+
+    def withhold(self, job_id: JobId, sentence: str) -> None:
+        """A row will never start, since too many others have failed."""
+        live = self._unfinished.by_id(job_id)
+        if live is not None and live.held and not live.job.final:
+            live.machine.withheld(sentence, self._now_ms())
+            self._act(live, None)
+
+    def queued(self, device_id: DeviceId | None) -> list[JobId]:
+        """The jobs that wait to be sent, to one device or (None) to any."""
+        known = (
+            self._unfinished.all() if device_id is None else self._unfinished.of_device(device_id)
+        )
+        return [live.job.call.job_id for live in known if live.job.state is JobState.QUEUED]
 
     # -- commits ----------------------------------------------------------------------------
 
@@ -295,83 +340,75 @@ class Dispatcher:
         live.unrecorded = False
         self._watch(live)
         self._changed()
+        self._tell(live)
         attempt = live.job.attempt
         if attempt is None or live.job.final:
             return
-        owner = self._sessions.owner(live.job.call.device_id)
-        if owner is not None:
+        owner = self._owner(live)
+        if live.job.cancel_requested_at_ms is not None:  # while it was being committed: not sent
+            session.in_flight.discard(attempt.attempt_id)
+            report = Report(attempt.attempt_id, Outcome.CANCELLED)
+            report_to(live.machine, live.job, report, self._now_ms())
+            self._act(live, None)
+        elif owner is not None:
             session.in_flight.discard(attempt.attempt_id)
             owner.in_flight.add(attempt.attempt_id)
             owner.push(self._message(live.job))
 
     def _queued(self, _: None, live: Live) -> None:
-        self._backlog.setdefault(live.job.call.device_id, deque()).append(live)
-        self._watch(live)
         self._changed()
+        self._enqueue(live)
+
+    def _enqueue(self, live: Live) -> None:
+        self._backlog.append(live)
+        self._watch(live)
         self._pump(live.job.call.device_id)
 
     def _not_accepted(
-        self, failure: Failure, live: Live, session: NodeSession | None = None
+        self,
+        failure: Failure,
+        live: Live,
+        key: IdempotencyKey | None,
+        session: NodeSession | None = None,
     ) -> Any:
         """Nothing was written: as if the call had never come, unless only the session is stale."""
         self._forget(live)
         if session is not None:
             self._take_back(live, session)
         if failure.check(NotRegistered):
-            self._inventory.paired(live.job.call.device_id)  # it may have been revoked meanwhile
-            expires_ms = self._now_ms() + LINGER_MS
-            live.job.call = attrs.evolve(live.job.call, queue_expires_at_ms=expires_ms)
-            return self._accept_queued(live)
+            self._intake.check_device(live.job.call)  # it may have been revoked meanwhile
+            if live.job.call.queue_expires_at_ms is None:
+                expires_ms = self._now_ms() + LINGER_MS
+                live.job.call = attrs.evolve(live.job.call, queue_expires_at_ms=expires_ms)
+            return self._accept_queued(live, key)
         return failure
 
-    def _commit(self, live: Live) -> None:
-        """Keep what became of a job; if it is final, then tell everybody."""
-        final = live.job.final  # as committed here: it may become final before this one is done
-        deferred(self._store.update(live.job)).addCallbacks(
-            self._committed, self._not_committed, callbackArgs=(live, final), errbackArgs=(live,)
-        )
-
-    def _committed(self, _: None, live: Live, final: bool) -> None:
+    def _committed(self, live: Live, final: bool) -> None:
+        """What became of a job is on record; if it is its end, then everybody is told."""
         self._changed()
         if final:
             self._settle(live)
         else:
             self._watch(live)
+            self._tell(live)
 
-    def _not_committed(self, failure: Failure, live: Live) -> None:
-        """The store could not write (disk full): nobody is told anything until it can."""
-        if self._unfinished.by_id(live.job.call.job_id) is not live:
-            return  # it was refused, or the store ended it
-        if failure.check(NotRegistered) and live.job.final:
-            # The last attempt was never recorded: an earlier one has decided.
-            live.job.attempt = None
-            self._commit(live)
-            return
-        self._log.failure("job {job} waits for the store", failure, job=live.job.call.job_id)
-        self._retry(self._commit, live)
-
-    def _retry(self, act: Callable[..., object], *arguments: object) -> None:
-        def again() -> None:
-            self._retries.discard(call)
-            act(*arguments)
-
-        call = self._clock.callLater(RETRY_COMMIT_S, again)
-        self._retries.add(call)
+    def _tell(self, live: Live) -> None:
+        """Tell the watchers what is on record, or how far it is."""
+        for watcher in self.watchers:
+            watcher.changed(JobUpdate(live.job, live.progress))
 
     def _settle(self, live: Live) -> None:
         """A final state is committed: acknowledge reports, answer waiters, make room."""
         job = live.job
         self._forget(live)
-        owner = self._sessions.owner(job.call.device_id)
+        owner = self._owner(live)
         if owner is not None:  # an attempt that was given up on keeps no place
             owner.in_flight.difference_update(live.attempt_ids)
         for session, attempt_id in live.acknowledge:
             session.acknowledge(attempt_id)
         live.acknowledge.clear()
-        waiters, live.waiters = live.waiters, []
-        for waiter in waiters:
-            self._wheel.discard(waiter)
-            waiter.callback(job)
+        self._waiters.answer(live)
+        self._tell(live)
         self._pump(job.call.device_id)
         self._check_idle()
 
@@ -409,7 +446,7 @@ class Dispatcher:
                 "{device} reported an attempt of another device", device=session.device_id
             )
             return
-        if session.device_id in self._held:
+        if session.device_id in self._silenced:
             return  # a revocation decides; should it fail, the node reports again
         live.acknowledge.append((session, report.attempt_id))
         if live.job.final:
@@ -439,6 +476,7 @@ class Dispatcher:
         live = self._mine(session, progress.attempt_id)
         if live is not None:
             live.progress = progress
+            self._tell(live)
 
     def _mine(self, session: NodeSession, attempt_id: AttemptId) -> Live | None:
         live = self._unfinished.by_attempt(attempt_id)
@@ -449,31 +487,34 @@ class Dispatcher:
 
     # -- acting on a machine --------------------------------------------------------------------
 
-    def _act(self, live: Live, session: NodeSession | None) -> None:
+    def _act(self, live: Live, session: NodeSession | None) -> Deferred[list[Failure] | None]:
         """Commit what the machine decided and do what it wants."""
         job = live.job
-        self._commit(live)
+        committed = self._records.commit(live)
         for want in job.take_wants():
             if want is Want.DISPATCH:
-                self._backlog.setdefault(job.call.device_id, deque()).appendleft(live)
+                self._backlog.append(live, first=True)
+                self._pump(job.call.device_id)
+            elif live.unrecorded:
+                continue  # nothing was sent: it is settled when the dispatch is on record
             elif session is not None and session.live and job.attempt is not None:
                 if want is Want.CANCEL_ATTEMPT:
                     session.cancel(job.attempt.attempt_id, job.waiting_for or "cancelled")
                 else:
                     live.asks_left = True  # the node begins again, and so does the person there
                     session.push(self._message(job))
+        return committed
 
     def _pump(self, device_id: DeviceId) -> None:
         """Send what waits for a device, as far as its session has room."""
-        backlog = self._backlog.get(device_id)
         session = self._sessions.owner(device_id)
-        if backlog is None or session is None or self._draining:
+        if session is None or self._draining:
             return
-        for _ in range(len(backlog)):  # what the store refuses at once comes back to its place
-            if not backlog or not session.has_room:
-                break
-            live = backlog.popleft()
-            if live.job.state is JobState.QUEUED:
+        for _ in range(self._backlog.size(device_id)):  # what is refused at once comes back
+            live = self._backlog.take(device_id) if session.has_room else None
+            if live is None:
+                return
+            if _is_queued(live.job):
                 self._dispatch(live, session)
                 committed = deferred(self._store.update(live.job))
                 committed.addCallbacks(
@@ -482,8 +523,6 @@ class Dispatcher:
                     callbackArgs=(live, session),
                     errbackArgs=(live, session),
                 )
-        if not backlog:
-            self._backlog.pop(device_id, None)
 
     def _take_back(self, live: Live, session: NodeSession) -> None:
         """The newest attempt was never recorded: it was never made."""
@@ -499,29 +538,32 @@ class Dispatcher:
         if live.job.final:
             return  # a report of an earlier attempt, or a revocation, was faster
         self._take_back(live, session)
-        self._backlog.setdefault(live.job.call.device_id, deque()).appendleft(live)
+        if live.job.cancel_requested_at_ms is not None:
+            live.machine.cancel_requested(self._now_ms())
+            self._act(live, None)
+            return
+        self._backlog.append(live, first=True)
         self._watch(live)
         if not failure.check(NotRegistered) and live.job.call.device_id not in self._refilling:
             # One retry a device, whatever waits for it: each would make one for every job.
             self._log.failure("a dispatch was not committed", failure)
             self._refilling.add(live.job.call.device_id)
-            self._retry(self._refill, live.job.call.device_id)
+            self._records.retry(self._refill, live.job.call.device_id)
 
     def _refill(self, device_id: DeviceId) -> None:
         self._refilling.discard(device_id)
         self._pump(device_id)
 
-    def hold(self, device_id: DeviceId) -> None:
+    def silence(self, device_id: DeviceId) -> None:
         """A revocation is being committed: what the device says from now on changes nothing."""
-        self._held.add(device_id)
+        self._silenced.add(device_id)
 
-    def release(self, device_id: DeviceId) -> None:
+    def listen_to(self, device_id: DeviceId) -> None:
         """The revocation was committed, or was not."""
-        self._held.discard(device_id)
+        self._silenced.discard(device_id)
 
     async def device_ended(self, device_id: DeviceId) -> None:
         """The store ended a device's jobs in its own transaction (revocation): tell who waits."""
-        self._backlog.pop(device_id, None)
         for live in self._unfinished.of_device(device_id):
             job = await self._store.job(live.job.call.job_id)
             if job is not None and job.final:
@@ -546,80 +588,36 @@ class Dispatcher:
     # -- time -------------------------------------------------------------------------------
 
     def _watch(self, live: Live) -> None:
-        session_live = self._sessions.owner(live.job.call.device_id) is not None
+        session_live = self._owner(live) is not None
         deadline = next_deadline_ms(live.job, session_live)
-        if deadline is None and not session_live and live.job.state is JobState.QUEUED:
-            deadline = self._end_of_patience()
+        if deadline is None and not session_live and not live.held and _is_queued(live.job):
+            deadline = self._intake.end_of_patience()
         if deadline is None:
             self._wheel.discard(live.job.call.job_id)
         else:
             self._wheel.set(live.job.call.job_id, deadline)
 
-    def _end_of_patience(self) -> int:
-        """Until when (ms) a call without time to wait waits for a device that just went away."""
-        now_ms = self._now_ms()
-        return max(now_ms + LINGER_MS, self._started_ms + START_GRACE_MS)
-
     def _due(self, key: Hashable, now_ms: int) -> None:
         if isinstance(key, Deferred):
-            self._tire(key)
+            self._waiters.tire(key)
             return
         live = self._unfinished.by_id(JobId(str(key)))
         if live is None or live.job.final or live.unrecorded:
             return
         job = live.job
-        session = self._sessions.owner(job.call.device_id)
-        waits = job.state is JobState.QUEUED and job.call.queue_expires_at_ms is None
-        if waits and session is None:
+        session = self._owner(live)
+        endless = _is_queued(job) and next_deadline_ms(job, False) is None
+        if endless and session is None and not live.held:
             job.call = attrs.evolve(job.call, queue_expires_at_ms=now_ms)
         time_passed(live.machine, job, now_ms, session is not None)
         self._act(live, session)
-
-    def _waiter(self, live: Live, wait_ms: int | None) -> Deferred[Job]:
-        """A Deferred for one caller; cancelling it only stops that caller's waiting."""
-        waiter: Deferred[Job] = Deferred(lambda gone: self._leave(live, gone))
-        live.waiters.append(waiter)
-        if wait_ms is not None:
-            self._wheel.set(waiter, self._now_ms() + wait_ms)
-            self._waits[waiter] = live
-            waiter.addBoth(self._stop_waiting, waiter)
-        return waiter
-
-    def _leave(self, live: Live, waiter: Deferred[Job]) -> None:
-        if waiter in live.waiters:
-            live.waiters.remove(waiter)
-
-    def _stop_waiting(self, result: Any, waiter: Deferred[Job]) -> Any:
-        self._waits.pop(waiter, None)
-        self._wheel.discard(waiter)
-        return result
-
-    def _tire(self, waiter: Deferred[Job]) -> None:
-        live = self._waits.get(waiter)
-        if live is not None and waiter in live.waiters:
-            live.waiters.remove(waiter)
-            waiter.errback(JobStillRunning(short_id(live.job.call.job_id), live.job.state.value))
-
-    def _refuse_waiter(self, failure: Failure, live: Live, waiter: Deferred[Job]) -> None:
-        if waiter in live.waiters:
-            live.waiters.remove(waiter)
-            waiter.errback(failure)
 
     # -- leaving ----------------------------------------------------------------------------
 
     def _forget(self, live: Live) -> None:
         self._unfinished.forget(live)
+        self._backlog.leave(live)
         self._wheel.discard(live.job.call.job_id)
-        if live.job.attempt is None:
-            self._leave_backlog(live)
-
-    def _leave_backlog(self, live: Live) -> None:
-        device_id = live.job.call.device_id
-        backlog = self._backlog.get(device_id)
-        if backlog is not None and live in backlog:
-            backlog.remove(live)
-            if not backlog:
-                del self._backlog[device_id]
 
     def _check_idle(self) -> None:
         if self._idle and not any(map(self._works, self._unfinished.all())):
@@ -629,23 +627,30 @@ class Dispatcher:
 
     def _works(self, live: Live) -> bool:
         """Whether a connected device has the job in hand; one that is away cannot be waited for."""
-        there = self._sessions.owner(live.job.call.device_id) is not None
-        return there and live.job.attempt is not None
+        return self._owner(live) is not None and live.job.attempt is not None
+
+    def _owner(self, live: Live) -> NodeSession | None:
+        """The session that owns dispatch to the job's device."""
+        return self._sessions.owner(live.job.call.device_id)
 
     def _now_ms(self) -> int:
         return int(self._clock.seconds() * 1000)
 
 
-def _check_version_one(call: Call) -> None:
-    """Version-1 nodes take no payload in parts, so it must fit into one message of theirs."""
-    if len(call.input_json) > VERSION_ONE_PAYLOAD:
-        raise PayloadTooLarge("input", len(call.input_json), VERSION_ONE_PAYLOAD)
+def _is_queued(job: Job) -> bool:
+    return job.state is JobState.QUEUED
 
 
-def _ago(milliseconds: int) -> str:
-    """How long ago, as people read it."""
-    seconds = max(0, milliseconds // 1000)
-    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= length:
-            return f"{seconds // length}{unit} ago"
-    return f"{seconds}s ago"
+def _kept(failures: list[Failure] | None, live: Live) -> Job:
+    """The job, whose change is on record."""
+    if failures:
+        failures[0].raiseException()
+    return live.job
+
+
+def _refuse_final(job: Job | None, job_id: JobId) -> Job:
+    """What was asked of a job comes too late, or there is no such job."""
+    if job is None:
+        raise NotFound("job", job_id)
+    when = datetime.fromtimestamp((job.finished_at_ms or 0) / 1000).strftime("%H:%M")
+    raise JobFinal(short_id(job_id), job.state.value, when)

@@ -22,44 +22,84 @@ from palyra.errors import (
 
 MIN_TIMEOUT_MS = 1_000
 MAX_TIMEOUT_MS = 24 * 3_600_000
+MAX_CAPABILITY = 128
 CALLER_MARGIN_MS = 15_000
 """How much longer than the run time a caller waits, for a queue and for a device to come back."""
 
 
-@attrs.frozen
-class Order:
-    """One call to one device; None takes the configured default."""
+@attrs.frozen(kw_only=True)
+class Ask:
+    """What is to be run, wherever; None takes the configured default.
 
-    device_id: DeviceId
+    ``ttl_ms`` is how long the job may wait for a device that is away; None: not at all.
+    """
+
     capability: str
     input_json: bytes
     requested_by: str
     max_payload_bytes: int | None = None
     timeout_ms: int | None = None
+    ttl_ms: int | None = None
 
 
-def as_call(order: Order, device: Device, job_id: JobId, now_ms: int, limits: JobsSection) -> Call:
-    """The call an order makes on a device that may be used.
+@attrs.frozen(kw_only=True)
+class Order(Ask):
+    """One call to one device."""
 
-    :raises PalyraError: the input, a limit, or the capability does not allow it.
+    device_id: DeviceId
+
+
+@attrs.frozen(kw_only=True)
+class FanoutOrder(Ask):
+    """One call to many devices.  ``expression`` is how they were chosen, empty if one by one."""
+
+    devices: tuple[Device, ...]
+    expression: str = ""
+    batch: int | None = None
+    max_failures: int | None = None
+
+
+def check(ask: Ask, limits: JobsSection) -> None:
+    """Refuse what no device could be asked.
+
+    :raises PayloadTooLarge, InputInvalid, Malformed: the input, or a limit, is not allowed.
     """
-    capability = permitted(device, order.capability)
-    max_payload_bytes = _payload_limit(order, limits)
-    if len(order.input_json) > max_payload_bytes:
-        raise PayloadTooLarge("input", len(order.input_json), max_payload_bytes)
-    check_json(order.input_json, order.capability)
+    if len(ask.capability) > MAX_CAPABILITY:
+        raise Malformed("capability", f"must be at most {MAX_CAPABILITY} characters")
+    max_payload_bytes = _payload_limit(ask, limits)
+    if len(ask.input_json) > max_payload_bytes:
+        raise PayloadTooLarge("input", len(ask.input_json), max_payload_bytes)
+    check_json(ask.input_json, ask.capability)
+    _check_range("timeout_ms", ask.timeout_ms, MIN_TIMEOUT_MS, MAX_TIMEOUT_MS)
+    _check_range("ttl_ms", ask.ttl_ms, 1, int(limits.max_ttl_s * 1000))
+
+
+def call_of(
+    ask: Ask,
+    device: Device,
+    job_id: JobId,
+    now_ms: int,
+    limits: JobsSection,
+    capability: AnnouncedCapability | None = None,
+) -> Call:
+    """The call that a checked ask makes on a device.
+
+    ``capability`` is what the device announces, None where it may not be used there.
+    """
+    default_ms = capability.timeout_ms if capability is not None else 0
     return Call(
         job_id=job_id,
         device_id=device.device_id,
         device_name=device.name,
-        capability=order.capability,
-        input_json=order.input_json,
-        requested_by=order.requested_by,
+        capability=ask.capability,
+        input_json=ask.input_json,
+        requested_by=ask.requested_by,
         submitted_at_ms=now_ms,
-        run_timeout_ms=_run_timeout(order, capability, limits),
-        max_payload_bytes=max_payload_bytes,
-        idempotent=capability.idempotent,
-        needs_mediation=capability.needs_mediation,
+        run_timeout_ms=ask.timeout_ms or default_ms or int(limits.timeout_s * 1000),
+        max_payload_bytes=ask.max_payload_bytes or limits.max_payload_bytes,
+        idempotent=capability is not None and capability.idempotent,
+        needs_mediation=capability is not None and capability.needs_mediation,
+        queue_expires_at_ms=None if ask.ttl_ms is None else now_ms + ask.ttl_ms,
     )
 
 
@@ -102,21 +142,11 @@ def json_fault(data: bytes) -> str:
     return ""
 
 
-def _payload_limit(order: Order, limits: JobsSection) -> int:
-    wanted = order.max_payload_bytes
-    if wanted is None:
-        return limits.max_payload_bytes
-    if not 1 <= wanted <= MAX_PAYLOAD_BYTES:
-        raise Malformed("max_payload_bytes", f"must be 1 to {MAX_PAYLOAD_BYTES} (got {wanted})")
-    return wanted
+def _payload_limit(ask: Ask, limits: JobsSection) -> int:
+    _check_range("max_payload_bytes", ask.max_payload_bytes, 1, MAX_PAYLOAD_BYTES)
+    return ask.max_payload_bytes or limits.max_payload_bytes
 
 
-def _run_timeout(order: Order, capability: AnnouncedCapability, limits: JobsSection) -> int:
-    wanted = order.timeout_ms
-    if wanted is None:
-        return capability.timeout_ms or int(limits.timeout_s * 1000)
-    if not MIN_TIMEOUT_MS <= wanted <= MAX_TIMEOUT_MS:
-        raise Malformed(
-            "timeout_ms", f"must be {MIN_TIMEOUT_MS} to {MAX_TIMEOUT_MS} (got {wanted})"
-        )
-    return wanted
+def _check_range(field: str, value: int | None, low: int, high: int) -> None:
+    if value is not None and not low <= value <= high:
+        raise Malformed(field, f"must be {low} to {high} (got {value})")

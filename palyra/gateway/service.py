@@ -19,22 +19,29 @@ from palyra.config import Config
 from palyra.config.addresses import HostPort
 from palyra.console.socket import ConsoleSocket
 from palyra.core.identifiers import Entropy, grouped
-from palyra.errors import NamesRequired, PalyraError
+from palyra.errors import Draining, NamesRequired, PalyraError
 from palyra.gateway.approvals import Approvals
 from palyra.gateway.control import Control
 from palyra.gateway.desk import EnrolmentDesk, NodeDesk
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.enrolment import Enrolment
+from palyra.gateway.fanouts import Fanouts
+from palyra.gateway.following import Followers
 from palyra.gateway.health import HealthCheck
+from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.presence import PresenceBoard
+from palyra.gateway.retention import Retention
 from palyra.gateway.sessions import Sessions
+from palyra.gateway.submission import Submission
 from palyra.gateway.trust import Revoker
 from palyra.pki.certificates import unix_ms
 from palyra.pki.keystore import GatewayIdentity
 from palyra.pki.trust import ChainVerifier
+from palyra.store.postgres import PostgresStore, database_name
 from palyra.store.snapshot import SNAPSHOT_NAME
 from palyra.store.snapshotwriter import SnapshotWriter
+from palyra.store.sql import SqlStore
 from palyra.store.sqlite import SqliteStore
 from palyra.transport.asyncbridge import call_from_thread, run_now_deferred
 from palyra.transport.grpclistener import (
@@ -51,6 +58,7 @@ SOCKET = "console.sock"
 IDENTITY = "identity"
 SAVE_HEARD_S = 10.0
 REFRESH_S = 3_600.0
+SWEEP_S = 600.0
 RETRY_AFTER_MS = 2_000
 STREAMS_END_S = 0.2
 DRAIN_REASON = "the gateway is stopping"
@@ -112,6 +120,7 @@ class GatewayService(Service):
         self._board.start()
         self._repeat(self._save_heard, SAVE_HEARD_S)
         self._repeat(self._refresh_certificate, REFRESH_S)
+        self._repeat(self._sweep, SWEEP_S)
         super().startService()
         self._announce()
 
@@ -124,13 +133,8 @@ class GatewayService(Service):
 
     def _open(self) -> None:
         root, config = self._settings.state_root, self._settings.config
-        self._new = not (root / DATABASE).exists()
-        self._store = SqliteStore.open(
-            root / DATABASE,
-            call_from_thread=call_from_thread,
-            now_ms=self._now_ms,
-            entropy=self._entropy,
-        )
+        self._new = not (root / IDENTITY).exists()
+        self._store = self._open_store()
         try:
             self._identity = GatewayIdentity.open(
                 root / IDENTITY,
@@ -143,6 +147,25 @@ class GatewayService(Service):
         except Exception:
             run_now_deferred(self._give_up())
             raise
+
+    def _open_store(self) -> SqlStore:
+        root, url = self._settings.state_root, self._settings.config.store.url
+        if not url:
+            return SqliteStore.open(
+                root / DATABASE,
+                call_from_thread=call_from_thread,
+                now_ms=self._now_ms,
+                entropy=self._entropy,
+            )
+        store = PostgresStore.open(
+            url,
+            call_from_thread=call_from_thread,
+            now_ms=self._now_ms,
+            entropy=self._entropy,
+            may_make=not (root / SNAPSHOT_NAME).exists(),
+        )
+        self._log.info("record     {name}", name=database_name(url))
+        return store
 
     async def _give_up(self) -> None:
         """The start failed: leave the store as a clean stop would."""
@@ -173,17 +196,7 @@ class GatewayService(Service):
             ca_bundle_pem=authority.ca_pem.decode(),
             max_in_flight=config.jobs.in_flight_per_device,
         )
-        self._dispatcher = Dispatcher(
-            clock=self._reactor,
-            entropy=self._entropy,
-            log=store,
-            inventory=self._inventory,
-            board=self._board,
-            sessions=self._sessions,
-            gateway_id=store.gateway_id,
-            limits=config.jobs,
-            changed=self._snapshot.touch,
-        )
+        self._compose_jobs()
         self._revoker = Revoker(
             now_ms=self._now_ms,
             directory=store,
@@ -216,12 +229,48 @@ class GatewayService(Service):
             self._reactor, self._settings.state_root / SOCKET, self._control()
         )
 
+    def _compose_jobs(self) -> None:
+        clock, store, limits = self._reactor, self._store, self._settings.config.jobs
+        intake = Intake(
+            clock=clock,
+            entropy=self._entropy,
+            inventory=self._inventory,
+            board=self._board,
+            limits=limits,
+        )
+        self._dispatcher = Dispatcher(
+            clock=clock,
+            entropy=self._entropy,
+            log=store,
+            intake=intake,
+            sessions=self._sessions,
+            gateway_id=store.gateway_id,
+            limits=limits,
+            changed=self._snapshot.touch,
+        )
+        self._fanouts = Fanouts(
+            clock=clock,
+            entropy=self._entropy,
+            store=store,
+            intake=intake,
+            dispatcher=self._dispatcher,
+            limits=limits,
+        )
+        self._followers = Followers(limits.max_followers)
+        self._dispatcher.watchers.append(self._followers)
+        self._submission = Submission(
+            store=store, dispatcher=self._dispatcher, fanouts=self._fanouts
+        )
+        self._retention = Retention(clock=clock, log=store, limits=limits)
+
     def _listeners(self) -> None:
         desk = NodeDesk(
             now_ms=self._now_ms,
             inventory=self._inventory,
             sessions=self._sessions,
             dispatcher=self._dispatcher,
+            submission=self._submission,
+            followers=self._followers,
             revoker=self._revoker,
             limits=self._settings.config.jobs,
         )
@@ -263,12 +312,16 @@ class GatewayService(Service):
             inventory=self._inventory,
             board=self._board,
             dispatcher=self._dispatcher,
+            fanouts=self._fanouts,
+            followers=self._followers,
+            submission=self._submission,
             enrolment=self._enrolment,
             approvals=self._approvals,
             revoker=self._revoker,
             health=self._health,
             ca_hash=self._identity.authority.ca_hash,
             pairing_address=lambda: self._reachable(self._enrolment_listener.address),
+            changed=self._snapshot.touch,
         )
 
     async def _load(self) -> None:
@@ -277,7 +330,9 @@ class GatewayService(Service):
             await self._store.live_certificates(),
             await self._store.revocations(),
         )
-        self._dispatcher.start(await self._store.unfinished())
+        unfinished = await self._store.unfinished()
+        self._dispatcher.start(unfinished)
+        await self._fanouts.start(unfinished)
         await self._approvals.start()
         self._enrolment.start()
 
@@ -318,6 +373,9 @@ class GatewayService(Service):
         self._inventory.revoked.forget_expired(self._now_ms())
         if self._identity.refresh(self._now_ms()):
             self._log.info("the gateway's certificate was renewed")
+
+    def _sweep(self) -> Deferred[int]:
+        return Deferred.fromCoroutine(self._retention.sweep())
 
     async def _keep_heard(self) -> None:
         heard = self._board.take_heard()
@@ -371,6 +429,7 @@ class GatewayService(Service):
         for call in self._repeating:
             call.stop()
         self._dispatcher.stop()
+        self._sessions.callers.close_all(Draining())
         self._enrolment.stop()
         self._approvals.stop()
         self._board.stop()

@@ -33,6 +33,7 @@ from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.interfaces import IDeviceDirectory
 from palyra.core.jobs import Report
 from palyra.errors import LimitReached, NotRegistered, PalyraError
+from palyra.gateway.callstreams import CallStreams
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.presence import PresenceBoard
 from palyra.transport.interfaces import ICarrier, IGatewaySession, Peer
@@ -233,6 +234,7 @@ class Sessions:
     ) -> None:
         self.clock = clock
         self.house: House
+        self.callers = CallStreams(clock)
         self._directory = directory
         self._inventory = inventory
         self._board = board
@@ -359,8 +361,9 @@ class Sessions:
             session.close(None)
 
     def expel(self, device_id: DeviceId, error: PalyraError) -> None:
-        """End every session of a device at once (revocation)."""
+        """End every session and every call stream of a device at once (revocation)."""
         self._greetings.pop(device_id, None)
+        self.callers.expel(device_id, error)
         for session in list(self._all.get(device_id, ())):
             session.close(error)
             session.ended(error.code)

@@ -44,7 +44,7 @@ class Revoker:
         from the snapshot keeps the device out.
         """
         text = clean_text(reason, 240)
-        self._dispatcher.hold(device.device_id)
+        self._dispatcher.silence(device.device_id)
         try:
             return await self._revoke(device, clean_text(by, 64), text)
         except PalyraError:
@@ -52,7 +52,7 @@ class Revoker:
             self._sessions.reconnect(device.device_id)
             raise
         finally:
-            self._dispatcher.release(device.device_id)
+            self._dispatcher.listen_to(device.device_id)
 
     async def _revoke(self, device: Device, by: str, text: str) -> Revocation:
         revocation = await self._directory.revoke(device.device_id, by, text, self._now_ms())

@@ -26,6 +26,8 @@ class Live:
     asks_left: bool = True
     """Whether a person at the device may still be asked in this attempt."""
     progress: Progress | None = None
+    held: bool = False
+    """The row of a fan-out that may not start yet."""
     unrecorded: bool = False
     """Its newest attempt is being committed: nobody has been sent it, and time stands still."""
 

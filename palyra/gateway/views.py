@@ -8,6 +8,7 @@ from palyra.console import models
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.jobs import Job, JobState
 from palyra.core.pairing import PairingCode
+from palyra.gateway.fanouts import FanoutView
 from palyra.store.snapshot import redacted
 
 CONTRACT = models.Contract()
@@ -84,6 +85,28 @@ def job_item(job: Job) -> models.JobItem:
         error_code=job.error_code,
         note=summary(job),
         effect_possible=job.effect_possible,
+        fanout_id=job.call.fanout_id,
+        queue_expires_unix_ms=job.call.queue_expires_at_ms,
+        cancel_requested_unix_ms=job.cancel_requested_at_ms,
+        retry_at_unix_ms=job.retry_at_ms,
+    )
+
+
+def fanout_item(view: FanoutView) -> models.FanoutItem:
+    """A fan-out and its counts."""
+    fanout = view.fanout
+    return models.FanoutItem(
+        fanout_id=fanout.fanout_id,
+        capability=fanout.capability,
+        expression=fanout.expression,
+        requested_by=fanout.requested_by,
+        submitted_at_unix_ms=fanout.submitted_at_ms,
+        targets=fanout.targets,
+        batch=fanout.batch,
+        max_failures=fanout.max_failures,
+        counts={state.value: number for state, number in view.tally.counts.items() if number},
+        finished=view.finished,
+        stopped=view.stopped,
     )
 
 

@@ -30,7 +30,8 @@ class TimerWheel:
         self._now_ms = now_ms
         self._due = due
         self._tick_ms = tick_ms
-        self._slots: dict[int, set[Hashable]] = {}
+        # Keys that are due together are called in the order they were set, on every run.
+        self._slots: dict[int, dict[Hashable, None]] = {}
         self._slot_of: dict[Hashable, int] = {}
         self._next = self._slot(self._now_ms())
         self._call = LoopingCall(self.turn)
@@ -53,14 +54,14 @@ class TimerWheel:
         if self._slot_of.get(key) != slot:
             self.discard(key)
             self._slot_of[key] = slot
-            self._slots.setdefault(slot, set()).add(key)
+            self._slots.setdefault(slot, {})[key] = None
 
     def discard(self, key: Hashable) -> None:
         """Forget ``key``."""
         slot = self._slot_of.pop(key, None)
         if slot is not None:
             keys = self._slots[slot]
-            keys.discard(key)
+            keys.pop(key, None)
             if not keys:
                 del self._slots[slot]
 

@@ -1,4 +1,4 @@
-"""A control that answers what a test tells it to."""
+"""A control that answers what a test tells it to, and followers that it feeds."""
 
 from __future__ import annotations
 
@@ -9,10 +9,45 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from palyra.console import models
-from palyra.console.control import IControl
+from palyra.console.control import IControl, IFollowing, JobFilter
 from palyra.errors import PalyraError
 
 CONTRACT = models.Contract()
+
+
+@implementer(IFollowing)
+class FakeFollowing:
+    """A follower that a test feeds.
+
+    As the real one it keeps of each job only the newest event, wakes nobody once it is closed, and
+    has ``finished`` when its ``end`` was taken.  ``closed`` counts the calls of ``close``.
+    """
+
+    def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
+        self.finished = False
+        self.closed = 0
+        self.taken = 0
+        self._wake = wake
+        self._changed: dict[tuple[str, str], models.JobEvent] = {}
+
+    def feed(self, *events: models.JobEvent) -> None:
+        """Something happened: it waits to be taken, and whoever follows is woken."""
+        for event in events:
+            key = (event.kind, event.job.job_id if event.job else "")
+            self._changed.pop(key, None)
+            self._changed[key] = event
+        if not self.closed:
+            self._wake()
+
+    def take(self) -> list[models.JobEvent]:
+        self.taken += 1
+        changed = list(self._changed.values())
+        self._changed.clear()
+        self.finished = self.finished or any(event.kind == "end" for event in changed)
+        return changed
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 @implementer(IControl)
@@ -20,15 +55,18 @@ class FakeControl:
     """Every call is remembered in ``asked`` as its name and arguments.
 
     What it gives is ``answers[name]``: a body, a PalyraError to fail with, a Deferred, or a
-    function of the arguments.  Without one the body is only the contract.
+    function of the arguments.  Without one the body is only the contract, and who follows gets a
+    :class:`FakeFollowing`, kept in ``followings``, that has ``news`` to be taken at once.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self.answers: dict[str, Any] = {}
+        self.followings: list[FakeFollowing] = []
+        self.news: list[models.JobEvent] = []
 
-    def nodes(self, limit: int, cursor: str | None) -> Deferred[models.NodeList]:
-        return self._answer("nodes", limit, cursor)
+    def nodes(self, limit: int, cursor: str | None, where: str) -> Deferred[models.NodeList]:
+        return self._answer("nodes", limit, cursor, where)
 
     def node(self, target: str) -> Deferred[models.NodeAnswer]:
         return self._answer("node", target)
@@ -38,6 +76,9 @@ class FakeControl:
 
     def revoke(self, target: str, body: models.Revoke, by: str) -> Deferred[models.RevokeAnswer]:
         return self._answer("revoke", target, body, by)
+
+    def label(self, target: str, body: models.LabelNode, by: str) -> Deferred[models.NodeAnswer]:
+        return self._answer("label", target, body, by)
 
     def pairing_requests(
         self, state: str | None, client_kind: str | None, limit: int, cursor: str | None
@@ -55,16 +96,48 @@ class FakeControl:
     ) -> Deferred[models.PairingAnswer]:
         return self._answer("decide", target, approved, body, by)
 
-    def jobs(
-        self, state: str | None, target: str | None, limit: int, cursor: str | None
-    ) -> Deferred[models.JobList]:
-        return self._answer("jobs", state, target, limit, cursor)
+    def jobs(self, which: JobFilter, limit: int, cursor: str | None) -> Deferred[models.JobList]:
+        return self._answer("jobs", which, limit, cursor)
+
+    def submit(self, body: models.SubmitJobs, by: str) -> Deferred[models.FanoutAnswer]:
+        return self._answer("submit", body, by)
+
+    def fanout(self, target: str, limit: int, cursor: str | None) -> Deferred[models.FanoutAnswer]:
+        return self._answer("fanout", target, limit, cursor)
+
+    def cancel_job(
+        self, target: str, body: models.CancelJob, by: str
+    ) -> Deferred[models.JobAnswer]:
+        return self._answer("cancel_job", target, body, by)
+
+    def cancel_fanout(
+        self, target: str, body: models.CancelJob, by: str
+    ) -> Deferred[models.FanoutAnswer]:
+        return self._answer("cancel_fanout", target, body, by)
+
+    def purge(self, body: models.PurgeJobs, by: str) -> Deferred[models.PurgeAnswer]:
+        return self._answer("purge", body, by)
+
+    def follow_job(self, target: str, wake: Callable[[], None]) -> Deferred[IFollowing]:
+        return self._follow("follow_job", target, wake)
+
+    def follow_fanout(self, target: str, wake: Callable[[], None]) -> Deferred[IFollowing]:
+        return self._follow("follow_fanout", target, wake)
 
     def job(self, target: str, wait_ms: int) -> Deferred[models.JobAnswer]:
         return self._answer("job", target, wait_ms)
 
     def health(self) -> Deferred[models.Health]:
         return self._answer("health")
+
+    def _follow(self, name: str, target: str, wake: Callable[[], None]) -> Deferred[IFollowing]:
+        if name in self.answers:
+            return self._answer(name, target)
+        self.asked.append((name, target))
+        following = FakeFollowing(wake)
+        following.feed(*self.news)
+        self.followings.append(following)
+        return succeed(following)
 
     def _answer(self, name: str, *arguments: object) -> Deferred[Any]:
         self.asked.append((name, *arguments))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
 from palyra.core.devices import Registration, Revocation
+from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import DeviceId
-from palyra.core.interfaces import IStore
+from palyra.core.interfaces import IdempotencyKey, IStore
 from palyra.core.jobs import Job
 from palyra.errors import PalyraError
 from palyra.store.memory import MemoryStore
@@ -32,9 +33,9 @@ class TroubledStore:
         self.holding = False
         self.trouble: PalyraError | None = None
         self.commits: list[tuple[str, Job]] = []
-        """Every commit of a job that succeeded: ``accept`` or ``update``, and what was kept."""
+        """Every job of a commit that succeeded: ``accept`` or ``update``, and what was kept."""
         self.tries = 0
-        """How many commits of jobs were tried, in vain or not."""
+        """How many commits of jobs and fan-outs were tried, in vain or not."""
         self._held: deque[Callable[[], Any]] = deque()
 
     def __getattr__(self, name: str) -> Any:
@@ -45,18 +46,32 @@ class TroubledStore:
         for _ in range(len(self._held) if count is None else count):
             self._held.popleft()()
 
+    def drop(self) -> None:
+        """The gateway was killed: what is held is never written, and nobody hears of it."""
+        self._held.clear()
+
     @property
     def waiting(self) -> int:
         """How many commits are held."""
         return len(self._held)
 
-    def accept(self, job: Job) -> Deferred[None]:
+    def accept(self, job: Job, key: IdempotencyKey | None = None) -> Deferred[None]:
         kept = own_job(job)
-        return self._commit(lambda: self._write("accept", kept))
+        return self._commit(
+            lambda: self._write("accept", [kept], lambda: self.store.accept(kept, key))
+        )
 
     def update(self, job: Job) -> Deferred[None]:
         kept = own_job(job)
-        return self._commit(lambda: self._write("update", kept))
+        return self._commit(lambda: self._write("update", [kept], lambda: self.store.update(kept)))
+
+    def accept_fanout(
+        self, fanout: Fanout, rows: Sequence[Job], key: IdempotencyKey | None = None
+    ) -> Deferred[None]:
+        kept = [own_job(job) for job in rows]
+        return self._commit(
+            lambda: self._write("accept", kept, lambda: self.store.accept_fanout(fanout, kept, key))
+        )
 
     def register(self, registration: Registration) -> Deferred[Any]:
         return self._commit(lambda: self.store.register(registration))
@@ -66,13 +81,13 @@ class TroubledStore:
     ) -> Deferred[Revocation]:
         return self._commit(lambda: self.store.revoke(device_id, by, reason, now_ms))
 
-    def _write(self, kind: str, job: Job) -> Deferred[None]:
+    def _write(
+        self, kind: str, jobs: Sequence[Job], write: Callable[[], Deferred[None]]
+    ) -> Deferred[None]:
         self.tries += 1
         if self.trouble is not None:
             return fail(self.trouble)
-        write = self.store.accept if kind == "accept" else self.store.update
-        written: Deferred[None] = write(job)
-        return written.addCallback(lambda _: self.commits.append((kind, job)))
+        return write().addCallback(lambda _: self.commits.extend((kind, job) for job in jobs))
 
     def _commit(self, act: Callable[[], Deferred[Any]]) -> Deferred[Any]:
         if not self.holding:

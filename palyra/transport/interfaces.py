@@ -9,7 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from palyra.core.frames import GatewayFrame, Hello, JobUpdate, NodeEvent, Welcome
+from palyra.core.frames import GatewayFrame, Hello, JobUpdate, NodeEvent, Wanted, Welcome
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.jobs import Job
 from palyra.errors import PalyraError
@@ -61,19 +61,6 @@ class INodeSession(Interface):
         """Everything that gathered since the last call, None if nothing did."""
 
 
-@attrs.frozen
-class Wanted:
-    """A call that a paired client makes; None and empty texts take the gateway's defaults."""
-
-    device_id: DeviceId
-    capability: str
-    input_json: bytes
-    max_payload_bytes: int | None = None
-    timeout_ms: int | None = None
-    ttl_ms: int | None = None
-    idempotency_key: str = ""
-
-
 class IJobFollowing(Interface):
     """One follower of a job.  It is told to look, and takes what it can carry."""
 
@@ -84,6 +71,17 @@ class IJobFollowing(Interface):
 
     def close() -> None:
         """Stop following.  Again: nothing."""
+
+
+class ICallStream(Interface):
+    """One open stream of a caller (SubmitJobs, FollowJob), seen from the desk."""
+
+    def close(error: PalyraError) -> None:
+        """End the stream with the error's status, within a second.  Again: nothing.
+
+        Answers that wait to be written are dropped where the error says that the peer is no
+        longer trusted.
+        """
 
 
 class INodeDesk(Interface):
@@ -115,6 +113,15 @@ class INodeDesk(Interface):
 
     def cancel(peer: Peer, job_id: str) -> Deferred[Job]:
         """CancelJob: ask for the end of a job of one's own; fires with the job as it is then."""
+
+    def opened(peer: Peer, stream: ICallStream) -> None:
+        """A stream of calls begins; it is closed when its peer is no longer trusted.
+
+        :raises palyra.errors.LimitReached: the device has as many open as it may have.
+        """
+
+    def closed(peer: Peer, stream: ICallStream) -> None:
+        """The stream has ended.  Of a stream that was refused, or again: nothing."""
 
     def revoke_self(peer: Peer, reason: str) -> Deferred[None]:
         """RevokeDevicePairing: a device takes its own trust away."""

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 
 from palyra.console import socket as console_socket
-from palyra.console.app import MAX_INPUT_BODY
+from palyra.console.reading import MAX_INPUT_BODY
 from palyra.console.socket import MAX_PATH, ConsoleSocket, account_name, peer_uid
 from palyra.errors import SocketPathTooLong
-from palyra.testing.control import FakeControl
+from palyra.testing.control import FakeControl, FakeFollowing
+from tests.console.asking import END, told
 
 HEAD = b"%s /console/v1/%s HTTP/1.1\r\nhost: console\r\nconnection: close\r\n"
 
@@ -127,6 +129,79 @@ async def test_a_dead_socket_is_replaced(path: Path) -> None:
         assert (await bound.ask(HEAD % (b"GET", b"doctor") + b"\r\n")).startswith(b"HTTP/1.1 200")
     finally:
         await bound.socket.stop()
+
+
+class Watched(FakeFollowing):
+    """A follower that says when it is followed no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: Deferred[None] = Deferred()
+        self.feed(told())
+
+    def close(self) -> None:
+        super().close()
+        if self.closed == 1:
+            self.left.callback(None)
+
+
+def follow(path: Path) -> socket.socket:
+    """A connection on which the first event has come."""
+    link = socket.socket(socket.AF_UNIX)
+    link.settimeout(10)
+    link.connect(str(path))
+    link.sendall(b"GET /console/v1/jobs/ABCD/events HTTP/1.1\r\nhost: console\r\n\r\n")
+    received = b""
+    while b"event: job\nid: 1\n" not in received:
+        received += link.recv(65_536)
+    return link
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_follower_that_hangs_up(path: Path) -> None:
+    """Its end of the connection is all it takes; the follower is closed once."""
+    bound = Bound(path)
+    try:
+        watched = Watched()
+        bound.control.answers["follow_job"] = succeed(watched)
+        link = await deferToThread(follow, path)
+        assert watched.closed == 0
+        link.close()
+        await watched.left
+        assert watched.closed == 1
+    finally:
+        await bound.socket.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_ten_thousand_rows_over_a_socket(path: Path) -> None:
+    """More than a connection carries at once arrives whole, piece by piece, in its order."""
+    bound = Bound(path)
+    try:
+        bound.control.news = [*[told(f"JOB{number:05}") for number in range(10_000)], END]
+        answer = await bound.ask(HEAD % (b"GET", b"fanouts/ABCD/events") + b"\r\n")
+        numbers = [int(line[4:]) for line in answer.splitlines() if line.startswith(b"id: ")]
+        assert numbers == list(range(1, 10_002))
+        assert bound.control.followings[0].closed == 1
+    finally:
+        await bound.socket.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_ends_the_streams(path: Path) -> None:
+    """The answer is complete and the connection is closed, though HTTP would keep it open."""
+    bound = Bound(path)
+    watched = Watched()
+    bound.control.answers["follow_job"] = succeed(watched)
+    link = await deferToThread(follow, path)
+    await bound.socket.stop()
+    rest = b""
+    while data := await deferToThread(link.recv, 65_536):
+        rest += data
+    link.close()
+    assert rest.endswith(b"0\r\n\r\n")
+    assert b"event: end" not in rest
+    assert watched.closed == 1
 
 
 def test_a_long_path_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from palyra.core.jobmachine import (
     AWAIT_RETURN_MS,
     CONFIRM_STOP_MS,
+    FIRST_BACKOFF_MS,
     MAX_ATTEMPTS,
     JobInputs,
     job_machine,
@@ -36,7 +37,10 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "rejected": (REPORT, 5),
     "refused": ("device_offline", "a is offline.", 5),
     "never_started": (),
-    "retried": (),
+    "retried": (99,),
+    "backoff_over": (),
+    "released": (),
+    "withheld": ("Too many have failed.", 5),
     "lost": (5,),
     "cancel_requested": (5,),
     "queue_expired": (5,),
@@ -56,6 +60,9 @@ LEGAL: dict[tuple[Any, str], Any] = {
     (S.QUEUED, "cancel_requested"): S.CANCELLED,
     (S.QUEUED, "queue_expired"): S.EXPIRED,
     (S.QUEUED, "refused"): S.REJECTED,
+    (S.QUEUED, "backoff_over"): S.QUEUED,
+    (S.QUEUED, "released"): S.QUEUED,
+    (S.QUEUED, "withheld"): S.CANCELLED,
     (S.QUEUED, "lost"): S.OUTCOME_UNKNOWN,
     (S.DISPATCHED, "undispatched"): S.QUEUED,
     (S.DISPATCHED, "retried"): S.QUEUED,
@@ -203,6 +210,29 @@ def test_a_queue_ends() -> None:
     assert (retried.state, retried.effect_possible) == (S.OUTCOME_UNKNOWN, True)
 
 
+def test_a_lost_attempt_backs_off() -> None:
+    """Each new attempt waits twice as long as the one before, and the last one is the last."""
+    job = Job(a_call(idempotent=True))
+    machine = job_machine(job)
+    waits = []
+    for number in range(1, MAX_ATTEMPTS):
+        machine.dispatched(an_attempt(number=number))
+        reconcile(machine, job, Standing.DIED, 10)
+        assert (job.state, job.waiting_for, job.wants) == (S.QUEUED, "retry", [])
+        assert job.retry_at_ms == next_deadline_ms(job, session_live=True)
+        assert job.retry_at_ms is not None
+        waits.append(job.retry_at_ms - 10)
+        time_passed(machine, job, job.retry_at_ms - 1, session_live=True)
+        assert job.wants == []
+        time_passed(machine, job, job.retry_at_ms, session_live=True)
+        assert (job.waiting_for, job.retry_at_ms) == ("", None)
+        assert job.take_wants() == [Want.DISPATCH]
+    assert waits == [FIRST_BACKOFF_MS << step for step in range(MAX_ATTEMPTS - 1)]
+    machine.dispatched(an_attempt(number=MAX_ATTEMPTS))
+    reconcile(machine, job, Standing.DIED, 10)
+    assert job.state is S.OUTCOME_UNKNOWN
+
+
 @pytest.mark.parametrize("sent", [False, True])
 def test_a_queued_job_ends_at_once(sent: bool) -> None:
     """A queued job is cancelled or refused at once; an earlier attempt may have had an effect."""
@@ -211,7 +241,7 @@ def test_a_queued_job_ends_at_once(sent: bool) -> None:
         machine = job_machine(job)
         if sent:
             machine.dispatched(an_attempt())
-            machine.retried()
+            machine.retried(99)
         getattr(machine, name)(*arguments)
         assert job.final
         assert job.effect_possible is sent
@@ -235,7 +265,7 @@ def test_a_dispatch_taken_back_was_none() -> None:
         (Standing.NOT_LISTED, False, 10, S.DISPATCHED, [Want.SEND_AGAIN]),
         (Standing.NOT_LISTED, False, 1_000, S.TIMED_OUT, []),
         (Standing.DIED, False, 10, S.OUTCOME_UNKNOWN, []),
-        (Standing.DIED, True, 10, S.QUEUED, [Want.DISPATCH]),
+        (Standing.DIED, True, 10, S.QUEUED, []),
     ],
 )
 def test_a_return_is_reconciled(
@@ -303,7 +333,7 @@ def test_a_death_is_reported_once() -> None:
     machine.dispatched(an_attempt(1))
     death = a_report(Outcome.DIED, number=1)
     report_to(machine, job, death, 5)
-    assert job.take_wants() == [Want.DISPATCH]
+    assert (job.waiting_for, job.take_wants()) == ("retry", [])
     report_to(machine, job, death, 6)
     assert job.take_wants() == []
     machine.dispatched(an_attempt(2))

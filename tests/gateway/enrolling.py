@@ -90,6 +90,8 @@ class Gateway(House):
             inventory=self.inventory,
             sessions=self.sessions,
             dispatcher=self.dispatcher,
+            submission=self.submission,
+            followers=self.followers,
             revoker=self.revoker,
             limits=self.limits,
         )
@@ -98,12 +100,16 @@ class Gateway(House):
             inventory=self.inventory,
             board=self.board,
             dispatcher=self.dispatcher,
+            fanouts=self.fanouts,
+            followers=self.followers,
+            submission=self.submission,
             enrolment=self.enrolment,
             approvals=self.approvals,
             revoker=self.revoker,
             health=self._health(self.inventory),
             ca_hash=AUTHORITY.ca_hash,
             pairing_address=lambda: HostPort("gateway.test", 7443),
+            changed=self._changed,
         )
 
     def end(self) -> None:

@@ -14,10 +14,14 @@ from palyra.core.devices import AnnouncedCapability, ClientKind, Device
 from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.jobs import Job
 from palyra.gateway.dispatch import Dispatcher
+from palyra.gateway.fanouts import Fanouts
+from palyra.gateway.following import Followers
+from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.orders import Order
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.sessions import Sessions
+from palyra.gateway.submission import Submission
 from palyra.pki.trust import ChainVerifier
 from palyra.store.memory import MemoryStore
 from palyra.testing.carrier import ScriptedNode
@@ -91,12 +95,18 @@ class House:
             ca_bundle_pem="the CA",
             max_in_flight=self.limits.in_flight_per_device,
         )
+        self.intake = Intake(
+            clock=self.clock,
+            entropy=self.entropy,
+            inventory=self.inventory,
+            board=self.board,
+            limits=self.limits,
+        )
         self.dispatcher = Dispatcher(
             clock=self.clock,
             entropy=self.entropy,
             log=self.store,
-            inventory=self.inventory,
-            board=self.board,
+            intake=self.intake,
             sessions=self.sessions,
             gateway_id=self.store.gateway_id,
             limits=self.limits,
@@ -107,11 +117,27 @@ class House:
             result_of(self.store.live_certificates()),
             result_of(self.store.revocations()),
         )
-        self.dispatcher.start(result_of(self.store.unfinished()))
+        self.fanouts = Fanouts(
+            clock=self.clock,
+            entropy=self.entropy,
+            store=self.store,
+            intake=self.intake,
+            dispatcher=self.dispatcher,
+            limits=self.limits,
+        )
+        self.followers = Followers(self.limits.max_followers)
+        self.dispatcher.watchers.append(self.followers)
+        self.submission = Submission(
+            store=self.store, dispatcher=self.dispatcher, fanouts=self.fanouts
+        )
+        unfinished = result_of(self.store.unfinished())
+        self.dispatcher.start(unfinished)
+        result_of(Deferred.fromCoroutine(self.fanouts.start(unfinished)))
         self.board.start()
 
     def end(self) -> None:
         """The gateway's process is gone, with every connection."""
+        self.fanouts.stop()
         self.dispatcher.stop()
         self.board.stop()
         for node in self.nodes.values():

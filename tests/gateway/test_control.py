@@ -9,7 +9,7 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from palyra.console import models
-from palyra.console.control import IControl
+from palyra.console.control import IControl, JobFilter
 from palyra.core.identifiers import short_id
 from palyra.core.jobs import Outcome
 from palyra.core.pairing_uri import PairingUri
@@ -39,22 +39,22 @@ def test_the_inventory_is_ordered(gateway: Gateway) -> None:
     gateway.online("z-on")
     gateway.online("c-on")
     Applicant().apply(gateway)
-    answer = result_of(gateway.control.nodes(50, None))
+    answer = result_of(gateway.control.nodes(50, None, ""))
     assert [each.name for each in answer.nodes] == ["c-on", "z-on", "a-off", "b-off"]
     assert answer.waiting_for_approval == 1 and not answer.page.has_more
-    first = result_of(gateway.control.nodes(3, None))
+    first = result_of(gateway.control.nodes(3, None, ""))
     assert (first.page.returned, first.page.has_more) == (3, True)
-    rest = result_of(gateway.control.nodes(3, first.page.next_cursor))
+    rest = result_of(gateway.control.nodes(3, first.page.next_cursor, ""))
     assert [each.name for each in rest.nodes] == ["b-off"]
     assert (rest.page.has_more, rest.page.next_cursor) == (False, None)
-    assert result_of(gateway.control.nodes(3, "999999")).nodes == []
+    assert result_of(gateway.control.nodes(3, "999999", "")).nodes == []
 
 
 @pytest.mark.parametrize("cursor", ["", "-1", "x", "9" * 10, "١"])
 def test_a_cursor_that_no_list_gave(gateway: Gateway, cursor: str) -> None:
     """It is refused by name."""
     with pytest.raises(Malformed):
-        result_of(gateway.control.nodes(3, cursor))
+        result_of(gateway.control.nodes(3, cursor, ""))
 
 
 def test_a_node_in_full(gateway: Gateway) -> None:
@@ -247,15 +247,18 @@ def test_jobs_are_listed(gateway: Gateway) -> None:
         output = msgspec.json.encode({"text": "x" * 500, "number": number})
         node.finish(next(iter(node.running)), output_json=output)
     control = gateway.control
-    first = result_of(control.jobs("succeeded", "pi", 2, None))
+    first = result_of(control.jobs(JobFilter(states=("succeeded",), device="pi"), 2, None))
     assert [each.job_id for each in first.jobs] == [jobs[2], jobs[1]] and first.page.has_more
-    rest = result_of(control.jobs(None, None, 2, first.page.next_cursor))
+    rest = result_of(control.jobs(JobFilter(), 2, first.page.next_cursor))
     assert [each.job_id for each in rest.jobs] == [jobs[0]]
     assert 0 < len(rest.jobs[0].note) <= 240
-    wrong: list[tuple[str | None, str | None]] = [("done", None), (None, "nobody")]
-    for state, target in wrong:
+    for wrong in (
+        JobFilter(states=("done",)),
+        JobFilter(device="nobody"),
+        JobFilter(fanout="FFFF"),
+    ):
         with pytest.raises((Malformed, NotFound)):
-            result_of(control.jobs(state, target, 2, None))
+            result_of(control.jobs(wrong, 2, None))
 
 
 def test_one_job(gateway: Gateway) -> None:
@@ -283,7 +286,7 @@ def test_one_job(gateway: Gateway) -> None:
 def test_an_ambiguous_job(gateway: Gateway) -> None:
     """A prefix that fits several jobs names them."""
     device, _ = gateway.online()
-    gateway.dispatcher._entropy = lambda size: b"\x01" * 4 + gateway.entropy(size - 4)
+    gateway.intake._entropy = lambda size: b"\x01" * 4 + gateway.entropy(size - 4)
     ids = [gateway.submit(device).call.job_id for _ in range(2)]
     with pytest.raises(AmbiguousTarget) as caught:
         result_of(gateway.control.job(short_id(ids[0], 4), 0))

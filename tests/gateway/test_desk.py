@@ -7,6 +7,7 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from palyra.core.devices import INVOKE_OTHERS, ClientKind
+from palyra.core.frames import Wanted
 from palyra.core.identifiers import DeviceId
 from palyra.core.jobs import JobState
 from palyra.errors import (
@@ -61,8 +62,9 @@ def test_only_nodes_register(gateway: Gateway) -> None:
 def test_who_may_run_what_where(gateway: Gateway) -> None:
     """A node runs on itself alone; a client on others only by its grant."""
     device, node = gateway.online()
-    execute = gateway.node_desk.execute
-    own = execute(node.peer, device.device_id, "echo", b"{}", None, None)
+    run = gateway.node_desk.run
+    wanted = Wanted(device.device_id, "echo", b"{}")
+    own = run(node.peer, wanted)
     node.take()
     node.finish(next(iter(node.running)))
     job = result_of(own)
@@ -78,9 +80,9 @@ def test_who_may_run_what_where(gateway: Gateway) -> None:
     for name in ("plain", "other"):
         peer = gateway.peer(clients[name].device_id)
         with pytest.raises(PolicyDenied):
-            execute(peer, device.device_id, "echo", b"{}", None, None)
+            run(peer, wanted)
     peer = gateway.peer(clients["trusted"].device_id)
-    answer = execute(peer, device.device_id, "echo", b"{}", None, None)
+    answer = run(peer, wanted)
     node.take()
     node.finish(next(iter(node.running)))
     assert result_of(answer).state is JobState.SUCCEEDED
@@ -89,7 +91,9 @@ def test_who_may_run_what_where(gateway: Gateway) -> None:
 def test_a_caller_waits_longer_than_the_run_time(gateway: Gateway) -> None:
     """15 seconds more for queues and for a device to come back, and then it is told so."""
     device, node = gateway.online()
-    answer = gateway.node_desk.execute(node.peer, device.device_id, "echo", b"1", None, 60_000)
+    answer = gateway.node_desk.run(
+        node.peer, Wanted(device.device_id, "echo", b"1", timeout_ms=60_000)
+    )
     node.take()
     node.hang_up()
     gateway.pass_time(74.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from automat import NoTransition
 from zope.interface.verify import verifyObject
@@ -21,7 +22,7 @@ from palyra.errors import (
     NotFound,
     QueueFull,
 )
-from palyra.gateway.dispatch import START_GRACE_MS
+from palyra.gateway.intake import START_GRACE_MS
 from tests.gateway.house import House, attempt_of, fired, result_of
 from tests.store.samples import ulid
 
@@ -76,7 +77,7 @@ def test_an_unknown_capability_or_device_leaves_no_record(house: House) -> None:
         house.dispatcher.submit(house.order(device, "ecoh"))
     with pytest.raises(NotFound):
         order = house.order(device)
-        house.dispatcher.submit(type(order)(DeviceId(ulid("nobody")), "echo", b"{}", "ana"))
+        house.dispatcher.submit(attrs.evolve(order, device_id=DeviceId(ulid("nobody"))))
     assert house.store.commits == []
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from palyra.core.frames import RESULT, NodeEvent, Waiting
 from palyra.core.identifiers import AttemptId
-from palyra.core.jobmachine import MAX_ATTEMPTS
+from palyra.core.jobmachine import FIRST_BACKOFF_MS, MAX_ATTEMPTS
 from palyra.core.jobs import JobState, Outcome, Report
 from tests.gateway.house import House, attempt_of, result_of
 
@@ -90,6 +90,8 @@ def test_died_and_idempotent(house: House, lose_memory: bool) -> None:
     old = attempt_of(job)
     node.restart(lose_memory=lose_memory)
     result_of(node.connect())
+    assert not node.take().dispatches and house.kept(job).waiting_for == "retry"
+    house.pass_time(FIRST_BACKOFF_MS / 1000 + 0.5)
     node.take()
     assert [each.number for each in node.started] == [1, 2]
     assert attempt_of(job) != old
@@ -105,16 +107,18 @@ def test_a_device_that_dies_of_a_job_is_spared(house: House) -> None:
         node.take()
         node.restart()
         result_of(node.connect())
+        house.pass_time(FIRST_BACKOFF_MS / 1000 * 2**MAX_ATTEMPTS)
     node.take()
     assert (job.state, len(node.started)) == (S.OUTCOME_UNKNOWN, MAX_ATTEMPTS)
 
 
-def test_a_report_of_death_makes_a_new_attempt_at_once(house: House) -> None:
-    """A node that lives and says that an attempt died gets the next one on the same session."""
+def test_a_report_of_death_makes_a_new_attempt(house: House) -> None:
+    """A node that lives and says that an attempt died gets another on the same session."""
     device, node = house.online()
     job = house.submit(device, "safe")
     node.take()
     node.finish(attempt_of(job), Outcome.DIED)
+    house.pass_time(FIRST_BACKOFF_MS / 1000 + 0.5)
     node.take()
     assert [each.number for each in node.started] == [1, 2]
 
@@ -126,6 +130,7 @@ def test_a_late_success_of_an_earlier_attempt_decides(house: House) -> None:
     node.take()
     first = attempt_of(job)
     node.say(NodeEvent(RESULT, reports=(Report(first, Outcome.DIED),)))
+    house.pass_time(FIRST_BACKOFF_MS / 1000 + 0.5)
     node.take()
     second = attempt_of(job)
     node.say(NodeEvent(RESULT, reports=(Report(first, Outcome.SUCCEEDED, b"1"),)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from palyra.core.interfaces import JobQuery
+from palyra.core.jobmachine import FIRST_BACKOFF_MS
 from palyra.core.jobs import JobState, Outcome
 from palyra.errors import DeviceRevoked, DiskFull, StoreUnavailable
 from tests.gateway.house import House, attempt_of, fired, result_of
@@ -273,8 +274,9 @@ def test_a_result_of_an_old_attempt_while_a_new_one_is_committed(house: House) -
     job = house.submit(device, "safe")
     node.take()
     old = attempt_of(job)
-    house.store.holding = True
     node.finish(old, Outcome.DIED)
+    house.store.holding = True
+    house.pass_time(FIRST_BACKOFF_MS / 1000 + 0.5)
     assert attempt_of(job) != old
     node.finish(old, Outcome.SUCCEEDED)
     house.store.release()

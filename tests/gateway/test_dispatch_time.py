@@ -7,6 +7,7 @@ import pytest
 from palyra.core.frames import NodeEvent, Waiting
 from palyra.core.identifiers import AttemptId
 from palyra.core.interfaces import JobQuery
+from palyra.core.jobmachine import FIRST_BACKOFF_MS
 from palyra.core.jobs import JobState, Outcome
 from palyra.errors import JobStillRunning
 from tests.gateway.house import House, attempt_of, fired, result_of
@@ -121,6 +122,7 @@ def test_mediation_of_an_old_attempt_is_ignored(house: House) -> None:
     node.take()
     old = attempt_of(job)
     node.finish(old, Outcome.DIED)
+    house.pass_time(FIRST_BACKOFF_MS / 1000 + 0.5)
     node.take()
     assert attempt_of(job) != old
     for answered in (False, True):

@@ -9,7 +9,7 @@ from palyra.core.frames import NodeEvent, Waiting
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import JobState, Outcome, Report
 from palyra.errors import LimitReached, PayloadTooLarge
-from palyra.gateway.dispatch import VERSION_ONE_PAYLOAD
+from palyra.gateway.intake import VERSION_ONE_PAYLOAD
 from palyra.gateway.sessions import MAX_FRAME_BYTES, MAX_REGISTRATIONS
 from tests.gateway.house import House, attempt_of, result_of
 

@@ -21,7 +21,7 @@ from palyra.errors import (
     Malformed,
     PayloadTooLarge,
 )
-from palyra.gateway.orders import Order, as_call, check_json
+from palyra.gateway.orders import Ask, Order, call_of, check, check_json, permitted
 from tests.store.samples import NOW_MS, a_code, a_device, a_request, ulid
 
 OFFERED = (
@@ -41,8 +41,10 @@ def the_device() -> Device:
 def called(capability: str = "echo", **changes: Any) -> Call:
     device = the_device()
     given: dict[str, Any] = {"input_json": b"{}", "requested_by": "ana", **changes}
-    order = Order(device.device_id, capability, **given)
-    return as_call(order, device, JobId(ulid("job")), NOW_MS, JobsSection())
+    order = Order(device_id=device.device_id, capability=capability, **given)
+    offered = permitted(device, capability)
+    check(order, JobsSection())
+    return call_of(order, device, JobId(ulid("job")), NOW_MS, JobsSection(), offered)
 
 
 def test_defaults() -> None:
@@ -88,6 +90,22 @@ def test_timeouts_are_bounded(timeout_ms: int) -> None:
     with pytest.raises(Malformed):
         called(timeout_ms=timeout_ms)
     assert called(timeout_ms=86_400_000).run_timeout_ms == 86_400_000
+
+
+@pytest.mark.parametrize("ttl_ms", [-1, 0, 7 * 86_400_000 + 1])
+def test_times_to_live_are_bounded(ttl_ms: int) -> None:
+    """Up to seven days, as configured; without one the call does not wait."""
+    with pytest.raises(Malformed):
+        called(ttl_ms=ttl_ms)
+    assert called(ttl_ms=60_000).queue_expires_at_ms == NOW_MS + 60_000
+    assert called().queue_expires_at_ms is None
+
+
+def test_a_name_that_no_capability_has() -> None:
+    """It is not written down ten thousand times."""
+    ask = Ask(capability="x" * 200, input_json=b"{}", requested_by="ana")
+    with pytest.raises(Malformed):
+        check(ask, JobsSection())
 
 
 @pytest.mark.parametrize("limit", [-1, 0, MAX_PAYLOAD_BYTES + 1])

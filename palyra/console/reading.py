@@ -1,0 +1,118 @@
+"""What a request says: its body, its query and its idempotency key, each typed and bounded."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from twisted.web.iweb import IRequest
+
+from palyra.config.jobs import MAX_PAYLOAD_BYTES
+from palyra.console import models
+from palyra.console.control import JobFilter
+from palyra.errors import Malformed, PayloadTooLarge
+
+MAX_BODY = 64 * 1024
+MAX_INPUT_BODY = MAX_PAYLOAD_BYTES * 3 // 2
+MAX_TEXT = 256
+MAX_WHERE = 4_096
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+
+B = TypeVar("B")
+Keyed = TypeVar("Keyed", models.Invoke, models.SubmitJobs)
+
+
+def body(request: IRequest, kind: type[B], limit: int = MAX_BODY) -> B:
+    """The request's body as ``kind``, at most ``limit`` bytes; unknown keys are refused."""
+    data = request.content.read(limit + 1)
+    if len(data) > limit:
+        raise PayloadTooLarge("request", len(data), limit)
+    try:
+        return msgspec.json.decode(data or b"{}", type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed("body", str(error)) from error
+
+
+def keyed_body(request: IRequest, kind: type[Keyed]) -> Keyed:
+    """A body with input; the header ``Idempotency-Key`` may say its ``idempotency_key``.
+
+    :raises Malformed: both say one and they differ, or the header is empty or not UTF-8.
+    """
+    read = body(request, kind, MAX_INPUT_BODY)
+    keys = _header_keys(request)
+    if not keys:
+        return read
+    if read.idempotency_key:
+        keys.add(read.idempotency_key)
+    if len(keys) > 1:
+        raise Malformed("idempotency_key", "is given twice, and differently")
+    return msgspec.structs.replace(read, idempotency_key=keys.pop())
+
+
+def _header_keys(request: IRequest) -> set[str]:
+    given = request.requestHeaders.getRawHeaders(b"idempotency-key") or []
+    try:
+        keys = {each.decode() for each in given}
+    except UnicodeDecodeError as error:
+        raise Malformed("idempotency_key", "is not UTF-8") from error
+    if "" in keys:
+        raise Malformed("idempotency_key", "must not be empty where its header is sent")
+    return keys
+
+
+def texts(request: IRequest, name: str, limit: int = MAX_TEXT) -> list[str]:
+    """Every value of a query parameter that is not empty, each at most ``limit`` characters."""
+    found = []
+    for value in request.args.get(name.encode(), []):
+        try:
+            found.append(value.decode())
+        except UnicodeDecodeError as error:
+            raise Malformed(name, "is not UTF-8") from error
+        if len(found[-1]) > limit:
+            raise Malformed(name, f"has more than {limit} characters")
+    return [text for text in found if text]
+
+
+def text(request: IRequest, name: str, limit: int = MAX_TEXT) -> str | None:
+    """The one value of a query parameter; None where it is not given, or empty."""
+    values = texts(request, name, limit)
+    if len(values) > 1:
+        raise Malformed(name, "is given more than once")
+    return values[0] if values else None
+
+
+def where(request: IRequest) -> str:
+    """The targeting expression of a query; empty where there is none."""
+    return text(request, "where", MAX_WHERE) or ""
+
+
+def number(request: IRequest, name: str, default: int) -> int:
+    """A query parameter that is a whole number."""
+    given = text(request, name)
+    if given is None:
+        return default
+    if not given.isascii() or not given.isdigit() or len(given) > 9:
+        raise Malformed(name, "must be a whole number")
+    return int(given)
+
+
+def limit(request: IRequest) -> int:
+    """How many entries a page may have."""
+    return max(1, min(number(request, "limit", DEFAULT_LIMIT), MAX_LIMIT))
+
+
+def cursor(request: IRequest) -> str | None:
+    """Where a page begins: what the page before it gave."""
+    return text(request, "cursor")
+
+
+def job_filter(request: IRequest) -> JobFilter:
+    """Which jobs a query asks for; ``state`` may be repeated."""
+    return JobFilter(
+        states=tuple(dict.fromkeys(texts(request, "state"))),
+        device=text(request, "device") or "",
+        capability=text(request, "capability") or "",
+        by=text(request, "by") or "",
+        fanout=text(request, "fanout") or "",
+    )

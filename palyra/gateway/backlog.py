@@ -1,0 +1,87 @@
+"""The backlog: jobs that wait to be sent, by device, and how many may wait."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+from palyra.config.jobs import JobsSection
+from palyra.core.identifiers import DeviceId, JobId
+from palyra.errors import QueueFull
+from palyra.gateway.unfinished import Live
+
+
+class Backlog:
+    """Waiting jobs in the order they are to be sent; held rows of fan-outs count with them."""
+
+    def __init__(self, limits: JobsSection) -> None:
+        self._limits = limits
+        self._waiting: dict[DeviceId, OrderedDict[JobId, Live]] = {}
+        self._count = 0
+        self._entering: Counter[DeviceId] = Counter()
+        self._held = 0
+
+    def size(self, device_id: DeviceId) -> int:
+        """How many jobs wait for a device."""
+        return len(self._waiting.get(device_id, ()))
+
+    def append(self, live: Live, *, first: bool = False) -> None:
+        """A job waits: behind the others of its device, or before them."""
+        call = live.job.call
+        waiting = self._waiting.setdefault(call.device_id, OrderedDict())
+        if call.job_id not in waiting:
+            self._count += 1
+        waiting[call.job_id] = live
+        if first:
+            waiting.move_to_end(call.job_id, last=False)
+
+    def take(self, device_id: DeviceId) -> Live | None:
+        """The job of a device that is to be sent next; it waits no more."""
+        waiting = self._waiting.get(device_id)
+        if not waiting:
+            return None
+        live = next(iter(waiting.values()))
+        self.leave(live)
+        return live
+
+    def leave(self, live: Live) -> None:
+        """A job waits no more.  Again: nothing."""
+        call = live.job.call
+        waiting = self._waiting.get(call.device_id)
+        if waiting is not None and waiting.pop(call.job_id, None) is not None:
+            self._count -= 1
+            if not waiting:
+                del self._waiting[call.device_id]
+        if live.held:
+            live.held = False
+            self._held -= 1
+
+    def hold(self, live: Live) -> None:
+        """The row of a fan-out may not start yet; :meth:`leave` ends that."""
+        if not live.held:
+            live.held = True
+            self._held += 1
+
+    def enters(self, device_id: DeviceId) -> None:
+        """A job that will wait for the device is being committed."""
+        self._entering[device_id] += 1
+
+    def entered(self, device_id: DeviceId) -> None:
+        """It was committed, or was not."""
+        self._entering[device_id] -= 1
+        if not self._entering[device_id]:
+            del self._entering[device_id]
+
+    def check(self, live: Live) -> None:
+        """Refuse what would wait beyond the bounds (QueueFull)."""
+        limits, call = self._limits, live.job.call
+        if self.size(call.device_id) + self._entering[call.device_id] >= (
+            limits.max_waiting_per_device
+        ):
+            raise QueueFull(call.device_name, limits.max_waiting_per_device)
+        self.check_room(1)
+
+    def check_room(self, rows: int) -> None:
+        """Refuse ``rows`` more waiting jobs than the gateway may have (QueueFull)."""
+        waiting = self._count + self._entering.total() + self._held
+        if waiting + rows > self._limits.max_waiting:
+            raise QueueFull("The gateway", self._limits.max_waiting)

@@ -1,0 +1,255 @@
+"""Fan-outs while they run: which rows may start, and how many are in which state."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import attrs
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
+
+from palyra.config.jobs import JobsSection
+from palyra.core.devices import Device
+from palyra.core.fanouts import BATCH, Fanout, Rollout, Tally
+from palyra.core.frames import JobUpdate
+from palyra.core.identifiers import Entropy, FanoutId, JobId, new_ulid
+from palyra.core.interfaces import IdempotencyKey, IStore
+from palyra.core.jobmachine import job_machine
+from palyra.core.jobs import UNFINISHED, Job, JobState
+from palyra.errors import Malformed, NoTargets, NotFound, TooManyTargets
+from palyra.gateway.dispatch import Dispatcher
+from palyra.gateway.intake import Intake
+from palyra.gateway.orders import FanoutOrder
+
+SLICE = 250
+"""Rows made, or started, in one turn of the reactor: heartbeats must not wait for ten thousand."""
+T = TypeVar("T")
+
+
+@attrs.frozen
+class FanoutView:
+    """A fan-out and what became of its rows so far."""
+
+    fanout: Fanout
+    tally: Tally
+
+    @property
+    def finished(self) -> bool:
+        """Whether every row is final."""
+        return not any(self.tally.counts.get(state) for state in UNFINISHED)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether more rows have failed than may."""
+        limit = self.fanout.max_failures
+        return limit is not None and self.tally.failures > limit
+
+
+class RunningFanout:
+    """A fan-out with rows that are not final; once all are, it stays as it ended."""
+
+    def __init__(self, fanout: Fanout, tally: Tally) -> None:
+        self.rollout = Rollout(fanout, tally.failures)
+        self.states: dict[JobId, JobState] = {}
+        """The rows that are not final."""
+        self._counts = Counter(tally.counts)
+
+    def moved(self, job: Job) -> bool:
+        """A row's state is on record; whether the row has ended by it."""
+        before = self.states.get(job.call.job_id)
+        if before is None or before is job.state:
+            return False
+        self._counts[before] -= 1
+        self._counts[job.state] += 1
+        self.states[job.call.job_id] = job.state
+        if job.final:
+            del self.states[job.call.job_id]
+            self.rollout.ended(job)
+        return job.final
+
+    def view(self) -> FanoutView:
+        """The fan-out as it is now."""
+        return FanoutView(self.rollout.fanout, Tally(+self._counts, self.rollout.failures))
+
+
+class Fanouts:
+    """Accepts fan-outs, and lets their rows start as those before them end.
+
+    A :class:`palyra.gateway.dispatch.Watcher` of the dispatcher, which does everything that is
+    the same for any job.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        entropy: Entropy,
+        store: IStore,
+        intake: Intake,
+        dispatcher: Dispatcher,
+        limits: JobsSection,
+    ) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._store = store
+        self._intake = intake
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._running: dict[FanoutId, RunningFanout] = {}
+        self._startable: deque[JobId] = deque()
+        self._turn: IDelayedCall | None = None
+        dispatcher.watchers.append(self)
+
+    async def start(self, unfinished: Iterable[Job]) -> None:
+        """Take over the fan-outs that an earlier life of this gateway left unfinished."""
+        rows: dict[FanoutId, list[Job]] = {}
+        for job in unfinished:
+            if job.call.fanout_id is not None:
+                rows.setdefault(job.call.fanout_id, []).append(job)
+        for fanout_id, theirs in rows.items():
+            fanout = await self._store.fanout(fanout_id)
+            tally = await self._store.tally(fanout_id)
+            assert fanout is not None, "rows are kept with their fan-out"
+            running = self._take_in(fanout, theirs, tally)
+            for job in theirs:
+                held = job.waiting_for == BATCH
+                (running.rollout.waits if held else running.rollout.started)(job.call.job_id)
+            self._go_on(running)
+
+    def stop(self) -> None:
+        """Start no more rows; the next life of the gateway does."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self._startable.clear()
+
+    async def submit(self, order: FanoutOrder, key: IdempotencyKey | None = None) -> FanoutView:
+        """Accept a call to many devices; done when it is committed with a row for each of them.
+
+        :raises PalyraError: it was refused as a whole, and nothing was written.
+        """
+        self._check(order)
+        now_ms = self._intake.now_ms()
+        fanout = Fanout(
+            fanout_id=FanoutId(new_ulid(now_ms, self._entropy)),
+            requested_by=order.requested_by,
+            capability=order.capability,
+            input_json=order.input_json,
+            expression=order.expression,
+            submitted_at_ms=now_ms,
+            targets=len(order.devices),
+            batch=order.batch,
+            max_failures=order.max_failures,
+        )
+        rows = await self._rows(order, fanout)
+        await self._store.accept_fanout(fanout, rows, key)
+        counts = Counter(row.state for row in rows)
+        waiting = [row for row in rows if not row.final]
+        if waiting:
+            running = self._take_in(fanout, waiting, Tally(counts, 0))
+            await self._in_slices(waiting, self._dispatcher.enter)
+            for row in waiting:
+                running.rollout.waits(row.call.job_id)
+            self._go_on(running)
+        return FanoutView(fanout, Tally(counts, 0))
+
+    def running(self, fanout_id: FanoutId) -> RunningFanout | None:
+        """The fan-out, while some of its rows are not final."""
+        return self._running.get(fanout_id)
+
+    async def view(self, fanout_id: FanoutId) -> FanoutView:
+        """A fan-out as it is now.
+
+        :raises NotFound: there is none of that id.
+        """
+        running = self._running.get(fanout_id)
+        if running is not None:
+            return running.view()
+        fanout = await self._store.fanout(fanout_id)
+        if fanout is None:
+            raise NotFound("fan-out", fanout_id)
+        return FanoutView(fanout, await self._store.tally(fanout_id))
+
+    def unfinished(self, fanout_id: FanoutId) -> list[JobId]:
+        """The rows that are not final."""
+        running = self._running.get(fanout_id)
+        return list(running.states) if running is not None else []
+
+    def changed(self, update: JobUpdate) -> None:
+        """A row's new state is on record: others may start (Watcher)."""
+        fanout_id = update.job.call.fanout_id
+        running = self._running.get(fanout_id) if fanout_id is not None else None
+        if running is not None and running.moved(update.job):
+            self._go_on(running)
+            if not running.states:
+                self._running.pop(running.rollout.fanout.fanout_id, None)
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _check(self, order: FanoutOrder) -> None:
+        if not order.devices:
+            raise NoTargets(order.expression)
+        if len(order.devices) > self._limits.max_targets:
+            raise TooManyTargets(len(order.devices), self._limits.max_targets)
+        if order.batch is not None and order.batch < 1:
+            raise Malformed("batch", "must be at least one device")
+        if order.max_failures is not None and order.max_failures < 0:
+            raise Malformed("max_failures", "must not be negative")
+        self._intake.check(order)
+        self._dispatcher.check_room(len(order.devices) if order.batch is not None else 0)
+
+    async def _rows(self, order: FanoutOrder, fanout: Fanout) -> list[Job]:
+        rows: list[Job] = []
+        await self._in_slices(
+            order.devices, lambda device: rows.append(self._row(order, fanout, device))
+        )
+        return rows
+
+    def _row(self, order: FanoutOrder, fanout: Fanout, device: Device) -> Job:
+        job, refusal = self._intake.row_for(order, device, fanout.submitted_at_ms)
+        job.call = attrs.evolve(job.call, fanout_id=fanout.fanout_id)
+        if refusal is None and not self._dispatcher.may_wait(job.call):
+            refusal = self._intake.offline(job.call)
+        if refusal is not None:
+            job_machine(job).refused(refusal.code, refusal.sentence, fanout.submitted_at_ms)
+        elif fanout.batch is not None:
+            job.waiting_for = BATCH
+        return job
+
+    def _take_in(self, fanout: Fanout, unfinished: Sequence[Job], tally: Tally) -> RunningFanout:
+        running = RunningFanout(fanout, tally)
+        running.states.update((job.call.job_id, job.state) for job in unfinished)
+        self._running[fanout.fanout_id] = running
+        return running
+
+    def _go_on(self, running: RunningFanout) -> None:
+        """Start the rows that may, soon; and end those that never will."""
+        rollout = running.rollout
+        self._startable.extend(rollout.take_startable())
+        if self._startable and self._turn is None:
+            self._start_some()
+        refused = rollout.take_refused()
+        if refused:
+            sentence = (
+                f"Not sent: {rollout.failures} others failed before; "
+                f"the limit is {rollout.fanout.max_failures}."
+            )
+            for job_id in refused:
+                self._dispatcher.withhold(job_id, sentence)
+
+    def _start_some(self) -> None:
+        self._turn = self._clock.callLater(0, self._start_some)
+        for _ in range(min(SLICE, len(self._startable))):
+            self._dispatcher.release(self._startable.popleft())
+        if not self._startable:
+            self._turn.cancel()
+            self._turn = None
+
+    async def _in_slices(self, items: Sequence[T], act: Callable[[T], object]) -> None:
+        for begin in range(0, len(items), SLICE):
+            if begin:
+                await deferLater(self._clock, 0)
+            for item in items[begin : begin + SLICE]:
+                act(item)

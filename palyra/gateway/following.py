@@ -1,0 +1,88 @@
+"""Followers: whoever watches what becomes of a job, or of all rows of a fan-out.
+
+A follower is told to look and takes what it can carry.  Of each job it gets the newest state and
+progress: one that reads slowly misses what lay between, and costs no more memory than its jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zope.interface import implementer
+
+from palyra.core.frames import JobUpdate
+from palyra.core.identifiers import FanoutId, JobId
+from palyra.errors import LimitReached
+from palyra.transport.interfaces import IJobFollowing
+
+
+@implementer(IJobFollowing)
+class Following:
+    """One follower of a job, or of a fan-out's rows; ``wake`` must not call back into it."""
+
+    def __init__(
+        self, followers: Followers, subject: JobId | FanoutId, wake: Callable[[], None]
+    ) -> None:
+        self.subject = subject
+        self.finished = False
+        self._followers = followers
+        self._wake = wake
+        self._news: dict[JobId, JobUpdate] = {}
+
+    def take(self) -> list[JobUpdate]:
+        news, self._news = list(self._news.values()), {}
+        if any(update.job.final and update.job.call.job_id == self.subject for update in news):
+            self.finished = True
+            self.close()
+        return news
+
+    def close(self) -> None:
+        self._followers.leave(self)
+
+    def tell(self, update: JobUpdate) -> None:
+        """Something changed."""
+        idle = not self._news
+        self._news[update.job.call.job_id] = update
+        if idle:
+            self._wake()
+
+
+class Followers:
+    """Everybody who follows, by what they follow (:class:`palyra.gateway.dispatch.Watcher`)."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._following: dict[JobId | FanoutId, list[Following]] = {}
+        self._count = 0
+
+    def follow(self, subject: JobId | FanoutId, wake: Callable[[], None]) -> Following:
+        """Follow a job, or the rows of a fan-out.
+
+        :raises LimitReached: too many follow already.
+        """
+        if self._count >= self._limit:
+            raise LimitReached("open streams of events", self._limit)
+        following = Following(self, subject, wake)
+        self._following.setdefault(subject, []).append(following)
+        self._count += 1
+        return following
+
+    def leave(self, following: Following) -> None:
+        """Follow no more.  Again: nothing."""
+        same = self._following.get(following.subject, [])
+        if following in same:
+            same.remove(following)
+            self._count -= 1
+            if not same:
+                del self._following[following.subject]
+
+    def changed(self, update: JobUpdate) -> None:
+        """A job's new state is on record, or it got further."""
+        if not self._following:
+            return
+        call = update.job.call
+        for following in (*self._following.get(call.job_id, ()), *self._of_fanout(call.fanout_id)):
+            following.tell(update)
+
+    def _of_fanout(self, fanout_id: FanoutId | None) -> tuple[Following, ...]:
+        return () if fanout_id is None else tuple(self._following.get(fanout_id, ()))

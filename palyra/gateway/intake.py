@@ -1,0 +1,140 @@
+"""Intake: whether a call is accepted, refused, or may wait, before anything is written."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+
+from palyra.config.jobs import JobsSection
+from palyra.core.devices import Device, PresenceState
+from palyra.core.identifiers import DeviceId, Entropy, JobId, new_ulid
+from palyra.core.jobs import Call, Job
+from palyra.errors import DeviceOffline, PalyraError, PayloadTooLarge
+from palyra.gateway.inventory import Inventory
+from palyra.gateway.orders import Ask, Order, call_of, check, permitted
+from palyra.gateway.presence import LINGER_MS, PresenceBoard
+from palyra.gateway.sessions import NodeSession
+
+START_GRACE_MS = 90_000
+"""After a start, calls without time to wait still wait for devices that are on their way back."""
+VERSION_ONE_PAYLOAD = 1024 * 1024
+
+
+class Intake:
+    """Makes jobs of orders, and knows how long each may wait for its device."""
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        entropy: Entropy,
+        inventory: Inventory,
+        board: PresenceBoard,
+        limits: JobsSection,
+    ) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._inventory = inventory
+        self._board = board
+        self._limits = limits
+        self.started_ms = self.now_ms()
+
+    def check(self, ask: Ask) -> None:
+        """Refuse what no device could be asked; :func:`palyra.gateway.orders.check`."""
+        check(ask, self._limits)
+
+    def job_for(self, order: Order) -> Job:
+        """The job that an order makes, not accepted yet.
+
+        :raises PalyraError: the device, the input, a limit or the capability does not allow it.
+        """
+        device = self._inventory.paired(order.device_id)
+        capability = permitted(device, order.capability)
+        check(order, self._limits)
+        now_ms = self.now_ms()
+        return Job(call_of(order, device, self._job_id(now_ms), now_ms, self._limits, capability))
+
+    def row_for(self, ask: Ask, device: Device, now_ms: int) -> tuple[Job, PalyraError | None]:
+        """The job that a checked ask makes on one of many devices, and why it must be refused."""
+        refusal: PalyraError | None = None
+        capability = None
+        try:
+            device = self._inventory.paired(device.device_id)
+            capability = permitted(device, ask.capability)
+        except PalyraError as error:
+            refusal = error
+        call = call_of(ask, device, self._job_id(now_ms), now_ms, self._limits, capability)
+        return Job(call), refusal
+
+    def waiting(self, call: Call, session: NodeSession | None) -> Call | None:
+        """The call, with the end of its wait for a device; None where it must be refused.
+
+        A call with a session to wait for, or with a time to live of its own, keeps what it has.
+        """
+        if session is not None or call.queue_expires_at_ms is not None:
+            return call
+        if not self._comes_back(call.device_id):
+            return None
+        wait_ms = min(call.run_timeout_ms, LINGER_MS)
+        return attrs.evolve(call, queue_expires_at_ms=self.now_ms() + wait_ms)
+
+    def check_device(self, call: Call) -> None:
+        """Refuse a device that may not be used any more (NotFound, DeviceRevoked)."""
+        self._inventory.paired(call.device_id)
+
+    def offline(self, call: Call) -> DeviceOffline:
+        """The refusal of a call to a device that is away."""
+        heard_ms = self._board.last_heard_ms(call.device_id)
+        if heard_ms is None:
+            device = self._inventory.device(call.device_id)
+            heard_ms = device.last_heard_ms if device is not None else None
+        heard = "" if heard_ms is None else _ago(self.now_ms() - heard_ms)
+        return DeviceOffline(call.device_name, heard, call.job_id)
+
+    def end_of_patience(self) -> int:
+        """Until when (ms) a call without time to wait waits for a device that just went away."""
+        return max(self.now_ms() + LINGER_MS, self.grace_ends_ms)
+
+    @property
+    def grace_ends_ms(self) -> int:
+        """Until when devices may still be on their way back to a gateway that has started."""
+        return self.started_ms + START_GRACE_MS
+
+    def now_ms(self) -> int:
+        """Wall time in Unix milliseconds."""
+        return int(self._clock.seconds() * 1000)
+
+    def _comes_back(self, device_id: DeviceId) -> bool:
+        """Whether the device has only just gone, or this gateway has only just come."""
+        if self._board.state(device_id) is not PresenceState.OFFLINE:
+            return True
+        never_back = self._board.last_heard_ms(device_id) is None
+        return never_back and self.now_ms() < self.grace_ends_ms and self._was_here(device_id)
+
+    def _was_here(self, device_id: DeviceId) -> bool:
+        """Whether the device was in touch shortly before this gateway started."""
+        device = self._inventory.device(device_id)
+        heard_ms = device.last_heard_ms if device is not None else None
+        return heard_ms is not None and self.started_ms - heard_ms < START_GRACE_MS
+
+    def _job_id(self, now_ms: int) -> JobId:
+        return JobId(new_ulid(now_ms, self._entropy))
+
+
+def check_carried(call: Call, session: NodeSession | None) -> None:
+    """Version-1 nodes take no payload in parts, so it must fit into one message of theirs.
+
+    :raises PayloadTooLarge: it does not.
+    """
+    version_one = session is not None and not session.extended
+    if version_one and len(call.input_json) > VERSION_ONE_PAYLOAD:
+        raise PayloadTooLarge("input", len(call.input_json), VERSION_ONE_PAYLOAD)
+
+
+def _ago(milliseconds: int) -> str:
+    """How long ago, as people read it."""
+    seconds = max(0, milliseconds // 1000)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit} ago"
+    return f"{seconds}s ago"

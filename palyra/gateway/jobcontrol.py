@@ -1,0 +1,251 @@
+"""What operators ask about jobs: run, list, follow, cancel; on one device or on many."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred, DeferredList
+
+from palyra.console import models
+from palyra.console.app import MAX_WAIT_MS
+from palyra.console.control import IFollowing, JobFilter
+from palyra.core.identifiers import FanoutId, JobId, as_prefix, is_ulid, short_id
+from palyra.core.interfaces import IStore, JobQuery
+from palyra.core.jobs import Job, JobState
+from palyra.errors import AmbiguousTarget, JobFinal, NotFound
+from palyra.gateway.dispatch import Dispatcher
+from palyra.gateway.fanouts import Fanouts, FanoutView
+from palyra.gateway.following import Followers
+from palyra.gateway.inventory import Inventory
+from palyra.gateway.orders import CALLER_MARGIN_MS, FanoutOrder, Order
+from palyra.gateway.queries import state_named, ulid_cursor
+from palyra.gateway.streams import FanoutStream, JobStream
+from palyra.gateway.submission import Submission
+from palyra.gateway.targets import Targets, batch_of
+from palyra.gateway.views import CONTRACT, fanout_item, invoke_answer, job_item, raw
+
+ROWS_AT_ONCE = 500
+"""Rows of a fan-out read, or cancelled, in one turn."""
+
+
+class JobControl:
+    """Provides :class:`palyra.console.control.IJobControl`."""
+
+    def __init__(
+        self,
+        *,
+        store: IStore,
+        inventory: Inventory,
+        targets: Targets,
+        dispatcher: Dispatcher,
+        fanouts: Fanouts,
+        followers: Followers,
+        submission: Submission,
+    ) -> None:
+        self._store = store
+        self._inventory = inventory
+        self._targets = targets
+        self._dispatcher = dispatcher
+        self._fanouts = fanouts
+        self._followers = followers
+        self._submission = submission
+
+    # -- run --------------------------------------------------------------------------------
+
+    def invoke(self, target: str, body: models.Invoke, by: str) -> Deferred[models.InvokeAnswer]:
+        return Deferred.fromCoroutine(self._invoke(target, body, by))
+
+    async def _invoke(self, target: str, body: models.Invoke, by: str) -> models.InvokeAnswer:
+        order = Order(
+            device_id=self._inventory.resolve(target).device_id,
+            capability=body.capability,
+            input_json=bytes(body.input_json),
+            requested_by=by,
+            max_payload_bytes=body.max_payload_bytes,
+            timeout_ms=body.timeout_ms,
+            ttl_ms=body.ttl_ms,
+        )
+        job = await self._submission.to_one(order, f"{by} invoke", body.idempotency_key)
+        if body.wait_ms is not None:
+            return invoke_answer(await self._dispatcher.wait(job, min(body.wait_ms, MAX_WAIT_MS)))
+        wait_ms = job.call.run_timeout_ms + (body.ttl_ms or 0) + CALLER_MARGIN_MS
+        return invoke_answer(await self._submission.ended(job, wait_ms))
+
+    def submit(self, body: models.SubmitJobs, by: str) -> Deferred[models.FanoutAnswer]:
+        return Deferred.fromCoroutine(self._submit(body, by))
+
+    async def _submit(self, body: models.SubmitJobs, by: str) -> models.FanoutAnswer:
+        devices, expression = self._targets.chosen(tuple(body.targets), body.where)
+        order = FanoutOrder(
+            devices=devices,
+            expression=expression,
+            capability=body.capability,
+            input_json=bytes(body.input_json),
+            requested_by=by,
+            max_payload_bytes=body.max_payload_bytes,
+            timeout_ms=body.timeout_ms,
+            ttl_ms=body.ttl_ms,
+            batch=batch_of(body.batch, len(devices)),
+            max_failures=body.max_failures,
+        )
+        named = tuple(device.device_id for device in devices) if not expression else ()
+        key = body.idempotency_key
+        view = await self._submission.to_many(order, f"{by} jobs", key, named)
+        rows: list[models.JobItem] = []
+        cursor: JobId | None = None
+        while page := await self._rows(view, ROWS_AT_ONCE, cursor):
+            rows += map(job_item, page)
+            cursor = page[-1].call.job_id
+        return models.FanoutAnswer(
+            CONTRACT, models.Page(len(rows), len(rows), False), fanout_item(view), rows
+        )
+
+    # -- look -------------------------------------------------------------------------------
+
+    def jobs(self, which: JobFilter, limit: int, cursor: str | None) -> Deferred[models.JobList]:
+        return Deferred.fromCoroutine(self._jobs(which, limit, cursor))
+
+    async def _jobs(self, which: JobFilter, limit: int, cursor: str | None) -> models.JobList:
+        states = frozenset(state_named(JobState, each) for each in which.states)
+        device = self._inventory.resolve(which.device) if which.device else None
+        query = JobQuery(
+            states=states or None,
+            device_id=device.device_id if device is not None else None,
+            limit=limit + 1,
+            before=JobId(ulid_cursor(cursor)) if cursor is not None else None,
+            capability=which.capability or None,
+            requested_by=which.by or None,
+            fanout_id=await self._fanout_id(which.fanout) if which.fanout else None,
+        )
+        found = await self._store.jobs(query)
+        return models.JobList(
+            CONTRACT, _page(found, limit), [job_item(job) for job in found[:limit]]
+        )
+
+    def job(self, target: str, wait_ms: int) -> Deferred[models.JobAnswer]:
+        return Deferred.fromCoroutine(self._job(target, wait_ms))
+
+    async def _job(self, target: str, wait_ms: int) -> models.JobAnswer:
+        job_id = await self._job_id(target)
+        job = await self._submission.job(job_id)
+        return self._job_answer(await self._dispatcher.wait(job, wait_ms))
+
+    def _job_answer(self, job: Job) -> models.JobAnswer:
+        progress = self._dispatcher.update_of(job).progress
+        return models.JobAnswer(
+            contract=CONTRACT,
+            job=job_item(job),
+            input_json=msgspec.Raw(job.call.input_json),
+            output_json=raw(job.output_json),
+            error=job.error or None,
+            progress=progress.fraction if progress is not None else None,
+            progress_text=progress.text if progress is not None else "",
+        )
+
+    def fanout(self, target: str, limit: int, cursor: str | None) -> Deferred[models.FanoutAnswer]:
+        return Deferred.fromCoroutine(self._fanout(target, limit, cursor))
+
+    async def _fanout(self, target: str, limit: int, cursor: str | None) -> models.FanoutAnswer:
+        view = await self._fanouts.view(await self._fanout_id(target))
+        before = JobId(ulid_cursor(cursor)) if cursor is not None else None
+        found = await self._rows(view, limit + 1, before)
+        rows = [job_item(job) for job in found[:limit]]
+        return models.FanoutAnswer(CONTRACT, _page(found, limit), fanout_item(view), rows)
+
+    def follow_job(self, target: str, wake: Callable[[], None]) -> Deferred[IFollowing]:
+        return Deferred.fromCoroutine(self._follow_job(target, wake))
+
+    async def _follow_job(self, target: str, wake: Callable[[], None]) -> IFollowing:
+        job = await self._submission.job(await self._job_id(target))
+        following = self._followers.follow(job.call.job_id, wake)
+        following.tell(self._dispatcher.update_of(job))
+        return JobStream(following)
+
+    def follow_fanout(self, target: str, wake: Callable[[], None]) -> Deferred[IFollowing]:
+        return Deferred.fromCoroutine(self._follow_fanout(target, wake))
+
+    async def _follow_fanout(self, target: str, wake: Callable[[], None]) -> IFollowing:
+        fanout_id = await self._fanout_id(target)
+        view = await self._fanouts.view(fanout_id)
+        following = self._followers.follow(fanout_id, wake)
+        running = self._fanouts.running(fanout_id)
+        return FanoutStream(following, running.view if running is not None else lambda: view)
+
+    # -- end --------------------------------------------------------------------------------
+
+    def cancel_job(
+        self, target: str, body: models.CancelJob, by: str
+    ) -> Deferred[models.JobAnswer]:
+        return Deferred.fromCoroutine(self._cancel_job(target))
+
+    async def _cancel_job(self, target: str) -> models.JobAnswer:
+        return self._job_answer(await self._dispatcher.cancel(await self._job_id(target)))
+
+    def cancel_fanout(
+        self, target: str, body: models.CancelJob, by: str
+    ) -> Deferred[models.FanoutAnswer]:
+        return Deferred.fromCoroutine(self._cancel_fanout(target))
+
+    async def _cancel_fanout(self, target: str) -> models.FanoutAnswer:
+        fanout_id = await self._fanout_id(target)
+        # The newest first: what may not start yet must not start because others have ended.
+        await self._cancel_all(self._fanouts.unfinished(fanout_id)[::-1])
+        return await self._fanout(fanout_id, ROWS_AT_ONCE, None)
+
+    def purge(self, body: models.PurgeJobs, by: str) -> Deferred[models.PurgeAnswer]:
+        return Deferred.fromCoroutine(self._purge(body))
+
+    async def _purge(self, body: models.PurgeJobs) -> models.PurgeAnswer:
+        device = self._inventory.resolve(body.device) if body.device else None
+        queued = self._dispatcher.queued(device.device_id if device is not None else None)
+        return models.PurgeAnswer(CONTRACT, await self._cancel_all(queued[::-1]))
+
+    async def _cancel_all(self, job_ids: Sequence[JobId]) -> int:
+        """Ask for the end of jobs; how many were cancelled at once."""
+        cancelled = 0
+        for begin in range(0, len(job_ids), ROWS_AT_ONCE):
+            some = [self._dispatcher.cancel(each) for each in job_ids[begin : begin + ROWS_AT_ONCE]]
+            results: list[tuple[bool, Any]] = await DeferredList(some, consumeErrors=True)
+            for succeeded, result in results:
+                if succeeded:
+                    cancelled += result.state is JobState.CANCELLED
+                elif not result.check(JobFinal, NotFound):  # it ended meanwhile: as good
+                    result.raiseException()
+        return cancelled
+
+    # -- which ------------------------------------------------------------------------------
+
+    async def _rows(self, view: FanoutView, limit: int, before: JobId | None) -> list[Job]:
+        query = JobQuery(limit=limit, before=before, fanout_id=view.fanout.fanout_id)
+        return await self._store.jobs(query)
+
+    async def _fanout_id(self, target: str) -> FanoutId:
+        return FanoutId(await _resolved("fan-out", target, self._store.find_fanouts))
+
+    async def _job_id(self, target: str) -> JobId:
+        return JobId(await _resolved("job", target, self._store.find_jobs))
+
+
+async def _resolved(kind: str, target: str, find: Callable[[str], Awaitable[Sequence[str]]]) -> str:
+    """The full id that ``target`` is, or is the beginning of.
+
+    :raises NotFound, AmbiguousTarget: it is not, or of several.
+    """
+    if is_ulid(target.upper()):
+        return target.upper()
+    prefix = as_prefix(target)
+    found = await find(prefix) if prefix is not None else []
+    if not found:
+        raise NotFound(kind, target[:64])
+    if len(found) > 1:
+        raise AmbiguousTarget(kind, target[:64], tuple(short_id(each, 10) for each in found))
+    return found[0]
+
+
+def _page(found: Sequence[Job], limit: int) -> models.Page:
+    """Where a list stands of which one more than ``limit`` was asked for."""
+    shown = found[:limit]
+    more = len(found) > limit
+    return models.Page(limit, len(shown), more, shown[-1].call.job_id if more else None)

@@ -1,0 +1,193 @@
+"""What operators ask about pairing: codes, requests and decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+
+from palyra.config.addresses import HostPort
+from palyra.console import models
+from palyra.core.devices import DeviceState
+from palyra.core.identifiers import RequestId, as_prefix, has_prefix, is_ulid, short_id
+from palyra.core.interfaces import IStore, RequestQuery
+from palyra.core.pairing import PairingRequest, RequestState
+from palyra.core.pairing_uri import PairingUri
+from palyra.errors import AmbiguousTarget, Malformed, NotFound
+from palyra.gateway.approvals import Approvals, Verdict
+from palyra.gateway.enrolment import Enrolment
+from palyra.gateway.inventory import Inventory
+from palyra.gateway.queries import state_named, ulid_cursor
+from palyra.gateway.views import CONTRACT, capability_item, code_item
+
+
+class PairingControl:
+    """Provides :class:`palyra.console.control.IPairingControl`."""
+
+    def __init__(
+        self,
+        *,
+        store: IStore,
+        inventory: Inventory,
+        enrolment: Enrolment,
+        approvals: Approvals,
+        now_ms: Callable[[], int],
+        ca_hash: str,
+        pairing_address: Callable[[], HostPort],
+    ) -> None:
+        self._store = store
+        self._inventory = inventory
+        self._enrolment = enrolment
+        self._approvals = approvals
+        self._now_ms = now_ms
+        self._ca_hash = ca_hash
+        self._pairing_address = pairing_address
+
+    def pairing_requests(
+        self, state: str | None, client_kind: str | None, limit: int, cursor: str | None
+    ) -> Deferred[models.PairingList]:
+        return Deferred.fromCoroutine(self._requests(state, client_kind, limit, cursor))
+
+    async def _requests(
+        self, state: str | None, client_kind: str | None, limit: int, cursor: str | None
+    ) -> models.PairingList:
+        states = None if state is None else frozenset({state_named(RequestState, state)})
+        before = RequestId(ulid_cursor(cursor)) if cursor is not None else None
+        found = await self._store.requests(RequestQuery(states, limit + 1, before))
+        shown = [
+            self._pairing_item(request)
+            for request in found[:limit]
+            if client_kind is None or request.client_kind.value == client_kind
+        ]
+        codes = await self._store.active_codes(self._now_ms())
+        more = len(found) > limit
+        return models.PairingList(
+            contract=CONTRACT,
+            page=models.Page(
+                limit, len(shown), more, found[limit - 1].request_id if more else None
+            ),
+            requests=shown,
+            codes=[code_item(code) for code in codes],
+            failed_tries=[
+                models.FailedTries(source, count)
+                for source, count in self._enrolment.failed_tries()
+            ],
+        )
+
+    def pairing_request(self, target: str) -> Deferred[models.PairingAnswer]:
+        return Deferred.fromCoroutine(self._request(target))
+
+    async def _request(self, target: str) -> models.PairingAnswer:
+        request = await self._store.request(await self._request_id(target))
+        if request is None:
+            raise NotFound("pairing request", target[:64])
+        return models.PairingAnswer(CONTRACT, self._pairing_item(request))
+
+    async def _request_id(self, target: str) -> RequestId:
+        """A pairing request by full id, prefix, or the name of the device that waits."""
+        if is_ulid(target.upper()):
+            return RequestId(target.upper())
+        prefix = as_prefix(target)
+        recent = await self._store.requests(RequestQuery(limit=1_000))
+        found = [
+            request
+            for request in recent
+            if (prefix is not None and has_prefix(request.request_id, prefix))
+            or (request.name == target and request.state is RequestState.PENDING)
+        ]
+        if not found:
+            raise NotFound("pairing request", target[:64])
+        if len(found) > 1:
+            names = sorted(f"{short_id(each.request_id)} {each.name}" for each in found)
+            raise AmbiguousTarget("pairing request", target[:64], tuple(names))
+        return found[0].request_id
+
+    def mint(self, body: models.MintCode, by: str) -> Deferred[models.MintedCode]:
+        return Deferred.fromCoroutine(self._mint(body, by))
+
+    async def _mint(self, body: models.MintCode, by: str) -> models.MintedCode:
+        if body.method != "qr":
+            raise Malformed("method", "must be qr")
+        minted = await self._enrolment.mint(
+            issued_by=body.issued_by or by,
+            ttl_ms=body.ttl_ms,
+            labels=body.labels,
+            source=body.source,
+        )
+        address = self._pairing_address()
+        uri = PairingUri(address.host, address.port, bytes.fromhex(self._ca_hash), minted.token)
+        return models.MintedCode(
+            contract=CONTRACT,
+            code=code_item(minted.code),
+            uri=str(uri),
+            address=str(address),
+            loopback_only=address.is_loopback,
+        )
+
+    def decide(
+        self, target: str, approved: bool, body: models.Decision, by: str
+    ) -> Deferred[models.PairingAnswer]:
+        return Deferred.fromCoroutine(self._decide(target, approved, body, by))
+
+    async def _decide(
+        self, target: str, approved: bool, body: models.Decision, by: str
+    ) -> models.PairingAnswer:
+        if body.decision_scope != "once":
+            raise Malformed("decision_scope", "a pairing is approved once")
+        request_id = await self._request_id(target)
+        verdict = Verdict(
+            by=by,
+            reason=body.reason,
+            grants=None if body.grants is None else tuple(body.grants),
+            accept_new_identity=body.accept_new_identity,
+        )
+        act = self._approvals.approve if approved else self._approvals.reject
+        return models.PairingAnswer(CONTRACT, self._pairing_item(await act(request_id, verdict)))
+
+    def _pairing_item(self, request: PairingRequest) -> models.PairingItem:
+        announced = {item.name for item in request.capabilities}
+        granted = announced if request.state is RequestState.PENDING else request.grants
+        return models.PairingItem(
+            request_id=request.request_id,
+            state=request.state.value,
+            device_id=request.device_id,
+            name=request.name,
+            client_kind=request.client_kind.value,
+            platform=request.platform,
+            version=request.version,
+            source=request.source,
+            identity_fingerprint=request.identity_fingerprint,
+            capabilities=[capability_item(item, granted) for item in request.capabilities],
+            labels=dict(request.labels),
+            method=request.method.value,
+            issued_by=request.issued_by,
+            issued_at_unix_ms=request.issued_at_ms,
+            created_at_unix_ms=request.created_at_ms,
+            expires_at_unix_ms=request.expires_at_ms,
+            seen_before=self._seen_before(request),
+            decided_by=request.decided_by,
+            reason=request.reason,
+            approval_id=request.approval_id,
+        )
+
+    def _seen_before(self, request: PairingRequest) -> models.SeenBefore:
+        revocation = self._inventory.revocation(request.device_id)
+        known = self._inventory.device(request.device_id)
+        if known is not None and known.state is DeviceState.PAIRED:
+            same = known.identity_fingerprint == request.identity_fingerprint
+            return models.SeenBefore(
+                "same_key" if same else "another_key",
+                known.name,
+                known.paired_at_ms,
+                known.identity_fingerprint,
+            )
+        if revocation is not None:
+            return models.SeenBefore(
+                "revoked",
+                known.name if known is not None else "",
+                revocation.at_ms,
+                revocation.identity_fingerprint,
+                revocation.by,
+                revocation.reason,
+            )
+        return models.SeenBefore("never")
