@@ -9,17 +9,20 @@ from zope.interface.verify import verifyObject
 from palyra.core.devices import INVOKE_OTHERS, ClientKind
 from palyra.core.frames import Wanted
 from palyra.core.identifiers import DeviceId
-from palyra.core.jobs import JobState
+from palyra.core.jobs import Job, JobState, Outcome
 from palyra.errors import (
     CertificateRefused,
     DeviceRevoked,
+    IdempotencyConflict,
     JobStillRunning,
+    Malformed,
     NotBoundToDevice,
+    NotFound,
     PolicyDenied,
 )
 from palyra.transport.interfaces import INodeDesk
 from tests.gateway.enrolling import AUTHORITY, CSR_KEY, HOME, Applicant, Gateway
-from tests.gateway.house import result_of
+from tests.gateway.house import attempt_of, result_of
 
 
 def test_the_desk_is_one(gateway: Gateway) -> None:
@@ -114,3 +117,47 @@ def test_a_device_revokes_itself(gateway: Gateway) -> None:
     stranger = attrs.evolve(node.peer, device_id=DeviceId(Applicant(9).device_id))
     with pytest.raises(Exception, match="No device"):
         gateway.node_desk.revoke_self(stranger, "")
+
+
+def test_a_caller_follows_and_cancels_its_own_jobs(gateway: Gateway) -> None:
+    """Of jobs of others it does not even hear that they exist."""
+    device, node = gateway.online()
+    other, theirs = gateway.online("other")
+    accepted: list[Job] = []
+    answer = gateway.node_desk.run(
+        node.peer, Wanted(device.device_id, "echo", b"{}"), accepted.append
+    )
+    (job,) = accepted
+    job_id = job.call.job_id
+    following = result_of(gateway.node_desk.follow(node.peer, job_id, lambda: None))
+    assert [update.job.state for update in following.take()] == [JobState.DISPATCHED]
+    node.take()
+    asked = result_of(gateway.node_desk.cancel(node.peer, job_id))
+    assert asked.cancel_requested_at_ms is not None
+    for ask in (
+        lambda: gateway.node_desk.follow(theirs.peer, job_id, lambda: None),
+        lambda: gateway.node_desk.cancel(theirs.peer, job_id),
+    ):
+        with pytest.raises(NotFound):
+            result_of(ask())
+    with pytest.raises(Malformed):
+        result_of(gateway.node_desk.cancel(node.peer, "short"))
+    node.take()
+    node.finish(attempt_of(job), Outcome.CANCELLED)
+    assert result_of(answer).state is JobState.CANCELLED
+    assert [update.job.state for update in following.take()] == [JobState.CANCELLED]
+    assert following.finished and other.name == "other"
+
+
+def test_a_caller_repeats_a_call_with_its_key(gateway: Gateway) -> None:
+    """It is made once, and both are answered; another client's key is another key."""
+    device, node = gateway.online()
+    wanted = Wanted(device.device_id, "echo", b"{}", ttl_ms=60_000, idempotency_key="k")
+    accepted: list[Job] = []
+    answers = [gateway.node_desk.run(node.peer, wanted, accepted.append) for _ in range(2)]
+    node.take()
+    assert len(node.running) == 1 and len({job.call.job_id for job in accepted}) == 1
+    node.finish(next(iter(node.running)))
+    assert {result_of(answer).state for answer in answers} == {JobState.SUCCEEDED}
+    with pytest.raises(IdempotencyConflict):
+        result_of(gateway.node_desk.run(node.peer, attrs.evolve(wanted, input_json=b"1")))
