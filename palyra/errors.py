@@ -1162,6 +1162,57 @@ class StoreUnavailable(PalyraError):
 
 
 @attrs.define
+class StoreInUse(PalyraError):
+    """Another gateway uses the database, or used it while this one had no connection."""
+
+    code = "store_in_use"
+    category = Category.UNAVAILABLE
+    store: str
+
+    @property
+    def sentence(self) -> str:
+        return f"Another gateway uses {self.store}."
+
+    @property
+    def hint(self) -> str:
+        return "stop that gateway and restart this one, or give this one its own [store] url"
+
+
+@attrs.define
+class StoreEmpty(PalyraError):
+    """The state root was used before but its database server has nothing: never a fresh start."""
+
+    code = "store_empty"
+    category = Category.INTERNAL
+    store: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.store} is empty although this state root was used before; nothing was made."
+
+    @property
+    def hint(self) -> str:
+        return "correct [store] url, or restore it; to begin anew move node-runtime.v1.json away"
+
+
+@attrs.define
+class StoreDriverMissing(PalyraError):
+    """A PostgreSQL database is configured, but its driver cannot be imported."""
+
+    code = "store_driver_missing"
+    category = Category.PRECONDITION
+    detail: str
+
+    @property
+    def sentence(self) -> str:
+        return f"The PostgreSQL driver cannot be loaded ({self.detail})."
+
+    @property
+    def hint(self) -> str:
+        return "pip install 'palyra[postgres]' 'psycopg[binary]'"
+
+
+@attrs.define
 class StoreTooNew(PalyraError):
     """A database was written by a newer version, with a schema that this one does not know."""
 
@@ -1274,7 +1325,7 @@ class RemoteRefusal(PalyraError):
     """The gateway refused a call of this device: its stable code, its sentence, its hint.
 
     ``final``: trying again cannot help until a person acts.  ``transient``: the gateway could not
-    decide now; the same call may succeed later.
+    decide now; the same call may succeed later, best after ``retry_after_s`` where that is known.
     """
 
     code = "refused_by_gateway"
@@ -1284,6 +1335,9 @@ class RemoteRefusal(PalyraError):
     remote_hint: str = ""
     final: bool = False
     transient: bool = False
+    retry_after_s: float | None = None
+    job_id: str = ""
+    """The record that the refusal left, where it is known to have left one."""
 
     @property
     def sentence(self) -> str:

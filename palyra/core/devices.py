@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 import re
 import unicodedata
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import attrs
 
 from palyra.core.identifiers import DeviceId, Fingerprint
+from palyra.errors import Malformed
 
 MAX_NAME = 40
 MAX_LABELS = 32
@@ -142,6 +143,14 @@ class DeviceChange:
 
 
 @attrs.frozen
+class LabelChange:
+    """Labels to set and keys to take away; no key is in both."""
+
+    labels: Mapping[str, str] = attrs.Factory(dict)
+    unlabel: frozenset[str] = frozenset()
+
+
+@attrs.frozen
 class Revocation:
     """A device that may not come back: its id, its identity key and all its certificates."""
 
@@ -154,6 +163,11 @@ class Revocation:
     reason: str
 
 
+LABEL_RULE = (
+    "a key is up to 63 of a-z 0-9 . _ / - and begins and ends with a letter or a digit, "
+    "a value is up to 63 printable characters"
+)
+"""The rule of :func:`valid_label` in words."""
 _NOT_NAME = re.compile(r"[^a-z0-9]+")
 _LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?\Z", re.ASCII)
 
@@ -186,5 +200,39 @@ def clean_text(text: str, limit: int | None) -> str:
 
 
 def valid_label(key: str, value: str) -> bool:
-    """Whether a label may be stored: a DNS-like key, a printable value of at most 63 characters."""
+    """Whether a label may be stored: a DNS-like key, a printable value of at most 63 characters.
+
+    A label whose value is empty is a group: it is there or it is not.
+    """
     return bool(_LABEL_KEY.match(key)) and len(value) <= 63 and value.isprintable()
+
+
+def label_change(arguments: Iterable[str], field: str = "label") -> LabelChange:
+    """What ``KEY=VALUE``, ``KEY`` (a group) and ``KEY-`` (take it away) mean together.
+
+    A key never ends with ``-``, so that no two of them can be confused.
+
+    :raises palyra.errors.Malformed: of ``field``: one is no label, a key comes twice, or there are
+        more than ``MAX_LABELS`` of them.
+    """
+    wanted: dict[str, str | None] = {}
+    for argument in arguments:
+        key, value = _label_argument(argument)
+        shown = clean_text(argument, 64)
+        if not valid_label(key, value or ""):
+            raise Malformed(field, f"{shown} is not KEY=VALUE, KEY or KEY-; {LABEL_RULE}")
+        if key in wanted:
+            raise Malformed(field, f"{key} is given twice")
+        wanted[key] = value
+    if len(wanted) > MAX_LABELS:
+        raise Malformed(field, f"must be at most {MAX_LABELS}")
+    labels = {key: value for key, value in wanted.items() if value is not None}
+    return LabelChange(labels, frozenset(wanted.keys() - labels))
+
+
+def _label_argument(argument: str) -> tuple[str, str | None]:
+    """A key, and its value or None where it is to be taken away."""
+    key, equals, value = argument.partition("=")
+    if not equals and key.endswith("-"):
+        return key[:-1], None
+    return key, value

@@ -39,6 +39,10 @@ class JobQuery:
     fanout_id: FanoutId | None = None
 
 
+MAX_KEY = 128
+"""Characters of an idempotency key."""
+
+
 @attrs.frozen
 class IdempotencyKey:
     """A key an operator gave to a call: ``scope`` is operator and route, ``digest`` SHA-256 (hex)

@@ -394,8 +394,9 @@ class Dispatcher:
 
     def _tell(self, live: Live) -> None:
         """Tell the watchers what is on record, or how far it is."""
+        update = JobUpdate(live.job, live.progress)
         for watcher in self.watchers:
-            watcher.changed(JobUpdate(live.job, live.progress))
+            watcher.changed(update)
 
     def _settle(self, live: Live) -> None:
         """A final state is committed: acknowledge reports, answer waiters, make room."""

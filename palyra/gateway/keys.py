@@ -10,11 +10,10 @@ import msgspec
 from twisted.internet.defer import DeferredLock
 
 from palyra.core.identifiers import short_id
-from palyra.core.interfaces import IdempotencyKey, IJobLog, KeyUse
+from palyra.core.interfaces import MAX_KEY, IdempotencyKey, IJobLog, KeyUse
 from palyra.errors import AlreadyKept, IdempotencyConflict, Malformed
 
 T = TypeVar("T")
-MAX_KEY = 128
 
 
 def key_for(scope: str, text: str, *request: Any) -> IdempotencyKey:

@@ -22,6 +22,8 @@ from palyra.core.presence import (
 from palyra.gateway.wheel import TimerWheel
 
 LINGER_MS = TIMES.linger_ms
+HEARD_AGAIN_MS = 500
+"""A device that says many things in a moment is heard once: nothing is decided by less."""
 
 
 class PresenceBoard:
@@ -74,9 +76,13 @@ class PresenceBoard:
     def heard(self, device_id: DeviceId) -> None:
         """The device said something on its session."""
         machine, presence = self._machines[device_id]
-        if presence.state is PresenceState.OFFLINE:
+        now_ms = self._elapsed_ms()
+        if presence.state is PresenceState.OFFLINE or (
+            presence.state is PresenceState.ONLINE
+            and 0 <= now_ms - presence.last_heard_ms < HEARD_AGAIN_MS
+        ):
             return
-        machine.heard(self._elapsed_ms())
+        machine.heard(now_ms)
         self._saw(device_id)
 
     def closed(self, device_id: DeviceId) -> None:

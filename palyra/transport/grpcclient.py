@@ -103,11 +103,7 @@ class GatewayChannel:
 
     def _stub(self) -> Any:
         if self._channel is None:
-            key, chain = self._identity if self._identity is not None else (None, None)
-            credentials = grpc.ssl_channel_credentials(self._ca_pem, key, chain)
-            self._channel = grpc.aio.secure_channel(
-                str(self.address), credentials, options=_options(self.address)
-            )
+            self._channel = open_channel(self.address, self._ca_pem, self._identity)
         return NodeServiceStub(self._channel)
 
     def _called(
@@ -122,6 +118,15 @@ class GatewayChannel:
                 raise GatewayUnreachable(str(self.address), "no answer") from error
 
         return as_deferred(translated())
+
+
+def open_channel(
+    address: HostPort, ca_pem: bytes, identity: tuple[bytes, bytes] | None = None
+) -> grpc.aio.Channel:
+    """A channel to a gateway; it connects with the first call.  Within a running loop."""
+    key, chain = identity if identity is not None else (None, None)
+    credentials = grpc.ssl_channel_credentials(ca_pem, key, chain)
+    return grpc.aio.secure_channel(str(address), credentials, options=_options(address))
 
 
 def _options(address: HostPort) -> list[tuple[str, Any]]:

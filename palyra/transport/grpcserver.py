@@ -7,32 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import grpc
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from palyra.core.identifiers import DeviceId, Entropy, new_ulid, parse_ulid
-from palyra.core.jobs import Job, JobState
-from palyra.errors import (
-    CertificateRefused,
-    NotRegistered,
-    PalyraError,
-    VersionOneRefused,
-)
+from palyra.core.identifiers import Entropy, new_ulid
+from palyra.errors import NotRegistered, PalyraError, VersionOneRefused
 from palyra.transport.asyncbridge import Tasks, as_future
-from palyra.transport.interfaces import (
-    ICarrier,
-    IEnrolmentDesk,
-    IGatewaySession,
-    INodeDesk,
-    Peer,
-)
-from palyra.transport.statuses import status_of
+from palyra.transport.grpccalls import CallsServicer
+from palyra.transport.grpcgate import LAST_WRITE_S, Context, address, admit, answered
+from palyra.transport.interfaces import ICarrier, IEnrolmentDesk, IGatewaySession, INodeDesk
 from palyra.wire import pairing as pairing_wire
 from palyra.wire import session as session_wire
 from palyra.wire.service import (
@@ -40,41 +27,8 @@ from palyra.wire.service import (
     messages,
 )
 
-TRANSPORT = "grpc"
 FIRST_WORD_S = 10.0
 """How long a node may take to say its first word on a stream."""
-LAST_WRITE_S = 1.0
-"""How long a message that is being written may take when its stream ends."""
-T = TypeVar("T")
-Context = grpc.aio.ServicerContext[Any, Any]
-
-
-async def _answered(context: Context, asked: Awaitable[T]) -> T:
-    """Await a desk, and end the call with the status of its refusal."""
-    try:
-        return await asked
-    except PalyraError as error:
-        await _abort(context, error)
-        raise AssertionError("abort raises") from error
-
-
-async def _abort(context: Context, error: PalyraError) -> None:
-    status, details, metadata = status_of(error)
-    await context.abort(status, details, metadata)
-
-
-def _address(context: Context) -> str:
-    """The peer's IP address."""
-    return _address_of(context.peer())
-
-
-@functools.lru_cache(maxsize=4096)
-def _address_of(peer: str) -> str:
-    """The IP address in ``ipv4:1.2.3.4:5`` or ``ipv6:%5B::1%5D:5``."""
-    family, _, rest = urllib.parse.unquote(peer).partition(":")
-    if family == "ipv6":
-        return rest.partition("]")[0].removeprefix("[")
-    return rest.rpartition(":")[0]
 
 
 class EnrolmentServicer(NodeServiceServicer):
@@ -88,10 +42,10 @@ class EnrolmentServicer(NodeServiceServicer):
     ) -> messages.BeginPairingSessionResponse:
         async def begin() -> messages.BeginPairingSessionResponse:
             message = pairing_wire.read_begin(request)
-            opened = await as_future(self._desk.begin(message, _address(context)))
+            opened = await as_future(self._desk.begin(message, address(context)))
             return pairing_wire.write_opened(opened)
 
-        return await _answered(context, begin())
+        return await answered(context, begin())
 
     async def CompletePairingSession(
         self, request: messages.CompletePairingSessionRequest, context: Context
@@ -100,27 +54,27 @@ class EnrolmentServicer(NodeServiceServicer):
             proof = pairing_wire.read_complete(request)
             if proof.enrolment is None:
                 raise VersionOneRefused()
-            completed = await as_future(self._desk.complete(proof, _address(context)))
+            completed = await as_future(self._desk.complete(proof, address(context)))
             return pairing_wire.write_completed(completed)
 
-        return await _answered(context, complete())
+        return await answered(context, complete())
 
     async def GetPairingRequestStatus(
         self, request: messages.GetPairingRequestStatusRequest, context: Context
     ) -> messages.GetPairingRequestStatusResponse:
         async def status() -> messages.GetPairingRequestStatusResponse:
             question = pairing_wire.read_status_question(request)
-            answer = await as_future(self._desk.status(question, _address(context)))
+            answer = await as_future(self._desk.status(question, address(context)))
             return pairing_wire.write_status_answer(answer)
 
-        return await _answered(context, status())
+        return await answered(context, status())
 
 
-class NodeServicer(NodeServiceServicer):
+class NodeServicer(CallsServicer):
     """Calls of paired clients; every one passes the trust gate first."""
 
     def __init__(self, desk: INodeDesk, entropy: Entropy, now_ms: Callable[[], int]) -> None:
-        self._desk = desk
+        super().__init__(desk)
         self._entropy = entropy
         self._now_ms = now_ms
 
@@ -129,79 +83,39 @@ class NodeServicer(NodeServiceServicer):
     ) -> messages.RegisterNodeResponse:
         async def register() -> messages.RegisterNodeResponse:
             hello = session_wire.read_hello(request)
-            peer = self._admit(context, hello.device_id)
+            peer = admit(self._desk, context, hello.device_id)
             return session_wire.write_welcome(await as_future(self._desk.register(peer, hello)))
 
-        return await _answered(context, register())
+        return await answered(context, register())
 
     async def StreamNodeEvents(
         self, request_iterator: AsyncIterator[messages.NodeEventRequest], context: Context
     ) -> None:
         async def serve() -> None:
-            self._admit(context, None)  # before anything is waited for
+            admit(self._desk, context, None)  # before anything is waited for
             try:
                 first = await asyncio.wait_for(anext(request_iterator, None), FIRST_WORD_S)
             except TimeoutError as error:
                 raise NotRegistered() from error
             if first is None:
                 return
-            peer = self._admit(context, first.device_id.ulid)
+            peer = admit(self._desk, context, first.device_id.ulid)
             carrier = _StreamCarrier(context, self._entropy, self._now_ms)
             event = session_wire.read_event(first)
             await carrier.serve(self._desk.attach(peer, event, carrier), request_iterator)
 
-        await _answered(context, serve())
-
-    async def ExecuteCapability(
-        self, request: messages.ExecuteCapabilityRequest, context: Context
-    ) -> messages.ExecuteCapabilityResponse:
-        try:
-            session_wire.check_version(request.v)
-            job = await as_future(
-                self._desk.execute(
-                    self._admit(context, None),
-                    DeviceId(parse_ulid(request.device_id.ulid, "device_id")),
-                    request.capability,
-                    request.input_json,
-                    request.max_payload_bytes or None,
-                    request.timeout_ms or None,
-                )
-            )
-        except PalyraError as error:
-            await _abort(context, error)
-            raise AssertionError("abort raises") from error
-        return _executed(job)
+        await answered(context, serve())
 
     async def RevokeDevicePairing(
         self, request: messages.RevokeDevicePairingRequest, context: Context
     ) -> messages.RevokeDevicePairingResponse:
         async def revoke() -> messages.RevokeDevicePairingResponse:
             session_wire.check_version(request.v)
-            peer = self._admit(context, request.device_id.ulid)
+            peer = admit(self._desk, context, request.device_id.ulid)
             await as_future(self._desk.revoke_self(peer, request.reason))
             return messages.RevokeDevicePairingResponse(v=1, revoked=True)
 
-        return await _answered(context, revoke())
-
-    def _admit(self, context: Context, claimed: str | None) -> Peer:
-        if claimed is not None:
-            parse_ulid(claimed, "device_id")
-        certificates = context.auth_context().get("x509_pem_cert")
-        if not certificates:
-            raise CertificateRefused("no_certificate")
-        return self._desk.admit(next(iter(certificates)), claimed, _address(context), TRANSPORT)
-
-
-def _executed(job: Job) -> messages.ExecuteCapabilityResponse:
-    return messages.ExecuteCapabilityResponse(
-        v=session_wire.VERSION,
-        success=job.state is JobState.SUCCEEDED,
-        output_json=job.output_json or b"",
-        error=job.error,
-        job_id=job.call.job_id,
-        state=job.state.value,
-        error_code=job.error_code,
-    )
+        return await answered(context, revoke())
 
 
 @implementer(ICarrier)

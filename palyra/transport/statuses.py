@@ -91,6 +91,9 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> PalyraError:
     refusal = RemoteRefusal(code, details, str(trailing.get(HINT_KEY, "")))
     refusal.final = code == DeviceRevoked.code
     refusal.transient = error.code() in _TRANSIENT
+    retry_after_ms = str(trailing.get(RETRY_KEY, ""))
+    if retry_after_ms.isascii() and retry_after_ms.isdigit():
+        refusal.retry_after_s = int(retry_after_ms[:12]) / 1000
     return refusal
 
 

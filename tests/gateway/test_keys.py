@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from palyra.core.interfaces import JobQuery, KeyUse
+from palyra.core.interfaces import MAX_KEY, JobQuery, KeyUse
 from palyra.core.jobs import Job
 from palyra.errors import AlreadyKept, DeviceOffline, IdempotencyConflict, Malformed
 from palyra.gateway.fanouts import FanoutView
-from palyra.gateway.keys import MAX_KEY, Keys, key_for
+from palyra.gateway.keys import Keys, key_for
 from tests.gateway.house import House, fired, result_of
 from tests.gateway.test_fanouts import fleet, order
 

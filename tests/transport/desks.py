@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cryptography import x509
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredQueue, fail, succeed
 from zope.interface import implementer
 
-from palyra.core.frames import GatewayFrame, Hello, NodeEvent, Welcome
+from palyra.core.frames import GatewayFrame, Hello, JobUpdate, NodeEvent, Wanted, Welcome
 from palyra.core.handshake import Begun
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.jobs import Job
 from palyra.errors import CertificateRefused, PairingFailed, PalyraError
-from palyra.transport.interfaces import IEnrolmentDesk, IGatewaySession, INodeDesk, Peer
+from palyra.transport.interfaces import (
+    ICallStream,
+    IEnrolmentDesk,
+    IGatewaySession,
+    IJobFollowing,
+    INodeDesk,
+    Peer,
+)
 from palyra.wire.pairing import SessionOpened
 
 
@@ -69,6 +77,32 @@ class FakeSession:
         self.carrier.wake()
 
 
+@implementer(IJobFollowing)
+class FakeFollowing:
+    """Gives the updates that a test says."""
+
+    def __init__(self) -> None:
+        self.finished = False
+        self.gathered: list[JobUpdate] = []
+        self.closes = 0
+        self.closed: Deferred[None] = Deferred()
+        self.wake: Callable[[], None] = lambda: None
+
+    def say(self, *updates: JobUpdate) -> None:
+        self.gathered.extend(updates)
+        self.wake()
+
+    def take(self) -> list[JobUpdate]:
+        taken, self.gathered = self.gathered, []
+        self.finished = any(update.job.final for update in taken)
+        return taken
+
+    def close(self) -> None:
+        self.closes += 1
+        if not self.closed.called:
+            self.closed.callback(None)
+
+
 @implementer(INodeDesk)
 class FakeDesk:
     """Admits the device of the certificate, and answers what a test tells it to."""
@@ -79,6 +113,14 @@ class FakeDesk:
         self.answer: Any = None
         self.asked: list[Any] = []
         self.attached: Deferred[FakeSession] = Deferred()
+        self.running: list[Deferred[Job]] = []
+        self.accepted: list[Any] = []
+        self.let_go: list[Wanted] = []
+        self.following = FakeFollowing()
+        self.follows_when: Deferred[IJobFollowing] | None = None
+        self.streams: list[ICallStream] = []
+        self.stream_opened: DeferredQueue[ICallStream] = DeferredQueue()
+        self.stream_closed: DeferredQueue[ICallStream] = DeferredQueue()
 
     def admit(self, pem: bytes, claimed: str | None, address: str, transport: str) -> Peer:
         certificate = x509.load_pem_x509_certificate(pem)
@@ -100,17 +142,41 @@ class FakeDesk:
         self.attached.callback(session)
         return session
 
-    def execute(
-        self,
-        peer: Peer,
-        device_id: DeviceId,
-        capability: str,
-        input_json: bytes,
-        max_payload_bytes: int | None,
-        timeout_ms: int | None,
+    def run(
+        self, peer: Peer, wanted: Wanted, accepted: Callable[[Job], object] | None = None
     ) -> Deferred[Job]:
-        self.asked.append((device_id, capability, input_json, max_payload_bytes, timeout_ms))
+        self.asked.append(wanted)
+        self.accepted.append(accepted)
+        running = self.answer() if callable(self.answer) else self.answer
+        if isinstance(running, PalyraError):
+            return fail(running)
+        if running is not None:
+            return succeed(running)
+        waiting: Deferred[Job] = Deferred(lambda _: self.let_go.append(wanted))
+        self.running.append(waiting)
+        return waiting
+
+    def follow(self, peer: Peer, job_id: str, wake: Callable[[], None]) -> Deferred[IJobFollowing]:
+        self.asked.append(job_id)
+        self.following.wake = wake
+        if self.refusal is not None:
+            return fail(self.refusal)
+        return self.follows_when or succeed(self.following)
+
+    def cancel(self, peer: Peer, job_id: str) -> Deferred[Job]:
+        self.asked.append(job_id)
         return fail(self.answer) if isinstance(self.answer, PalyraError) else succeed(self.answer)
+
+    def opened(self, peer: Peer, stream: ICallStream) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.streams.append(stream)
+        self.stream_opened.put(stream)
+
+    def closed(self, peer: Peer, stream: ICallStream) -> None:
+        if stream in self.streams:
+            self.streams.remove(stream)
+            self.stream_closed.put(stream)
 
     def revoke_self(self, peer: Peer, reason: str) -> Deferred[None]:
         self.asked.append((peer.device_id, reason))

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 
 from palyra.config.addresses import HostPort
 from palyra.core.devices import ClientKind
-from palyra.core.frames import Dispatch, Drained, GatewayFrame, Hello, NodeEvent
+from palyra.core.frames import Dispatch, Drained, GatewayFrame, Hello, NodeEvent, Wanted
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Job, JobState
 from palyra.core.pairing import CodeMethod
@@ -217,7 +217,7 @@ async def test_calls_of_paired_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         done = await as_deferred(ask("ExecuteCapability", run))
         assert (done.success, done.output_json, done.state) == (True, b"[1]", "succeeded")
-        assert desk.asked == [(DEVICE, "echo", b"{}", None, None)]
+        assert desk.asked == [Wanted(DEVICE, "echo", b"{}")]
         for refusal, status in (
             (JobStillRunning("ABCD", "dispatched"), S.DEADLINE_EXCEEDED),
             (DeviceRevoked("pi"), S.PERMISSION_DENIED),

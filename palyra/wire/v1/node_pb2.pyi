@@ -534,19 +534,23 @@ class ExecuteCapabilityResponse(_message.Message):
     def __init__(self, v: _Optional[int] = ..., success: bool = ..., output_json: _Optional[bytes] = ..., error: _Optional[str] = ..., job_id: _Optional[str] = ..., state: _Optional[str] = ..., error_code: _Optional[str] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
-    __slots__ = ("v", "tag", "call", "report_accepted")
+    __slots__ = ("v", "tag", "call", "report_accepted", "takes_more", "more")
     V_FIELD_NUMBER: _ClassVar[int]
     TAG_FIELD_NUMBER: _ClassVar[int]
     CALL_FIELD_NUMBER: _ClassVar[int]
     REPORT_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    TAKES_MORE_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     v: int
     tag: int
     call: ExecuteCapabilityRequest
     report_accepted: bool
-    def __init__(self, v: _Optional[int] = ..., tag: _Optional[int] = ..., call: _Optional[_Union[ExecuteCapabilityRequest, _Mapping]] = ..., report_accepted: bool = ...) -> None: ...
+    takes_more: bool
+    more: _containers.RepeatedCompositeFieldContainer[SubmitJobRequest]
+    def __init__(self, v: _Optional[int] = ..., tag: _Optional[int] = ..., call: _Optional[_Union[ExecuteCapabilityRequest, _Mapping]] = ..., report_accepted: bool = ..., takes_more: bool = ..., more: _Optional[_Iterable[_Union[SubmitJobRequest, _Mapping]]] = ...) -> None: ...
 
 class SubmitJobResponse(_message.Message):
-    __slots__ = ("v", "tag", "final", "result", "refusal_code", "refusal_hint", "retry_after_ms")
+    __slots__ = ("v", "tag", "final", "result", "refusal_code", "refusal_hint", "retry_after_ms", "more")
     V_FIELD_NUMBER: _ClassVar[int]
     TAG_FIELD_NUMBER: _ClassVar[int]
     FINAL_FIELD_NUMBER: _ClassVar[int]
@@ -554,6 +558,7 @@ class SubmitJobResponse(_message.Message):
     REFUSAL_CODE_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_HINT_FIELD_NUMBER: _ClassVar[int]
     RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     v: int
     tag: int
     final: bool
@@ -561,7 +566,8 @@ class SubmitJobResponse(_message.Message):
     refusal_code: str
     refusal_hint: str
     retry_after_ms: int
-    def __init__(self, v: _Optional[int] = ..., tag: _Optional[int] = ..., final: bool = ..., result: _Optional[_Union[ExecuteCapabilityResponse, _Mapping]] = ..., refusal_code: _Optional[str] = ..., refusal_hint: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+    more: _containers.RepeatedCompositeFieldContainer[SubmitJobResponse]
+    def __init__(self, v: _Optional[int] = ..., tag: _Optional[int] = ..., final: bool = ..., result: _Optional[_Union[ExecuteCapabilityResponse, _Mapping]] = ..., refusal_code: _Optional[str] = ..., refusal_hint: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., more: _Optional[_Iterable[_Union[SubmitJobResponse, _Mapping]]] = ...) -> None: ...
 
 class FollowJobRequest(_message.Message):
     __slots__ = ("v", "job_id")
