@@ -86,12 +86,12 @@ class Rollout:
         self._started.add(job_id)
 
     def ended(self, job: Job) -> None:
-        """A row is final and committed as such."""
+        """A row is final and committed as such.  Again: nothing."""
         job_id = job.call.job_id
-        self._started.discard(job_id)
-        self._waiting.pop(job_id, None)
-        if is_failure(job):
-            self.failures += 1
+        if job_id in self._started or job_id in self._waiting:
+            self._started.discard(job_id)
+            self._waiting.pop(job_id, None)
+            self.failures += is_failure(job)
 
     def take_startable(self) -> list[JobId]:
         """Rows that may start now; they count as started from here on."""

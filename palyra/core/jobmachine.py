@@ -95,8 +95,8 @@ class JobInputs(Protocol):
     def stop_unconfirmed(self, now_ms: int) -> None:
         """A live session did not confirm the stop in time."""
 
-    def mediation_expired(self, now_ms: int) -> None:
-        """Nobody at the device answered in time."""
+    def mediation_expired(self, now_ms: int, stopped: bool) -> None:
+        """Nobody at the device answered in time; ``stopped``: the node says so."""
 
 
 _builder = TypeMachineBuilder(JobInputs, Job)
@@ -215,6 +215,8 @@ def _ask(_: JobInputs, job: Job, deadline_ms: int) -> None:
 @_dispatched.upon(JobInputs.mediation_allowed).to(_dispatched)
 def _allow(_: JobInputs, job: Job, deadline_ms: int) -> None:
     job.state = JobState.DISPATCHED
+    if job.waiting_for == "stop":
+        return  # the yes came after its time: the node has been told to stop, and will say so
     job.waiting_for = ""
     job.deadline_ms = deadline_ms
 
@@ -245,7 +247,8 @@ def _give_up(_: JobInputs, job: Job, now_ms: int) -> None:
 
 
 @_awaiting.upon(JobInputs.mediation_expired).to(_rejected)
-def _nobody_answered(_: JobInputs, job: Job, now_ms: int) -> None:
+def _nobody_answered(_: JobInputs, job: Job, now_ms: int, stopped: bool) -> None:
+    job.effect_possible = not stopped  # a yes may be on its way
     sentence = f"Nobody at {job.call.device_name} answered."
     _finish(job, JobState.REJECTED, now_ms, "mediation_timeout", sentence)
 
@@ -350,7 +353,7 @@ def report_to(machine: JobInputs, job: Job, report: Report, now_ms: int) -> None
             reconcile(machine, job, Standing.DIED, now_ms)
     elif outcome is Outcome.CANCELLED and job.waiting_for == "stop":
         if job.state is JobState.AWAITING:
-            machine.mediation_expired(now_ms)
+            machine.mediation_expired(now_ms, stopped=report.stopped)
         else:
             machine.timed_out(report, now_ms)
     else:
@@ -368,7 +371,7 @@ def reconcile(machine: JobInputs, job: Job, standing: Standing, now_ms: int) -> 
     if standing is Standing.NOT_LISTED:
         _reconcile_unstarted(machine, job, job.attempt, now_ms)
     elif standing is Standing.DIED:
-        wanted = job.cancel_requested_at_ms is None
+        wanted = job.cancel_requested_at_ms is None and job.waiting_for != "stop"
         if wanted and job.call.idempotent and job.attempts < MAX_ATTEMPTS:
             machine.retried(now_ms + (FIRST_BACKOFF_MS << (job.attempts - 1)))
         else:
@@ -381,7 +384,7 @@ def _reconcile_unstarted(machine: JobInputs, job: Job, attempt: Attempt, now_ms:
     """The attempt never ran, and the node remembers all it ran."""
     if job.cancel_requested_at_ms is not None:
         machine.cancelled(Report(attempt.attempt_id, Outcome.CANCELLED), now_ms)
-    elif job.deadline_ms is not None and now_ms < job.deadline_ms:
+    elif job.waiting_for != "stop" and job.deadline_ms is not None and now_ms < job.deadline_ms:
         machine.never_started()
     else:
         machine.timed_out(Report(attempt.attempt_id, Outcome.TIMED_OUT), now_ms)
@@ -412,7 +415,7 @@ def time_passed(machine: JobInputs, job: Job, now_ms: int, session_live: bool) -
     elif not session_live:
         machine.lost(now_ms)
     elif job.state is JobState.AWAITING:
-        machine.mediation_expired(now_ms)
+        machine.mediation_expired(now_ms, stopped=False)
     else:
         machine.stop_unconfirmed(now_ms)
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 
 import attrs
 
 from palyra.core.approval import Approval, ApprovalState
 from palyra.core.devices import (
+    MAX_LABELS,
     CertificateRecord,
     CertificateState,
     Device,
+    DeviceChange,
     DeviceState,
     Registration,
     Revocation,
@@ -31,6 +34,8 @@ from palyra.errors import (
     CertificateSuperseded,
     CertificateUnknown,
     DeviceRevoked,
+    Malformed,
+    NameTaken,
     NotBoundToDevice,
     NotFound,
 )
@@ -133,7 +138,7 @@ def paired(
         return wanted
     return attrs.evolve(
         wanted,
-        labels={**kept.labels, **request.labels},
+        labels=_joined(request.labels, kept.labels),
         gateway_id=kept.gateway_id,
         memory_id=kept.memory_id,
         session_epoch=kept.session_epoch,
@@ -141,6 +146,12 @@ def paired(
         transport=kept.transport,
         address=kept.address,
     )
+
+
+def _joined(newer: Mapping[str, str], older: Mapping[str, str]) -> dict[str, str]:
+    """Labels of both, the newer ones first: a device may have only so many."""
+    kept = {key: value for key, value in older.items() if key not in newer}
+    return dict(islice((*newer.items(), *kept.items()), MAX_LABELS))
 
 
 def revocation_of(
@@ -200,6 +211,19 @@ def registered(
         transport=registration.transport,
         address=registration.address,
     )
+
+
+def changed(device: Device | None, change: DeviceChange, taken: Container[str]) -> Device:
+    """The device with another name or other labels.  ``taken`` are the names of the others."""
+    device = _present(device, change.device_id)
+    if change.name is not None and change.name in taken:
+        raise NameTaken(change.name)
+    stay = {key: value for key, value in device.labels.items() if key not in change.unlabel}
+    labels = {**stay, **change.labels}
+    if len(labels) > MAX_LABELS:
+        problem = f"{device.name} would have {len(labels)}; a device has {MAX_LABELS} at most"
+        raise Malformed("labels", problem)
+    return attrs.evolve(device, name=change.name or device.name, labels=labels)
 
 
 def revocable(device: Device | None, device_id: DeviceId) -> Device:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palyra.core import devices
-from palyra.core.devices import AnnouncedCapability, ClientKind, Device
+from palyra.core.devices import AnnouncedCapability, ClientKind, Device, LabelChange
 from palyra.core.identifiers import DeviceId, Fingerprint
+from palyra.errors import Malformed
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 
@@ -76,6 +77,61 @@ def test_clean_text_shows_what_it_escaped() -> None:
 def test_labels(key: str, value: str, valid: bool) -> None:
     """A label key is DNS-like and its value printable and short."""
     assert devices.valid_label(key, value) is valid
+
+
+@pytest.mark.parametrize(
+    ("arguments", "labels", "unlabel"),
+    [
+        ([], {}, set()),
+        (["site=prague", "rack=2"], {"site": "prague", "rack": "2"}, set()),
+        (["edge"], {"edge": ""}, set()),
+        (["edge="], {"edge": ""}, set()),
+        (["site-"], {}, {"site"}),
+        (["a-b", "c=d-", "e=f=g"], {"a-b": "", "c": "d-", "e": "f=g"}, set()),
+    ],
+)
+def test_a_label_change_is_read_from_its_arguments(
+    arguments: list[str], labels: dict[str, str], unlabel: set[str]
+) -> None:
+    """KEY=VALUE sets a label, KEY a group, and KEY- takes either away."""
+    assert devices.label_change(arguments) == LabelChange(labels, frozenset(unlabel))
+
+
+@pytest.mark.parametrize("argument", ["", "-", "=x", "Site=x", "site--", "a-=b", "a b", "a=\x1b"])
+def test_what_is_no_label_is_refused_as_it_was_written(argument: str) -> None:
+    """The refusal names the field, shows the argument harmlessly, and says what a label is."""
+    with pytest.raises(Malformed) as refused:
+        devices.label_change([argument], "--label")
+    shown = devices.clean_text(argument, 64)
+    assert refused.value.sentence.startswith(f"--label: {shown} is not KEY=VALUE, KEY or KEY-;")
+
+
+@pytest.mark.parametrize("second", ["site=brno", "site", "site-"])
+def test_a_label_is_changed_once(second: str) -> None:
+    """A key that comes twice would make the order matter, so it is refused."""
+    with pytest.raises(Malformed, match="site is given twice"):
+        devices.label_change(["site=prague", second])
+
+
+def test_a_label_change_is_bounded() -> None:
+    """No change is larger than what one device may have."""
+    most = [f"k{number}" for number in range(devices.MAX_LABELS)]
+    assert len(devices.label_change(most).labels) == devices.MAX_LABELS
+    with pytest.raises(Malformed, match="must be at most 32"):
+        devices.label_change([*most, "one-more"])
+
+
+@given(st.lists(st.text("ab=-./ \n", max_size=8), max_size=4))
+def test_a_label_change_holds_labels_or_is_refused(arguments: list[str]) -> None:
+    """Whatever is given, the change holds only what may be stored, and no key on both sides."""
+    try:
+        change = devices.label_change(arguments)
+    except Malformed:
+        return
+    assert all(devices.valid_label(key, value) for key, value in change.labels.items())
+    assert all(devices.valid_label(key, "") for key in change.unlabel)
+    assert not change.labels.keys() & change.unlabel
+    assert len(change.labels) + len(change.unlabel) == len(arguments)
 
 
 def test_a_device_finds_its_capability() -> None:

@@ -46,7 +46,7 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "queue_expired": (5,),
     "deadline_reached": (),
     "stop_unconfirmed": (5,),
-    "mediation_expired": (5,),
+    "mediation_expired": (5, True),
 }
 REPORTS = {
     "succeeded": S.SUCCEEDED,
@@ -353,3 +353,39 @@ def test_nothing_to_reconcile(state: JobState) -> None:
         reconcile(job_machine(job), job, standing, 10)
     assert job.state is state
     assert job.wants == []
+
+
+def test_what_was_told_to_stop_does_not_begin_again() -> None:
+    """Its time was over: neither another attempt, nor the same one after a clock ran back."""
+    for standing, state in ((Standing.DIED, S.OUTCOME_UNKNOWN), (Standing.NOT_LISTED, S.TIMED_OUT)):
+        job = a_job(S.DISPATCHED, idempotent=True)
+        machine = job_machine(job)
+        machine.deadline_reached()
+        job.take_wants()
+        reconcile(machine, job, standing, 10)
+        assert (job.state, job.wants) == (state, [])
+
+
+def test_a_yes_that_comes_after_its_time() -> None:
+    """The node was told to stop, and that stands: the job is timed out, not cancelled."""
+    job = a_job(S.AWAITING)
+    machine = job_machine(job)
+    deadline_ms = job.deadline_ms
+    machine.deadline_reached()
+    machine.mediation_allowed(99_999)
+    assert (job.state, job.waiting_for, job.deadline_ms) == (S.DISPATCHED, "stop", deadline_ms)
+    report_to(machine, job, a_report(Outcome.CANCELLED), 5)
+    assert job.state is S.TIMED_OUT
+
+
+def test_nobody_answered() -> None:
+    """Without the node's word a yes may be on its way."""
+    for confirmed in (False, True):
+        job = a_job(S.AWAITING)
+        machine = job_machine(job)
+        machine.deadline_reached()
+        if confirmed:
+            report_to(machine, job, a_report(Outcome.CANCELLED), 5)
+        else:
+            time_passed(machine, job, 1_000 + CONFIRM_STOP_MS, session_live=True)
+        assert (job.state, job.effect_possible) == (S.REJECTED, not confirmed)
