@@ -8,6 +8,7 @@ becomes a note.
 
 from __future__ import annotations
 
+import functools
 from typing import Protocol
 
 from automat import TypeMachineBuilder
@@ -333,6 +334,10 @@ for _state in _FINAL_STATES:
         _state.upon(_input).loop()(_note)
 
 _machine = _builder.build()
+# Automat looks a transition up by going through all of them: for a job that costs more than its
+# transitions do.  They never change once built, so each is looked up once.
+_automaton = _machine.__automat_automaton__
+_automaton.outputForInput = functools.cache(_automaton.outputForInput)  # type: ignore[method-assign]
 
 
 def job_machine(job: Job) -> JobInputs:
