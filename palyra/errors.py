@@ -704,7 +704,7 @@ class JobFinal(PalyraError):
     @property
     def sentence(self) -> str:
         at = f" at {self.when}" if self.when else ""
-        return f"Job {self.job_id} already {_ended(self.state)}{at}; there is nothing to cancel."
+        return f"Job {self.job_id} {_ended(self.state)}{at}; there is nothing to cancel."
 
     @property
     def hint(self) -> str:
@@ -712,12 +712,12 @@ class JobFinal(PalyraError):
 
 
 def _ended(state: str) -> str:
-    """A final state as a verb."""
+    """What a job in a final state did, or what was done to it."""
     return {
-        "rejected": "was rejected",
-        "cancelled": "was cancelled",
-        "outcome_unknown": "ended with an unknown outcome",
-    }.get(state, state.replace("_", " "))
+        "rejected": "was already rejected",
+        "cancelled": "was already cancelled",
+        "outcome_unknown": "already ended with an unknown outcome",
+    }.get(state, "already " + state.replace("_", " "))
 
 
 @attrs.define

@@ -6,7 +6,8 @@ import contextlib
 import getpass
 import http.client
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import quote, urlencode
@@ -14,7 +15,8 @@ from urllib.parse import quote, urlencode
 import attrs
 import msgspec
 
-from palyra.console.models import Page, Problem
+from palyra.cli.eventstream import EventReader
+from palyra.console.models import JobEvent, Page, Problem
 from palyra.errors import (
     GatewayNotRunning,
     GatewayUnreachable,
@@ -27,9 +29,15 @@ SOCKET_NAME = "console.sock"
 PREFIX = "/console/v1/"
 PAGE_LIMIT = 200
 DEFAULT_TIMEOUT_S = 10.0
+SILENCE_S = 40.0
+"""After so long without an event or a keep-alive (every 15 s) the gateway is gone."""
+_AGAIN_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Pauses before a stream that broke is opened again: a restart takes a few seconds."""
+_STEADY_S = 10.0
+_PIECE = 64 * 1024
 _MAX_SOCKET_PATH = 107
 
-Query = str | int | None
+Query = str | int | tuple[str, ...] | None
 
 
 class Paged(Protocol):
@@ -65,6 +73,11 @@ class GatewayRefused(PalyraError):
     @property
     def hint(self) -> str:
         return self.problem.hint
+
+
+@attrs.define
+class AnswerUnreadable(GatewayUnreachable):
+    """The gateway answered in a form of another version; asking again does not help."""
 
 
 class _Response(http.client.HTTPResponse):
@@ -103,8 +116,8 @@ class Console:
         """
         if wait_ms:
             query["wait_ms"] = wait_ms
-        given = {key: value for key, value in query.items() if value is not None}
-        target = f"{path}?{urlencode(given)}" if given else path
+        given = {key: value for key, value in query.items() if value is not None and value != ()}
+        target = f"{path}?{urlencode(given, doseq=True)}" if given else path
         return self._decoded(self._request("GET", target, None, wait_ms), kind)
 
     def post(self, path: str, body: msgspec.Struct, kind: type[T], wait_ms: int = 0) -> Answer[T]:
@@ -126,34 +139,77 @@ class Console:
             if not page.has_more or cursor is None:
                 return
 
+    def events(
+        self, path: str, away: Callable[[], object] = lambda: None
+    ) -> Generator[Answer[JobEvent], None, None]:
+        """What a job or a fan-out does, until its ``end``, which is the last one given.
+
+        A stream that breaks is opened again a few times, and ``away`` is called before; it begins
+        with the state of then.  Close the iterator (``contextlib.closing``) where it is left early.
+        """
+        begun, tries = False, 0
+        while True:
+            since = time.monotonic()
+            try:
+                for data in self._stream(path):
+                    begun = True
+                    answer = self._decoded(data, JobEvent)
+                    yield answer
+                    if answer.value.kind == "end":
+                        return
+                raise self._unreachable("its events ended early")
+            except PalyraError as error:
+                tries = 0 if time.monotonic() - since > _STEADY_S else tries
+                if not begun or tries == len(_AGAIN_S) or not _passes(error):
+                    raise
+            away()
+            time.sleep(_AGAIN_S[tries])
+            tries += 1
+
+    def _stream(self, path: str) -> Iterator[bytes]:
+        """The data of every event that comes over one connection."""
+        reader = EventReader()
+        with self._connected(SILENCE_S) as connection:
+            connection.request("GET", PREFIX + path, None, {"Accept": "text/event-stream"})
+            with contextlib.closing(connection.getresponse()) as response:
+                if response.status >= 400:
+                    raise self._refusal(response.status, response.read())
+                while piece := response.read1(_PIECE):
+                    yield from reader.feed(piece)
+
     def _request(
         self, method: str, target: str, body: msgspec.Struct | None, wait_ms: int
     ) -> bytes:
-        if len(str(self.socket_path).encode()) > _MAX_SOCKET_PATH:
-            raise SocketPathTooLong(str(self.socket_path))
-        timeout_s = self._timeout_s + wait_ms / 1000
-        connection = _SocketConnection(self.socket_path, timeout_s)
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         content = None if body is None else msgspec.json.encode(body)
-        try:
+        with self._connected(self._timeout_s + wait_ms / 1000) as connection:
             connection.request(method, PREFIX + target, content, headers)
             response = connection.getresponse()
             data = response.read()
+        if response.status >= 400:
+            raise self._refusal(response.status, data)
+        return data
+
+    @contextlib.contextmanager
+    def _connected(self, timeout_s: float) -> Iterator[_SocketConnection]:
+        """A connection; what goes wrong with it is said in our words."""
+        if len(str(self.socket_path).encode()) > _MAX_SOCKET_PATH:
+            raise SocketPathTooLong(str(self.socket_path))
+        connection = _SocketConnection(self.socket_path, timeout_s)
+        try:
+            yield connection
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
             raise GatewayNotRunning(str(self.state_root)) from error
         except PermissionError as error:
             raise SocketPermission(_owner(self.socket_path), getpass.getuser()) from error
         except TimeoutError as error:
             raise self._unreachable(f"no answer in {timeout_s:g}s") from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._unreachable(str(error) or type(error).__name__) from error
         finally:
             connection.close()
-        if response.status >= 400:
-            raise self._refusal(response.status, data)
-        return data
 
     def _refusal(self, status: int, data: bytes) -> PalyraError:
         try:
@@ -166,7 +222,7 @@ class Console:
             return Answer(msgspec.json.decode(data, type=kind), data)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             cause = f"its answer is not one this version reads ({error})"
-            raise self._unreachable(cause) from error
+            raise AnswerUnreadable(str(self.socket_path), cause) from error
 
     def _unreachable(self, cause: str) -> GatewayUnreachable:
         return GatewayUnreachable(str(self.socket_path), cause)
@@ -182,6 +238,14 @@ def problem_of(error: PalyraError) -> Problem:
     if isinstance(error, GatewayRefused):
         return error.problem
     return Problem(error.sentence, error.code, error.hint, error.category.value, error.retryable)
+
+
+def _passes(error: PalyraError) -> bool:
+    """Whether a stream may work again in a moment: the gateway restarts, or is busy."""
+    if isinstance(error, GatewayRefused):
+        return error.problem.retryable
+    lost = isinstance(error, GatewayNotRunning | GatewayUnreachable)
+    return lost and not isinstance(error, AnswerUnreadable)
 
 
 def _owner(path: Path) -> str:

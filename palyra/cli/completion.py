@@ -10,10 +10,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from palyra.cli import words
+from palyra.cli.bars import UNFINISHED
 from palyra.cli.client import Console, segment
 from palyra.cli.options import call_of
 from palyra.cli.requests import PENDING
-from palyra.console.models import JobList, NodeAnswer, NodeList, PairingList
+from palyra.console.models import CapabilityItem, JobList, NodeAnswer, NodeList, PairingList
 from palyra.core.identifiers import short_id
 from palyra.errors import PalyraError
 
@@ -44,6 +45,20 @@ def pending_requests(
     return _beginning(items, incomplete)
 
 
+def targets(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Devices; after ``--where`` the capabilities of any device, since no device is named then."""
+    if not context.params.get("where"):
+        return devices(context, parameter, incomplete)
+    found: dict[str, CapabilityItem] = {}
+    with contextlib.suppress(PalyraError):
+        for node in _console(context).get("nodes", NodeList, limit=LIMIT).value.nodes:
+            found |= {each.name: each for each in node.capabilities if each.granted}
+    items = [_item(name, each.risk) for name, each in sorted(found.items())]
+    return _beginning(items, incomplete)
+
+
 def capabilities(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
@@ -51,7 +66,7 @@ def capabilities(
     items = []
     target = context.params.get("target")
     with contextlib.suppress(PalyraError):
-        if target:
+        if target and not context.params.get("where"):
             node = _console(context).get(f"nodes/{segment(target)}", NodeAnswer).value.node
             items = [_item(each.name, each.risk) for each in node.capabilities if each.granted]
     return _beginning(items, incomplete)
@@ -61,9 +76,20 @@ def jobs(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The newest jobs, with capability and device beside them."""
+    return _jobs(context, incomplete, ())
+
+
+def unfinished_jobs(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The newest jobs that have not ended, with capability and device beside them."""
+    return _jobs(context, incomplete, UNFINISHED)
+
+
+def _jobs(context: click.Context, incomplete: str, states: tuple[str, ...]) -> list[CompletionItem]:
     items = []
     with contextlib.suppress(PalyraError):
-        answer = _console(context).get("jobs", JobList, limit=LIMIT)
+        answer = _console(context).get("jobs", JobList, state=states, limit=LIMIT)
         items = [
             _item(short_id(each.job_id), f"{each.capability} on {each.device_name}")
             for each in answer.value.jobs

@@ -47,8 +47,10 @@ _CAPABILITIES = (
 )
 
 
-def show_list(screen: Screen, nodes: Sequence[NodeItem], waiting: int, more: bool) -> None:
-    """The inventory as a table, then the counts."""
+def show_list(
+    screen: Screen, nodes: Sequence[NodeItem], waiting: int, more: bool, *, chosen: bool = False
+) -> None:
+    """The inventory as a table, then the counts; ``chosen``: not all devices were asked for."""
     now = screen.now()
     short = words.shortener(node.device_id for node in nodes)
     rows = {node.device_id: _row(node, short[node.device_id], now) for node in nodes}
@@ -56,16 +58,19 @@ def show_list(screen: Screen, nodes: Sequence[NodeItem], waiting: int, more: boo
     if nodes:
         screen.table(_COLUMNS, [rows[node.device_id] for node in ordered])
     if screen.tty:
-        screen.line(_counts(nodes, waiting))
+        screen.line(_counts(nodes, waiting, chosen))
     if more:
-        screen.aside(f"only the first {words.number(len(nodes))}; --limit N shows more")
+        other = "--limit N shows more" if chosen else "--limit N or --where EXPR"
+        screen.aside(f"only the first {words.number(len(nodes))}; {other}")
 
 
-def show_one(screen: Screen, node: NodeItem) -> None:
-    """Everything known of one device."""
+def show_one(screen: Screen, node: NodeItem, waiting: int = 0, more: bool = False) -> None:
+    """Everything known of one device; ``waiting`` jobs wait for it, and ``more``."""
     now = screen.now()
     left = [_presence(node, now), _trust(node, now), _identity(node)]
     right = [_certificate(node, now), _platform(node), _labels(node)]
+    if waiting:
+        right.append(_waiting(waiting, more))
     if screen.tty:
         screen.parts((words.escaped(node.name), "bold"), (f"  {node.device_id}", ""))
     else:
@@ -136,7 +141,9 @@ def _older(version: str, than: str) -> bool:
     return parts[0] < parts[1]
 
 
-def _counts(nodes: Sequence[NodeItem], waiting: int) -> str:
+def _counts(nodes: Sequence[NodeItem], waiting: int, chosen: bool) -> str:
+    if not nodes and chosen:
+        return "No device matches."
     if not nodes:
         text = "No devices yet."
         return f"{text} {waiting} waiting for approval." if waiting else text
@@ -188,6 +195,11 @@ def _platform(node: NodeItem) -> Fact:
 
 def _labels(node: NodeItem) -> Fact:
     return Fact("labels", words.labels(node.labels, separator=" "), words.labels(node.labels))
+
+
+def _waiting(count: int, more: bool) -> Fact:
+    shown = f"more than {words.counted(count, 'job')}" if more else words.counted(count, "job")
+    return Fact("waiting", shown, f"{count}{'+' if more else ''}")
 
 
 def _show_capabilities(screen: Screen, capabilities: Sequence[CapabilityItem]) -> None:

@@ -10,36 +10,52 @@ import attrs
 import click
 import msgspec
 
-from palyra.cli import waiting, words
-from palyra.cli.client import Console, segment
+from palyra.cli import following, waiting, words
+from palyra.cli.client import Answer, Console, GatewayRefused, segment
 from palyra.cli.present import Screen
-from palyra.console.models import Invoke, InvokeAnswer, JobAnswer
+from palyra.console.models import Invoke, InvokeAnswer, JobAnswer, JobItem, SubmitJobs
 from palyra.core.identifiers import as_prefix, is_ulid, short_id
 from palyra.errors import Malformed
 
-INTERRUPTED = 130
 FIRST_WAIT_MS = 300
 """How long the first answer may take: from then on the id of the job is known to Ctrl-C."""
 
 
 @attrs.frozen(kw_only=True)
 class Asked:
-    """What is to be run, and where."""
+    """What is to be run, and how."""
 
-    target: str
     capability: str
     input_json: bytes
     timeout_ms: int | None
     max_payload_bytes: int | None
+    ttl_ms: int | None = None
+    idempotency_key: str = ""
 
-    def body(self, wait_ms: int) -> Invoke:
-        """The request body."""
+    def of_one(self, wait_ms: int) -> Invoke:
+        """The request body for one device."""
         return Invoke(
             capability=self.capability,
             input_json=msgspec.Raw(self.input_json),
             max_payload_bytes=self.max_payload_bytes,
             timeout_ms=self.timeout_ms,
             wait_ms=wait_ms,
+            ttl_ms=self.ttl_ms,
+            idempotency_key=self.idempotency_key,
+        )
+
+    def of_many(self, where: str, batch: str, max_failures: int | None) -> SubmitJobs:
+        """The request body for every device that an expression matches."""
+        return SubmitJobs(
+            capability=self.capability,
+            where=where,
+            input_json=msgspec.Raw(self.input_json),
+            max_payload_bytes=self.max_payload_bytes,
+            timeout_ms=self.timeout_ms,
+            ttl_ms=self.ttl_ms,
+            idempotency_key=self.idempotency_key,
+            batch=batch,
+            max_failures=max_failures,
         )
 
 
@@ -80,30 +96,78 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def run(screen: Screen, console: Console, asked: Asked, *, wait: bool) -> int:
+def run(
+    screen: Screen, console: Console, target: str, asked: Asked, *, wait: bool, follow: bool
+) -> int:
     """Ask, and unless told otherwise wait for the end.  The exit status.
 
     :raises JobUnsuccessful: where the job ended without success.
     """
-    wait_ms = FIRST_WAIT_MS if wait else 0
-    path = f"nodes/{segment(asked.target)}/invoke"
+    events_only = follow and screen.as_json
+    wait_ms = FIRST_WAIT_MS if wait and not events_only else 0
+    path = f"nodes/{segment(target)}/invoke"
     try:
-        first = console.post(path, asked.body(wait_ms), InvokeAnswer, wait_ms)
+        first = console.post(path, asked.of_one(wait_ms), InvokeAnswer, wait_ms)
     except KeyboardInterrupt:
         screen.aside("stopped before the gateway had answered; the job may be running")
         screen.hint("palyra jobs list")
-        return INTERRUPTED
-    answer, body = first.value, first.body
-    device = _name(asked.target, answer.device_id)
-    if wait and answer.state not in waiting.FINAL:
-        try:
-            ended = waiting.wait_for(console, answer.job_id, device, screen)
-        except KeyboardInterrupt:
-            waiting.still_running(screen, answer.job_id)
-            return INTERRUPTED
-        answer = _as_invocation(answer, ended.value)
-        body, device = msgspec.json.encode(answer), ended.value.job.device_name
-    return _tell(screen, answer, body, device)
+        return waiting.INTERRUPTED
+    answer = first.value
+    device = _name(target, answer.device_id)
+    goes_on = answer.state not in waiting.FINAL
+    if events_only or (follow and goes_on):
+        return _followed(screen, console, waiting.Wait(answer.job_id, device, answer.state))
+    if wait and goes_on:
+        return _waited(screen, console, answer, waiting.Wait(answer.job_id, device, answer.state))
+    return _tell(screen, answer, first.body, device)
+
+
+def _waited(screen: Screen, console: Console, first: InvokeAnswer, wait: waiting.Wait) -> int:
+    try:
+        ended = waiting.wait_for(console, wait, screen)
+    except KeyboardInterrupt:
+        return waiting.still_running(screen, wait)
+    answer = _as_invocation(first, ended.value)
+    return _tell(screen, answer, msgspec.json.encode(answer), ended.value.job.device_name)
+
+
+def _followed(screen: Screen, console: Console, wait: waiting.Wait) -> int:
+    try:
+        job = console.get(f"jobs/{wait.job_id}", JobAnswer).value.job
+    except KeyboardInterrupt:
+        return waiting.still_running(screen, wait)
+    return follow(screen, console, job)
+
+
+def follow(screen: Screen, console: Console, job: JobItem) -> int:
+    """Show how far a job is until it has ended, then its output.  The exit status.
+
+    With ``--json`` one event a line and nothing else.
+
+    :raises JobUnsuccessful: where the job ended without success.
+    """
+    watch = following.JobWatch(job)
+    try:
+        ended = _end(screen, console, watch)
+    except KeyboardInterrupt:
+        return waiting.still_running(
+            screen, waiting.Wait(job.job_id, job.device_name, watch.job.state)
+        )
+    if screen.as_json:
+        return 0 if watch.job.state == "succeeded" else 1
+    return waiting.tell_end(screen, ended)
+
+
+def _end(screen: Screen, console: Console, watch: following.JobWatch) -> Answer[JobAnswer]:
+    """Follow; where too many follow already, wait as without ``--follow``."""
+    try:
+        if screen.as_json or not watch.over:
+            following.job(screen, console, watch)
+    except GatewayRefused as error:
+        if screen.as_json or not error.problem.retryable:
+            raise
+    job = watch.job
+    return waiting.wait_for(console, waiting.Wait(job.job_id, job.device_name, job.state), screen)
 
 
 def _tell(screen: Screen, answer: InvokeAnswer, body: bytes, device: str) -> int:

@@ -60,8 +60,10 @@ def configuration(root: Path) -> tuple[Check, Config]:
     return Check("ok", "config", finding, str(file)), config
 
 
-def database(root: Path) -> Check:
-    """Whether the record is there and begins as a database."""
+def database(root: Path, url: str = "") -> Check:
+    """Whether the record is there and begins as a database; a server's is the gateway's to ask."""
+    if url:
+        return _on_a_server(url, str(root / "palyra.toml"))
     file = root / DATABASE
     try:
         with file.open("rb") as opened:
@@ -82,6 +84,17 @@ def database(root: Path) -> Check:
         )
     size = words.size(file.stat().st_size)
     return Check("ok", "database", f"{DATABASE}, {size}", str(file))
+
+
+def _on_a_server(url: str, file: str) -> Check:
+    from palyra.store.postgres import database_name  # here: SQLAlchemy takes its time to import
+
+    try:
+        return Check("ok", "database", database_name(url), file)
+    except Malformed as error:
+        return Check(
+            "FAIL", "database", error.sentence.rstrip("."), file, "correct it in palyra.toml"
+        )
 
 
 def _no_database(root: Path, file: Path) -> Check:

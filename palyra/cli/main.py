@@ -13,6 +13,7 @@ from palyra import __version__
 from palyra.cli.client import problem_of
 from palyra.cli.options import Lazy, LazyGroup
 from palyra.cli.present import Screen
+from palyra.cli.where import ExpressionRefused
 from palyra.console.models import Problem
 from palyra.errors import PalyraError
 
@@ -71,6 +72,9 @@ def _guarded(args: list[str]) -> int:
     screen = Screen.current(as_json="--json" in args)
     try:
         result = palyra.main(args=args, prog_name="palyra", standalone_mode=False)
+    except ExpressionRefused as error:
+        screen.problem(problem_of(error), error.shown(screen.width))
+        return error.exit_code
     except PalyraError as error:
         screen.problem(problem_of(error))
         return error.exit_code

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import click
 
-from palyra.cli import completion, inventory, invoking, requests, words
-from palyra.cli.client import PAGE_LIMIT, segment
-from palyra.cli.options import Call, VerbGroup, duration, pass_call
+from palyra.cli import completion, fanout, inventory, invoking, requests, words
+from palyra.cli import labels as labelling
+from palyra.cli import where as expressions
+from palyra.cli.client import PAGE_LIMIT, Console, segment
+from palyra.cli.options import Call, VerbGroup, batch, duration, labels, pass_call
 from palyra.console.models import (
+    JobList,
     NodeAnswer,
     NodeItem,
     NodeList,
@@ -15,6 +18,7 @@ from palyra.console.models import (
     Revoke,
     RevokeAnswer,
 )
+from palyra.core.devices import LabelChange
 from palyra.core.identifiers import short_id
 
 
@@ -24,24 +28,31 @@ def nodes() -> None:
 
 
 @nodes.command("list")
+@expressions.option("Only devices that a targeting expression matches.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
 @pass_call
-def list_(call: Call, limit: int | None) -> None:
+def list_(call: Call, where: str | None, limit: int | None) -> None:
     """List the devices.
 
-    What needs a person comes first, then online, stale, offline.
+    What needs a person comes first, then online, stale, offline.  EXPR is such as
+    platform ~ linux and label.site in (prague, brno) and has(system.health).
     """
+    with expressions.asked(where):
+        _list(call, where, limit)
+
+
+def _list(call: Call, where: str | None, limit: int | None) -> None:
     screen = call.screen
     if screen.as_json:
-        return screen.json(call.console.get("nodes", NodeList, limit=limit).body)
+        return screen.json(call.console.get("nodes", NodeList, limit=limit, where=where).body)
     if limit is None and screen.tty:
         limit = PAGE_LIMIT
     found: list[NodeItem] = []
     waiting, more = 0, False
-    for answer in call.console.pages("nodes", NodeList, limit):
+    for answer in call.console.pages("nodes", NodeList, limit, where=where):
         found += answer.value.nodes
         waiting, more = answer.value.waiting_for_approval, answer.value.page.has_more
-    return inventory.show_list(screen, found, waiting, more)
+    return inventory.show_list(screen, found, waiting, more, chosen=where is not None)
 
 
 @nodes.command()
@@ -52,7 +63,29 @@ def show(call: Call, target: str) -> None:
     answer = call.console.get(f"nodes/{segment(target)}", NodeAnswer)
     if call.screen.as_json:
         return call.screen.json(answer.body)
-    return inventory.show_one(call.screen, answer.value.node)
+    node = answer.value.node
+    return inventory.show_one(call.screen, node, *_jobs_waiting(call.console, node))
+
+
+def _jobs_waiting(console: Console, node: NodeItem) -> tuple[int, bool]:
+    """How many jobs wait for a device, as far as one page tells, and whether there are more."""
+    queued = console.get(
+        "jobs", JobList, state=("queued",), device=node.device_id, limit=PAGE_LIMIT
+    ).value
+    return queued.page.returned, queued.page.has_more
+
+
+@nodes.command()
+@click.argument("target", shell_complete=completion.devices)
+@click.argument("change", metavar="[KEY=VALUE|GROUP|KEY-]...", nargs=-1, callback=labels)
+@click.option("--name", help="Another name for the device.")
+@pass_call
+def label(call: Call, target: str, change: LabelChange, name: str | None) -> None:
+    """Change a device's labels, groups and name.
+
+    KEY=VALUE sets a label, GROUP adds the device to a group, KEY- takes either away.
+    """
+    labelling.change(call.screen, call.console, target, name, change)
 
 
 @nodes.command()
@@ -66,8 +99,11 @@ def pending(call: Call) -> None:
 
 
 @nodes.command()
-@click.argument("target", shell_complete=completion.devices)
-@click.argument("capability", shell_complete=completion.capabilities)
+@click.argument("target", metavar="[TARGET]", required=False, shell_complete=completion.targets)
+@click.argument(
+    "capability", metavar="CAPABILITY", required=False, shell_complete=completion.capabilities
+)
+@expressions.option("Run it on every device that matches, instead of on TARGET.")
 @click.option(
     "--input",
     "input_json",
@@ -78,32 +114,80 @@ def pending(call: Call) -> None:
     help="The input; - reads it from stdin.",
 )
 @click.option("--timeout", "timeout_ms", type=duration, help="Run time (1s to 24h).")
+@click.option("--ttl", "ttl_ms", type=duration, help="How long to wait for a device that is away.")
+@click.option("--batch", type=batch, metavar="N|N%", help="With --where: so many at a time.")
+@click.option(
+    "--max-failures",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="With --where: after more failures than that, start no other.",
+)
 @click.option("--no-wait", is_flag=True, help="Do not wait for the end of the job.")
+@click.option("--follow", is_flag=True, help="Show how far it is.")
 @click.option(
     "--max-payload-bytes",
     type=click.IntRange(min=1),
     metavar="N",
     help="Limit of input and output (at most 3 MiB).",
 )
+@click.option(
+    "--idempotency-key",
+    default="",
+    metavar="KEY",
+    help="The same call with the same key is the same job.",
+)
 @pass_call
 def invoke(
     call: Call,
-    target: str,
-    capability: str,
+    target: str | None,
+    capability: str | None,
+    where: str | None,
     input_json: bytes,
     timeout_ms: int | None,
+    ttl_ms: int | None,
+    batch: str | None,
+    max_failures: int | None,
     no_wait: bool,
+    follow: bool,
     max_payload_bytes: int | None,
+    idempotency_key: str,
 ) -> int:
-    """Run a capability on a device and print its output.  Ctrl-C leaves the job running."""
+    """Run a capability on a device and print its output.  Ctrl-C leaves the job running.
+
+    With --where it runs on every device that matches, and a row is printed for each of them.
+    """
+    if no_wait and follow:
+        raise click.UsageError("--no-wait and --follow exclude each other")
+    if where is None and (batch or max_failures is not None):
+        raise click.UsageError("--batch and --max-failures go with --where")
     asked = invoking.Asked(
-        target=target,
-        capability=capability,
+        capability=_capability(target, capability, where),
         input_json=input_json,
         timeout_ms=timeout_ms,
         max_payload_bytes=max_payload_bytes,
+        ttl_ms=ttl_ms,
+        idempotency_key=idempotency_key,
     )
-    return invoking.run(call.screen, call.console, asked, wait=not no_wait)
+    screen, console = call.screen, call.console
+    if where is None:
+        return invoking.run(screen, console, target or "", asked, wait=not no_wait, follow=follow)
+    with expressions.asked(where):
+        body = asked.of_many(where, batch or "", max_failures)
+        return fanout.run(screen, console, body, wait=not no_wait, follow=follow)
+
+
+def _capability(target: str | None, capability: str | None, where: str | None) -> str:
+    """The capability among the arguments: the only one with ``--where``, else the second.
+
+    :raises click.UsageError: there are too few or too many of them.
+    """
+    if where is not None and capability is not None:
+        raise click.UsageError("with --where the only argument is the capability")
+    found = target if where is not None else capability
+    if found is None:
+        name = "TARGET" if target is None and where is None else "CAPABILITY"
+        raise click.UsageError(f"Missing argument '{name}'.")
+    return found
 
 
 @nodes.command()

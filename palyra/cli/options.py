@@ -12,10 +12,12 @@ import click
 
 from palyra.cli.client import Console
 from palyra.cli.present import Screen
+from palyra.errors import Malformed
 
 _JSON = "palyra.json"
 _ROOT = "palyra.state_root"
 _DURATION = re.compile(r"(?P<count>\d{1,9})(?P<unit>ms|s|m|h|d)", re.ASCII)
+_BATCH = re.compile(r"(?P<count>\d{1,7})(?P<share>%?)", re.ASCII)
 _MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -145,9 +147,19 @@ def duration(value: str) -> int:
     return int(found["count"]) * _MS[found["unit"]]
 
 
-def label(value: str) -> tuple[str, str]:
-    """``key=value`` as a pair."""
-    key, equals, text = value.partition("=")
-    if not key or not equals:
-        raise click.BadParameter(f"{value!r} is not key=value")
-    return key, text
+def labels(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> Any:
+    """``KEY=VALUE``, ``KEY`` (a group) and ``KEY-`` (take it away) as one change."""
+    from palyra.core.devices import label_change
+
+    try:
+        return label_change(given)
+    except Malformed as error:
+        raise click.BadParameter(error.problem) from error
+
+
+def batch(value: str) -> str:
+    """``25`` devices at a time, or ``10%`` of them."""
+    found = _BATCH.fullmatch(value)
+    if found is None or not int(found["count"]) or (found["share"] and int(found["count"]) > 100):
+        raise click.BadParameter(f"{value!r} is not a number of devices such as 25, or 10%")
+    return value

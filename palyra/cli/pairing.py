@@ -8,7 +8,7 @@ import click
 
 from palyra.cli import completion, requests, words
 from palyra.cli.client import Answer, Console, segment
-from palyra.cli.options import Call, VerbGroup, duration, label, pass_call
+from palyra.cli.options import Call, VerbGroup, duration, labels, pass_call
 from palyra.cli.present import Screen
 from palyra.console.models import (
     Decision,
@@ -19,6 +19,7 @@ from palyra.console.models import (
     PairingItem,
     PairingList,
 )
+from palyra.core.devices import LabelChange
 from palyra.core.identifiers import short_id
 from palyra.errors import IdentityChanged
 
@@ -37,19 +38,19 @@ def pairing() -> None:
 @click.option("--ttl", type=duration, help="How long it is valid (30s to 24h; default 10m).")
 @click.option(
     "--label",
-    "labels",
-    type=label,
+    "change",
+    callback=labels,
     multiple=True,
-    metavar="KEY=VALUE",
-    help="A label for the device; may be repeated.",
+    metavar="KEY=VALUE|GROUP",
+    help="A label or a group for the device; may be repeated.",
 )
 @click.option("--from", "source", default="", metavar="CIDR", help="Addresses that may use it.")
 @pass_call
-def code(
-    call: Call, method: str, ttl: int | None, labels: tuple[tuple[str, str], ...], source: str
-) -> None:
+def code(call: Call, method: str, ttl: int | None, change: LabelChange, source: str) -> None:
     """Make a code with which one device may ask to be paired.  It is shown once."""
-    body = MintCode(method=method, ttl_ms=ttl, labels=dict(labels), source=source)
+    if change.unlabel:
+        raise click.UsageError("--label: a new device has no label to take away")
+    body = MintCode(method=method, ttl_ms=ttl, labels=dict(change.labels), source=source)
     answer = call.console.post("pairing/requests/code", body, MintedCode)
     screen = call.screen
     if screen.as_json:

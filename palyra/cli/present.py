@@ -25,8 +25,13 @@ from palyra.console.models import Problem
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.live import Live
+    from rich.status import Status
+    from rich.text import Text
 
 SPINNER_AFTER_S = 0.3
+Parts = Sequence[tuple[str, str]]
+"""A line as (text, style) parts."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,8 +77,12 @@ class Screen:
 
     def aside(self, text: str, style: str = "") -> None:
         """One line that is not the result: a summary, a note."""
+        self.aside_parts((text, style))
+
+    def aside_parts(self, *parts: tuple[str, str]) -> None:
+        """As :meth:`aside`, made of (text, style) parts."""
         if not self.as_json:
-            self._write(self.err, self.err_tty, [(text, style)])
+            self._write(self.err, self.err_tty, parts)
 
     def hint(self, command: str, label: str = "hint  ") -> None:
         """The one command that comes next."""
@@ -129,34 +138,62 @@ class Screen:
         # Cells are cut already; rich must neither cut nor wrap what could not be.
         self._rich(self.out, self.width + sum(wide) + GAP * len(wide)).print(table)
 
-    def problem(self, problem: Problem) -> None:
-        """An error: a sentence and a hint, or one JSON object."""
+    def problem(self, problem: Problem, below: Sequence[str] = ()) -> None:
+        """An error: a sentence, what stands ``below`` it, and a hint; or one JSON object."""
         if self.as_json:
             self.err.write(json_text(msgspec.json.encode(problem), indent=-1) + "\n")
             return
         sentence = escaped(problem.error)
         self._write(self.err, self.err_tty, [("error:", "red"), (f" {sentence}", "")])
+        for line in below:
+            self._write(self.err, self.err_tty, [(line, "")])
         if problem.hint:
             self._write(self.err, self.err_tty, [("hint:  ", ""), (escaped(problem.hint), "bold")])
+
+    @property
+    def moves(self) -> bool:
+        """Whether a line may be drawn again and again: on a terminal that can do it."""
+        return self.err_tty and self.colour
 
     @contextlib.contextmanager
     def working(self, text: str) -> Iterator[Callable[[str], None]]:
         """A spinner on a terminal from 300 ms on; the value given changes its text."""
-        if not self.err_tty or not self.colour:
+        if not self.moves:
             yield lambda _: None
             return
         from rich.text import Text
 
         status = self._rich(self.err, self.width).status(Text(text), spinner="line")
-        timer = threading.Timer(SPINNER_AFTER_S, status.start)
-        timer.daemon = True
-        timer.start()
-        try:
+        with _after_a_moment(status):
             yield lambda changed: status.update(Text(changed))
-        finally:
-            timer.cancel()
-            timer.join()
-            status.stop()
+
+    @contextlib.contextmanager
+    def moving(self, line: Callable[[], Parts]) -> Iterator[None]:
+        """A line on a terminal from 300 ms on, made anew several times a second; then it is gone.
+
+        ``line`` is called on another thread.
+        """
+        if not self.moves:
+            yield
+            return
+        from rich.live import Live
+
+        live = Live(
+            console=self._rich(self.err, self.width),
+            get_renderable=lambda: self._one_line(line()),
+            refresh_per_second=8,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        with _after_a_moment(live):
+            yield
+
+    def _one_line(self, parts: Parts) -> Text:
+        from rich.text import Text
+
+        safe = [(escaped(text), style) for text, style in parts]
+        return Text.assemble(*safe, no_wrap=True, overflow="crop")
 
     def _write(self, stream: TextIO, tty: bool, parts: Sequence[tuple[str, str]]) -> None:
         safe = [(escaped_lines(text), style) for text, style in parts]
@@ -180,6 +217,20 @@ class Screen:
             markup=False,
             emoji=False,
         )
+
+
+@contextlib.contextmanager
+def _after_a_moment(shown: Live | Status) -> Iterator[None]:
+    """Begin to show something after 300 ms; what is quicker than that shows nothing."""
+    timer = threading.Timer(SPINNER_AFTER_S, shown.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        shown.stop()
 
 
 def json_text(document: bytes, indent: int) -> str:

@@ -5,55 +5,94 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from palyra.cli import words
+import attrs
+
+from palyra.cli import bars, words
 from palyra.cli.client import Answer, Console
 from palyra.cli.present import Screen
-from palyra.console.models import JobAnswer
+from palyra.console.models import JobAnswer, JobItem
 from palyra.core.identifiers import short_id
 from palyra.errors import JobStillRunning, JobUnsuccessful
 
+INTERRUPTED = 130
 POLL_MS = 2000
+_HELD_UP = ("queued", "awaiting_local_mediation")
 FINAL = frozenset(
     {"succeeded", "failed", "timed_out", "rejected", "cancelled", "expired", "outcome_unknown"}
 )
 
 
+@attrs.define
+class Wait:
+    """A job that is waited for: who has it, and in which state it was seen last."""
+
+    job_id: str
+    device: str
+    state: str = ""
+
+
 def wait_for(
-    console: Console, job_id: str, device: str, screen: Screen, limit_ms: int | None = None
+    console: Console, wait: Wait, screen: Screen, limit_ms: int | None = None
 ) -> Answer[JobAnswer]:
     """The job when it has ended.
 
     :raises JobStillRunning: after ``limit_ms``; the job goes on.
     """
     over = None if limit_ms is None else time.monotonic() + limit_ms / 1000
-    with screen.working(f"waiting for {words.escaped(device)}") as tell:
+    # What holds a job up is told at once.
+    longest_ms = 0 if wait.state in _HELD_UP else POLL_MS
+    with screen.working(f"waiting for {words.escaped(wait.device)}") as tell:
         while True:
-            left_ms = POLL_MS if over is None else int((over - time.monotonic()) * 1000)
-            answer = _look(console, job_id, max(0, min(POLL_MS, left_ms)), tell)
-            state = answer.value.job.state
-            if state in FINAL:
+            left_ms = longest_ms if over is None else int((over - time.monotonic()) * 1000)
+            wait_ms = max(0, min(longest_ms, left_ms))
+            answer = console.get(f"jobs/{wait.job_id}", JobAnswer, wait_ms=wait_ms)
+            wait.state = answer.value.job.state
+            if wait.state in FINAL:
                 return answer
+            _tell(answer.value.job, screen, tell)
+            longest_ms = POLL_MS
             if over is not None and time.monotonic() >= over:
-                raise JobStillRunning(short_id(job_id), state)
+                raise JobStillRunning(short_id(wait.job_id), wait.state)
 
 
-def _look(
-    console: Console, job_id: str, wait_ms: int, tell: Callable[[str], None]
-) -> Answer[JobAnswer]:
-    answer = console.get(f"jobs/{job_id}", JobAnswer, wait_ms=wait_ms)
-    job = answer.value.job
-    if job.state == "awaiting_local_mediation":
-        tell(f"a person at {words.escaped(job.device_name)} must allow this")
-    elif job.waiting_for:
-        tell(f"{job.state}, waiting for {words.escaped(job.waiting_for)}")
-    return answer
+def _tell(job: JobItem, screen: Screen, tell: Callable[[str], None]) -> None:
+    waits = bars.standing(job, screen.now())
+    tell(waits or f"waiting for {words.escaped(job.device_name)}")
 
 
-def still_running(screen: Screen, job_id: str) -> None:
-    """What is said when a person stops waiting: the job goes on."""
-    short = short_id(job_id)
-    screen.aside(f"still running  job {short}")
-    screen.hint(f"palyra jobs wait {short}")
+def to_the_end(
+    screen: Screen, console: Console, first: Answer[JobAnswer], limit_ms: int | None
+) -> int:
+    """Wait for the end of a job and print its output.  The exit status.
+
+    :raises JobUnsuccessful: where it ended without success; :class:`JobStillRunning`: it goes on.
+    """
+    job, ended = first.value.job, first
+    wait = Wait(job.job_id, job.device_name, job.state)
+    try:
+        if job.state not in FINAL:
+            ended = wait_for(console, wait, screen, limit_ms)
+    except KeyboardInterrupt:
+        return still_running(screen, wait)
+    return tell_end(screen, ended)
+
+
+def tell_end(screen: Screen, ended: Answer[JobAnswer]) -> int:
+    """A job's end as this screen wants it.  The exit status; errors as :func:`show_final`."""
+    if screen.as_json:
+        screen.json(ended.body)
+        return 0 if ended.value.job.state == "succeeded" else 1
+    show_final(screen, ended.value)
+    return 0
+
+
+def still_running(screen: Screen, wait: Wait) -> int:
+    """What is said when a person stops waiting: the job goes on.  The exit status."""
+    short = short_id(wait.job_id)
+    state = "queued" if wait.state == "queued" else "running"
+    screen.aside(f"still {state}  job {short}")
+    screen.hint(f"palyra jobs wait {short}  or  palyra jobs cancel {short}")
+    return INTERRUPTED
 
 
 def show_end(

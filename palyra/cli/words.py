@@ -158,8 +158,11 @@ def fingerprint_lines(fingerprint: str) -> tuple[str, str]:
 
 
 def labels(values: dict[str, str], shown: int | None = None, separator: str = ",") -> str:
-    """``k=v,k=v`` in the order of their keys, then ``+2`` for those beyond ``shown``."""
-    pairs = [escaped(f"{key}={value}") for key, value in sorted(values.items())]
+    """``k=v,k=v`` in the order of their keys, then ``+2`` for those beyond ``shown``.
+
+    A group is a label without a value, and stands as its bare name.
+    """
+    pairs = [escaped(f"{key}={text}" if text else key) for key, text in sorted(values.items())]
     more = len(pairs) - shown if shown is not None else 0
     text = separator.join(pairs[:shown])
     return (f"{text} +{more}" if more > 0 else text) or NOTHING

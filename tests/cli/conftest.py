@@ -7,18 +7,42 @@ import json
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import attrs
 import msgspec
 import pytest
 
 from palyra.cli import main
+from palyra.console.models import JobEvent
 
-Body = msgspec.Struct | bytes
-Answer = Body | list[Body] | Callable[[], Body]
+
+@attrs.frozen
+class Stream:
+    """A stream of events: its pieces are sent one by one, a function among them is called.
+
+    ``cut``: the connection breaks where the stream would end.
+    """
+
+    pieces: Sequence[bytes | Callable[[], object]]
+    cut: bool = False
+
+    @classmethod
+    def of(cls, *events: JobEvent, cut: bool = False) -> Stream:
+        """A stream of these events, written as the gateway writes them."""
+        written = [
+            b"event: %s\nid: %d\ndata: %s\n\n"
+            % (event.kind.encode(), i, msgspec.json.encode(event))
+            for i, event in enumerate(events)
+        ]
+        return cls([b": begin\n\n", *written], cut)
+
+
+Body = msgspec.Struct | bytes | Stream
+Answer = Body | list[Any] | Callable[[], Body]
 
 
 class FakeConsole(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -69,18 +93,35 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, body: Any) -> None:
         parts = urlsplit(self.path)
-        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        found = parse_qs(parts.query).items()
+        query = {key: ",".join(values) for key, values in found}
         self.server.asked.append((self.command, parts.path, query, body))
         status, answer = self.server.answers.get((self.command, parts.path), (404, b"not here"))
         if isinstance(answer, list):
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
         if callable(answer):
             answer = answer()
+        if isinstance(answer, Stream):
+            return self._stream(answer)
         data = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+        return None
+
+    def _stream(self, stream: Stream) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in stream.pieces:
+            if callable(piece):
+                piece()
+            else:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        if not stream.cut:
+            self.wfile.write(b"0\r\n\r\n")
+        self.close_connection = stream.cut
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from palyra.cli import client
+from palyra.cli import client, eventstream
 from palyra.cli.client import Console, GatewayRefused, problem_of
-from palyra.console.models import NodeAnswer, NodeList
+from palyra.console.models import JobList, NodeAnswer, NodeList
 from palyra.errors import (
     GatewayNotRunning,
     GatewayUnreachable,
@@ -19,8 +20,18 @@ from palyra.errors import (
     SocketPathTooLong,
     SocketPermission,
 )
-from tests.cli.conftest import FakeConsole
-from tests.cli.things import nas, node, node_answer, node_list, problem
+from tests.cli.conftest import FakeConsole, Stream
+from tests.cli.things import (
+    END,
+    event_of_job,
+    job,
+    job_list,
+    nas,
+    node,
+    node_answer,
+    node_list,
+    problem,
+)
 
 
 def asked(root: Path) -> PalyraError:
@@ -129,3 +140,77 @@ def test_pages_until_the_limit(console: FakeConsole) -> None:
     console.on("GET", "nodes", node_list(node(), cursor="next"))
     assert len(list(Console(console.root).pages("nodes", NodeList, 1))) == 1
     assert console.asked[0][2] == {"limit": "1"}
+
+
+def kinds(console: FakeConsole) -> list[str]:
+    """The kinds of the events that come."""
+    return [answer.value.kind for answer in Console(console.root).events("jobs/x/events")]
+
+
+def test_events_end_with_end(console: FakeConsole) -> None:
+    """What comes after it is not waited for."""
+    console.on("GET", "jobs/x/events", Stream.of(event_of_job(job()), END, event_of_job(job())))
+    assert kinds(console) == ["job", "end"]
+
+
+def test_events_are_taken_up_again(console: FakeConsole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that breaks or just ends is opened again a few times, not for ever."""
+    monkeypatch.setattr(client, "_AGAIN_S", (0.0, 0.0))
+    begun, cut = Stream.of(event_of_job(job())), Stream.of(event_of_job(job()), cut=True)
+    console.on("GET", "jobs/x/events", [begun, cut, Stream.of(END)])
+    assert kinds(console) == ["job", "job", "end"]
+    console.on("GET", "jobs/x/events", begun)
+    with pytest.raises(GatewayUnreachable, match="ended early"):
+        kinds(console)
+    monkeypatch.setattr(client, "_STEADY_S", -1.0)
+    console.on("GET", "jobs/x/events", [*[begun] * 9, Stream.of(END)])
+    assert kinds(console) == ["job"] * 9 + ["end"]
+
+
+def test_events_that_never_began(console: FakeConsole) -> None:
+    """A refusal, and what is no event, are told at once."""
+    console.on("GET", "jobs/x/events", problem("not_found"), status=404)
+    with pytest.raises(GatewayRefused):
+        kinds(console)
+    console.on("GET", "jobs/x/events", Stream([b"data: {}\n\n"]))
+    with pytest.raises(GatewayUnreachable, match="not one this version reads"):
+        kinds(console)
+    assert len(console.asked) == 2
+
+
+def test_events_of_another_version(console: FakeConsole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking again would not help, so it is not done; a refusal in between is the end, too."""
+    monkeypatch.setattr(client, "_AGAIN_S", (0.0,))
+    begun = Stream.of(event_of_job(job())).pieces
+    console.on("GET", "jobs/x/events", Stream([*begun, b"data: []\n\n"]))
+    with pytest.raises(GatewayUnreachable, match="not one this version reads"):
+        kinds(console)
+    assert len(console.asked) == 1
+
+
+def test_events_that_stay_away(console: FakeConsole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that is silent longer than its keep-alive is gone."""
+    monkeypatch.setattr(client, "_AGAIN_S", ())
+    monkeypatch.setattr(client, "SILENCE_S", 0.05)
+    let_go = threading.Event()
+    console.on(
+        "GET", "jobs/x/events", Stream([*Stream.of(event_of_job(job())).pieces, let_go.wait])
+    )
+    with pytest.raises(GatewayUnreachable, match=r"no answer in 0\.05s"):
+        kinds(console)
+    let_go.set()
+
+
+def test_an_event_without_end(console: FakeConsole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it fill the memory."""
+    monkeypatch.setattr(eventstream, "MAX_LINE", 8)
+    console.on("GET", "jobs/x/events", Stream([b"data: 0123456789"]))
+    with pytest.raises(GatewayUnreachable, match="does not end"):
+        kinds(console)
+
+
+def test_lists_in_a_query(console: FakeConsole) -> None:
+    """Each of several values is sent; none is no filter."""
+    console.on("GET", "jobs", job_list())
+    Console(console.root).get("jobs", JobList, 0, state=("queued", "failed"), device=())
+    assert console.asked[0][2] == {"state": "queued,failed"}

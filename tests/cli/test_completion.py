@@ -52,11 +52,30 @@ def test_capabilities_of_the_device_that_was_typed(offered: Offer) -> None:
     assert offered("nodes", "invoke", "elsewhere", "") == []
 
 
+def test_capabilities_of_every_device(offered: Offer) -> None:
+    """After --where no device is named: the first argument is the capability, and the only one."""
+    assert offered("nodes", "invoke", "--where", "all", "desktop.open_u") == [
+        ("desktop.open_url", "medium")
+    ]
+    assert offered("nodes", "invoke", "--where", "all", "echo", "") == []
+
+
 def test_requests_and_jobs(offered: Offer, console: FakeConsole) -> None:
     """Short ids with what they stand for; only requests that wait."""
     assert offered("pairing", "approve", "") == [("T6MW3K", "pi")]
     assert console.asked[-1][2] == {"state": "pending_approval", "limit": "100"}
     assert offered("jobs", "show", "") == [("B8Q2ZN", "echo on pi")]
+    assert console.asked[-1][2] == {"limit": "100"}
+
+
+def test_jobs_that_have_not_ended(offered: Offer, console: FakeConsole) -> None:
+    """Only those can be waited for, followed or cancelled."""
+    for verb in ("wait", "follow", "cancel"):
+        assert offered("jobs", verb, "") == [("B8Q2ZN", "echo on pi")]
+        states = "awaiting_local_mediation,dispatched,queued"
+        assert console.asked[-1][2] == {"state": states, "limit": "100"}
+    assert offered("jobs", "cancel", "--queued", "--device", "p") == [("pi", None)]
+    assert offered("jobs", "list", "--device", "p") == [("pi", None)]
 
 
 def test_the_state_root_that_was_typed(offered: Offer, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_list_that_was_cut_says_so() -> None:
     """What is not shown is not hidden."""
     made = screen()
     inventory.show_list(made, [node()], 0, True)
-    assert told(made) == "only the first 1; --limit N shows more\n"
+    assert told(made) == "only the first 1; --limit N or --where EXPR\n"
 
 
 def test_a_long_name_is_cut_to_fit() -> None:

@@ -48,6 +48,8 @@ def test_the_output_and_nothing_else(
             "max_payload_bytes": 1000,
             "timeout_ms": 5000,
             "wait_ms": 300,
+            "ttl_ms": None,
+            "idempotency_key": "",
         }
     ]
 
@@ -146,7 +148,9 @@ def test_ctrl_c_leaves_the_job_running(console: FakeConsole) -> None:
     made.type("\x03")
     status, seen = made.end()
     assert status == 130
-    assert seen.endswith("still running  job B8Q2ZN\nhint  palyra jobs wait B8Q2ZN\n")
+    assert seen.endswith(
+        "still running  job B8Q2ZN\nhint  palyra jobs wait B8Q2ZN  or  palyra jobs cancel B8Q2ZN\n"
+    )
     assert not [path for _, path, _, _ in console.asked if path.endswith("cancel")]
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from palyra.cli import jobs
+from palyra.cli import records
 from tests.cli.conftest import FakeConsole
 from tests.cli.terminal import Terminal, on_terminal
 from tests.cli.things import JOB, NOW, OUTPUT, PI, M, job, job_answer, job_list, screen, shown
@@ -40,8 +40,8 @@ F0S7GE  nas     system.service  !! outcome_unknown  9m ago    3s  bo  device res
 def test_list_at_80_and_120_columns() -> None:
     """As drawn."""
     narrow, wide = screen(80), screen(120)
-    jobs._show_list(narrow, [ASKING, LOST], False)
-    jobs._show_list(wide, [LOST], False)
+    records.show_list(narrow, [ASKING, LOST], False, chosen=False)
+    records.show_list(wide, [LOST], False, chosen=False)
     assert shown(narrow) == LIST_80
     assert shown(wide) == LIST_120
 
@@ -58,6 +58,25 @@ def test_list_for_scripts(console: FakeConsole, capsys: pytest.CaptureFixture[st
     assert console.asked[0][2] == {"limit": "50", "state": "outcome_unknown"}
 
 
+def test_list_of_some(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every filter reaches the gateway; a state may be repeated."""
+    console.on("GET", "jobs", job_list(LOST))
+    args = ["--state", "queued", "--state", "failed", "--device", "pi", "--by", "bo"]
+    args += ["--capability", "echo", "--fanout", "F0S7", "--limit", "7"]
+    wanted = {
+        "limit": "7",
+        "state": "queued,failed",
+        "device": "pi",
+        "capability": "echo",
+        "by": "bo",
+        "fanout": "F0S7",
+    }
+    for extra in ([], ["--json"]):
+        assert console.run(capsys, "jobs", "list", *args, *extra)[0] == 0
+        assert console.asked[-1][2] == wanted
+    assert console.run(capsys, "jobs", "list", "--state", "lost")[0] == 2
+
+
 def test_list_as_json(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
     """The envelope on one line."""
     console.on("GET", "jobs", job_list(LOST))
@@ -68,10 +87,12 @@ def test_list_as_json(console: FakeConsole, capsys: pytest.CaptureFixture[str]) 
 
 def test_an_empty_list_and_a_cut_one() -> None:
     """Both say so."""
-    empty, cut = screen(), screen()
-    jobs._show_list(empty, [], False)
-    jobs._show_list(cut, [LOST], True)
+    empty, nothing, cut = screen(), screen(), screen()
+    records.show_list(empty, [], False, chosen=False)
+    records.show_list(nothing, [], False, chosen=True)
+    records.show_list(cut, [LOST], True, chosen=False)
     assert shown(empty) == "No jobs yet.\n"
+    assert shown(nothing) == "No such jobs.\n"
     assert "only the newest 1" in cut.err.getvalue()  # type: ignore[attr-defined]
 
 
@@ -99,6 +120,25 @@ def test_show_on_a_terminal(console: FakeConsole) -> None:
     assert "state       timed_out  !! effect possible, waiting for device\n" in seen
     assert "submitted   2026-11-22 03:44:02 +00:00\n" in seen
     assert "error       It broke.\n" in seen
+
+
+def test_show_what_is_to_come(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
+    """Until when it waits, when it is tried again, what was asked, and of what it is a row."""
+    waits = job_answer(
+        None,
+        state="queued",
+        waiting_for="retry",
+        fanout_id=F0,
+        queue_expires_unix_ms=NOW + M,
+        retry_at_unix_ms=NOW,
+        cancel_requested_unix_ms=NOW,
+    )
+    console.on("GET", "jobs/B8Q2", waits)
+    lines = console.run(capsys, "jobs", "show", "B8Q2")[1].splitlines()
+    found = dict(line.split("\t") for line in lines)
+    assert found["waits until"] == "2026-11-22T03:45:14Z"
+    assert found["next try"] == found["cancel asked"] == "2026-11-22T03:44:14Z"
+    assert found["fan-out"] == F0
 
 
 def test_wait_prints_as_invoke_does(
@@ -141,4 +181,6 @@ def test_ctrl_c_leaves_the_job_running(console: FakeConsole) -> None:
     made.type("\x03")
     status, seen = made.end()
     assert status == 130
-    assert seen.endswith("still running  job B8Q2ZN\nhint  palyra jobs wait B8Q2ZN\n")
+    assert seen.endswith(
+        "still running  job B8Q2ZN\nhint  palyra jobs wait B8Q2ZN  or  palyra jobs cancel B8Q2ZN\n"
+    )

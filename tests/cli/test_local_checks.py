@@ -71,6 +71,14 @@ def test_database(tmp_path: Path) -> None:
     assert local_checks.database(tmp_path).verdict == "FAIL"
 
 
+def test_a_database_on_a_server_is_named(tmp_path: Path) -> None:
+    """Which database it is, without what opens it; whether it answers, the gateway says."""
+    check = local_checks.database(tmp_path, "postgresql://me:hunter2@db/palyra")
+    assert (check.verdict, check.finding) == ("ok", "PostgreSQL database palyra on db")
+    check = local_checks.database(tmp_path, "postgresql://me@db:hunter2/palyra")
+    assert check.verdict == "FAIL" and "hunter2" not in check.finding
+
+
 def test_key_files(tmp_path: Path) -> None:
     """Keys are closed to others; certificates are not secret."""
     assert "none yet" in local_checks.key_files(tmp_path).finding

@@ -9,7 +9,7 @@ import pytest
 from palyra.console.models import Contract, RevokeAnswer
 from tests.cli.conftest import FakeConsole
 from tests.cli.terminal import Terminal, on_terminal
-from tests.cli.things import PI, nas, node, node_answer, node_list, request, request_list
+from tests.cli.things import PI, job_list, nas, node, node_answer, node_list, request, request_list
 
 REVOKED = RevokeAnswer(Contract(), PI, "pi", 1)
 
@@ -41,7 +41,7 @@ def test_list_on_a_terminal(console: FakeConsole) -> None:
         "ID      NAME  PRESENCE  TRUST    PLATFORM     CAPS  JOBS  HEARD\n"
         "X4K7QM  pi    online    trusted  linux arm64     5     1  -\n"
         "1 device: 1 online\n"
-        "only the first 1; --limit N shows more\n"
+        "only the first 1; --limit N or --where EXPR\n"
     )
     assert "\x1b[32monline" in made.seen
 
@@ -49,6 +49,7 @@ def test_list_on_a_terminal(console: FakeConsole) -> None:
 def test_show(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
     """By what was typed: the gateway resolves it."""
     console.on("GET", "nodes/X4K7", node_answer())
+    console.on("GET", "jobs", job_list())
     assert console.run(capsys, "nodes", "show", "X4K7")[1].startswith("name\tpi\n")
     assert json.loads(console.run(capsys, "nodes", "show", "X4K7", "--json")[1])["node"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from palyra.cli.options import duration, label
+from palyra.cli.options import batch, duration
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,14 @@ def test_what_is_no_duration(text: str) -> None:
         duration(text)
 
 
-def test_labels() -> None:
-    """The value of a label may have an equals sign, and must not be missing."""
-    assert label("a=b=c") == ("a", "b=c")
-    for text in ("a", "=b", ""):
-        with pytest.raises(click.BadParameter, match="key=value"):
-            label(text)
+@pytest.mark.parametrize("text", ["1", "25", "1%", "100%"])
+def test_batches(text: str) -> None:
+    """A number of devices, or a share of them."""
+    assert batch(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "0", "0%", "101%", "-1", "1.5", "x", "%", "10 %"])
+def test_what_is_no_batch(text: str) -> None:
+    """Everything else is refused, with an example."""
+    with pytest.raises(click.BadParameter, match="such as 25, or 10%"):
+        batch(text)

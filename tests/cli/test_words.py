@@ -96,6 +96,7 @@ def test_labels() -> None:
     many = {"c": "3", "a": "1", "b": "2", "d": "4"}
     assert words.labels(many, 2) == "a=1,b=2 +2"
     assert words.labels({}) == "-"
+    assert words.labels({"site": "prague", "lab": ""}) == "lab,site=prague"
 
 
 def test_controls_are_escaped() -> None:

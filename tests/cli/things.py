@@ -10,12 +10,16 @@ import msgspec
 
 from palyra.cli.present import Screen
 from palyra.console.models import (
+    NULL,
     CapabilityItem,
     CodeItem,
     Contract,
     FailedTries,
+    FanoutAnswer,
+    FanoutItem,
     InvokeAnswer,
     JobAnswer,
+    JobEvent,
     JobItem,
     JobList,
     MintedCode,
@@ -39,6 +43,7 @@ PI = "01M80NKQCNX4K7QM2ZT9B3FVHD"
 NAS = "01M80NKQCN9TQ0HC2ZT9B3FVHD"
 OLD = "01M80NKQCNM2V8RD2ZT9B3FVHD"
 REQUEST = "01M80NKQCNT6MW3K2ZT9B3FVHD"
+FANOUT = "01M80NKQCNF0S7GE2ZT9B3FVHD"
 JOB = "01M80NKQCNB8Q2ZN2ZT9B3FVHD"
 
 
@@ -235,7 +240,90 @@ def job_answer(
     output: msgspec.Raw | None = OUTPUT, error: str | None = None, **changes: Any
 ) -> JobAnswer:
     """GET jobs/{id}."""
-    return JobAnswer(CONTRACT, job(**changes), msgspec.Raw(b'{"text":"hello"}'), output, error)
+    given = msgspec.Raw(b'{"text":"hello"}')
+    return JobAnswer(CONTRACT, job(**changes), given, output or NULL, error)
+
+
+FOUR = [
+    job(
+        job_id="01M80NKQCNB8Q2ZN2ZT9B3FVHD",
+        took_ms=9,
+        note='{"cpu":7,"memory":41,"disk":63,"load":1}',
+    ),
+    job(
+        job_id="01M80NKQCNK1D9WA2ZT9B3FVHD",
+        device_name="pi-2",
+        took_ms=11,
+        note='{"cpu":3,"memory":22,"disk":12,"load":0}',
+    ),
+    job(
+        job_id="01M80NKQCN4M0Q7T2ZT9B3FVHD",
+        device_id=NAS,
+        device_name="nas",
+        state="timed_out",
+        took_ms=30_000,
+        effect_possible=True,
+        error_code="timed_out",
+        note="Timed out after 30s; it may still have taken effect: check nas before repeating.",
+    ),
+    job(
+        job_id="01M80NKQCN7ZC1XH2ZT9B3FVHD",
+        device_id=OLD,
+        device_name="old",
+        state="rejected",
+        took_ms=None,
+        attempts=0,
+        error_code="device_offline",
+        note="old is offline, last heard 31d ago; nothing was queued.",
+    ),
+]
+"""The rows of a fan-out to four devices."""
+RUNNING = {"succeeded": 1, "timed_out": 1, "rejected": 1, "dispatched": 1}
+ENDED = {"succeeded": 2, "timed_out": 1, "rejected": 1}
+
+
+def fanout_item(**changes: Any) -> FanoutItem:
+    """A fan-out to four devices that has ended."""
+    item = FanoutItem(
+        fanout_id=FANOUT,
+        capability="system.health",
+        expression="label.site = prague",
+        requested_by="ana",
+        submitted_at_unix_ms=NOW - 30 * S,
+        targets=4,
+        batch=None,
+        max_failures=None,
+        counts=ENDED,
+        finished=True,
+        stopped=False,
+    )
+    return msgspec.structs.replace(item, **changes)
+
+
+def running(**changes: Any) -> FanoutItem:
+    """The same fan-out while one row is running."""
+    return fanout_item(counts=RUNNING, finished=False, **changes)
+
+
+def fanout_answer(
+    item: FanoutItem | None = None, rows: list[JobItem] | None = None, cursor: str | None = None
+) -> FanoutAnswer:
+    """GET fanouts/{id}."""
+    given = FOUR if rows is None else rows
+    return FanoutAnswer(CONTRACT, page(len(given), cursor), item or fanout_item(), given)
+
+
+def event_of_job(item: JobItem, progress: float | None = None, text: str = "") -> JobEvent:
+    """How far a job is."""
+    return JobEvent("job", job=item, progress=progress, progress_text=text)
+
+
+def event_of_fanout(item: FanoutItem) -> JobEvent:
+    """How far a fan-out is."""
+    return JobEvent("fanout", fanout=item)
+
+
+END = JobEvent("end")
 
 
 def invoke_answer(**changes: Any) -> InvokeAnswer:
