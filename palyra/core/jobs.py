@@ -133,7 +133,7 @@ class Job:
     @property
     def final(self) -> bool:
         """Whether nothing can change the state any more."""
-        return self.finished_at_ms is not None
+        return self.state not in UNFINISHED
 
     def take_wants(self) -> list[Want]:
         """What the host must do since it last asked."""
