@@ -154,7 +154,8 @@ def test_the_sdist_can_be_tested(built: tuple[Path, Path], path: str) -> None:
 def test_the_oldest_versions_tested_are_the_floors(setup: configparser.ConfigParser) -> None:
     """``tox -e mindeps`` installs exactly the floor of every requirement in setup.cfg."""
     wanted = {}
-    for line in listed(setup, "options", "install_requires"):
+    floors = listed(setup, "options", "install_requires")
+    for line in [*floors, *listed(setup, "options.extras_require", "postgres")]:
         requirement = Requirement(line)
         (lowest,) = (bound for bound in requirement.specifier if bound.operator == ">=")
         wanted[requirement.name.lower()] = lowest.version

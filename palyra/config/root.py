@@ -13,6 +13,7 @@ from palyra.config.gateway import GatewaySection
 from palyra.config.jobs import JobsSection
 from palyra.config.listen import ListenSection
 from palyra.config.node import NodeSection
+from palyra.config.store import StoreSection
 from palyra.errors import ConfigInvalid
 
 _AT = re.compile(r"^(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -26,6 +27,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enrolment: EnrolmentSection = EnrolmentSection()
     jobs: JobsSection = JobsSection()
     node: NodeSection = NodeSection()
+    store: StoreSection = StoreSection()
 
 
 def load(path: Path, *, required: bool = False) -> Config:

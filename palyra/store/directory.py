@@ -14,6 +14,7 @@ from palyra.core.devices import (
     CertificateRecord,
     CertificateState,
     Device,
+    DeviceChange,
     DeviceState,
     Registration,
     Revocation,
@@ -59,6 +60,15 @@ def keep_device(connection: Connection, kept: Device) -> None:
     same = devices.c.device_id == kept.device_id
     if connection.execute(update(devices).where(same).values(row)).rowcount == 0:
         connection.execute(insert(devices).values(row))
+
+
+def change(connection: Connection, wanted: DeviceChange) -> Device:
+    """Change name and labels."""
+    kept = device(connection, wanted.device_id)
+    taken = names_of_others(connection, wanted.device_id) if wanted.name else frozenset()
+    now = rules.changed(kept, wanted, taken)
+    keep_device(connection, now)
+    return now
 
 
 def register(connection: Connection, registration: Registration) -> Device:
@@ -147,8 +157,9 @@ def end_jobs(
     connection: Connection, device_id: DeviceId, code: str, sentence: str, now_ms: int
 ) -> None:
     """End every unfinished job of a device."""
-    for job in joblog.unfinished(connection, device_id):
-        joblog.keep_ended(connection, rules.end_job(job, code, sentence, now_ms))
+    running = joblog.unfinished(connection, device_id)
+    ended = [rules.end_job(job, code, sentence, now_ms) for job in running]
+    joblog.keep_ended(connection, ended)
 
 
 def list_revocations(connection: Connection) -> list[Revocation]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from palyra.core.identifiers import JobId
+from palyra.core.fanouts import Fanout
+from palyra.core.identifiers import FanoutId, JobId
+from palyra.core.interfaces import IdempotencyKey
 from palyra.core.jobs import Attempt, Call, Job, JobState, Outcome, Report
 from palyra.store import tables
 
 CALL_COLUMNS = tuple(column.name for column in tables.jobs.columns)[:14]
 STATE_COLUMNS = tuple(column.name for column in tables.jobs.columns)[14:]
 ATTEMPT_COLUMNS = tuple(column.name for column in tables.attempts.columns)
+INPUT, FANOUT = CALL_COLUMNS.index("input_json"), CALL_COLUMNS.index("fanout_id")
 MAX_NOTES = 16
 """Late reports kept for one job; a node that repeats itself cannot fill the disk."""
 
@@ -48,6 +51,7 @@ def state_values(job: Job) -> tuple[Any, ...]:
         job.attempts,
         job.deadline_ms,
         job.waiting_for,
+        job.retry_at_ms,
         job.cancel_requested_at_ms,
         job.finished_at_ms,
         job.output_json,
@@ -56,6 +60,35 @@ def state_values(job: Job) -> tuple[Any, ...]:
         job.effect_possible,
         job.took_ms,
     )
+
+
+def fanout_values(fanout: Fanout) -> tuple[Any, ...]:
+    """The row of a fan-out."""
+    return (
+        fanout.fanout_id,
+        fanout.requested_by,
+        fanout.capability,
+        fanout.input_json,
+        fanout.expression,
+        fanout.submitted_at_ms,
+        fanout.targets,
+        fanout.batch,
+        fanout.max_failures,
+    )
+
+
+def row_values(job: Job, fanout: Fanout) -> tuple[Any, ...]:
+    """The values of both for a row of a fan-out; their common input is kept once, with it."""
+    values = call_values(job.call) + state_values(job)
+    shared = job.call.fanout_id == fanout.fanout_id and job.call.input_json == fanout.input_json
+    return (*values[:INPUT], None, *values[INPUT + 1 :]) if shared else values
+
+
+def key_values(
+    key: IdempotencyKey, job_id: JobId | None, fanout_id: FanoutId | None, at_ms: int
+) -> tuple[Any, ...]:
+    """The row of an idempotency key."""
+    return key.scope, key.key, key.digest, job_id, fanout_id, at_ms
 
 
 def attempt_values(job_id: JobId, attempt: Attempt) -> tuple[Any, ...]:
@@ -72,24 +105,31 @@ def attempt_values(job_id: JobId, attempt: Attempt) -> tuple[Any, ...]:
     )
 
 
-def job_of(row: Sequence[Any], notes: Sequence[Report] = ()) -> Job:
-    """The job of a row: CALL_COLUMNS, STATE_COLUMNS, then the ATTEMPT_COLUMNS of its attempt."""
-    state, attempt_id, *rest = row[14:26]
-    attempts, deadline_ms, waiting_for, cancelled_ms, finished_ms, output, code, error = rest[:8]
+def job_of(row: Sequence[Any], notes: Sequence[Report], inputs: Mapping[str, bytes]) -> Job:
+    """The job of a row: CALL_COLUMNS, STATE_COLUMNS, then the ATTEMPT_COLUMNS of its attempt.
+
+    :param inputs: of fan-outs, by id, for rows without an input of their own.
+    """
+    call, (state, attempt_id, *rest) = row[:14], row[14:27]
+    attempts, deadline_ms, waiting_for, retry_at_ms, cancelled_ms, finished_ms, *told = rest
+    if call[INPUT] is None:
+        call = (*call[:INPUT], inputs.get(call[FANOUT], b""), *call[INPUT + 1 :])
+    output, code, error, effect_possible, took_ms = told
     return Job(
-        call=Call(*row[:14]),
+        call=Call(*call),
         state=_STATES[state],
-        attempt=None if attempt_id is None else _attempt_of(row[26:34]),
+        attempt=None if attempt_id is None else _attempt_of(row[27:35]),
         attempts=attempts,
         deadline_ms=deadline_ms,
         waiting_for=waiting_for,
+        retry_at_ms=retry_at_ms,
         cancel_requested_at_ms=cancelled_ms,
         finished_at_ms=finished_ms,
         output_json=output,
         error_code=code,
         error=error,
-        effect_possible=rest[8],
-        took_ms=rest[9],
+        effect_possible=effect_possible,
+        took_ms=took_ms,
         notes=list(notes),
     )
 

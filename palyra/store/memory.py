@@ -7,7 +7,8 @@ returns has fired already; what it keeps and what it hands out are copies.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -22,20 +23,23 @@ from palyra.core.devices import (
     CertificateRecord,
     CertificateState,
     Device,
+    DeviceChange,
     DeviceState,
     Registration,
     Revocation,
 )
+from palyra.core.fanouts import Fanout, Tally, is_failure
 from palyra.core.identifiers import (
     DeviceId,
     Entropy,
+    FanoutId,
     Fingerprint,
     JobId,
     RequestId,
     has_prefix,
     new_ulid,
 )
-from palyra.core.interfaces import IStore, JobQuery, RequestQuery
+from palyra.core.interfaces import IdempotencyKey, IStore, JobQuery, KeyUse, RequestQuery
 from palyra.core.jobs import Attempt, Job
 from palyra.core.pairing import CodeState, PairingCode, PairingRequest, RequestState
 from palyra.errors import (
@@ -49,6 +53,7 @@ from palyra.errors import (
 from palyra.store import rules
 from palyra.store.joblog import FOUND_AT_MOST
 from palyra.store.jobrows import MAX_NOTES
+from palyra.store.retention import KEY_LIFE_MS, first_id
 from palyra.store.snapshot import FINAL_JOBS, StoreContent, build_snapshot, newest_jobs
 
 P = ParamSpec("P")
@@ -90,6 +95,8 @@ class MemoryStore:
         self._revocations: dict[tuple[DeviceId, Fingerprint], Revocation] = {}
         self._jobs: dict[JobId, Job] = {}
         self._attempts: dict[str, JobId] = {}
+        self._fanouts: dict[FanoutId, Fanout] = {}
+        self._keys: dict[tuple[str, str], tuple[KeyUse, int]] = {}
 
     @_fired
     def close(self) -> None:
@@ -189,7 +196,7 @@ class MemoryStore:
             now_ms = device.paired_at_ms
             revocation = self._revoke_key(kept, request.decided_by, code, now_ms)
             self._end_jobs(kept.device_id, code, sentence, now_ms)
-        taken = {each.name for each in self._list_devices() if each.device_id != device.device_id}
+        taken = self._names_of_others(device.device_id)
         self._devices[device.device_id] = rules.paired(kept, device, request, taken)
         self._decide(kept_request, request)
         return revocation
@@ -253,6 +260,13 @@ class MemoryStore:
         )
 
     @_fired
+    def change(self, change: DeviceChange) -> Device:
+        kept = self._devices.get(change.device_id)
+        now = rules.changed(kept, change, self._names_of_others(change.device_id))
+        self._devices[change.device_id] = now
+        return rules.own_device(now)
+
+    @_fired
     def revoke(self, device_id: DeviceId, by: str, reason: str, now_ms: int) -> Revocation:
         kept = rules.revocable(self._devices.get(device_id), device_id)
         if kept.state is DeviceState.REVOKED:
@@ -270,11 +284,14 @@ class MemoryStore:
     # -- IJobLog ----------------------------------------------------------------------------------
 
     @_fired
-    def accept(self, job: Job) -> None:
-        if job.call.job_id in self._jobs:
+    def accept(self, job: Job, key: IdempotencyKey | None = None) -> None:
+        job_id = job.call.job_id
+        if job_id in self._jobs:
             raise AlreadyKept()
+        self._require_session(job)
+        self._use(key, job.call.submitted_at_ms, job_id=job_id)
         self._keep_attempt(job)
-        self._jobs[job.call.job_id] = attrs.evolve(rules.own_job(job), notes=job.notes[:MAX_NOTES])
+        self._jobs[job_id] = attrs.evolve(rules.own_job(job), notes=job.notes[:MAX_NOTES])
 
     @_fired
     def update(self, job: Job) -> None:
@@ -299,6 +316,9 @@ class MemoryStore:
             for each in self._list_jobs()
             if (query.states is None or each.state in query.states)
             and (query.device_id is None or each.call.device_id == query.device_id)
+            and (query.capability is None or each.call.capability == query.capability)
+            and (query.requested_by is None or each.call.requested_by == query.requested_by)
+            and (query.fanout_id is None or each.call.fanout_id == query.fanout_id)
             and (query.before is None or each.call.job_id < query.before)
         ]
         return found[: query.limit]
@@ -315,6 +335,51 @@ class MemoryStore:
     @_fired
     def find_jobs(self, prefix: str) -> Sequence[JobId]:
         found = sorted((each for each in self._jobs if has_prefix(each, prefix)), reverse=True)
+        return found[:FOUND_AT_MOST]
+
+    @_fired
+    def key_use(self, scope: str, key: str) -> KeyUse | None:
+        kept = self._keys.get((scope, key))
+        return None if kept is None else kept[0]
+
+    @_fired
+    def forget_jobs(self, before_ms: int, keep: int, limit: int) -> int:
+        young_ms = self._now_ms() - KEY_LIFE_MS
+        young = [use for use, at_ms in self._keys.values() if at_ms > young_ms]
+        keyed = {use.job_id or use.fanout_id for use in young}
+        oldest = sorted(self._jobs)
+        beyond = frozenset(oldest[: max(0, len(oldest) - keep)])
+        old = (each for each in oldest if each < first_id(before_ms) or each in beyond)
+        found = [each for each in old if self._may_go(self._jobs[each], keyed)][:limit]
+        for job_id in found:
+            self._forget(job_id)
+        return len(found)
+
+    # -- IFanoutLog -------------------------------------------------------------------------------
+
+    @_fired
+    def accept_fanout(
+        self, fanout: Fanout, rows: Sequence[Job], key: IdempotencyKey | None = None
+    ) -> None:
+        ids = {row.call.job_id for row in rows}
+        if fanout.fanout_id in self._fanouts or len(ids) < len(rows) or ids & self._jobs.keys():
+            raise AlreadyKept()
+        self._use(key, fanout.submitted_at_ms, fanout_id=fanout.fanout_id)
+        self._fanouts[fanout.fanout_id] = fanout
+        self._jobs.update((row.call.job_id, rules.own_job(row)) for row in rows)
+
+    @_fired
+    def fanout(self, fanout_id: FanoutId) -> Fanout | None:
+        return self._fanouts.get(fanout_id)
+
+    @_fired
+    def tally(self, fanout_id: FanoutId) -> Tally:
+        rows = [job for job in self._jobs.values() if job.call.fanout_id == fanout_id]
+        return Tally(dict(Counter(job.state for job in rows)), sum(map(is_failure, rows)))
+
+    @_fired
+    def find_fanouts(self, prefix: str) -> Sequence[FanoutId]:
+        found = sorted((each for each in self._fanouts if has_prefix(each, prefix)), reverse=True)
         return found[:FOUND_AT_MOST]
 
     # -- inside -----------------------------------------------------------------------------------
@@ -336,6 +401,9 @@ class MemoryStore:
             if device.state is not DeviceState.REMOVED
         )
         return [rules.own_device(device) for device in present]
+
+    def _names_of_others(self, device_id: DeviceId) -> frozenset[str]:
+        return frozenset(each.name for each in self._list_devices() if each.device_id != device_id)
 
     def _list_revocations(self) -> list[Revocation]:
         return sorted(self._revocations.values(), key=lambda each: (each.device_id, each.at_ms))
@@ -391,6 +459,35 @@ class MemoryStore:
         device = self._devices.get(job.call.device_id)
         if device is None or device.state is not DeviceState.PAIRED or not _owns(device, attempt):
             raise NotRegistered()
+
+    def _use(
+        self,
+        key: IdempotencyKey | None,
+        at_ms: int,
+        job_id: JobId | None = None,
+        fanout_id: FanoutId | None = None,
+    ) -> None:
+        if key is not None:
+            use = KeyUse(key.digest, job_id, fanout_id)
+            _add(self._keys, (key.scope, key.key), (use, at_ms))
+
+    def _may_go(self, job: Job, keyed: Container[str | None]) -> bool:
+        call = job.call
+        of_keyed = call.fanout_id is not None and call.fanout_id in keyed
+        return job.final and call.job_id not in keyed and not of_keyed
+
+    def _forget(self, job_id: JobId) -> None:
+        fanout_id = self._jobs.pop(job_id).call.fanout_id
+        gone: set[str | None] = {job_id}
+        if all(job.call.fanout_id != fanout_id for job in self._jobs.values()):
+            gone.add(fanout_id)
+        self._fanouts = {key: kept for key, kept in self._fanouts.items() if key not in gone}
+        self._attempts = {key: of for key, of in self._attempts.items() if of not in gone}
+        self._keys = {
+            key: kept
+            for key, kept in self._keys.items()
+            if (kept[0].job_id or kept[0].fanout_id) not in gone
+        }
 
     def _keep_attempt(self, job: Job) -> None:
         self._require_session(job)

@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from palyra._files import write_atomic
 from palyra.core.identifiers import Entropy, new_ulid
-from palyra.errors import StoreCorrupt, StoreMissing, StoreUnavailable
+from palyra.errors import StoreCorrupt, StoreEmpty, StoreMissing, StoreUnavailable
 from palyra.store import directory, joblog, migrations
 from palyra.store.faults import translated
 from palyra.store.snapshot import SNAPSHOT_NAME, ImportedState, import_snapshot
@@ -174,15 +174,32 @@ def _migrated(
     connection = connect(path, "BEGIN IMMEDIATE")
     try:
         with connection.begin():
-            migrations.upgrade(connection, str(path))
-            kept = dict(map(tuple, connection.execute(select(meta.c.key, meta.c.value))))
-            if kept:
-                return Identity(kept["gateway_id"], kept["store_epoch"], imported=False)
-            return _made(connection, imported, entropy, now_ms)
+            return identify(
+                connection, str(path), imported=imported, entropy=entropy, now_ms=now_ms
+            )
     except Exception as error:
         raise translated(error, str(path)) from error
     finally:
         connection.close()
+
+
+def identify(
+    connection: Connection,
+    name: str,
+    *,
+    entropy: Entropy,
+    now_ms: int,
+    imported: ImportedState | None = None,
+    may_make: bool = True,
+) -> Identity:
+    """Bring the schema to HEAD; which store this is, or a new one, in the same transaction."""
+    migrations.upgrade(connection, name)
+    kept = dict(map(tuple, connection.execute(select(meta.c.key, meta.c.value))))
+    if kept:
+        return Identity(kept["gateway_id"], kept["store_epoch"], imported=False)
+    if not may_make:
+        raise StoreEmpty(name)
+    return _made(connection, imported, entropy, now_ms)
 
 
 def _made(

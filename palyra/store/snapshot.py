@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from palyra.core.devices import CertificateRecord, Device, Revocation
-from palyra.core.identifiers import DeviceId, JobId
+from palyra.core.identifiers import DeviceId, FanoutId, JobId
 from palyra.core.jobs import Attempt, Call, Job, JobState
 from palyra.core.pairing import PairingCode, PairingRequest
 from palyra.errors import StoreCorrupt
@@ -84,6 +84,9 @@ class JobEntry(msgspec.Struct, frozen=True):
     summary: str
     effect_possible: bool
     took_ms: int | None
+    queue_expires_at_ms: int | None = None
+    retry_at_ms: int | None = None
+    fanout_id: FanoutId | None = None
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -252,6 +255,9 @@ def _job_entry(job: Job) -> JobEntry:
         summary=redacted(job.error),
         effect_possible=job.effect_possible,
         took_ms=job.took_ms,
+        queue_expires_at_ms=call.queue_expires_at_ms,
+        retry_at_ms=job.retry_at_ms,
+        fanout_id=call.fanout_id,
     )
 
 
@@ -266,6 +272,8 @@ def _imported_job(entry: JobEntry, now_ms: int) -> Job:
         submitted_at_ms=entry.submitted_at_ms,
         run_timeout_ms=entry.run_timeout_ms,
         max_payload_bytes=entry.max_payload_bytes,
+        queue_expires_at_ms=entry.queue_expires_at_ms,
+        fanout_id=entry.fanout_id,
     )
     job = Job(
         call=call,

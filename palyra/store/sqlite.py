@@ -1,61 +1,58 @@
-"""The store on SQLite: one writer thread, one reader thread, one file."""
+"""The store on SQLite: one file in the state root."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import attrs
 from sqlalchemy import Connection
-from twisted.internet.defer import Deferred, gatherResults
-from zope.interface import implementer
 
-from palyra._files import write_atomic
-from palyra.core.approval import Approval
-from palyra.core.devices import CertificateRecord, Device, Registration, Revocation
-from palyra.core.identifiers import DeviceId, Entropy, Fingerprint, JobId, RequestId
-from palyra.core.interfaces import IStore, JobQuery, RequestQuery
-from palyra.core.jobs import FINAL, Job
-from palyra.core.pairing import PairingCode, PairingRequest
-from palyra.store import directory, joblog, opening, pairinglog, rules
-from palyra.store.joblog import JobBatch, JobWrite
-from palyra.store.snapshot import (
-    FINAL_JOBS,
-    StoreContent,
-    build_snapshot,
-    newest_jobs,
-)
-from palyra.store.threads import CallFromThread, Operation, Reader, Writer
-
-T = TypeVar("T")
+from palyra.core.identifiers import Entropy
+from palyra.store import opening
+from palyra.store.faults import translated
+from palyra.store.sql import SqlStore
+from palyra.store.threads import CallFromThread
 
 
-@implementer(IStore)
-class SqliteStore:
-    """Provides IStore on one SQLite file.  Every Deferred fires in the reactor's thread.
+@attrs.frozen
+class SqliteDatabase:
+    """SQLite for one thread (:class:`palyra.store.threads.IDatabase`), whose transactions start
+    with ``begin``.  A connection to a file is never lost, and a commit never in doubt."""
 
-    ``imported`` says that this start made the store from a snapshot: nothing should be served
-    before an operator has confirmed the revocations made since.
-    """
+    path: Path
+    begin: str
 
-    def __init__(
-        self,
-        identity: opening.Identity,
-        writer: Writer,
-        reader: Reader,
-        jobs: JobBatch,
-        now_ms: Callable[[], int],
-    ) -> None:
-        self.gateway_id = identity.gateway_id
-        self.store_epoch = identity.store_epoch
-        self.imported = identity.imported
-        self._writer = writer
-        self._reader = reader
-        self._jobs = jobs
-        self._now_ms = now_ms
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def connect(self) -> Connection:
+        return opening.connect(self.path, self.begin)
+
+    def translated(self, error: Exception) -> Exception:
+        return translated(error, self.name)
+
+    def is_lost(self, connection: Connection) -> bool:
+        return False
+
+    def mark(self, connection: Connection) -> str:
+        return ""
+
+    def committed(self, connection: Connection, mark: str) -> bool:
+        raise AssertionError("a connection to a file is never lost")
+
+    def checkpoint(self, connection: Connection, mode: str) -> None:
+        """Move the WAL into the database, so that the next commits overwrite it from its start:
+        one that is not re-grown is cheaper to fsync."""
+        raw = connection.connection.driver_connection
+        assert raw is not None, "the connection is open"
+        raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+
+
+class SqliteStore(SqlStore):
+    """A SqlStore on one SQLite file."""
 
     @classmethod
     def open(
@@ -77,149 +74,10 @@ class SqliteStore:
         :raises palyra.errors.StoreUnavailable: it cannot be read or written.
         """
         identity = opening.prepare(path, entropy=entropy, now_ms=now_ms())
-        writing = opening.connect(path, "BEGIN IMMEDIATE")
-        try:
-            reading = opening.connect(path, "BEGIN")
-        except Exception:
-            writing.close()
-            raise
-        jobs = JobBatch(writing.dialect)
-        writer = Writer("palyra-store-writer", writing, str(path), call_from_thread)
-        reader = Reader("palyra-store-reader", reading, str(path), call_from_thread)
-        writer.start()
-        reader.start()
-        return cls(identity, writer, reader, jobs, now_ms)
-
-    def close(self) -> Deferred[None]:
-        """Finish what was submitted, checkpoint, end both threads."""
-        ended = gatherResults([self._writer.close(), self._reader.close()])
-        return ended.addCallback(lambda _: None)
-
-    def write_snapshot(self, path: Path) -> Deferred[None]:
-        """Replace ``node-runtime.v1.json``; done in the reader's thread."""
-        return self._read(self._write_snapshot, path)
-
-    # -- IPairingLog ------------------------------------------------------------------------------
-
-    def add_code(self, code: PairingCode) -> Deferred[None]:
-        return self._write(pairinglog.add_code, rules.own_code(code))
-
-    def save_code(self, code: PairingCode) -> Deferred[None]:
-        return self._write(pairinglog.save_code, rules.own_code(code))
-
-    def code_by_digest(self, digest: str) -> Deferred[PairingCode | None]:
-        return self._read(pairinglog.code_by_digest, digest)
-
-    def active_codes(self, now_ms: int) -> Deferred[list[PairingCode]]:
-        return self._read(pairinglog.active_codes, now_ms)
-
-    def open_request(self, request: PairingRequest, approval: Approval) -> Deferred[None]:
-        return self._write(
-            pairinglog.open_request, rules.own_request(request), attrs.evolve(approval)
+        return cls.over(
+            SqliteDatabase(path, "BEGIN IMMEDIATE"),
+            SqliteDatabase(path, "BEGIN"),
+            identity,
+            call_from_thread=call_from_thread,
+            now_ms=now_ms,
         )
-
-    def request(self, request_id: RequestId) -> Deferred[PairingRequest | None]:
-        return self._read(pairinglog.request, request_id)
-
-    def request_by_session(self, session_digest: str) -> Deferred[PairingRequest | None]:
-        return self._read(pairinglog.request_by_session, session_digest)
-
-    def requests(self, query: RequestQuery) -> Deferred[list[PairingRequest]]:
-        return self._read(pairinglog.list_requests, query)
-
-    def close_request(self, request: PairingRequest) -> Deferred[None]:
-        return self._write(pairinglog.close_request, rules.own_request(request))
-
-    def approve_request(
-        self, request: PairingRequest, device: Device
-    ) -> Deferred[Revocation | None]:
-        return self._write(
-            pairinglog.approve_request, rules.own_request(request), rules.own_device(device)
-        )
-
-    # -- IDeviceDirectory -------------------------------------------------------------------------
-
-    def devices(self) -> Deferred[list[Device]]:
-        return self._read(directory.list_devices)
-
-    def device(self, device_id: DeviceId) -> Deferred[Device | None]:
-        return self._read(directory.device, device_id)
-
-    def register(self, registration: Registration) -> Deferred[Device]:
-        return self._write(directory.register, registration)
-
-    def heard(self, times: Mapping[DeviceId, int]) -> Deferred[None]:
-        return self._write(directory.heard, dict(times))
-
-    def add_certificate(
-        self, request: PairingRequest, certificate: CertificateRecord
-    ) -> Deferred[CertificateRecord]:
-        return self._write(pairinglog.complete_request, request.request_id, certificate)
-
-    def certificate(self, fingerprint: Fingerprint) -> Deferred[CertificateRecord | None]:
-        return self._read(directory.certificate, fingerprint)
-
-    def live_certificates(self) -> Deferred[list[CertificateRecord]]:
-        return self._read(directory.live_certificates, self._now_ms())
-
-    def revoke(
-        self, device_id: DeviceId, by: str, reason: str, now_ms: int
-    ) -> Deferred[Revocation]:
-        return self._write(directory.revoke, device_id, by, reason, now_ms)
-
-    def revocations(self) -> Deferred[list[Revocation]]:
-        return self._read(directory.list_revocations)
-
-    # -- IJobLog ----------------------------------------------------------------------------------
-
-    def accept(self, job: Job) -> Deferred[None]:
-        return self._writer.submit_item(self._jobs, JobWrite.of(job, new=True))
-
-    def update(self, job: Job) -> Deferred[None]:
-        return self._writer.submit_item(self._jobs, JobWrite.of(job, new=False))
-
-    def job(self, job_id: JobId) -> Deferred[Job | None]:
-        return self._read(joblog.job, job_id)
-
-    def jobs(self, query: JobQuery) -> Deferred[list[Job]]:
-        return self._read(joblog.list_jobs, query)
-
-    def unfinished(self) -> Deferred[list[Job]]:
-        return self._read(joblog.unfinished)
-
-    def job_of_attempt(self, attempt_id: str) -> Deferred[Job | None]:
-        return self._read(joblog.job_of_attempt, attempt_id)
-
-    def find_jobs(self, prefix: str) -> Deferred[Sequence[JobId]]:
-        return self._read(joblog.find_jobs, prefix)
-
-    # -- inside -----------------------------------------------------------------------------------
-
-    def _write(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        return self._writer.submit(_operation(function, arguments))
-
-    def _read(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        return self._reader.submit(_operation(function, arguments))
-
-    def _write_snapshot(self, connection: Connection, path: Path) -> None:
-        now_ms = self._now_ms()
-        final = joblog.list_jobs(connection, JobQuery(states=FINAL, limit=FINAL_JOBS))
-        content = StoreContent(
-            gateway_id=self.gateway_id,
-            store_epoch=self.store_epoch,
-            codes=pairinglog.active_codes(connection, now_ms),
-            requests=pairinglog.list_requests(connection, RequestQuery(limit=FINAL_JOBS)),
-            devices=directory.list_devices(connection),
-            certificates=directory.usable_certificates(connection),
-            revocations=directory.list_revocations(connection),
-            jobs=newest_jobs(joblog.unfinished(connection), final),
-        )
-        write_atomic(path, build_snapshot(content, now_ms))
-
-
-def _operation(function: Callable[..., T], arguments: tuple[Any, ...]) -> Operation[T]:
-    return partial(_call, function, arguments)
-
-
-def _call(function: Callable[..., T], arguments: tuple[Any, ...], connection: Connection) -> T:
-    return function(connection, *arguments)

@@ -2,7 +2,7 @@
 
 No session id and no token is here in clear: both are found by their SHA-256.  A job is unfinished
 exactly while ``finished_at_ms`` is NULL; the partial index on it stays as small as what is running,
-however long the history grows.
+however long the history grows.  A job's input is NULL where it is its fan-out's.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ jobs = Table(
     _text("device_id"),
     _text("device_name"),
     _text("capability"),
-    Column("input_json", LargeBinary, nullable=False),
+    Column("input_json", LargeBinary),
     _text("requested_by"),
     _number("submitted_at_ms"),
     _number("run_timeout_ms"),
@@ -191,6 +191,7 @@ jobs = Table(
     _number("attempts"),
     _maybe_number("deadline_ms"),
     _text("waiting_for"),
+    _maybe_number("retry_at_ms"),
     _maybe_number("cancel_requested_at_ms"),
     _maybe_number("finished_at_ms"),
     Column("output_json", LargeBinary),
@@ -208,6 +209,14 @@ Index(
     postgresql_where=_UNFINISHED,
 )
 Index("jobs_by_device", jobs.c.device_id, jobs.c.job_id)
+_OF_FANOUT = jobs.c.fanout_id.is_not(None)
+Index(
+    "jobs_by_fanout",
+    jobs.c.fanout_id,
+    jobs.c.job_id,
+    sqlite_where=_OF_FANOUT,
+    postgresql_where=_OF_FANOUT,
+)
 
 attempts = Table(
     "attempts",
@@ -220,6 +229,7 @@ attempts = Table(
     _text("memory_id"),
     _number("dispatched_at_ms"),
     _number("deadline_ms"),
+    Index("attempts_by_job", "job_id"),
     sqlite_with_rowid=False,
 )
 
@@ -235,5 +245,33 @@ job_notes = Table(
     _text("error"),
     _flag("stopped"),
     _number("took_ms"),
+    sqlite_with_rowid=False,
+)
+
+fanouts = Table(
+    "fanouts",
+    metadata,
+    Column("fanout_id", Text, primary_key=True),
+    _text("requested_by"),
+    _text("capability"),
+    Column("input_json", LargeBinary, nullable=False),
+    _text("expression"),
+    _number("submitted_at_ms"),
+    _number("targets"),
+    _maybe_number("batch"),
+    _maybe_number("max_failures"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    _text("digest"),
+    Column("job_id", Text, ForeignKey("jobs.job_id")),
+    Column("fanout_id", Text, ForeignKey("fanouts.fanout_id")),
+    _number("created_at_ms"),
+    Index("idempotency_keys_by_job", "job_id"),
+    Index("idempotency_keys_by_fanout", "fanout_id"),
     sqlite_with_rowid=False,
 )

@@ -7,7 +7,9 @@ batch size to tune: the slower the disk, the larger the group.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,7 +23,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from palyra.errors import AlreadyKept, Draining, PalyraError
-from palyra.store.faults import already_kept, of_database, translated
+from palyra.store.faults import already_kept, of_database
 from palyra.store.opening import run_statement
 
 T = TypeVar("T")
@@ -30,8 +32,10 @@ CallFromThread = Callable[[Callable[[], None]], object]
 """``reactor.callFromThread``."""
 
 CHECKPOINT_WRITES = 1_000
-"""Writes after which an empty queue is enough to move the WAL into the database."""
+"""Writes after which an empty queue is enough for a checkpoint."""
 IDLE_S = 1.0
+DOUBT_PAUSES_S = (0.0, 0.5, 1.5, 3.0)
+"""When to ask what became of a commit whose connection was lost: a restart takes a few seconds."""
 
 
 class IBatch(Protocol):
@@ -39,6 +43,32 @@ class IBatch(Protocol):
 
     def __call__(self, connection: Connection, items: Sequence[Any]) -> list[PalyraError | None]:
         """Write the items and return for each the refusal that kept it out, or None."""
+
+
+class IDatabase(Protocol):
+    """The database behind a thread's connection: all that differs between SQLite and others."""
+
+    @property
+    def name(self) -> str:
+        """What errors and logs call it; never has a password in it."""
+
+    def connect(self) -> Connection:
+        """A new connection; raises a typed error where there is none."""
+
+    def translated(self, error: Exception) -> Exception:
+        """The typed error for a fault of the database; any other error as it is."""
+
+    def is_lost(self, connection: Connection) -> bool:
+        """Whether the connection is of no more use, and another one might be."""
+
+    def mark(self, connection: Connection) -> str:
+        """What :meth:`committed` will know the connection's transaction by."""
+
+    def committed(self, connection: Connection, mark: str) -> bool:
+        """Whether the transaction of a lost connection was committed."""
+
+    def checkpoint(self, connection: Connection, mode: str) -> None:
+        """Put the database's own log away: PASSIVE in a pause, TRUNCATE at the end."""
 
 
 @attrs.define(eq=False)
@@ -68,10 +98,14 @@ class _Worker(ABC):
     log = Logger()
 
     def __init__(
-        self, name: str, connection: Connection, file: str, call_from_thread: CallFromThread
+        self,
+        name: str,
+        database: IDatabase,
+        connection: Connection,
+        call_from_thread: CallFromThread,
     ) -> None:
-        self._connection = connection
-        self._file = file
+        self._database = database
+        self._open: Connection | None = connection
         self._call_from_thread = call_from_thread
         self._queue: SimpleQueue[_Task | None] = SimpleQueue()
         self._closed: Deferred[None] | None = None
@@ -110,8 +144,26 @@ class _Worker(ABC):
                 self._serve(group)
                 self._call_from_thread(partial(_fire, group))
             self._served(len(group), ended)
-        self._connection.close()
+        if self._open is not None:
+            self._open.close()
         self._call_from_thread(self._ended)
+
+    def _connected(self) -> Connection:
+        """The connection, or a new one where it was lost."""
+        if self._open is None:
+            self._open = self._database.connect()
+        return self._open
+
+    def _was_lost(self) -> bool:
+        """Whether the connection is lost; one that is lost is let go."""
+        lost = self._open
+        if lost is None or not self._database.is_lost(lost):
+            return False
+        self._open = None
+        with contextlib.suppress(Exception):  # it is broken, and may say so
+            lost.invalidate()
+            lost.close()
+        return True
 
     def _gathered(self) -> list[_Task | None]:
         """Everything that waits; blocks until there is something, or it is time to be idle."""
@@ -143,16 +195,31 @@ class _Worker(ABC):
 
 
 class Reader(_Worker):
-    """Runs each read in a transaction of its own."""
+    """Runs each read in a transaction of its own; once more if that lost its connection."""
 
     def _serve(self, group: list[_Task]) -> None:
         for task in group:
             assert task.work is not None, "batches are for the writer"
             try:
-                with self._connection.begin():
-                    task.result = task.work(self._connection)
+                task.result = self._read(task.work)
             except Exception as error:
-                task.refuse(translated(error, self._file))
+                task.refuse(self._database.translated(error))
+
+    def _read(self, work: Operation[T]) -> T:
+        try:
+            return self._read_once(work)
+        except Exception:
+            if not self._was_lost():
+                raise
+        try:
+            return self._read_once(work)
+        finally:
+            self._was_lost()
+
+    def _read_once(self, work: Operation[T]) -> T:
+        connection = self._connected()
+        with connection.begin():
+            return work(connection)
 
     def _served(self, tasks: int, ended: bool) -> None:
         """A reader leaves nothing behind."""
@@ -163,10 +230,13 @@ class Writer(_Worker):
 
     A refusal undoes the operation it came from and nothing else.  When the transaction itself fails
     (no space, an I/O error) every operation of the group fails and nothing of it is kept; the next
-    group is a new chance.
+    group is a new chance.  A group whose connection was lost is written once more over a new one,
+    unless its commit had begun and turns out to have happened.
     """
 
     _uncheckpointed = 0
+    _mark: str | None = None
+    """Of the transaction that is being committed; None until its operations are done."""
 
     def submit_item(self, batch: IBatch, item: Any) -> Deferred[None]:
         """Write ``item`` by ``batch``, together with its neighbours in the queue."""
@@ -174,31 +244,65 @@ class Writer(_Worker):
 
     def _serve(self, group: list[_Task]) -> None:
         try:
-            with self._connection.begin():
-                for run in _runs(group):
-                    self._perform(run)
+            self._write(group)
         except Exception as error:
-            failure = translated(error, self._file)
+            failure = self._database.translated(error)
             for task in group:
                 task.refuse(failure)
 
-    def _perform(self, run: list[_Task]) -> None:
-        """A single operation, or neighbouring items of one batch; items one by one if need be."""
+    def _write(self, group: list[_Task]) -> None:
         try:
-            self._attempt(run)
+            self._write_once(group)
+        except Exception as error:
+            if not self._was_lost():
+                raise
+            if self._mark is not None and self._committed(self._mark, error):
+                return
+            try:
+                self._write_once(group)
+            finally:
+                self._was_lost()
+
+    def _write_once(self, group: list[_Task]) -> None:
+        self._mark = None
+        for task in group:
+            task.error = None
+        connection = self._connected()
+        with connection.begin():
+            for run in _runs(group):
+                self._perform(connection, run)
+            self._mark = self._database.mark(connection)
+
+    def _committed(self, mark: str, lost: Exception) -> bool:
+        """Whether the commit that was cut off happened; raises ``lost`` if nobody can tell."""
+        for pause_s in DOUBT_PAUSES_S:
+            time.sleep(pause_s)
+            try:
+                connection = self._connected()
+                with connection.begin():
+                    return self._database.committed(connection, mark)
+            except Exception as error:
+                self.log.warn("a commit is in doubt: {error}", error=error)
+                self._was_lost()
+        raise lost
+
+    def _perform(self, connection: Connection, run: list[_Task]) -> None:
+        """A single operation, or neighbouring items of one batch; in halves where one breaks."""
+        try:
+            self._attempt(connection, run)
         except Exception as error:
             if of_database(error):
                 raise
-            run_statement(self._connection, "ROLLBACK TO SAVEPOINT one")
-            run_statement(self._connection, "RELEASE SAVEPOINT one")
+            run_statement(connection, "ROLLBACK TO SAVEPOINT one")
+            run_statement(connection, "RELEASE SAVEPOINT one")
             if len(run) == 1:
                 run[0].refuse(AlreadyKept() if already_kept(error) else error)
                 return
-            for task in run:
-                self._perform([task])
+            half = len(run) // 2  # one that is refused costs a large group little
+            for part in (run[:half], run[half:]):
+                self._perform(connection, part)
 
-    def _attempt(self, run: list[_Task]) -> None:
-        connection = self._connection
+    def _attempt(self, connection: Connection, run: list[_Task]) -> None:
         run_statement(connection, "SAVEPOINT one")
         batch, work = run[0].batch, run[0].work
         if batch is not None:
@@ -222,16 +326,15 @@ class Writer(_Worker):
             self._checkpoint("TRUNCATE" if ended else "PASSIVE")
 
     def _checkpoint(self, mode: str) -> None:
-        """Move the WAL into the database, so that the next commits overwrite it from its start.
-
-        A WAL that is not re-grown is cheaper to fsync.  A failure loses nothing: the WAL stays.
-        """
-        raw = self._connection.connection.driver_connection
-        assert raw is not None, "the connection is open"
+        """Put the database's log away.  A failure loses nothing: the log stays."""
+        if self._open is None:
+            return
         try:
-            raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+            self._database.checkpoint(self._open, mode)
         except Exception as error:
-            self.log.warn("checkpoint of {file} failed: {error}", file=self._file, error=error)
+            self.log.warn(
+                "checkpoint of {name} failed: {error}", name=self._database.name, error=error
+            )
 
 
 def _runs(group: list[_Task]) -> Iterator[list[_Task]]:

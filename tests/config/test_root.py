@@ -33,6 +33,19 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
     assert str(file) in caught.value.sentence
 
 
+def test_a_url_is_not_shown() -> None:
+    """The URL of a database may have a password in it: neither a repr nor an error repeats it."""
+    url = "postgresql+psycopg://me:hunter2@db/palyra"
+    config = parse(f'[store]\nurl = "{url}"\n', "palyra.toml")
+    assert config.store.url == url
+    assert "hunter2" not in repr(config)
+    assert repr(Config().store) == "StoreSection(url='')"
+    with pytest.raises(ConfigInvalid) as caught:
+        parse('[store]\nurl = "mysql://me:hunter2@db/palyra"\n', "palyra.toml")
+    assert caught.value.path == "store.url"
+    assert "hunter2" not in caught.value.sentence
+
+
 def test_published_defaults() -> None:
     """What the documentation promises holds without a file."""
     config = Config()

@@ -9,11 +9,19 @@ import attrs
 import pytest
 from zope.interface.verify import verifyObject
 
-from palyra.core.devices import CertificateRecord, CertificateState, Device, DeviceState
-from palyra.core.identifiers import DeviceId, JobId, RequestId, sha256_hex
-from palyra.core.interfaces import IStore, JobQuery, RequestQuery
-from palyra.core.jobmachine import job_machine
-from palyra.core.jobs import UNFINISHED, JobState, Outcome, Report
+from palyra.core.devices import (
+    MAX_LABELS,
+    CertificateRecord,
+    CertificateState,
+    Device,
+    DeviceChange,
+    DeviceState,
+)
+from palyra.core.fanouts import BATCH, Tally, is_failure
+from palyra.core.identifiers import DeviceId, FanoutId, JobId, RequestId, sha256_hex
+from palyra.core.interfaces import IdempotencyKey, IStore, JobQuery, KeyUse, RequestQuery
+from palyra.core.jobmachine import job_machine, report_to
+from palyra.core.jobs import UNFINISHED, Job, JobState, Outcome, Report
 from palyra.core.pairing import CodeMethod, CodeState, PairingRequest, RequestState
 from palyra.errors import (
     AlreadyKept,
@@ -22,6 +30,8 @@ from palyra.errors import (
     CertificateSuperseded,
     CertificateUnknown,
     DeviceRevoked,
+    Malformed,
+    NameTaken,
     NotBoundToDevice,
     NotFound,
     NotRegistered,
@@ -33,6 +43,7 @@ from tests.store.samples import (
     a_certificate,
     a_code,
     a_device,
+    a_fanout,
     a_job,
     a_registration,
     a_request,
@@ -45,6 +56,7 @@ from tests.store.samples import (
 )
 
 T = TypeVar("T")
+KEY = IdempotencyKey("operator:ana POST /jobs", "k", sha256_hex(b"request"))
 
 
 class StoreContract:
@@ -622,8 +634,9 @@ class StoreContract:
         assert job.attempt is not None
         first = job.attempt.attempt_id
         self.wait(self.store.accept(job))
-        job_machine(job).retried()
+        job_machine(job).retried(NOW_MS + 500)
         job.take_wants()
+        assert job.retry_at_ms == NOW_MS + 500
         self.wait(self.store.update(job))
         assert self.wait(self.store.job(job.call.job_id)) == job
         self.wait(self.store.update(dispatch(job)))
@@ -668,3 +681,304 @@ class StoreContract:
             self.wait(self.store.accept(a_job("j", DeviceId(ulid("d")), job_id=job_id)))
         assert list(self.wait(self.store.find_jobs("ABCD"))) == ids[::-1][:10]
         assert list(self.wait(self.store.find_jobs("ABCE"))) == []
+
+    def test_jobs_are_listed_by_what_was_asked_and_by_whom(self) -> None:
+        """Capability, caller and fan-out filter alone, together and beyond a cursor."""
+        device = DeviceId(ulid("d"))
+        fanout, rows = a_fanout(device, device, at_ms=NOW_MS + 9)
+        self.wait(self.store.accept_fanout(fanout, rows))
+        jobs = [
+            a_job("a", device, NOW_MS + 1, capability="system.health"),
+            a_job("b", device, NOW_MS + 2, requested_by="operator:bo"),
+            a_job("c", device, NOW_MS + 3, capability="system.health"),
+            a_job("e", device, NOW_MS + 4, capability="system.health", requested_by="operator:bo"),
+        ]
+        job_machine(jobs[2]).cancel_requested(NOW_MS)
+        for job in jobs:
+            self.wait(self.store.accept(job))
+        a, b, c, e = jobs
+        health = JobQuery(capability="system.health")
+        assert self.wait(self.store.jobs(health)) == [e, c, a]
+        page = attrs.evolve(health, before=e.call.job_id, limit=1)
+        assert self.wait(self.store.jobs(page)) == [c]
+        assert self.wait(self.store.jobs(attrs.evolve(health, states=UNFINISHED))) == [e, a]
+        assert self.wait(self.store.jobs(JobQuery(requested_by="operator:bo"))) == [e, b]
+        both = attrs.evolve(health, requested_by="operator:bo", device_id=device)
+        assert self.wait(self.store.jobs(both)) == [e]
+        newest = sorted(rows, key=lambda row: row.call.job_id, reverse=True)
+        of_fanout = JobQuery(fanout_id=fanout.fanout_id)
+        assert self.wait(self.store.jobs(of_fanout)) == newest
+        rest = attrs.evolve(of_fanout, before=newest[0].call.job_id)
+        assert self.wait(self.store.jobs(rest)) == newest[1:]
+        assert self.wait(self.store.jobs(JobQuery(fanout_id=FanoutId(ulid("x"))))) == []
+
+    # -- idempotency keys -------------------------------------------------------------------------
+
+    def test_a_key_is_kept_with_its_job(self) -> None:
+        """It tells what it was used for, in its own scope only."""
+        job = a_job("j", DeviceId(ulid("d")), idempotency_key="k")
+        self.wait(self.store.accept(job, KEY))
+        use = KeyUse(KEY.digest, job_id=job.call.job_id)
+        assert self.wait(self.store.key_use(KEY.scope, KEY.key)) == use
+        assert self.wait(self.store.key_use("other", KEY.key)) is None
+        other = a_job("o", DeviceId(ulid("d")), idempotency_key="k")
+        self.wait(self.store.accept(other, attrs.evolve(KEY, scope="other")))
+        assert self.wait(self.store.job(job.call.job_id)) == job
+
+    def test_of_concurrent_calls_with_a_key_the_first_is_kept(self) -> None:
+        """The others are refused and leave nothing behind; their neighbours are kept."""
+        fanout, rows = a_fanout(DeviceId(ulid("d")))
+        jobs = [a_job(name, DeviceId(ulid("d"))) for name in ("a", "b", "c", "e", "f")]
+        keys = [None, KEY, KEY, None, attrs.evolve(KEY, digest="0" * 64)]
+        results = [self.store.accept(job, key) for job, key in zip(jobs, keys, strict=True)]
+        results.append(self.store.accept_fanout(fanout, rows, KEY))
+        for number, result in enumerate(results):
+            if number in (2, 4, 5):
+                with pytest.raises(AlreadyKept):
+                    self.wait(result)
+            else:
+                self.wait(result)
+        kept = {job.call.job_id for job in self.wait(self.store.unfinished())}
+        assert kept == {jobs[n].call.job_id for n in (0, 1, 3)}
+        use = self.wait(self.store.key_use(KEY.scope, KEY.key))
+        assert use == KeyUse(KEY.digest, job_id=jobs[1].call.job_id)
+        assert self.wait(self.store.fanout(fanout.fanout_id)) is None
+
+    def test_a_call_that_is_refused_does_not_use_its_key(self) -> None:
+        """The next call may use it."""
+        stale = dispatch(a_job("stale", self.registered().device_id), epoch=9)
+        with pytest.raises(NotRegistered):
+            self.wait(self.store.accept(stale, KEY))
+        assert self.wait(self.store.key_use(KEY.scope, KEY.key)) is None
+        self.wait(self.store.accept(a_job("j", DeviceId(ulid("d"))), KEY))
+
+    # -- fan-outs ---------------------------------------------------------------------------------
+
+    def test_a_fanout_is_kept_with_its_rows(self) -> None:
+        """Each row is a job with the fan-out's input, or its own; the key tells the fan-out."""
+        device = self.registered()
+        fanout, rows = a_fanout(device.device_id, DeviceId(ulid("x")), DeviceId(ulid("y")))
+        own = attrs.evolve(rows[1].call, input_json=b'{"text":"other"}')
+        rows[1] = attrs.evolve(rows[1], call=own, waiting_for=BATCH)
+        job_machine(rows[2]).refused("device_offline", "y is offline.", NOW_MS)
+        self.wait(self.store.accept_fanout(fanout, rows, KEY))
+        assert self.wait(self.store.fanout(fanout.fanout_id)) == fanout
+        assert self.wait(self.store.fanout(FanoutId(ulid("none")))) is None
+        use = KeyUse(KEY.digest, fanout_id=fanout.fanout_id)
+        assert self.wait(self.store.key_use(KEY.scope, KEY.key)) == use
+        for row in rows:
+            assert self.wait(self.store.job(row.call.job_id)) == row
+        queued = sorted(rows[:2], key=lambda row: row.call.job_id)
+        assert self.wait(self.store.unfinished()) == queued
+        self.wait(self.store.update(dispatch(rows[0])))
+        self.wait(self.store.update(succeed(rows[0])))
+        assert self.wait(self.store.job(rows[0].call.job_id)) == rows[0]
+
+    def test_a_fanout_is_read_before_the_method_returns(self) -> None:
+        """What happens to its rows after it was handed in is not kept."""
+        fanout, rows = a_fanout(DeviceId(ulid("d")))
+        accepted = self.store.accept_fanout(fanout, rows)
+        job_machine(rows[0]).cancel_requested(NOW_MS)
+        job_id = rows.pop().call.job_id
+        self.wait(accepted)
+        assert self.wait(self.store.job(job_id)).state is JobState.QUEUED
+
+    def test_a_fanout_is_kept_whole_or_not_at_all(self) -> None:
+        """A row, a fan-out or a key that is there already refuses all of it."""
+        device = DeviceId(ulid("d"))
+        fanout, rows = a_fanout(*[device] * 300)
+        self.wait(self.store.accept(a_job("taken", device, job_id=rows[-1].call.job_id)))
+        other, others = a_fanout(device, device, name="other")
+        for refused in (
+            self.store.accept_fanout(fanout, rows, KEY),
+            self.store.accept_fanout(other, [others[0], others[0]], KEY),
+        ):
+            with pytest.raises(AlreadyKept):
+                self.wait(refused)
+        assert self.wait(self.store.fanout(fanout.fanout_id)) is None
+        assert self.wait(self.store.key_use(KEY.scope, KEY.key)) is None
+        assert len(self.wait(self.store.unfinished())) == 1
+        self.wait(self.store.accept_fanout(other, others))
+        twice = [a_job("new", device, fanout_id=other.fanout_id)]
+        with pytest.raises(AlreadyKept):
+            self.wait(self.store.accept_fanout(other, twice))
+        assert len(self.wait(self.store.unfinished())) == 3
+
+    def test_a_tally_counts_what_became_of_the_rows(self) -> None:
+        """Failures are the rows that a device was asked to run and that did not work out."""
+        device = self.registered().device_id
+        fanout, rows = a_fanout(*[device] * 8)
+        job_machine(rows[0]).refused("device_offline", "It is offline.", NOW_MS)
+        job_machine(rows[1]).cancel_requested(NOW_MS)
+        self.wait(self.store.accept_fanout(fanout, rows))
+        succeed(dispatch(rows[2]))
+        for number, outcome in ((3, Outcome.FAILED), (4, Outcome.REJECTED), (5, Outcome.CANCELLED)):
+            machine = job_machine(dispatch(rows[number]))
+            report_to(machine, rows[number], report(rows[number], outcome), NOW_MS)
+        dispatch(rows[6])
+        for row in rows[2:7]:
+            self.wait(self.store.update(row))
+        tally = self.wait(self.store.tally(fanout.fanout_id))
+        assert tally.counts == {
+            JobState.QUEUED: 1,
+            JobState.DISPATCHED: 1,
+            JobState.SUCCEEDED: 1,
+            JobState.FAILED: 1,
+            JobState.REJECTED: 2,
+            JobState.CANCELLED: 2,
+        }
+        assert tally.failures == sum(map(is_failure, rows)) == 2
+        assert self.wait(self.store.tally(FanoutId(ulid("none")))) == Tally({}, 0)
+
+    def test_fanouts_are_found_by_the_beginning_of_their_random_part(self) -> None:
+        """At most ten, newest first, and no jobs among them."""
+        ids = [FanoutId(f"01H000000{n:X}ABCD{'0' * 12}") for n in range(12)]
+        for fanout_id in ids:
+            fanout, _ = a_fanout(name=fanout_id)
+            self.wait(self.store.accept_fanout(attrs.evolve(fanout, fanout_id=fanout_id), []))
+        self.wait(self.store.accept(a_job("j", DeviceId(ulid("d")), job_id=JobId(ids[0]))))
+        assert list(self.wait(self.store.find_fanouts("ABCD"))) == ids[::-1][:10]
+        assert list(self.wait(self.store.find_fanouts("ABCE"))) == []
+
+    def test_rows_that_wait_end_with_their_device(self) -> None:
+        """For their turn or for their next attempt: a revocation ends both."""
+        device = self.registered()
+        fanout, rows = a_fanout(device.device_id, device.device_id)
+        rows[0].waiting_for = BATCH
+        self.wait(self.store.accept_fanout(fanout, rows))
+        self.wait(self.store.update(dispatch(rows[1])))
+        job_machine(rows[1]).retried(NOW_MS + 500)
+        self.wait(self.store.update(rows[1]))
+        self.wait(self.store.revoke(device.device_id, "ana", "lost", NOW_MS))
+        assert self.wait(self.store.unfinished()) == []
+        tally = self.wait(self.store.tally(fanout.fanout_id))
+        assert tally == Tally({JobState.REJECTED: 2}, 1)
+
+    # -- retention --------------------------------------------------------------------------------
+
+    def ended(self, name: str, at_ms: int, **changes: Any) -> Job:
+        job = a_job(name, DeviceId(ulid("d")), at_ms, **changes)
+        job_machine(job).cancel_requested(at_ms)
+        return job
+
+    def kept_jobs(self) -> list[Job]:
+        return list(self.wait(self.store.jobs(JobQuery())))
+
+    def test_the_oldest_ended_jobs_are_forgotten_first(self) -> None:
+        """Those submitted before a time, as many as the limit says; unfinished ones stay."""
+        jobs = [self.ended(f"j{n}", NOW_MS + n) for n in range(6)]
+        jobs[1] = a_job("unfinished", DeviceId(ulid("d")), NOW_MS + 1)
+        for job in jobs:
+            self.wait(self.store.accept(job))
+        assert self.wait(self.store.forget_jobs(NOW_MS + 4, 100, 2)) == 2
+        assert self.kept_jobs() == [jobs[n] for n in (5, 4, 3, 1)]
+        assert self.wait(self.store.forget_jobs(NOW_MS + 4, 100, 2)) == 1
+        assert self.wait(self.store.forget_jobs(NOW_MS + 4, 100, 2)) == 0
+        assert self.kept_jobs() == [jobs[n] for n in (5, 4, 1)]
+        assert self.wait(self.store.forget_jobs(-1, 100, 2)) == 0
+
+    def test_jobs_beyond_the_newest_are_forgotten(self) -> None:
+        """However young they are; an unfinished one counts and stays."""
+        jobs = [self.ended(f"j{n}", NOW_MS + n) for n in range(6)]
+        jobs[0] = a_job("unfinished", DeviceId(ulid("d")), NOW_MS)
+        for job in jobs:
+            self.wait(self.store.accept(job))
+        assert self.wait(self.store.forget_jobs(0, 6, 100)) == 0
+        assert self.wait(self.store.forget_jobs(0, 5, 100)) == 0
+        assert self.wait(self.store.forget_jobs(NOW_MS + 2, 2, 100)) == 3
+        assert self.kept_jobs() == [jobs[n] for n in (5, 4, 0)]
+
+    def test_what_hangs_on_a_job_is_forgotten_with_it(self) -> None:
+        """Attempts, all of them, late reports and an old key; those of other jobs stay."""
+        device = self.registered()
+        jobs = [dispatch(a_job(name, device.device_id, NOW_MS - DAY_MS)) for name in ("a", "b")]
+        first = jobs[0].attempt
+        assert first is not None
+        for number, job in enumerate(jobs):
+            self.wait(self.store.accept(job, attrs.evolve(KEY, key=f"{number}")))
+        job_machine(jobs[0]).retried(NOW_MS)
+        succeed(dispatch(jobs[0]))
+        job_machine(jobs[0]).failed(report(jobs[0], Outcome.FAILED), NOW_MS)
+        self.wait(self.store.update(jobs[0]))
+        assert self.wait(self.store.forget_jobs(NOW_MS, 100, 100)) == 1
+        assert self.kept_jobs() == [jobs[1]]
+        for attempt in (first, jobs[0].attempt):
+            assert attempt is not None
+            assert self.wait(self.store.job_of_attempt(attempt.attempt_id)) is None
+        assert self.wait(self.store.key_use(KEY.scope, "0")) is None
+        assert self.wait(self.store.key_use(KEY.scope, "1")) is not None
+        self.wait(self.store.accept(self.ended("again", NOW_MS), attrs.evolve(KEY, key="0")))
+
+    def test_a_young_key_keeps_its_call(self) -> None:
+        """A job, or all rows of a fan-out, until the key is a day old."""
+        device = DeviceId(ulid("d"))
+        fanout, rows = a_fanout(device, device)
+        for row in rows:
+            job_machine(row).cancel_requested(NOW_MS)
+        self.wait(self.store.accept_fanout(fanout, rows, KEY))
+        job = self.ended("j", NOW_MS)
+        self.wait(self.store.accept(job, attrs.evolve(KEY, key="other")))
+        self.wait(self.store.accept(self.ended("plain", NOW_MS)))
+        assert self.wait(self.store.forget_jobs(NOW_MS + 1, 0, 100)) == 1
+        self.now_is(NOW_MS + DAY_MS - 1)
+        assert self.wait(self.store.forget_jobs(NOW_MS + 1, 0, 100)) == 0
+        self.now_is(NOW_MS + DAY_MS)
+        assert self.wait(self.store.forget_jobs(NOW_MS + 1, 0, 100)) == 3
+        assert self.kept_jobs() == []
+
+    def test_a_fanout_goes_with_its_last_row(self) -> None:
+        """And its key with it; until then both stay."""
+        device = DeviceId(ulid("d"))
+        fanout, rows = a_fanout(device, device, device)
+        for row in rows:
+            job_machine(row).cancel_requested(NOW_MS)
+        self.wait(self.store.accept_fanout(fanout, rows, KEY))
+        self.wait(self.store.accept(self.ended("before", NOW_MS - 1)))
+        self.now_is(NOW_MS + DAY_MS)
+        assert self.wait(self.store.forget_jobs(NOW_MS + 1, 100, 3)) == 3
+        assert self.wait(self.store.fanout(fanout.fanout_id)) == fanout
+        assert self.wait(self.store.key_use(KEY.scope, KEY.key)) is not None
+        (left,) = self.kept_jobs()
+        assert left.call.input_json == fanout.input_json
+        assert self.wait(self.store.forget_jobs(NOW_MS + 1, 100, 3)) == 1
+        assert self.wait(self.store.fanout(fanout.fanout_id)) is None
+        assert self.wait(self.store.key_use(KEY.scope, KEY.key)) is None
+
+    # -- names and labels -------------------------------------------------------------------------
+
+    def test_name_and_labels_change(self) -> None:
+        """What is set is set, what is taken away is away, the rest stays."""
+        device = self.registered()
+        labels = {"floor": "2", "canary": ""}
+        change = DeviceChange(device.device_id, "bench", labels, frozenset({"room", "none"}))
+        changed = self.wait(self.store.change(change))
+        assert changed == attrs.evolve(device, name="bench", labels=labels)
+        assert self.wait(self.store.device(device.device_id)) == changed
+        change = DeviceChange(device.device_id, labels={"canary": "x", "room": "b"})
+        changed = self.wait(self.store.change(change))
+        assert changed.labels == {"floor": "2", "canary": "x", "room": "b"}
+        assert changed.name == "bench"
+        assert self.wait(self.store.change(DeviceChange(device.device_id))) == changed
+
+    def test_a_name_is_given_once(self) -> None:
+        """Another device's name is refused, also a revoked one's; one's own is not."""
+        device, other = self.registered(), self.registered("lab-8", "c2")
+        self.wait(self.store.revoke(other.device_id, "ana", "lost", NOW_MS))
+        taken = DeviceChange(device.device_id, name="lab-8", labels={"x": "y"})
+        with pytest.raises(NameTaken):
+            self.wait(self.store.change(taken))
+        assert self.wait(self.store.device(device.device_id)) == device
+        own = DeviceChange(device.device_id, name=device.name)
+        assert self.wait(self.store.change(own)) == device
+
+    def test_what_cannot_be_changed_is_said(self) -> None:
+        """No such device, and more labels than a device may have."""
+        with pytest.raises(NotFound):
+            self.wait(self.store.change(DeviceChange(DeviceId(ulid("ghost")), name="x")))
+        device = self.registered()
+        labels = {f"l{n}": "" for n in range(MAX_LABELS)}
+        with pytest.raises(Malformed) as caught:
+            self.wait(self.store.change(DeviceChange(device.device_id, labels=labels)))
+        assert caught.value.field == "labels"
+        exactly = DeviceChange(device.device_id, labels=labels, unlabel=frozenset({"room"}))
+        assert len(self.wait(self.store.change(exactly)).labels) == MAX_LABELS

@@ -15,9 +15,11 @@ from palyra.core.devices import (
     Device,
     Registration,
 )
+from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import (
     AttemptId,
     DeviceId,
+    FanoutId,
     Fingerprint,
     JobId,
     RequestId,
@@ -170,6 +172,29 @@ def a_job(name: str, device_id: DeviceId, at_ms: int = NOW_MS, **changes: Any) -
         max_payload_bytes=65_536,
     )
     return Job(attrs.evolve(call, **changes))
+
+
+def a_fanout(
+    *device_ids: DeviceId, name: str = "fan-out", at_ms: int = NOW_MS
+) -> tuple[Fanout, list[Job]]:
+    """A fan-out with a queued row for each device."""
+    fanout = Fanout(
+        fanout_id=FanoutId(ulid(name, at_ms)),
+        requested_by="operator:ana",
+        capability="echo",
+        input_json=b'{"text":"hello all"}',
+        expression="room=lab",
+        submitted_at_ms=at_ms,
+        targets=len(device_ids),
+        batch=2,
+        max_failures=1,
+    )
+    changes = {"input_json": fanout.input_json, "fanout_id": fanout.fanout_id}
+    rows = [
+        a_job(f"{name} {number}", device_id, at_ms, **changes)
+        for number, device_id in enumerate(device_ids)
+    ]
+    return fanout, rows
 
 
 def dispatch(job: Job, epoch: int = 1, gateway_id: str = "G") -> Job:

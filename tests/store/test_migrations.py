@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, NullPool, create_engine
+from sqlalchemy import Engine, NullPool, create_engine, insert, inspect
+from sqlalchemy.sql import column, table
 
-from palyra.store import migrations
+from palyra.core.identifiers import DeviceId
+from palyra.core.interfaces import JobQuery
+from palyra.store import joblog, migrations, tables
+from palyra.store.jobrows import (
+    ATTEMPT_COLUMNS,
+    CALL_COLUMNS,
+    STATE_COLUMNS,
+    attempt_values,
+    call_values,
+    state_values,
+)
 from palyra.store.tables import metadata
+from tests.store.samples import a_job, dispatch, succeed, ulid
 
 
 def engine(path: Path) -> Engine:
@@ -38,7 +51,34 @@ def test_indexes_and_tables_are_made_as_the_tables_make_them(tmp_path: Path) -> 
             else:
                 metadata.create_all(connection)
             found.append({row[0] for row in connection.exec_driver_sql(statement)})
-    assert found[0] == found[1] == {"jobs_unfinished", "attempts", "job_notes"}
+    partial, without_rowid = {"jobs_unfinished", "jobs_by_fanout"}, {"attempts", "job_notes"}
+    assert found[0] == found[1] == partial | without_rowid | {"idempotency_keys"}
+
+
+def test_an_upgrade_keeps_every_job(tmp_path: Path) -> None:
+    """A database of the first schema is what a new one is, and has what it had."""
+    with engine(tmp_path / "old").begin() as connection:
+        command.upgrade(migrations.configuration(connection), "0001")
+        connection.exec_driver_sql("PRAGMA foreign_keys=1")
+        names = [column.name for column in tables.jobs.columns if column.name != "retry_at_ms"]
+        old = table("jobs", *map(column, names))
+        job = succeed(dispatch(a_job("j", DeviceId(ulid("d")))))
+        values = dict(zip(CALL_COLUMNS, call_values(job.call), strict=True))
+        values |= zip(STATE_COLUMNS, state_values(job), strict=True)
+        del values["retry_at_ms"]
+        connection.execute(insert(old).values(values))
+        assert job.attempt is not None
+        attempt = attempt_values(job.call.job_id, job.attempt)
+        row = dict(zip(ATTEMPT_COLUMNS, attempt, strict=True))
+        connection.execute(insert(tables.attempts).values(row))
+        migrations.upgrade(connection, "old")
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata) == []
+        assert joblog.list_jobs(connection, JobQuery()) == [job]
+        nullable = {
+            each["name"] for each in inspect(connection).get_columns("jobs") if each["nullable"]
+        }
+        assert "input_json" in nullable and "requested_by" not in nullable
 
 
 def test_head_is_the_newest_revision(tmp_path: Path) -> None:

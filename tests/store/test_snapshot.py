@@ -98,6 +98,22 @@ def test_what_is_written_can_be_imported() -> None:
     assert (kept.state, kept.finished_at_ms, kept.took_ms) == (JobState.SUCCEEDED, NOW_MS + 30, 4)
 
 
+def test_what_older_versions_wrote_can_be_imported() -> None:
+    """A document of a gateway without queues and fan-outs."""
+    times = {"queue_expires_at_ms": NOW_MS + 7, "fanout_id": ulid("f")}
+    job = a_job("j", DEVICE.device_id, **times)
+    job.retry_at_ms = NOW_MS + 8
+    written = json.loads(build_snapshot(content(job), NOW_MS))
+    (entry,) = written["capability_requests"]
+    assert times.items() <= entry.items() and entry["retry_at_ms"] == NOW_MS + 8
+    (kept,) = import_snapshot(json.dumps(written).encode(), now_ms=NOW_MS).jobs
+    assert (kept.call.queue_expires_at_ms, kept.call.fanout_id) == tuple(times.values())
+    for name in (*times, "retry_at_ms"):
+        del entry[name]
+    (kept,) = import_snapshot(json.dumps(written).encode(), now_ms=NOW_MS).jobs
+    assert kept.call.fanout_id is None
+
+
 def test_newest_jobs_come_first() -> None:
     """Unfinished and final jobs are one list."""
     jobs = [a_job("j", DEVICE.device_id, NOW_MS + n) for n in range(3)]

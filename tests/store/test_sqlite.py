@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import attrs
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 from twisted.internet.defer import Deferred
 
 from palyra.core.approval import ApprovalState
-from palyra.core.identifiers import DeviceId
+from palyra.core.identifiers import DeviceId, FanoutId, JobId
+from palyra.core.interfaces import JobQuery
+from palyra.core.jobs import UNFINISHED, JobState
 from palyra.errors import DiskFull, Draining, StoreUnavailable
-from palyra.store import threads
+from palyra.store import joblog, retention, threads
 from palyra.store.snapshot import import_snapshot
 from palyra.store.sqlite import SqliteStore
-from palyra.store.tables import approvals, metadata, pairing_requests
+from palyra.store.statements import updating
+from palyra.store.tables import approvals, jobs, metadata, pairing_requests
 from tests.contract.store import StoreContract
 from tests.store.reactorless import Calls
 from tests.store.samples import NOW_MS, a_certificate, a_job, approved, dispatch, succeed, ulid
@@ -203,20 +207,84 @@ class TestSqliteStore(StoreContract):
         plans = {
             "SELECT 1 FROM jobs WHERE finished_at_ms IS NULL": "jobs_unfinished",
             "SELECT 1 FROM jobs WHERE device_id = ? ORDER BY job_id DESC": "jobs_by_device",
+            "SELECT 1 FROM jobs WHERE fanout_id = ? ORDER BY job_id DESC": "jobs_by_fanout",
             "SELECT 1 FROM jobs WHERE job_id = ?": "sqlite_autoindex_jobs_1",
             "SELECT 1 FROM attempts WHERE attempt_id = ?": "PRIMARY KEY",
+            "SELECT 1 FROM attempts WHERE job_id = ?": "attempts_by_job",
             "SELECT 1 FROM pairing_requests WHERE session_digest = ?": "_by_session",
             "SELECT 1 FROM pairing_codes WHERE digest = ?": "pairing_codes_by_digest",
         }
-
-        def plan(connection: Connection, text: str) -> str:
-            values = ("x",) * text.count("?")
-            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
-            return " ".join(str(row[3]) for row in rows)
-
         for text, index in plans.items():
-            found = self.wait(self.store._reader.submit(partial(plan, text=text)))
+            (found,) = self.plans(partial(_run, text=text))
             assert index in found, found
+
+    def plans(self, read: Callable[[Connection], object]) -> list[str]:
+        """How SQLite answers the statements of a read, one by one."""
+
+        def planned(connection: Connection) -> list[str]:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            run: list[str] = []
+            raw.set_trace_callback(run.append)
+            read(connection)
+            raw.set_trace_callback(None)
+            return [
+                " | ".join(row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {text}"))
+                for text in run
+            ]
+
+        return self.wait(self.store._reader.submit(planned))
+
+    def test_lists_of_jobs_use_their_indexes(self) -> None:
+        """Each filter, the search for an id, and retention: none scans or sorts the history."""
+        device, fanout = DeviceId(ulid("d")), FanoutId(ulid("f"))
+        queries = (
+            JobQuery(),
+            JobQuery(capability="echo"),
+            JobQuery(states=frozenset({JobState.FAILED}), requested_by="ana"),
+            JobQuery(states=UNFINISHED),
+            JobQuery(states=frozenset({JobState.QUEUED})),
+            JobQuery(device_id=device, before=JobId(ulid("j"))),
+            JobQuery(device_id=device, capability="echo"),
+            JobQuery(fanout_id=fanout, states=frozenset({JobState.FAILED})),
+        )
+        reads: list[Callable[[Connection], object]] = [
+            joblog.unfinished,
+            partial(joblog.find_jobs, prefix="ABCD"),
+            partial(retention.forgettable, before_ms=9, keep=1, limit=1, now_ms=NOW_MS),
+            *(partial(joblog.list_jobs, query=query) for query in queries),
+        ]
+        for read in reads:
+            for plan in self.plans(read):
+                steps = [step for step in plan.split(" | ") if step.startswith("SCAN jobs")]
+                assert all("INDEX" in step for step in steps), (read, plan)
+                sorts = "TEMP B-TREE FOR ORDER BY" in plan
+                bounded = "jobs_unfinished" in plan or "SCAN anon_1" in plan
+                assert not sorts or bounded, (read, plan)
+
+    def test_an_update_finds_its_rows_by_their_key(self) -> None:
+        """A group of changes does not walk through the table."""
+        statement = updating(jobs, [jobs.c.state], jobs.c.finished_at_ms.is_(None))
+        binds = [[bindparam(f"state_{n}", "x"), bindparam(f"key_{n}", "x")] for n in range(8)]
+        (plan,) = self.plans(lambda connection: connection.execute(statement(binds)))
+        assert "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1" in plan, plan
+
+    def test_a_rare_value_is_searched_among_the_newest(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is older than those looked through is not found; without a filter it is listed."""
+        monkeypatch.setattr(joblog, "LOOKED_THROUGH", 3)
+        every = [a_job(f"j{n}", DeviceId(ulid("d")), NOW_MS + n) for n in range(5)]
+        for each in every:
+            self.wait(self.store.accept(each))
+        assert self.wait(self.store.jobs(JobQuery())) == every[::-1]
+        echo = JobQuery(capability="echo")
+        assert self.wait(self.store.jobs(echo)) == every[:1:-1]
+        before = attrs.evolve(echo, before=every[2].call.job_id)
+        assert self.wait(self.store.jobs(before)) == every[1::-1]
+        oldest, newest = (each.call.job_id[10:16] for each in (every[0], every[-1]))
+        assert self.wait(self.store.find_jobs(oldest)) == []
+        assert self.wait(self.store.find_jobs(newest)) == [every[-1].call.job_id]
 
     def test_it_writes_a_snapshot(self) -> None:
         """The picture has devices, live certificates, revocations and jobs, and can be imported."""
@@ -237,3 +305,7 @@ class TestSqliteStore(StoreContract):
 def _fill(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE TABLE filler (x)")
     connection.exec_driver_sql("INSERT INTO filler VALUES (zeroblob(1000000))")
+
+
+def _run(connection: Connection, text: str) -> None:
+    connection.exec_driver_sql(text, ("x",) * text.count("?")).all()

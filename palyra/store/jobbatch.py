@@ -1,0 +1,238 @@
+"""Accepting and updating jobs in SQL: the hot path, written in groups.
+
+:class:`JobBatch` writes a whole group on the driver's cursor in a handful of statements; what they
+cost does not grow with the group before it is hundreds of jobs (:mod:`palyra.store.statements`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+import attrs
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Select,
+    Text,
+    cast,
+    func,
+    insert,
+    literal_column,
+    select,
+)
+from sqlalchemy.engine.interfaces import DBAPICursor
+
+from palyra.core.devices import DeviceState
+from palyra.core.fanouts import Fanout
+from palyra.core.identifiers import DeviceId, JobId
+from palyra.core.interfaces import IdempotencyKey
+from palyra.core.jobs import Job, Report
+from palyra.errors import NotFound, NotRegistered, PalyraError
+from palyra.store.jobrows import (
+    CALL_COLUMNS,
+    MAX_NOTES,
+    STATE_COLUMNS,
+    attempt_values,
+    call_values,
+    fanout_values,
+    key_values,
+    note_row,
+    row_values,
+    state_values,
+)
+from palyra.store.statements import Binds, LookUp, ManyRows, inserting, updating
+from palyra.store.tables import attempts, devices, fanouts, idempotency_keys, job_notes, jobs
+
+_CHUNK = 500
+"""Ids in one IN list; SQLite and PostgreSQL both take more."""
+_COMMA: Any = literal_column("','", Text)
+"""Part of the text, since older SQLAlchemy would make it a value that no row has."""
+
+
+@attrs.frozen(eq=False)
+class JobWrite:
+    """A job as it was when it was handed in: rows, nothing shared with the caller."""
+
+    new: bool
+    job_id: JobId
+    device_id: DeviceId
+    row: tuple[Any, ...]
+    final: bool
+    attempt_id: str | None
+    attempt: tuple[Any, ...]
+    notes: tuple[Report, ...]
+    key: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, job: Job, new: bool, key: IdempotencyKey | None = None) -> JobWrite:
+        """Read a job: all of it where it is new, else what can change."""
+        call, attempt = job.call, job.attempt
+        job_id = call.job_id
+        state = state_values(job)
+        return cls(
+            new,
+            job_id,
+            call.device_id,
+            call_values(call) + state if new else (*state, job_id),
+            job.finished_at_ms is not None,
+            None if attempt is None else attempt.attempt_id,
+            () if attempt is None else attempt_values(job_id, attempt),
+            tuple(job.notes[:MAX_NOTES]) if job.notes else (),
+            () if key is None else key_values(key, job_id, None, call.submitted_at_ms),
+        )
+
+    @property
+    def session(self) -> tuple[str, int]:
+        """Gateway and session epoch that dispatched the attempt."""
+        return self.attempt[3], self.attempt[4]
+
+
+@attrs.frozen(eq=False)
+class FanoutWrite:
+    """A fan-out with its rows as they were when they were handed in."""
+
+    fanout: tuple[Any, ...]
+    rows: list[tuple[Any, ...]]
+    keys: list[tuple[Any, ...]]
+
+    @classmethod
+    def of(cls, fanout: Fanout, rows: Sequence[Job], key: IdempotencyKey | None) -> FanoutWrite:
+        """Read a fan-out, its rows and its key."""
+        keys = []
+        if key is not None:
+            keys.append(key_values(key, None, fanout.fanout_id, fanout.submitted_at_ms))
+        return cls(fanout_values(fanout), [row_values(job, fanout) for job in rows], keys)
+
+
+class JobBatch:
+    """Writes a group of new and changed jobs (:class:`palyra.store.threads.IBatch`)."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        every = [jobs.c[name] for name in CALL_COLUMNS + STATE_COLUMNS]
+        state = [jobs.c[name] for name in STATE_COLUMNS]
+        self._fanout = ManyRows(inserting(fanouts), [*fanouts.columns], dialect)
+        self._insert = ManyRows(inserting(jobs), every, dialect)
+        self._attempt = ManyRows(inserting(attempts), [*attempts.columns], dialect)
+        self._key = ManyRows(inserting(idempotency_keys), [*idempotency_keys.columns], dialect)
+        change = updating(jobs, state, jobs.c.finished_at_ms.is_(None))
+        self._update = ManyRows(change, [*state, jobs.c.job_id], dialect)
+        self._known = LookUp(_known, attempts.c.attempt_id, dialect)
+        self._owners = LookUp(_owners, devices.c.device_id, dialect)
+
+    def __call__(
+        self, connection: Connection, items: Sequence[JobWrite]
+    ) -> list[PalyraError | None]:
+        """Insert, then update; a final state that is kept already stays.
+
+        On the driver's cursor: SQLAlchemy's way costs more than the statements.
+        """
+        cursor = connection.connection.cursor()
+        fresh, stale = self._dispatches(cursor, items)
+        kept = [item for item in items if item.attempt_id not in stale]
+        changes = _changes(kept)
+        self._insert.run(cursor, [item.row for item in kept if item.new])
+        touched = self._update.run(cursor, changes)
+        missing = _missing(connection, kept) if touched != len(changes) else frozenset()
+        present = [item for item in kept if item.job_id not in missing]
+        dispatched = [item.attempt for item in present if fresh.get(item.attempt_id) is item]
+        self._attempt.run(cursor, dispatched)
+        self._key.run(cursor, [item.key for item in kept if item.key])
+        cursor.close()
+        for item in present:
+            if item.notes:
+                _append_notes(connection, item)
+        return [_refusal(item, stale, missing) for item in items]
+
+    def accept_fanout(self, connection: Connection, write: FanoutWrite) -> None:
+        """Keep a fan-out with its rows and its key."""
+        cursor = connection.connection.cursor()
+        self._fanout.run(cursor, [write.fanout])
+        self._insert.run(cursor, write.rows)
+        self._key.run(cursor, write.keys)
+        cursor.close()
+
+    def _dispatches(
+        self, cursor: DBAPICursor, items: Sequence[JobWrite]
+    ) -> tuple[dict[str | None, JobWrite], frozenset[str | None]]:
+        """The attempts that are not kept yet, each with the first item that brings it, and those
+        of them whose session does not own dispatch to their device."""
+        asked = {item.attempt_id for item in items if item.attempt_id and not item.new}
+        known = self._kept_attempts(cursor, asked)
+        fresh: dict[str | None, JobWrite] = {}
+        for item in items:
+            if item.attempt_id and (item.new or item.attempt_id not in known):
+                fresh.setdefault(item.attempt_id, item)
+        owners = self._owners_of(cursor, {item.device_id for item in fresh.values()})
+        stale = (key for key, item in fresh.items() if owners.get(item.device_id) != item.session)
+        return fresh, frozenset(stale)
+
+    def _kept_attempts(self, cursor: DBAPICursor, asked: Iterable[str]) -> frozenset[str]:
+        found = self._known.run(cursor, list(asked))
+        return frozenset(chain.from_iterable(answer.split(",") for answer in found))
+
+    def _owners_of(
+        self, cursor: DBAPICursor, asked: Iterable[DeviceId]
+    ) -> dict[str, tuple[str, int]]:
+        """Gateway and epoch of the sessions that own dispatch to paired devices."""
+        owners = {}
+        for answer in self._owners.run(cursor, list(asked)):
+            for entry in answer.split(","):
+                device_id, epoch, gateway_id = entry.split(" ")
+                owners[device_id] = gateway_id, int(epoch)
+        return owners
+
+
+def _known(keys: Binds) -> Select[Any]:
+    """Which attempts are kept.  Ids are ULIDs: a comma tells them apart."""
+    found = func.aggregate_strings(attempts.c.attempt_id, _COMMA)
+    return select(found).where(attempts.c.attempt_id.in_(keys))
+
+
+def _owners(keys: Binds) -> Select[Any]:
+    space = literal_column("' '", Text)
+    columns = devices.c
+    epoch = cast(columns.session_epoch, Text)
+    entry = columns.device_id.concat(space).concat(epoch).concat(space).concat(columns.gateway_id)
+    paired = columns.state == literal_column(f"'{DeviceState.PAIRED.value}'", Text)
+    return select(func.aggregate_strings(entry, _COMMA)).where(columns.device_id.in_(keys), paired)
+
+
+def _changes(items: Iterable[JobWrite]) -> list[tuple[Any, ...]]:
+    """What the updates of a group come to: for each job its first final state, else its last."""
+    latest: dict[JobId, JobWrite] = {}
+    for item in items:
+        if not item.new and not ((told := latest.get(item.job_id)) and told.final):
+            latest[item.job_id] = item
+    return [item.row for item in latest.values()]
+
+
+def _refusal(
+    item: JobWrite, stale: frozenset[str | None], missing: frozenset[JobId]
+) -> PalyraError | None:
+    if item.attempt_id in stale:
+        return NotRegistered()
+    return NotFound("job", item.job_id) if item.job_id in missing else None
+
+
+def _missing(connection: Connection, items: Iterable[JobWrite]) -> frozenset[JobId]:
+    """The jobs to change that were never accepted; asked only when fewer rows changed."""
+    wanted = sorted({item.job_id for item in items if not item.new})
+    found: set[JobId] = set()
+    for start in range(0, len(wanted), _CHUNK):
+        some = jobs.c.job_id.in_(wanted[start : start + _CHUNK])
+        found.update(connection.scalars(select(jobs.c.job_id).where(some)))
+    return frozenset(wanted) - found
+
+
+def _append_notes(connection: Connection, item: JobWrite) -> None:
+    """Keep the late reports that are not kept yet."""
+    count = select(func.count()).where(job_notes.c.job_id == item.job_id)
+    kept = connection.scalar(count) or 0
+    new = [
+        note_row(item.job_id, position, note)
+        for position, note in enumerate(item.notes[kept:], start=kept)
+    ]
+    if new:
+        connection.execute(insert(job_notes), new)

@@ -1,0 +1,78 @@
+"""Forgetting the oldest jobs in SQL: found by the reader, deleted by the writer.
+
+A job's id begins with the time it was submitted at, so the oldest are the beginning of the primary
+key.  What is looked at there in vain is what stays although it is old: unfinished jobs, and those
+with a young key.  A final job stays final and gets no key, so what was found may be deleted later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select
+
+from palyra.core.identifiers import JobId, new_ulid
+from palyra.store.tables import attempts, fanouts, idempotency_keys, job_notes, jobs
+
+KEY_LIFE_MS = 24 * 3_600_000
+"""How long an idempotency key is kept at least, and the call it was used for with it."""
+_CHUNK = 500
+
+
+def forgettable(
+    connection: Connection, before_ms: int, keep: int, limit: int, now_ms: int
+) -> list[JobId]:
+    """The oldest ended jobs submitted before ``before_ms`` or beyond the ``keep`` newest jobs.
+
+    Where fewer than ``limit`` are old enough, ``keep`` ids of the index are stepped over.
+    """
+    found = _ended(connection, jobs.c.job_id < first_id(before_ms), limit, now_ms)
+    if len(found) < limit:
+        newest = select(jobs.c.job_id).order_by(jobs.c.job_id.desc())
+        beyond = connection.scalar(newest.offset(keep).limit(1))
+        if beyond is not None and beyond >= first_id(before_ms):
+            found = _ended(connection, jobs.c.job_id <= beyond, limit, now_ms)
+    return found
+
+
+def forget(connection: Connection, job_ids: Sequence[JobId]) -> int:
+    """Delete ended jobs with all that hangs on them; how many there were."""
+    forgotten = 0
+    for start in range(0, len(job_ids), _CHUNK):
+        some = job_ids[start : start + _CHUNK]
+        touched = select(jobs.c.fanout_id).where(jobs.c.job_id.in_(some))
+        fanout_ids = set(connection.scalars(touched.where(jobs.c.fanout_id.is_not(None))))
+        for table in (job_notes, idempotency_keys, attempts):
+            connection.execute(delete(table).where(table.c.job_id.in_(some)))
+        forgotten += connection.execute(delete(jobs).where(jobs.c.job_id.in_(some))).rowcount
+        _forget_empty(connection, fanout_ids)
+    return forgotten
+
+
+def first_id(at_ms: int) -> str:
+    """The lowest ULID of a time."""
+    return new_ulid(max(0, at_ms), bytes)
+
+
+def _ended(
+    connection: Connection, which: ColumnElement[bool], limit: int, now_ms: int
+) -> list[JobId]:
+    keys = idempotency_keys.c
+    young = keys.created_at_ms > now_ms - KEY_LIFE_MS
+    keyed = or_(
+        exists().where(young, keys.job_id == jobs.c.job_id),
+        and_(
+            jobs.c.fanout_id.is_not(None), exists().where(young, keys.fanout_id == jobs.c.fanout_id)
+        ),
+    )
+    statement = select(jobs.c.job_id).where(which, jobs.c.finished_at_ms.is_not(None), ~keyed)
+    return [*connection.scalars(statement.order_by(jobs.c.job_id).limit(limit))]
+
+
+def _forget_empty(connection: Connection, fanout_ids: set[str]) -> None:
+    """Delete those of the fan-outs whose last row went."""
+    rows = exists().where(jobs.c.fanout_id == fanouts.c.fanout_id)
+    empty = select(fanouts.c.fanout_id).where(fanouts.c.fanout_id.in_(sorted(fanout_ids)), ~rows)
+    gone = connection.scalars(empty).all()
+    for table in (idempotency_keys, fanouts):
+        connection.execute(delete(table).where(table.c.fanout_id.in_(gone)))

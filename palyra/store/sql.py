@@ -1,0 +1,256 @@
+"""The store on a SQL database: one writer thread, one reader thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import attrs
+from sqlalchemy import Connection
+from twisted.internet.defer import Deferred, gatherResults
+from zope.interface import implementer
+
+from palyra._files import write_atomic
+from palyra.core.approval import Approval
+from palyra.core.devices import (
+    CertificateRecord,
+    Device,
+    DeviceChange,
+    Registration,
+    Revocation,
+)
+from palyra.core.fanouts import Fanout, Tally
+from palyra.core.identifiers import DeviceId, FanoutId, Fingerprint, JobId, RequestId
+from palyra.core.interfaces import (
+    IdempotencyKey,
+    IStore,
+    JobQuery,
+    KeyUse,
+    RequestQuery,
+)
+from palyra.core.jobs import FINAL, Job
+from palyra.core.pairing import PairingCode, PairingRequest
+from palyra.store import directory, fanoutlog, joblog, opening, pairinglog, retention, rules
+from palyra.store.jobbatch import FanoutWrite, JobBatch, JobWrite
+from palyra.store.snapshot import (
+    FINAL_JOBS,
+    StoreContent,
+    build_snapshot,
+    newest_jobs,
+)
+from palyra.store.threads import CallFromThread, IDatabase, Operation, Reader, Writer
+
+T = TypeVar("T")
+
+
+@implementer(IStore)
+class SqlStore:
+    """Provides IStore over a writer and a reader.  Every Deferred fires in the reactor's thread.
+
+    ``imported`` says that this start made the store from a snapshot: nothing should be served
+    before an operator has confirmed the revocations made since.
+    """
+
+    def __init__(
+        self,
+        identity: opening.Identity,
+        writer: Writer,
+        reader: Reader,
+        jobs: JobBatch,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.gateway_id = identity.gateway_id
+        self.store_epoch = identity.store_epoch
+        self.imported = identity.imported
+        self._writer = writer
+        self._reader = reader
+        self._jobs = jobs
+        self._now_ms = now_ms
+
+    @classmethod
+    def over(
+        cls,
+        to_write: IDatabase,
+        to_read: IDatabase,
+        identity: opening.Identity,
+        *,
+        call_from_thread: CallFromThread,
+        now_ms: Callable[[], int],
+        writing: Connection | None = None,
+    ) -> Self:
+        """Start both threads; ``writing`` is the writer's connection where it is open already."""
+        writing = to_write.connect() if writing is None else writing
+        try:
+            reading = to_read.connect()
+        except Exception:
+            writing.close()
+            raise
+        jobs = JobBatch(writing.dialect)
+        writer = Writer("palyra-store-writer", to_write, writing, call_from_thread)
+        reader = Reader("palyra-store-reader", to_read, reading, call_from_thread)
+        writer.start()
+        reader.start()
+        return cls(identity, writer, reader, jobs, now_ms)
+
+    def close(self) -> Deferred[None]:
+        """Finish what was submitted, checkpoint, end both threads."""
+        ended = gatherResults([self._writer.close(), self._reader.close()])
+        return ended.addCallback(lambda _: None)
+
+    def write_snapshot(self, path: Path) -> Deferred[None]:
+        """Replace ``node-runtime.v1.json``; done in the reader's thread."""
+        return self._read(self._write_snapshot, path)
+
+    # -- IPairingLog ------------------------------------------------------------------------------
+
+    def add_code(self, code: PairingCode) -> Deferred[None]:
+        return self._write(pairinglog.add_code, rules.own_code(code))
+
+    def save_code(self, code: PairingCode) -> Deferred[None]:
+        return self._write(pairinglog.save_code, rules.own_code(code))
+
+    def code_by_digest(self, digest: str) -> Deferred[PairingCode | None]:
+        return self._read(pairinglog.code_by_digest, digest)
+
+    def active_codes(self, now_ms: int) -> Deferred[list[PairingCode]]:
+        return self._read(pairinglog.active_codes, now_ms)
+
+    def open_request(self, request: PairingRequest, approval: Approval) -> Deferred[None]:
+        return self._write(
+            pairinglog.open_request, rules.own_request(request), attrs.evolve(approval)
+        )
+
+    def request(self, request_id: RequestId) -> Deferred[PairingRequest | None]:
+        return self._read(pairinglog.request, request_id)
+
+    def request_by_session(self, session_digest: str) -> Deferred[PairingRequest | None]:
+        return self._read(pairinglog.request_by_session, session_digest)
+
+    def requests(self, query: RequestQuery) -> Deferred[list[PairingRequest]]:
+        return self._read(pairinglog.list_requests, query)
+
+    def close_request(self, request: PairingRequest) -> Deferred[None]:
+        return self._write(pairinglog.close_request, rules.own_request(request))
+
+    def approve_request(
+        self, request: PairingRequest, device: Device
+    ) -> Deferred[Revocation | None]:
+        return self._write(
+            pairinglog.approve_request, rules.own_request(request), rules.own_device(device)
+        )
+
+    # -- IDeviceDirectory -------------------------------------------------------------------------
+
+    def devices(self) -> Deferred[list[Device]]:
+        return self._read(directory.list_devices)
+
+    def device(self, device_id: DeviceId) -> Deferred[Device | None]:
+        return self._read(directory.device, device_id)
+
+    def register(self, registration: Registration) -> Deferred[Device]:
+        return self._write(directory.register, registration)
+
+    def heard(self, times: Mapping[DeviceId, int]) -> Deferred[None]:
+        return self._write(directory.heard, dict(times))
+
+    def add_certificate(
+        self, request: PairingRequest, certificate: CertificateRecord
+    ) -> Deferred[CertificateRecord]:
+        return self._write(pairinglog.complete_request, request.request_id, certificate)
+
+    def certificate(self, fingerprint: Fingerprint) -> Deferred[CertificateRecord | None]:
+        return self._read(directory.certificate, fingerprint)
+
+    def live_certificates(self) -> Deferred[list[CertificateRecord]]:
+        return self._read(directory.live_certificates, self._now_ms())
+
+    def change(self, change: DeviceChange) -> Deferred[Device]:
+        own = attrs.evolve(change, labels=dict(change.labels))
+        return self._write(directory.change, own)
+
+    def revoke(
+        self, device_id: DeviceId, by: str, reason: str, now_ms: int
+    ) -> Deferred[Revocation]:
+        return self._write(directory.revoke, device_id, by, reason, now_ms)
+
+    def revocations(self) -> Deferred[list[Revocation]]:
+        return self._read(directory.list_revocations)
+
+    # -- IJobLog ----------------------------------------------------------------------------------
+
+    def accept(self, job: Job, key: IdempotencyKey | None = None) -> Deferred[None]:
+        return self._writer.submit_item(self._jobs, JobWrite.of(job, new=True, key=key))
+
+    def update(self, job: Job) -> Deferred[None]:
+        return self._writer.submit_item(self._jobs, JobWrite.of(job, new=False))
+
+    def job(self, job_id: JobId) -> Deferred[Job | None]:
+        return self._read(joblog.job, job_id)
+
+    def jobs(self, query: JobQuery) -> Deferred[list[Job]]:
+        return self._read(joblog.list_jobs, query)
+
+    def unfinished(self) -> Deferred[list[Job]]:
+        return self._read(joblog.unfinished)
+
+    def job_of_attempt(self, attempt_id: str) -> Deferred[Job | None]:
+        return self._read(joblog.job_of_attempt, attempt_id)
+
+    def find_jobs(self, prefix: str) -> Deferred[Sequence[JobId]]:
+        return self._read(joblog.find_jobs, prefix)
+
+    def key_use(self, scope: str, key: str) -> Deferred[KeyUse | None]:
+        return self._read(joblog.key_use, scope, key)
+
+    def forget_jobs(self, before_ms: int, keep: int, limit: int) -> Deferred[int]:
+        found = self._read(retention.forgettable, before_ms, keep, limit, self._now_ms())
+        return found.addCallback(lambda ids: self._write(retention.forget, ids) if ids else 0)
+
+    # -- IFanoutLog -------------------------------------------------------------------------------
+
+    def accept_fanout(
+        self, fanout: Fanout, rows: Sequence[Job], key: IdempotencyKey | None = None
+    ) -> Deferred[None]:
+        return self._write(self._jobs.accept_fanout, FanoutWrite.of(fanout, rows, key))
+
+    def fanout(self, fanout_id: FanoutId) -> Deferred[Fanout | None]:
+        return self._read(fanoutlog.fanout, fanout_id)
+
+    def tally(self, fanout_id: FanoutId) -> Deferred[Tally]:
+        return self._read(fanoutlog.tally, fanout_id)
+
+    def find_fanouts(self, prefix: str) -> Deferred[Sequence[FanoutId]]:
+        return self._read(fanoutlog.find_fanouts, prefix)
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _write(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        return self._writer.submit(_operation(function, arguments))
+
+    def _read(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        return self._reader.submit(_operation(function, arguments))
+
+    def _write_snapshot(self, connection: Connection, path: Path) -> None:
+        now_ms = self._now_ms()
+        final = joblog.list_jobs(connection, JobQuery(states=FINAL, limit=FINAL_JOBS))
+        content = StoreContent(
+            gateway_id=self.gateway_id,
+            store_epoch=self.store_epoch,
+            codes=pairinglog.active_codes(connection, now_ms),
+            requests=pairinglog.list_requests(connection, RequestQuery(limit=FINAL_JOBS)),
+            devices=directory.list_devices(connection),
+            certificates=directory.usable_certificates(connection),
+            revocations=directory.list_revocations(connection),
+            jobs=newest_jobs(joblog.unfinished(connection), final),
+        )
+        write_atomic(path, build_snapshot(content, now_ms))
+
+
+def _operation(function: Callable[..., T], arguments: tuple[Any, ...]) -> Operation[T]:
+    return partial(_call, function, arguments)
+
+
+def _call(function: Callable[..., T], arguments: tuple[Any, ...], connection: Connection) -> T:
+    return function(connection, *arguments)
