@@ -38,6 +38,9 @@ def prepare(options: Options, check: Callable[[], Path], *, pidfile: str, logfil
     if parent is None:
         return
     if parent.get("pidfile") in (None, "twistd.pid"):
+        # The root's lock is held by now: a pidfile there was left by a daemon that was killed, and
+        # its number may be another process's today.
+        (root / pidfile).unlink(missing_ok=True)
         parent["pidfile"] = str(root / pidfile)
     if parent.get("logger") is None:
         global _log_file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,16 @@ def prepared(root: Path, **given: Any) -> Parent:
     options.parent = parent  # type: ignore[assignment]
     prepare(options, lambda: root, pidfile="palyra.pid", logfile="palyra.log")
     return parent
+
+
+def test_a_pidfile_that_was_left_behind(tmp_path: Path) -> None:
+    """Whoever has its number today is no daemon of this root; a file of one's own is kept."""
+    left, own = tmp_path / "palyra.pid", tmp_path / "own.pid"
+    for file in (left, own):
+        file.write_text(str(os.getppid()))
+    prepared(tmp_path)
+    prepared(tmp_path, pidfile=str(own))
+    assert not left.exists() and own.exists()
 
 
 def test_pidfile_and_log_go_into_the_state_root(
