@@ -42,7 +42,9 @@ from palyra.errors import GatewayNotRunning, GatewayUnreachable
 HOST = "127.0.0.1"
 LIMIT_S = 20.0
 POLL_S = 0.02
-FINAL = frozenset({"succeeded", "failed", "timed_out", "rejected", "expired", "outcome_unknown"})
+FINAL = frozenset(
+    {"succeeded", "failed", "timed_out", "rejected", "cancelled", "expired", "outcome_unknown"}
+)
 QUICK_NODE = "[node]\nfirst_retry_s = 0.2\nmax_retry_s = 1.0\n"
 """A node host that comes back at once, so that tests do not wait for its politeness."""
 
@@ -120,6 +122,7 @@ class Process:
     ) -> None:
         self.log = log
         with log.open("ab") as out:
+            self._begins = out.tell()
             self._popen = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -147,6 +150,10 @@ class Process:
     def output(self) -> str:
         """All it has printed so far."""
         return self.log.read_text("utf-8", "replace")
+
+    def has_said(self, text: str) -> bool:
+        """Whether it has printed ``text``, and not an earlier process with the same log."""
+        return text.encode() in self.log.read_bytes()[self._begins :]
 
     def says(self, text: str, limit_s: float = LIMIT_S) -> str:
         """Wait until it has printed ``text``; that line."""
@@ -204,9 +211,13 @@ class Gateway:
 
     def start(self) -> Gateway:
         """Start it in the foreground and wait until it answers."""
+        return self.begin().ready()
+
+    def begin(self) -> Gateway:
+        """Start it in the foreground."""
         log = self._house.path / f"{self.root.name}.log"
         self.process = self._house.start([script("twistd"), "-n", *self.arguments], log)
-        return self.ready()
+        return self
 
     def ready(self) -> Gateway:
         """Wait until the console answers."""
@@ -316,6 +327,13 @@ class NodeHost:
         log = self._house.path / f"{self.root.name}.log"
         stdin = "" if line is None else line + "\n"
         self.process = self._house.start(command, log, stdin, self.plugins)
+        return self
+
+    def serve(self) -> NodeHost:
+        """``twistd -n palyra-node`` on a root that is paired."""
+        command = [script("twistd"), "-n", "palyra-node", "--state-root", str(self.root)]
+        log = self._house.path / f"{self.root.name}.log"
+        self.process = self._house.start(command, log, plugins=self.plugins)
         return self
 
     @property

@@ -43,11 +43,13 @@ def palyra_capabilities():
 '''
 
 
-def install(directory: Path) -> Path:
+def install(directory: Path, name: str = "slow", module: str = _MODULE) -> Path:
     """Put the distribution into ``directory``, which then belongs on a node's import path."""
-    info = directory / "slow_capabilities-1.0.dist-info"
+    info = directory / f"{name}_capabilities-1.0.dist-info"
     info.mkdir(parents=True)
-    (directory / "slow_capabilities.py").write_text(_MODULE)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-capabilities\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[palyra.capabilities]\nslow = slow_capabilities\n")
+    (directory / f"{name}_capabilities.py").write_text(module)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}-capabilities\nVersion: 1.0\n"
+    )
+    (info / "entry_points.txt").write_text(f"[palyra.capabilities]\n{name} = {name}_capabilities\n")
     return directory

@@ -31,7 +31,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 class Terminal:
     """A command, and what is on its screen; 100 columns, so that nothing has to be cut."""
 
-    def __init__(self, command: Sequence[str], cwd: Path) -> None:
+    def __init__(self, command: Sequence[str], cwd: Path, plugins: Path | None = None) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 100, 0, 0))
         self._popen = subprocess.Popen(
@@ -40,7 +40,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             cwd=cwd,
-            env=environment() | {"TERM": "xterm"},
+            env=environment(plugins) | {"TERM": "xterm"},
             start_new_session=True,
         )
         os.close(theirs)
