@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
@@ -19,13 +19,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from benchmarks import records
+from benchmarks.records import DAY_MS, a_certificate, a_device, now_ms
 from palyra.config.jobs import JobsSection
-from palyra.core.devices import CertificateRecord, CertificateState, ClientKind, Device
+from palyra.core.devices import Device
 from palyra.core.frames import HEARTBEAT, STARTED, Hello, NodeEvent
-from palyra.core.identifiers import AttemptId, DeviceId, JobId, new_ulid, sha256_hex
-from palyra.core.jobmachine import job_machine
-from palyra.core.jobs import Attempt, Call, Job, Report
-from palyra.core.jobs import Outcome as JobOutcome
+from palyra.core.identifiers import new_ulid, sha256_hex
 from palyra.errors import PalyraError
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.intake import Intake
@@ -33,8 +32,7 @@ from palyra.gateway.inventory import Inventory
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.sessions import NodeSession, Sessions
 from palyra.pki.trust import ChainVerifier
-from palyra.store import directory, opening
-from palyra.store.jobbatch import JobBatch, JobWrite
+from palyra.store import opening
 from palyra.store.sqlite import SqliteStore
 from palyra.transport.interfaces import ICarrier, Peer
 from palyra.wire import session as wire
@@ -43,8 +41,6 @@ from palyra.wire.service import messages
 DEVICES = 100
 BEATS = 20_000
 FLUSHES = 50
-GROUP = 1_000
-DAY_MS = 24 * 3_600_000
 T = TypeVar("T")
 
 
@@ -157,14 +153,14 @@ def _flushes(gateway: Gateway) -> float:
 
 def _open(path: Path, devices: list[Device]) -> Gateway:
     turns = Turns()
-    store = SqliteStore.open(path, call_from_thread=turns.call_from_thread, now_ms=_now_ms)
+    store = SqliteStore.open(path, call_from_thread=turns.call_from_thread, now_ms=now_ms)
     clock = Clock()
     clock.advance(time.time())
     inventory = Inventory(ChainVerifier((), "palyra"))
     certificates = turns.wait(store.live_certificates())
     inventory.load(devices, certificates, ())
     board = PresenceBoard(
-        clock, elapsed_ms=_elapsed_ms, now_ms=_now_ms, silent=lambda device_id: None
+        clock, elapsed_ms=_elapsed_ms, now_ms=now_ms, silent=lambda device_id: None
     )
     sessions = Sessions(
         clock=clock,
@@ -201,10 +197,10 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
 def _attached(sessions: Sessions, turns: Turns, device: Device) -> tuple[_Wire, NodeSession, bytes]:
     """A session of a device, as registering and opening a stream make it."""
     device_id = device.device_id
-    peer = Peer(device_id, sha256_hex(device_id.encode()), _now_ms() + DAY_MS, "127.0.0.1", "grpc")
+    peer = Peer(device_id, sha256_hex(device_id.encode()), now_ms() + DAY_MS, "127.0.0.1", "grpc")
     hello = Hello(device_id, "linux", (), memory_id="memory", max_in_flight=64, extended=True)
     welcome = turns.wait(Deferred.fromCoroutine(sessions.register(peer, hello)))
-    carrier = _Wire(_now_ms)
+    carrier = _Wire(now_ms)
     session = sessions.attach(peer, NodeEvent(STARTED, welcome.session_epoch), carrier)
     beat = wire.write_event(NodeEvent(HEARTBEAT, welcome.session_epoch), device_id)
     return carrier, session, beat.SerializeToString()
@@ -213,94 +209,13 @@ def _attached(sessions: Sessions, turns: Turns, device: Device) -> tuple[_Wire, 
 # -- its store ------------------------------------------------------------------------------------
 
 
-def _fill(path: Path, records: int) -> list[Device]:
-    """A store with devices and so many jobs that have ended, written as the gateway writes them."""
-    identity = opening.prepare(path, entropy=os.urandom, now_ms=_now_ms())
-    devices = [_device(number, identity.gateway_id) for number in range(DEVICES)]
-    connection = opening.connect(path, "BEGIN IMMEDIATE")
-    try:
-        with connection.begin():
-            for device in devices:
-                directory.keep_device(connection, device)
-            directory.keep_imported(connection, (), map(_certificate, devices), ())
-        batch = JobBatch(connection.dialect)
-        for start in range(0, records, GROUP):
-            numbers = range(start, min(start + GROUP, records))
-            jobs = [_ended(devices[number % DEVICES]) for number in numbers]
-            with connection.begin():
-                refused = [each for each in batch(connection, _writes(jobs)) if each is not None]
-            assert not refused, "every job belongs to a session"
-    finally:
-        connection.close()
+def _fill(path: Path, count: int) -> list[Device]:
+    """A store with devices and so many jobs that have ended."""
+    identity = opening.prepare(path, entropy=os.urandom, now_ms=now_ms())
+    devices = [a_device(f"device-{number}", identity.gateway_id) for number in range(DEVICES)]
+    records.keep_devices(path, devices, [a_certificate(device) for device in devices])
+    records.keep_ended(path, devices, count)
     return devices
-
-
-def _writes(jobs: Iterable[Job]) -> list[JobWrite]:
-    return [JobWrite.of(job, new=True) for job in jobs]
-
-
-def _device(number: int, gateway_id: str) -> Device:
-    device_id = DeviceId(new_ulid(_now_ms(), os.urandom))
-    return Device(
-        device_id=device_id,
-        client_kind=ClientKind.NODE,
-        name=f"device-{number}",
-        platform="linux",
-        version="",
-        identity_public=device_id.encode(),
-        identity_fingerprint=sha256_hex(device_id.encode()),
-        grants=frozenset({"echo"}),
-        capabilities=(),
-        labels={},
-        approved_by="benchmark",
-        paired_at_ms=_now_ms(),
-        gateway_id=gateway_id,
-        session_epoch=1,
-    )
-
-
-def _certificate(device: Device) -> CertificateRecord:
-    now_ms = _now_ms()
-    return CertificateRecord(
-        fingerprint=sha256_hex(device.device_id.encode()),
-        device_id=device.device_id,
-        serial=device.device_id,
-        pem="",
-        csr_digest="",
-        not_before_ms=now_ms,
-        not_after_ms=now_ms + DAY_MS,
-        issued_at_ms=now_ms,
-        state=CertificateState.CURRENT,
-    )
-
-
-def _ended(device: Device) -> Job:
-    """A job of the device that has succeeded."""
-    now_ms = _now_ms()
-    attempt_id = AttemptId(new_ulid(now_ms, os.urandom))
-    call = Call(
-        job_id=JobId(new_ulid(now_ms, os.urandom)),
-        device_id=device.device_id,
-        device_name=device.name,
-        capability="echo",
-        input_json=b'{"text":"hello"}',
-        requested_by="benchmark",
-        submitted_at_ms=now_ms,
-        run_timeout_ms=30_000,
-        max_payload_bytes=65_536,
-        idempotent=True,
-    )
-    job = Job(call)
-    machine = job_machine(job)
-    machine.dispatched(
-        Attempt(attempt_id, 1, device.gateway_id, 1, "memory", now_ms, now_ms + 30_000)
-    )
-    machine.succeeded(Report(attempt_id, JobOutcome.SUCCEEDED, b'{"text":"hello"}'), now_ms)
-    return job
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
 
 
 def _elapsed_ms() -> int:

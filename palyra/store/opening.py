@@ -29,6 +29,8 @@ EPOCH_NAME = "store_epoch"
 BUSY_TIMEOUT_MS = 5_000
 WAL_PAGES = 4_000
 """Where SQLite itself moves the WAL into the database (16 MiB), if no idle moment came before."""
+CACHE_KIB = 32 * 1024
+"""Pages of a long history's indexes that stay in memory: a fan-out touches one for each device."""
 WHOLE_CHECK_BYTES = 256 * 1024 * 1024
 _SMALL_TABLES = ("meta", "devices", "revocations", "pairing_codes")
 
@@ -38,6 +40,7 @@ _PRAGMAS = {
     "foreign_keys": 1,
     "busy_timeout": BUSY_TIMEOUT_MS,
     "wal_autocheckpoint": WAL_PAGES,
+    "cache_size": -CACHE_KIB,
 }
 
 

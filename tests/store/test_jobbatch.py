@@ -14,7 +14,7 @@ from palyra.core.jobs import Job
 from palyra.store.jobbatch import JobBatch, JobWrite
 from tests.store.samples import a_job, dispatch, succeed, ulid
 
-SQLITE: Dialect = sqlite.dialect()  # type: ignore[no-untyped-call]
+SQLITE: Dialect = sqlite.dialect()
 PSYCOPG: Dialect = psycopg.dialect()  # type: ignore[no-untyped-call]
 
 

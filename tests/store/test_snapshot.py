@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import attrs
 import pytest
@@ -100,7 +101,7 @@ def test_what_is_written_can_be_imported() -> None:
 
 def test_what_older_versions_wrote_can_be_imported() -> None:
     """A document of a gateway without queues and fan-outs."""
-    times = {"queue_expires_at_ms": NOW_MS + 7, "fanout_id": ulid("f")}
+    times: dict[str, Any] = {"queue_expires_at_ms": NOW_MS + 7, "fanout_id": ulid("f")}
     job = a_job("j", DEVICE.device_id, **times)
     job.retry_at_ms = NOW_MS + 8
     written = json.loads(build_snapshot(content(job), NOW_MS))

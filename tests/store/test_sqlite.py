@@ -22,7 +22,7 @@ from palyra.errors import DiskFull, Draining, StoreUnavailable
 from palyra.store import joblog, retention, threads
 from palyra.store.snapshot import import_snapshot
 from palyra.store.sqlite import SqliteStore
-from palyra.store.statements import updating
+from palyra.store.statements import Binds, updating
 from palyra.store.tables import approvals, jobs, metadata, pairing_requests
 from tests.contract.store import StoreContract
 from tests.store.reactorless import Calls
@@ -265,7 +265,9 @@ class TestSqliteStore(StoreContract):
     def test_an_update_finds_its_rows_by_their_key(self) -> None:
         """A group of changes does not walk through the table."""
         statement = updating(jobs, [jobs.c.state], jobs.c.finished_at_ms.is_(None))
-        binds = [[bindparam(f"state_{n}", "x"), bindparam(f"key_{n}", "x")] for n in range(8)]
+        binds: list[Binds] = [
+            [bindparam(f"state_{n}", "x"), bindparam(f"key_{n}", "x")] for n in range(8)
+        ]
         (plan,) = self.plans(lambda connection: connection.execute(statement(binds)))
         assert "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1" in plan, plan
 
