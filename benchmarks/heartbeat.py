@@ -187,6 +187,7 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
         gateway_id=store.gateway_id,
         limits=JobsSection(),
         changed=lambda: None,
+        elapsed_ms=lambda: time.monotonic_ns() // 1_000_000,
     )
     unfinished = turns.wait(store.unfinished())
     dispatcher.start(unfinished)

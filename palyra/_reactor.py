@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import Any
 
 from palyra.errors import WrongReactor
@@ -20,26 +21,53 @@ def require_asyncio_reactor() -> None:
     """
     installed = sys.modules.get("twisted.internet.reactor")
     if installed is None:
-        from twisted.internet import asyncioreactor
+        from twisted.internet.main import installReactor
 
         loop = _new_loop()
         asyncio.set_event_loop(loop)
-        asyncioreactor.install(loop)
+        installReactor(_steady_reactor(loop))
     elif not hasattr(installed, "_asyncioEventloop"):
         raise WrongReactor(type(installed).__name__)
+
+
+class TimeOfDay:
+    """A reactor whose ``seconds()`` is the time of day, which may jump; its timers do not."""
+
+    seconds = staticmethod(time.time)
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
 
 
 def the_reactor() -> Any:
     """The running process's reactor, for the composing rooms; everything else gets it passed."""
     from twisted.internet import reactor
 
-    return reactor
+    return TimeOfDay(reactor)
 
 
 def event_loop(reactor: Any) -> asyncio.AbstractEventLoop:
     """The asyncio loop below the reactor (a private name of it, hence here and nowhere else)."""
     loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop
     return loop
+
+
+def _steady_reactor(loop: asyncio.AbstractEventLoop) -> Any:
+    from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+
+    class SteadyReactor(AsyncioSelectorReactor):
+        """Its delayed calls follow elapsed time.
+
+        Twisted's follow the time of day: once that was set back by an hour, nothing would be due
+        for an hour.
+        """
+
+        seconds = staticmethod(time.monotonic)
+
+    return SteadyReactor(loop)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

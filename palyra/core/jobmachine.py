@@ -306,6 +306,7 @@ def _run_out(_: JobInputs, job: Job, report: Report, now_ms: int) -> None:
 @_queued.upon(JobInputs.cancelled).to(_cancelled)
 def _stop(_: JobInputs, job: Job, report: Report, now_ms: int) -> None:
     job.took_ms = report.took_ms
+    job.effect_possible = not report.stopped
     _finish(job, JobState.CANCELLED, now_ms)
 
 

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from palyra.config.jobs import JobsSection
 from palyra.core.devices import INVOKE_OTHERS, ClientKind, Device
-from palyra.core.frames import Hello, NodeEvent, Wanted, Welcome
+from palyra.core.frames import Hello, JobUpdate, NodeEvent, Wanted, Welcome
 from palyra.core.identifiers import DeviceId, JobId, parse_ulid, short_id
 from palyra.core.jobs import Job
 from palyra.core.transcript import DeviceProof
@@ -129,7 +129,7 @@ class NodeDesk:
     async def _follow(self, peer: Peer, job_id: str, wake: Callable[[], None]) -> IJobFollowing:
         job = await self._own_job(peer, job_id)
         following = self._followers.follow(job.call.job_id, wake)
-        following.tell(self._dispatcher.update_of(job))
+        following.tell(JobUpdate(job, self._dispatcher.progress_of(job.call.job_id)))
         return following
 
     def cancel(self, peer: Peer, job_id: str) -> Deferred[Job]:
@@ -142,7 +142,7 @@ class NodeDesk:
     async def _own_job(self, peer: Peer, job_id: str) -> Job:
         """A job that this caller asked for; of others it does not even hear that they exist."""
         caller = self._inventory.paired(peer.device_id)
-        job = await self._submission.job(JobId(parse_ulid(job_id, "job_id")))
+        job = await self._dispatcher.job(JobId(parse_ulid(job_id, "job_id")))
         if job.call.requested_by != _caller(caller):
             raise NotFound("job", job_id)
         return job

@@ -28,7 +28,7 @@ from palyra.core.jobmachine import (
     report_to,
     time_passed,
 )
-from palyra.core.jobs import Attempt, Call, Job, JobState, Outcome, Report, Want
+from palyra.core.jobs import Attempt, Call, Job, JobState, Outcome, Report, Standing, Want
 from palyra.errors import (
     Draining,
     JobFinal,
@@ -57,7 +57,10 @@ class Watcher(Protocol):
     """Is told what became of jobs: fan-outs, and whoever follows."""
 
     def changed(self, update: JobUpdate) -> None:
-        """A job's new state is committed, or it got further."""
+        """A job's new state is on record, or it got further.
+
+        The job goes on changing: what is kept of it must be a copy.
+        """
 
 
 class Dispatcher:
@@ -76,6 +79,7 @@ class Dispatcher:
         gateway_id: str,
         limits: JobsSection,
         changed: Callable[[], object],
+        elapsed_ms: Callable[[], int],
     ) -> None:
         self._clock = clock
         self._entropy = entropy
@@ -96,7 +100,7 @@ class Dispatcher:
         self._silenced: set[DeviceId] = set()
         self._late = LateReports(log, self._now_ms)
         self._wheel = TimerWheel(clock, self._now_ms, self._due)
-        self._waiters = Waiters(self._wheel, self._now_ms)
+        self._waiters = Waiters(clock, elapsed_ms)
         self.watchers: list[Watcher] = []
         sessions.house = self
 
@@ -112,6 +116,7 @@ class Dispatcher:
                 self._backlog.append(live)
             self._watch(live)
         self._wheel.start()
+        self._waiters.start()
 
     def drain(self) -> None:
         """Take no new work from now on."""
@@ -127,6 +132,7 @@ class Dispatcher:
     def stop(self) -> None:
         """Stop watching; callers that still wait are told that the gateway went away."""
         self._wheel.stop()
+        self._waiters.stop()
         self._records.stop()
         for live in self._unfinished.all():
             self._waiters.dismiss(live, Draining())
@@ -161,12 +167,14 @@ class Dispatcher:
     def wait(self, job: Job, wait_ms: int) -> Deferred[Job]:
         """Fires with the job once it is final, or as it is after ``wait_ms``."""
         live = self._unfinished.by_id(job.call.job_id)
-        if live is None or wait_ms <= 0:
-            return succeed(job if live is None else live.job)
+        if live is None:
+            return succeed(job)
+        if wait_ms <= 0:
+            return self._on_record(live)
 
-        def still_running(failure: Failure) -> Job:
+        def still_running(failure: Failure) -> Deferred[Job]:
             failure.trap(JobStillRunning)
-            return live.job
+            return self._on_record(live)
 
         return self._waiters.add(live, wait_ms).addErrback(still_running)
 
@@ -184,21 +192,23 @@ class Dispatcher:
         if live.job.final:  # being committed: it is what it will be
             return self._waiters.add(live, None).addCallback(_refuse_final, job_id)
         live.machine.cancel_requested(self._now_ms())
-        return self._act(live, self._owner(live)).addCallback(_kept, live)
+        return self._act(live, self._owner(live)).addCallback(self._kept, live)
 
     def running(self, device_id: DeviceId) -> int:
         """How many jobs the device has that are not final."""
         return self._unfinished.count(device_id)
 
-    def update_of(self, job: Job) -> JobUpdate:
-        """The job as it is now, and how far it is."""
-        live = self._unfinished.by_id(job.call.job_id)
-        return JobUpdate(job) if live is None else JobUpdate(live.job, live.progress)
-
-    def live_job(self, job_id: JobId) -> Job | None:
-        """The job, if it is not final."""
+    def progress_of(self, job_id: JobId) -> Progress | None:
+        """How far a job that is not final is."""
         live = self._unfinished.by_id(job_id)
-        return live.job if live is not None else None
+        return live.progress if live is not None else None
+
+    def job(self, job_id: JobId) -> Deferred[Job]:
+        """A job as it is on record; fails with NotFound where there is none."""
+        live = self._unfinished.by_id(job_id)
+        if live is not None:
+            return self._on_record(live)
+        return deferred(self._store.job(job_id)).addCallback(_found, job_id)
 
     def _accept(self, order: Order, key: IdempotencyKey | None) -> tuple[Deferred[None], Live]:
         if self._draining:
@@ -383,20 +393,47 @@ class Dispatcher:
             return self._accept_queued(live, key)
         return failure
 
+    def _kept(self, failures: list[Failure] | None, live: Live) -> Deferred[Job]:
+        """The job, whose change is on record."""
+        if failures:
+            failures[0].raiseException()
+        return self._on_record(live)
+
+    def _on_record(self, live: Live) -> Deferred[Job]:
+        """The job as the store has it: its end may still be on the way there."""
+        return self._stored(live) if self._is_ending(live) else succeed(live.job)
+
+    def _stored(self, live: Live) -> Deferred[Job]:
+        job_id = live.job.call.job_id
+        return deferred(self._store.job(job_id)).addCallback(_found, job_id)
+
+    def _is_ending(self, live: Live) -> bool:
+        """Whether the job's end is on its way to the store: nobody may hear of it yet."""
+        return live.job.final and self._unfinished.by_id(live.job.call.job_id) is live
+
     def _committed(self, live: Live, final: bool) -> None:
         """What became of a job is on record; if it is its end, then everybody is told."""
         self._changed()
-        if final:
+        if final and live.job.call.device_id in self._silenced:
+            # A revocation may have ended it before this did: the first end on record stands.
+            self._stored(live).addCallback(self._adopt, live)
+        elif final:
             self._settle(live)
         else:
             self._watch(live)
             self._tell(live)
 
+    def _adopt(self, job: Job, live: Live) -> None:
+        if self._unfinished.by_id(job.call.job_id) is live:
+            live.job = job
+            self._settle(live)
+
     def _tell(self, live: Live) -> None:
         """Tell the watchers what is on record, or how far it is."""
-        update = JobUpdate(live.job, live.progress)
-        for watcher in self.watchers:
-            watcher.changed(update)
+        if not self._is_ending(live):
+            update = JobUpdate(live.job, live.progress)
+            for watcher in self.watchers:
+                watcher.changed(update)
 
     def _settle(self, live: Live) -> None:
         """A final state is committed: acknowledge reports, answer waiters, make room."""
@@ -429,6 +466,10 @@ class Dispatcher:
             if not live.job.final and live.job.attempt is attempt:
                 session.in_flight.add(attempt.attempt_id)
             self._act(live, session)
+        for attempt_id, standing in hello.attempts.items():
+            known = self._unfinished.by_attempt(AttemptId(attempt_id))
+            if standing is Standing.RUNNING and known is None:
+                session.cancel(AttemptId(attempt_id), "ended")  # nobody waits for its end
         self._pump(session.device_id)
 
     def detached(self, session: NodeSession) -> None:
@@ -599,9 +640,6 @@ class Dispatcher:
             self._wheel.set(live.job.call.job_id, deadline)
 
     def _due(self, key: Hashable, now_ms: int) -> None:
-        if isinstance(key, Deferred):
-            self._waiters.tire(key)
-            return
         live = self._unfinished.by_id(JobId(str(key)))
         if live is None or live.job.final or live.unrecorded:
             return
@@ -642,16 +680,14 @@ def _is_queued(job: Job) -> bool:
     return job.state is JobState.QUEUED
 
 
-def _kept(failures: list[Failure] | None, live: Live) -> Job:
-    """The job, whose change is on record."""
-    if failures:
-        failures[0].raiseException()
-    return live.job
-
-
-def _refuse_final(job: Job | None, job_id: JobId) -> Job:
-    """What was asked of a job comes too late, or there is no such job."""
+def _found(job: Job | None, job_id: JobId) -> Job:
     if job is None:
         raise NotFound("job", job_id)
+    return job
+
+
+def _refuse_final(found: Job | None, job_id: JobId) -> Job:
+    """What was asked of a job comes too late, or there is no such job."""
+    job = _found(found, job_id)
     when = datetime.fromtimestamp((job.finished_at_ms or 0) / 1000).strftime("%H:%M")
     raise JobFinal(short_id(job_id), job.state.value, when)

@@ -406,8 +406,8 @@ class Enrolment:
     async def _no_sooner(self, arrived_s: float) -> None:
         """Every answer takes at least so long, so that none tells by its speed what it found."""
         left_s = ANSWER_NO_SOONER_S - (self._clock.seconds() - arrived_s)
-        if left_s > 0:
-            await deferred(deferLater(self._clock, left_s))
+        if left_s > 0:  # and no later, when the clock was set back
+            await deferred(deferLater(self._clock, min(left_s, ANSWER_NO_SOONER_S)))
 
     def _now_ms(self) -> int:
         return int(self._clock.seconds() * 1000)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
 from zope.interface import implementer
 
 from palyra.core.frames import JobUpdate
@@ -42,7 +43,8 @@ class Following:
     def tell(self, update: JobUpdate) -> None:
         """Something changed."""
         idle = not self._news
-        self._news[update.job.call.job_id] = update
+        job = attrs.evolve(update.job, notes=[])  # the dispatcher's goes on changing
+        self._news[job.call.job_id] = JobUpdate(job, update.progress)
         if idle:
             self._wake()
 

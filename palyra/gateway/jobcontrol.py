@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from palyra.console import models
 from palyra.console.app import MAX_WAIT_MS
 from palyra.console.control import IFollowing, JobFilter
+from palyra.core.frames import JobUpdate
 from palyra.core.identifiers import FanoutId, JobId, as_prefix, is_ulid, short_id
 from palyra.core.interfaces import IStore, JobQuery
 from palyra.core.jobs import Job, JobState
@@ -129,11 +130,11 @@ class JobControl:
 
     async def _job(self, target: str, wait_ms: int) -> models.JobAnswer:
         job_id = await self._job_id(target)
-        job = await self._submission.job(job_id)
+        job = await self._dispatcher.job(job_id)
         return self._job_answer(await self._dispatcher.wait(job, wait_ms))
 
     def _job_answer(self, job: Job) -> models.JobAnswer:
-        progress = self._dispatcher.update_of(job).progress
+        progress = self._dispatcher.progress_of(job.call.job_id)
         return models.JobAnswer(
             contract=CONTRACT,
             job=job_item(job),
@@ -158,9 +159,9 @@ class JobControl:
         return Deferred.fromCoroutine(self._follow_job(target, wake))
 
     async def _follow_job(self, target: str, wake: Callable[[], None]) -> IFollowing:
-        job = await self._submission.job(await self._job_id(target))
+        job = await self._dispatcher.job(await self._job_id(target))
         following = self._followers.follow(job.call.job_id, wake)
-        following.tell(self._dispatcher.update_of(job))
+        following.tell(JobUpdate(job, self._dispatcher.progress_of(job.call.job_id)))
         return JobStream(following)
 
     def follow_fanout(self, target: str, wake: Callable[[], None]) -> Deferred[IFollowing]:

@@ -247,6 +247,7 @@ class GatewayService(Service):
             gateway_id=store.gateway_id,
             limits=limits,
             changed=self._snapshot.touch,
+            elapsed_ms=self._elapsed_ms,
         )
         self._fanouts = Fanouts(
             clock=clock,

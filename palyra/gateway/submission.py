@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from palyra.core.identifiers import JobId, short_id
+from palyra.core.identifiers import short_id
 from palyra.core.interfaces import IdempotencyKey, IStore, KeyUse
 from palyra.core.jobs import Job
-from palyra.errors import JobStillRunning, NotFound
+from palyra.errors import JobStillRunning
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts, FanoutView
 from palyra.gateway.keys import Keys, key_for
@@ -16,7 +16,6 @@ class Submission:
     """Accepts calls to one device or to many.  ``scope`` is who calls, by which route."""
 
     def __init__(self, *, store: IStore, dispatcher: Dispatcher, fanouts: Fanouts) -> None:
-        self._store = store
         self._dispatcher = dispatcher
         self._fanouts = fanouts
         self._keys = Keys(store)
@@ -52,16 +51,6 @@ class Submission:
         wanted = key_for(scope, key, order.expression, named, *limits, *_asked(order))
         return await self._keys.once(wanted, make, self._fanout_of)
 
-    async def job(self, job_id: JobId) -> Job:
-        """A job as it is now.
-
-        :raises NotFound: there is none of that id.
-        """
-        job = self._dispatcher.live_job(job_id) or await self._store.job(job_id)
-        if job is None:
-            raise NotFound("job", job_id)
-        return job
-
     async def ended(self, job: Job, wait_ms: int) -> Job:
         """The job when it is final.
 
@@ -74,7 +63,7 @@ class Submission:
 
     async def _job_of(self, use: KeyUse) -> Job:
         assert use.job_id is not None, "the route is part of the scope"
-        return await self.job(use.job_id)
+        return await self._dispatcher.job(use.job_id)
 
     async def _fanout_of(self, use: KeyUse) -> FanoutView:
         assert use.fanout_id is not None, "the route is part of the scope"

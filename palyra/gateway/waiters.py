@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from palyra.core.identifiers import short_id
@@ -16,12 +17,20 @@ from palyra.gateway.wheel import TimerWheel
 
 
 class Waiters:
-    """Deferreds that fire with a final job; their limits turn on the dispatcher's wheel."""
+    """Deferreds that fire with a final job; their limits follow elapsed time."""
 
-    def __init__(self, wheel: TimerWheel, now_ms: Callable[[], int]) -> None:
-        self._wheel = wheel
-        self._now_ms = now_ms
-        self._limited: dict[Deferred[Job], Live] = {}
+    def __init__(self, clock: IReactorTime, elapsed_ms: Callable[[], int]) -> None:
+        self._elapsed_ms = elapsed_ms
+        self._wheel = TimerWheel(clock, elapsed_ms, self._tire)
+        self._limited: dict[Hashable, tuple[Deferred[Job], Live]] = {}
+
+    def start(self) -> None:
+        """Begin to watch limits."""
+        self._wheel.start()
+
+    def stop(self) -> None:
+        """Watch them no more."""
+        self._wheel.stop()
 
     def add(self, live: Live, wait_ms: int | None) -> Deferred[Job]:
         """A Deferred for one caller; cancelling it only stops that caller's waiting.
@@ -35,16 +44,10 @@ class Waiters:
         waiter: Deferred[Job] = Deferred(gone)
         live.waiters.append(waiter)
         if wait_ms is not None:
-            self._wheel.set(waiter, self._now_ms() + wait_ms)
-            self._limited[waiter] = live
+            self._wheel.set(waiter, self._elapsed_ms() + wait_ms)
+            self._limited[waiter] = (waiter, live)
             waiter.addBoth(self._stop_waiting, waiter)
         return waiter
-
-    def tire(self, waiter: Deferred[Job]) -> None:
-        """A caller's limit is over."""
-        live = self._limited.get(waiter)
-        if live is not None and _leave(live, waiter):
-            waiter.errback(JobStillRunning(short_id(live.job.call.job_id), live.job.state.value))
 
     def refuse(self, failure: Failure, live: Live, waiter: Deferred[Job]) -> None:
         """The call was not accepted: its caller hears why."""
@@ -60,6 +63,12 @@ class Waiters:
         """Nobody will be told the end by this gateway."""
         for waiter in _all(live):
             waiter.errback(error)
+
+    def _tire(self, key: Hashable, now_ms: int) -> None:
+        """A caller's limit is over."""
+        waiter, live = self._limited[key]
+        if _leave(live, waiter):
+            waiter.errback(JobStillRunning(short_id(live.job.call.job_id), live.job.state.value))
 
     def _stop_waiting(self, result: Any, waiter: Deferred[Job]) -> Any:
         self._limited.pop(waiter, None)

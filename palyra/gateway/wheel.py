@@ -55,6 +55,8 @@ class TimerWheel:
             self.discard(key)
             self._slot_of[key] = slot
             self._slots.setdefault(slot, {})[key] = None
+            # Set while the clock was back, it must be found when that has gone forward again.
+            self._next = min(self._next, slot)
 
     def discard(self, key: Hashable) -> None:
         """Forget ``key``."""

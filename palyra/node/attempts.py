@@ -6,56 +6,37 @@ Idempotent ones are kept in memory only: running them again does no harm.
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
 from palyra.core.identifiers import AttemptId, Entropy
 from palyra.core.jobs import Outcome, Report, Standing
-from palyra.errors import DiskFull, PalyraError, StoreCorrupt, StoreUnavailable
+from palyra.node.attemptfile import AttemptFile, IAttemptFile
 
 MAX_REMEMBERED = 10_000
 REMEMBER_MS = 24 * 3_600_000
 MAX_UNACKNOWLEDGED = 3_072
 """With those that run it stays below what one registration may list."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS attempts (
-    attempt_id TEXT PRIMARY KEY,
-    forget_at_ms INTEGER NOT NULL,
-    outcome TEXT,
-    output_json BLOB,
-    error_code TEXT,
-    error TEXT,
-    stopped INTEGER,
-    took_ms INTEGER,
-    acknowledged INTEGER NOT NULL DEFAULT 0
-) STRICT;
-"""
-_FORGET = "DELETE FROM attempts WHERE forget_at_ms < ? AND acknowledged"
-
 
 class AttemptMemory:
-    """The attempts of one node host.  One thread writes; every method returns at once."""
+    """The attempts of one node host, over the file that keeps them."""
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, database: sqlite3.Connection, memory_id: str) -> None:
-        self.memory_id = memory_id
-        self._reactor = reactor
-        self._database = database
-        self._pool = ThreadPool(1, 1, "palyra-attempts")
+    def __init__(self, file: IAttemptFile) -> None:
+        self.memory_id = file.memory_id
+        self._file = file
         self._running: set[AttemptId] = set()
         self._kept: dict[AttemptId, int] = {}
         self._reports: dict[AttemptId, Report] = {}
-        self._died: set[AttemptId] = set()
+        for each in file.kept():
+            self._kept[each.attempt_id] = each.forget_at_ms
+            if not each.acknowledged:
+                self._reports[each.attempt_id] = each.report or _died(each.attempt_id)
 
     @classmethod
     def open(cls, path: Path, *, reactor: Any, entropy: Entropy, now_ms: int) -> AttemptMemory:
@@ -64,52 +45,15 @@ class AttemptMemory:
         :raises StoreCorrupt: it is damaged; it is left as it is.
         :raises StoreUnavailable, DiskFull: it cannot be used now.
         """
-        database = None
-        try:
-            # SQLite gives the files beside it the mode of this one.
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-            database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            memory = cls(reactor, database, _prepare(database, entropy, now_ms))
-            memory._load()
-        except (sqlite3.DatabaseError, ValueError, OSError) as error:
-            if database is not None:
-                database.close()
-            raise _translated(error, path) from error
-        return memory
-
-    def _load(self) -> None:
-        rows = self._database.execute(
-            "SELECT attempt_id, forget_at_ms, outcome, output_json, error_code, error, stopped,"
-            " took_ms, acknowledged FROM attempts ORDER BY rowid"
-        )
-        for attempt, forget_at_ms, outcome, *rest, acknowledged in rows:
-            attempt_id = AttemptId(attempt)
-            self._kept[attempt_id] = forget_at_ms
-            if outcome is None:
-                self._died.add(attempt_id)
-                self._reports[attempt_id] = Report(
-                    attempt_id, Outcome.DIED, error_code="node_died", stopped=True
-                )
-            elif not acknowledged:
-                output_json, error_code, error, stopped, took_ms = rest
-                self._reports[attempt_id] = Report(
-                    attempt_id,
-                    Outcome(outcome),
-                    output_json or b"",
-                    error_code,
-                    error,
-                    bool(stopped),
-                    took_ms,
-                )
+        return cls(AttemptFile.open(path, reactor=reactor, entropy=entropy, now_ms=now_ms))
 
     def start(self) -> None:
-        """Start the writing thread."""
-        self._pool.start()
+        """Begin to write."""
+        self._file.start()
 
     def stop(self) -> None:
         """Finish writing and close."""
-        self._pool.stop()
-        self._database.close()
+        self._file.stop()
 
     # -- what is known ------------------------------------------------------------------------
 
@@ -157,35 +101,19 @@ class AttemptMemory:
             self._kept.pop(attempt_id, None)
             return failure
 
-        return self._write(
-            "INSERT INTO attempts (attempt_id, forget_at_ms) VALUES (?, ?)",
-            (attempt_id, forget_at_ms),
-        ).addErrback(undo)
+        return self._file.add(attempt_id, forget_at_ms).addErrback(undo)
 
     def finished(self, report: Report, *, durable: bool) -> Deferred[None]:
         """An attempt ended; fires when its report may be sent."""
         if not durable:
             self._settle(report)
             return succeed(None)
-        written = self._write(
-            "UPDATE attempts SET outcome = ?, output_json = ?, error_code = ?, error = ?,"
-            " stopped = ?, took_ms = ? WHERE attempt_id = ?",
-            (
-                report.outcome.value,
-                report.output_json,
-                report.error_code,
-                report.error,
-                int(report.stopped),
-                report.took_ms,
-                report.attempt_id,
-            ),
-        )
 
         def settle(result: Any) -> Any:
             self._settle(report)
             return result
 
-        return written.addBoth(settle)
+        return self._file.finish(report).addBoth(settle)
 
     def _settle(self, report: Report) -> None:
         """From here on a new session sends the report: not before it is on disk."""
@@ -195,14 +123,9 @@ class AttemptMemory:
     def acknowledged(self, attempt_id: AttemptId, now_ms: int) -> Deferred[None]:
         """The gateway has committed a report; the attempt itself is remembered longer."""
         self._reports.pop(attempt_id, None)
-        self._died.discard(attempt_id)
         written: Deferred[None] = succeed(None)
         if attempt_id in self._kept:
-            written = self._write(
-                "UPDATE attempts SET acknowledged = 1, output_json = NULL,"
-                " outcome = coalesce(outcome, 'died') WHERE attempt_id = ?",
-                (attempt_id,),
-            )
+            written = self._file.acknowledge(attempt_id)
         self._forget(now_ms)
         return written
 
@@ -216,37 +139,10 @@ class AttemptMemory:
         for attempt_id in over:
             del self._kept[attempt_id]
         if over:
-            self._write(_FORGET, (now_ms,)).addErrback(
+            self._file.forget(now_ms).addErrback(
                 lambda failure: self._log.failure("old attempts were not deleted", failure)
             )
 
-    def _write(self, statement: str, values: tuple[Any, ...]) -> Deferred[None]:
-        return deferToThreadPool(self._reactor, self._pool, self._execute, statement, values)
 
-    def _execute(self, statement: str, values: tuple[Any, ...]) -> None:
-        try:
-            self._database.execute(statement, values)
-        except sqlite3.DatabaseError as error:
-            raise _translated(error, Path("attempts.sqlite3")) from error
-
-
-def _prepare(database: sqlite3.Connection, entropy: Entropy, now_ms: int) -> str:
-    """Make or update the file; its memory id."""
-    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-        database.execute(f"PRAGMA {pragma}")
-    database.executescript(_SCHEMA)
-    database.execute(_FORGET, (now_ms,))
-    database.execute("INSERT OR IGNORE INTO meta VALUES ('memory_id', ?)", (entropy(16).hex(),))
-    (memory_id,) = database.execute("SELECT value FROM meta WHERE key = 'memory_id'").fetchone()
-    return str(memory_id)
-
-
-def _translated(error: Exception, path: Path) -> PalyraError:
-    text = str(error)
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return DiskFull(str(path.parent) if path.is_absolute() else "the device")
-    if isinstance(error, OSError):
-        return StoreUnavailable(str(path), (error.strerror or text).lower())
-    if isinstance(error, sqlite3.OperationalError):
-        return StoreUnavailable(str(path), text)
-    return StoreCorrupt(str(path), text)
+def _died(attempt_id: AttemptId) -> Report:
+    return Report(attempt_id, Outcome.DIED, error_code="node_died", stopped=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -17,7 +16,6 @@ from palyra.errors import CertificateExpired, CertificateRefused, PalyraError, R
 from palyra.node.identity import IdentityStore
 from palyra.node.running import Runs
 from palyra.node.session import NodeSession
-from palyra.transport.grpcclient import GatewayChannel
 from palyra.transport.interfaces import ICarrier
 
 FINAL_RETRY_S = 600.0
@@ -25,6 +23,24 @@ FINAL_RETRY_S = 600.0
 AT_ONCE_S = 1.0
 GOODBYE_S = 1.0
 """How long a gateway may take to end the session after the node's last word."""
+
+
+class Channel(Protocol):
+    """A connection to the gateway, made when its first call is."""
+
+    def register(self, hello: Hello) -> Deferred[Welcome]:
+        """RegisterNode."""
+
+    def stream(self, make_session: Callable[[ICarrier], Any], device_id: str) -> Deferred[None]:
+        """Carry a session until either side ends it; cancelling ends it here."""
+
+    def close(self) -> Deferred[None]:
+        """Close it, if there is one."""
+
+
+OpenChannel = Callable[[HostPort, bytes, tuple[bytes, bytes]], Channel]
+"""Address, CA and identity (key and certificate chain, PEM);
+:class:`palyra.transport.grpcclient.GatewayChannel` in production."""
 
 
 class ConnectionWitness(Protocol):
@@ -48,6 +64,8 @@ class Connection:
         reactor: Any,
         elapsed_s: Callable[[], float],
         address: HostPort,
+        channel: OpenChannel,
+        jitter: Callable[[float, float], float],
         identity: IdentityStore,
         hello: Callable[[str], Hello],
         runs: Runs,
@@ -58,6 +76,8 @@ class Connection:
         self._reactor = reactor
         self._elapsed_s = elapsed_s
         self._address = address
+        self._channel = channel
+        self._jitter = jitter
         self._identity = identity
         self._hello = hello
         self._runs = runs
@@ -137,7 +157,7 @@ class Connection:
             raise CertificateExpired(when=f"{when:%d %b %H:%M}")
         key = client.current.private_key_pem.encode()
         chain = client.current.certificate_pem.encode()
-        channel = GatewayChannel(self._address, client.ca_bundle_pem.encode(), (key, chain))
+        channel = self._channel(self._address, client.ca_bundle_pem.encode(), (key, chain))
         try:
             hello = self._hello(self._store_epoch)
             welcome = await channel.register(hello)
@@ -156,6 +176,7 @@ class Connection:
         session = NodeSession(
             clock=self._reactor,
             elapsed_s=self._elapsed_s,
+            jitter=self._jitter,
             carrier=carrier,
             welcome=welcome,
             runs=self._runs,
@@ -184,8 +205,8 @@ class Connection:
             return FINAL_RETRY_S
         drained_ms, self._drained_ms = self._drained_ms, None
         if drained_ms:
-            return drained_ms / 1000 * random.uniform(1.0, 2.0)
+            return drained_ms / 1000 * self._jitter(1.0, 2.0)
         if self._failures == 1:
-            return random.uniform(0.0, self._first_retry_s)
+            return self._jitter(0.0, self._first_retry_s)
         ceiling_s = min(self._max_retry_s, AT_ONCE_S * 2 ** min(self._failures, 16))
-        return random.uniform(ceiling_s / 4, ceiling_s)
+        return self._jitter(ceiling_s / 4, ceiling_s)

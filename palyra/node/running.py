@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,17 +11,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from palyra.capability.context import CapabilityContext, DeviceFacts
+from palyra.capability.descriptor import Capability
 from palyra.capability.outcome import Outcome as RunOutcome
 from palyra.capability.outcome import OutcomeKind
 from palyra.capability.registry import Registered, Registry
-from palyra.capability.runner import Run, ThreadRunner
+from palyra.capability.runner import OnDone
 from palyra.core.frames import Dispatch, Progress, Waiting
 from palyra.core.identifiers import AttemptId, short_id
 from palyra.core.jobs import Outcome, Report, Standing
 from palyra.errors import PalyraError
 from palyra.node.attempts import AttemptMemory
 from palyra.node.mediation import Answer, IMediator, Question
-from palyra.transport.asyncbridge import call_from_thread
 
 _OUTCOMES = {
     OutcomeKind.SUCCEEDED: Outcome.SUCCEEDED,
@@ -30,6 +29,27 @@ _OUTCOMES = {
     OutcomeKind.TIMED_OUT: Outcome.TIMED_OUT,
     OutcomeKind.CANCELLED: Outcome.CANCELLED,
 }
+
+
+class Run(Protocol):
+    """A handler at work."""
+
+    def cancel(self) -> None:
+        """Ask it to end; its outcome tells whether it did."""
+
+
+class Runner(Protocol):
+    """Where handlers run; :class:`palyra.capability.runner.ThreadRunner` in production."""
+
+    def start(
+        self,
+        capability: Capability,
+        input_bytes: bytes,
+        context: CapabilityContext,
+        max_output_bytes: int,
+        on_done: OnDone,
+    ) -> Run:
+        """Run a handler and call ``on_done`` once, from any thread.  RuntimeError: it is closed."""
 
 
 class Speaker(Protocol):
@@ -71,8 +91,10 @@ class Runs:
         self,
         *,
         reactor: Any,
+        elapsed_s: Callable[[], float],
+        call_from_thread: Callable[..., None],
         registry: Registry,
-        runner: ThreadRunner,
+        runner: Runner,
         memory: AttemptMemory,
         mediator: IMediator,
         facts: DeviceFacts,
@@ -81,8 +103,11 @@ class Runs:
         mediation_timeout_s: float,
         noticed: Callable[[str, int], object],
     ) -> None:
-        """``noticed`` is told in a line what began or ended, and how many attempts there are."""
+        """``call_from_thread(function, *arguments)`` is the way back from a runner's threads;
+        ``noticed`` is told in a line what began or ended, and how many attempts there are."""
         self._reactor = reactor
+        self._elapsed_s = elapsed_s
+        self._call_from_thread = call_from_thread
         self._registry = registry
         self._runner = runner
         self._memory = memory
@@ -157,7 +182,7 @@ class Runs:
             text = f"{self._facts.name} is busy ({len(self._running)} of {self._max_waiting})."
             self._refuse(dispatch, Outcome.REJECTED, "node_busy", text)
         else:
-            self._accept(_Running(dispatch, registered, time.monotonic()))
+            self._accept(_Running(dispatch, registered, self._elapsed_s()))
 
     def cancel(self, attempt_id: AttemptId, reason: str) -> None:
         """Stop an attempt; its report tells what became of it."""
@@ -206,7 +231,7 @@ class Runs:
     def _answered(self, answer: Answer, running: _Running) -> None:
         running.question = None
         if answer.allowed:
-            running.began_s = time.monotonic()  # the run time starts at the yes
+            running.began_s = self._elapsed_s()  # the run time starts at the yes
             self._say_waiting(running)
             self._remember(running)
         else:
@@ -249,7 +274,8 @@ class Runs:
             dispatch.job_id or dispatch.attempt_id,
             self._facts,
             deadline_s=running.began_s + limit_s,
-            on_progress=lambda fraction, text: call_from_thread(
+            clock=self._elapsed_s,
+            on_progress=lambda fraction, text: self._call_from_thread(
                 self._progressed, dispatch.attempt_id, fraction, text
             ),
         )
@@ -259,7 +285,7 @@ class Runs:
                 dispatch.input_json,
                 context,
                 dispatch.max_payload_bytes,
-                lambda outcome: call_from_thread(self._ended, running, outcome),
+                lambda outcome: self._call_from_thread(self._ended, running, outcome),
             )
         except RuntimeError:
             text = "The node host is stopping."
@@ -273,7 +299,7 @@ class Runs:
             error_code=outcome.error_code,
             error=outcome.error_sentence,
             stopped=outcome.stopped,
-            took_ms=int((time.monotonic() - running.began_s) * 1000),
+            took_ms=int((self._elapsed_s() - running.began_s) * 1000),
         )
         self._finish(running, report, durable=running.durable)
 
@@ -307,7 +333,7 @@ class Runs:
     def _say_waiting(self, running: _Running) -> None:
         """That a person is asked, and how long that may take, or that there was a yes."""
         if self._speaker is not None:
-            left_s = running.began_s + self._mediation_timeout_s - time.monotonic()
+            left_s = running.began_s + self._mediation_timeout_s - self._elapsed_s()
             answered = running.question is None
             left_ms = 0 if answered else max(1, int(left_s * 1000))
             self._speaker.waiting(Waiting(running.dispatch.attempt_id, answered, left_ms))

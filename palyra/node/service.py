@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import random
 import sys
 import time
 from typing import Any
@@ -33,6 +34,8 @@ from palyra.node.files import HostFile, NodeFiles
 from palyra.node.identity import DeviceIdentity
 from palyra.node.mediation import Headless, IMediator
 from palyra.node.running import Runs
+from palyra.transport.asyncbridge import call_from_thread
+from palyra.transport.grpcclient import GatewayChannel
 
 MAX_IN_FLIGHT = 256
 
@@ -149,6 +152,8 @@ class NodeService(Service):
         self._runner.open()
         self._runs = Runs(
             reactor=self._reactor,
+            elapsed_s=time.monotonic,
+            call_from_thread=call_from_thread,
             registry=node.registry,
             runner=self._runner,
             memory=self._memory,
@@ -163,6 +168,8 @@ class NodeService(Service):
             reactor=self._reactor,
             elapsed_s=time.monotonic,
             address=address,
+            channel=GatewayChannel,
+            jitter=random.uniform,
             identity=node.files.identity,
             hello=self._hello,
             runs=self._runs,

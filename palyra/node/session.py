@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -25,6 +24,8 @@ from palyra.node.running import Runs
 from palyra.transport.interfaces import ICarrier, INodeSession
 
 SILENCE_S = 40.0
+_SOONEST_S = 0.001
+"""Before the end of patience no beat comes sooner: what rounding leaves of it is not waited for."""
 MAX_REPORTS = 256
 MAX_REPORT_BYTES = 512 * 1024
 """Where a message is full; the last report may be as large as a payload, and 4 MiB is the limit."""
@@ -39,6 +40,7 @@ class NodeSession:
         *,
         clock: IReactorTime,
         elapsed_s: Callable[[], float],
+        jitter: Callable[[float, float], float],
         carrier: ICarrier,
         welcome: Welcome,
         runs: Runs,
@@ -47,6 +49,7 @@ class NodeSession:
     ) -> None:
         self._clock = clock
         self._elapsed_s = elapsed_s
+        self._jitter = jitter
         self._carrier = carrier
         self._epoch = welcome.session_epoch
         self._interval_s = max(1.0, welcome.heartbeat_interval_ms / 1000)
@@ -144,8 +147,8 @@ class NodeSession:
         return NodeEvent(name=STOPPING, session_epoch=self._epoch)
 
     def _schedule(self) -> None:
-        delay_s = self._interval_s * random.uniform(0.85, 1.0)
-        left_s = max(0.0, self._last_word_s + SILENCE_S - self._elapsed_s())
+        delay_s = self._interval_s * self._jitter(0.85, 1.0)
+        left_s = max(_SOONEST_S, self._last_word_s + SILENCE_S - self._elapsed_s())
         self._beat = self._clock.callLater(min(delay_s, left_s), self._pulse)
 
     def _pulse(self) -> None:

@@ -37,6 +37,7 @@ class SnapshotWriter:
         self._stopped = False
         self._next: IDelayedCall | None = None
         self._not_before_s = float("-inf")
+        self._gap_s = MIN_GAP_S
         self._waiting: list[Deferred[None]] = []
         self._served: list[Deferred[None]] = []
         self.last_error: Exception | None = None
@@ -47,7 +48,8 @@ class SnapshotWriter:
             return
         self._dirty = True
         if not self._writing and self._next is None:
-            delay = max(0.0, self._not_before_s - self._clock.seconds())
+            # A clock that was set back must not put the next write off.
+            delay = min(max(0.0, self._not_before_s - self._clock.seconds()), self._gap_s)
             self._next = self._clock.callLater(delay, self._due)
 
     def force(self) -> Deferred[None]:
@@ -97,7 +99,8 @@ class SnapshotWriter:
 
     def _ended(self, _: None, began_s: float) -> None:
         now_s = self._clock.seconds()
-        self._not_before_s = now_s + max(MIN_GAP_S, GAP_PER_WRITE * (now_s - began_s))
+        self._gap_s = max(MIN_GAP_S, GAP_PER_WRITE * (now_s - began_s))
+        self._not_before_s = now_s + self._gap_s
         self._writing = False
         served, self._served = self._served, []
         if self._waiting:

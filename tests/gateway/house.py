@@ -111,6 +111,7 @@ class House:
             gateway_id=self.store.gateway_id,
             limits=self.limits,
             changed=self._changed,
+            elapsed_ms=self.now_ms,
         )
         self.inventory.load(
             result_of(self.store.devices()),

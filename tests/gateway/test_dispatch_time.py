@@ -159,11 +159,11 @@ def test_waiting_gives_the_job_as_it_is(house: House) -> None:
     long = house.dispatcher.wait(job, 20_000)
     house.pass_time(1.5)
     assert result_of(short).state is S.DISPATCHED and not fired(long)
-    assert house.dispatcher.live_job(job.call.job_id) is job
+    assert result_of(house.dispatcher.job(job.call.job_id)) is job
     node.finish(attempt_of(job))
     assert result_of(long).state is S.SUCCEEDED
     assert result_of(house.dispatcher.wait(job, 20_000)) is job
-    assert house.dispatcher.live_job(job.call.job_id) is None
+    assert result_of(house.dispatcher.job(job.call.job_id)) == job
 
 
 def test_a_caller_that_leaves_cancels_only_its_waiting(house: House) -> None:

@@ -181,18 +181,18 @@ def test_too_many_unacknowledged_reports_refuse_work(
 
 def test_a_full_disk_refuses_the_attempt(disk: Disk) -> None:
     """It cannot be remembered, so nothing of it stays and it may come again."""
-    disk.memory._database.execute("PRAGMA max_page_count = 1")
+    disk.memory._file._database.execute("PRAGMA max_page_count = 1")
     filler = "INSERT INTO meta VALUES (hex(randomblob(9)), hex(zeroblob(4000)))"
     with pytest.raises(sqlite3.OperationalError, match="full"):
-        disk.memory._database.execute(filler)
-    accepted = disk.memory._write(filler, ())
+        disk.memory._file._database.execute(filler)
+    accepted = disk.memory._file._write(filler, ())
     with pytest.raises(DiskFull):
         disk.turns.wait(accepted)
 
 
 def test_an_attempt_that_cannot_be_written_is_not_running(disk: Disk) -> None:
     """A write that fails leaves no trace of the attempt."""
-    disk.memory._database.execute("DROP TABLE attempts")
+    disk.memory._file._database.execute("DROP TABLE attempts")
     with pytest.raises(StoreUnavailable):
         disk.accept(1)
     assert not disk.memory.knows(attempt(1))
@@ -202,7 +202,7 @@ def test_an_attempt_that_cannot_be_written_is_not_running(disk: Disk) -> None:
 def test_a_report_that_cannot_be_written_is_kept_in_memory(disk: Disk) -> None:
     """It is still told to the gateway."""
     disk.accept(1)
-    disk.memory._database.execute("DROP TABLE attempts")
+    disk.memory._file._database.execute("DROP TABLE attempts")
     with pytest.raises(StoreUnavailable):
         disk.finish(1)
     assert disk.memory.unacknowledged() == [done(1)]
@@ -215,7 +215,7 @@ def test_a_damaged_file_is_named_and_left(tmp_path: Path, damage: str) -> None:
     if damage == "outcome":
         disk = Disk(path)
         disk.accept(1)
-        disk.memory._database.execute("UPDATE attempts SET outcome = 'nonsense'")
+        disk.memory._file._database.execute("UPDATE attempts SET outcome = 'nonsense'")
         disk.memory.stop()
     else:
         path.write_text(damage)

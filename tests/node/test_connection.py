@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,6 @@ from twisted.internet.task import Clock
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Drained, GatewayFrame, Hello, Welcome
 from palyra.errors import CertificateRefused, GatewayUnreachable, PalyraError, RemoteRefusal
-from palyra.node import connection
 from palyra.node.connection import FINAL_RETRY_S, GOODBYE_S, Connection
 from palyra.node.identity import ClientFile, Credential
 from tests.node.fakes import DEVICE_ID, NOW_MS, FakeCarrier
@@ -82,6 +82,8 @@ class Node:
             reactor=self.clock,
             elapsed_s=self.clock.seconds,
             address=ADDRESS,
+            channel=FakeChannel,
+            jitter=random.uniform,
             identity=self.identity,  # type: ignore[arg-type]
             hello=lambda epoch: Hello(DEVICE_ID, "linux", (), store_epoch=epoch),
             runs=NoRuns(),  # type: ignore[arg-type]
@@ -114,9 +116,8 @@ class Node:
 
 
 @pytest.fixture
-def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+def node() -> Iterator[Node]:
     """A node whose clock is empty at the end, and whose connections are all closed."""
-    monkeypatch.setattr(connection, "GatewayChannel", FakeChannel)
     made = Node()
     yield made
     made.connection.stop()

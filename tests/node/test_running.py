@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from palyra.capability.outcome import Outcome as RunOutcome
 from palyra.capability.outcome import OutcomeKind, succeeded
 from palyra.core.frames import Progress, Waiting
 from palyra.core.jobs import Outcome, Report, Standing
-from palyra.node import running
 from palyra.node.mediation import Answer, Headless, IMediator
 from palyra.node.running import Runs
 from tests.node.fakes import (
@@ -44,8 +44,10 @@ class Host:
         self.lines: list[tuple[str, int]] = []
         self.runs = Runs(
             reactor=self.clock,
+            elapsed_s=time.monotonic,
+            call_from_thread=lambda call, *args: call(*args),
             registry=registry(),
-            runner=self.runner,  # type: ignore[arg-type]
+            runner=self.runner,
             memory=self.memory,
             mediator=mediator or self.person,
             facts=FACTS,
@@ -68,9 +70,8 @@ class Host:
 
 
 @pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Host]]:
+def make(tmp_path: Path) -> Iterator[Callable[..., Host]]:
     """Makes hosts; what their threads hand over is called at once."""
-    monkeypatch.setattr(running, "call_from_thread", lambda call, *args: call(*args))
     made: list[Host] = []
 
     def new(**given: Any) -> Host:
@@ -106,7 +107,9 @@ def test_accepted_on_disk_before_the_handler_starts(host: Host) -> None:
     assert host.runner.runs == []
     host.turns.turn()
     assert len(host.runner.runs) == 1
-    rows = host.memory._database.execute("SELECT attempt_id, outcome FROM attempts").fetchall()
+    rows = host.memory._file._database.execute(
+        "SELECT attempt_id, outcome FROM attempts"
+    ).fetchall()
     assert rows == [(attempt(1), None)]
 
 
@@ -118,13 +121,13 @@ def test_reported_on_disk_before_it_is_sent(host: Host) -> None:
     assert host.reports == []
     host.turns.turn()
     assert host.reports == [(attempt(1), Outcome.SUCCEEDED, "")]
-    rows = host.memory._database.execute("SELECT outcome FROM attempts").fetchall()
+    rows = host.memory._file._database.execute("SELECT outcome FROM attempts").fetchall()
     assert rows == [("succeeded",)]
 
 
 def test_a_disk_that_takes_nothing_refuses(host: Host) -> None:
     """What cannot be remembered does not run."""
-    host.memory._database.execute("DROP TABLE attempts")
+    host.memory._file._database.execute("DROP TABLE attempts")
     host.runs.dispatched(dispatch())
     host.turns.turn()
     assert host.runner.runs == []
@@ -137,7 +140,7 @@ def test_a_report_that_cannot_be_kept_is_sent_all_the_same(host: Host) -> None:
     """The gateway may still learn how it ended."""
     host.runs.dispatched(dispatch())
     host.turns.turn()
-    host.memory._database.execute("DROP TABLE attempts")
+    host.memory._file._database.execute("DROP TABLE attempts")
     host.end()
     assert host.reports == [(attempt(1), Outcome.SUCCEEDED, "")]
 
@@ -222,7 +225,7 @@ def test_cancel_before_it_is_written(host: Host) -> None:
     host.turns.turn()
     assert host.runner.runs == []
     assert host.reports == [(attempt(1), Outcome.CANCELLED, "cancelled")]
-    rows = host.memory._database.execute("SELECT outcome FROM attempts").fetchall()
+    rows = host.memory._file._database.execute("SELECT outcome FROM attempts").fetchall()
     assert rows == [("cancelled",)]
 
 
@@ -410,7 +413,7 @@ def test_a_runner_that_is_closed(host: Host) -> None:
     host.turns.turn()
     host.turns.turn()
     assert host.reports == [(attempt(1), Outcome.CANCELLED, "cancelled")]
-    rows = host.memory._database.execute("SELECT outcome FROM attempts").fetchall()
+    rows = host.memory._file._database.execute("SELECT outcome FROM attempts").fetchall()
     assert rows == [("cancelled",)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +66,7 @@ class Held:
         self.session = NodeSession(
             clock=self.clock,
             elapsed_s=self.clock.seconds,
+            jitter=random.uniform,
             carrier=self.carrier,
             welcome=WELCOME,
             runs=self.runs,  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Tests of the simulator, and of the gateway and the node host inside it."""

@@ -1,0 +1,45 @@
+"""The reactor of the daemons, in a process of its own: a reactor is chosen once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CLOCK_SET_BACK = """
+import time
+from palyra._reactor import require_asyncio_reactor, the_reactor
+require_asyncio_reactor()
+from twisted.internet.task import LoopingCall
+reactor, turns, real = the_reactor(), [], time.time
+
+def turn():
+    turns.append(reactor.seconds())
+    if len(turns) == 2:
+        time.time = type(reactor).seconds = lambda: real() - 3600
+    if len(turns) == 6:
+        reactor.callLater(0.01, reactor.stop)
+
+def late():
+    print("stuck after", len(turns))
+    reactor.stop()
+
+call = LoopingCall(turn)
+call.clock = reactor
+reactor.callLater(20, late)
+call.start(0.02)
+reactor.run()
+print(len(turns), round(turns[0] - turns[-1], -2))
+"""
+
+
+def test_a_clock_that_is_set_back() -> None:
+    """What is due stays due, and the time of day is the new one."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLOCK_SET_BACK],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    turns, set_back_s = done.stdout.split()
+    assert int(turns) >= 6 and float(set_back_s) == 3600, done
