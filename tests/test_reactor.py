@@ -7,25 +7,32 @@ import sys
 
 CLOCK_SET_BACK = """
 import time
+real, back = time.time, [0]
+time.time = lambda: real() - back[0]  # before anything keeps the function
+
 from palyra._reactor import require_asyncio_reactor, the_reactor
 require_asyncio_reactor()
 from twisted.internet.task import LoopingCall
-reactor, turns, real = the_reactor(), [], time.time
+reactor, turns = the_reactor(), []
 
 def turn():
     turns.append(reactor.seconds())
     if len(turns) == 2:
-        time.time = type(reactor).seconds = lambda: real() - 3600
+        back[0] = 3600
     if len(turns) == 6:
-        reactor.callLater(0.01, reactor.stop)
+        call.stop()
+        reactor.stop()
 
 def late():
     print("stuck after", len(turns))
     reactor.stop()
 
+from threading import Timer
+watchdog = Timer(20, lambda: reactor.callFromThread(late))
+watchdog.daemon = True
+watchdog.start()
 call = LoopingCall(turn)
 call.clock = reactor
-reactor.callLater(20, late)
 call.start(0.02)
 reactor.run()
 print(len(turns), round(turns[0] - turns[-1], -2))
