@@ -5,14 +5,10 @@ Run ``python -m benchmarks.dispatch``; README.md beside this file says how to re
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import math
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import attrs
 import click
@@ -24,12 +20,13 @@ from benchmarks import heartbeat
 from benchmarks.heartbeat import HeartbeatCost
 from benchmarks.house import Credentials, House, paired_caller, run_in_reactor, running_house
 from benchmarks.machine import Machine, load
+from benchmarks.measuring import Miscounted, percentile, together
+from benchmarks.records import INPUT, jobs_on_record
 from palyra.transport.asyncbridge import as_deferred
 from palyra.transport.chain import TLS_NAME
 from palyra.wire.service import NodeServiceStub, messages
 
 WARM_UP = 300
-INPUT = b'{"text":"hello"}'
 MIB = 1024 * 1024
 
 
@@ -78,10 +75,6 @@ class Plan:
 QUICK = Plan(jobs=50, callers=8, seconds=0.3, records=(10, 100))
 
 
-class Miscounted(click.ClickException):
-    """The store does not hold what was answered: whatever was measured is worthless."""
-
-
 class Caller:
     """Calls ``echo`` on one device over one connection, and counts what was answered."""
 
@@ -95,29 +88,19 @@ class Caller:
 
     async def in_turn(self, jobs: int) -> list[float]:
         """Call one after the other; the seconds each call took."""
-        return [await self._timed() for _ in range(jobs)]
+        took_s = []
+        for _ in range(jobs):
+            began_s = time.perf_counter()
+            await self.job()
+            took_s.append(time.perf_counter() - began_s)
+        return took_s
 
-    async def until(self, end_s: float) -> list[float]:
-        """Call one after the other until then (``time.perf_counter``)."""
-        took = []
-        while time.perf_counter() < end_s:
-            took.append(await self._timed())
-        return took
-
-    async def together(self, callers: int, seconds: float) -> list[float]:
-        """Many callers at once, each with one call in flight."""
-        end_s = time.perf_counter() + seconds
-        took = await asyncio.gather(*(self.until(end_s) for _ in range(callers)))
-        return [each for some in took for each in some]
-
-    async def _timed(self) -> float:
-        began_s = time.perf_counter()
+    async def job(self) -> None:
+        """One call."""
         answer = await self._call(self._request)
-        took_s = time.perf_counter() - began_s
         if not answer.success:
             raise click.ClickException(f"a job ended {answer.state}: {answer.error}")
         self.answered += 1
-        return took_s
 
 
 @contextlib.asynccontextmanager
@@ -155,11 +138,8 @@ class Stopwatch:
 def latency(took_s: list[float]) -> Latency:
     """Percentiles of durations, by nearest rank."""
     ordered = sorted(took_s)
-
-    def percentile(share: float) -> float:
-        return round(ordered[max(0, math.ceil(len(ordered) * share) - 1)] * 1000, 3)
-
-    return Latency(len(ordered), percentile(0.5), percentile(0.99))
+    p50_ms, p99_ms = (round(percentile(ordered, share) * 1000, 3) for share in (0.5, 0.99))
+    return Latency(len(ordered), p50_ms, p99_ms)
 
 
 async def _measured(house: House, credentials: Credentials, plan: Plan) -> tuple[Work, Work, int]:
@@ -168,20 +148,11 @@ async def _measured(house: House, credentials: Credentials, plan: Plan) -> tuple
         await caller.in_turn(min(WARM_UP, plan.jobs))
         watch = Stopwatch(house)
         sequential = watch.work(await caller.in_turn(plan.jobs))
-        await caller.together(plan.callers, plan.seconds / 10)
+        await together(caller.job, plan.callers, plan.seconds / 10)
         watch = Stopwatch(house)
-        concurrent = watch.work(await caller.together(plan.callers, plan.seconds))
+        burst = await together(caller.job, plan.callers, plan.seconds)
+        concurrent = watch.work(burst.took_s)
     return sequential, concurrent, caller.answered
-
-
-def _jobs_in_store(house: House) -> int:
-    """Counted while the gateway runs: a result is committed before anybody is told."""
-    database = sqlite3.connect(f"file:{quote(str(house.database))}?mode=ro", uri=True)
-    with contextlib.closing(database):
-        (count,) = database.execute(
-            "SELECT count(*) FROM jobs WHERE state = 'succeeded'"
-        ).fetchone()
-    return int(count)
 
 
 def _rss_mib(pid: int) -> float:
@@ -201,7 +172,7 @@ def measure(plan: Plan) -> Report:
             return await as_deferred(_measured(house, credentials, plan))
 
         sequential, concurrent, answered = run_in_reactor(called)
-        kept = _jobs_in_store(house)
+        kept = jobs_on_record(house.database, "succeeded")
         gateway_rss, node_rss = _rss_mib(house.gateway.pid), _rss_mib(house.node_host.pid)
     if kept != answered:
         raise Miscounted(f"{answered} calls were answered, but the store holds {kept} jobs")

@@ -89,10 +89,14 @@ def running_house() -> Iterator[House]:
 
 def _start(root: Path, running: list[Child]) -> House:
     make_private_dir(root)
+    gateway, _ = start_gateway(root, running)
+    node_host, node = start_node_host(root, running)
+    return House(root, gateway, node_host, node)
+
+
+def start_node_host(root: Path, running: list[Child]) -> tuple[Child, NodeItem]:
+    """Start ``palyra node run`` and pair it: the first node of this gateway that is online."""
     console = Console(root)
-    command = children.gateway_command(root, ANY_PORT, ANY_PORT)
-    gateway = children.start(running, "gateway", command, root / "gateway")
-    until(lambda: _health(console), running, "The gateway did not answer", PATIENCE_S)
     node_root = root / "node"
     make_private_dir(node_root)
     line = _pairing_line(console) + "\n"
@@ -100,7 +104,16 @@ def _start(root: Path, running: list[Child]) -> House:
     node_host = children.start(running, "node", command, root / "node-host", line)
     until(lambda: _approved(console), running, "The node did not ask to pair", PATIENCE_S)
     node = until(lambda: _online(console), running, "The node was not online", PATIENCE_S)
-    return House(root, gateway, node_host, node)
+    return node_host, node
+
+
+def start_gateway(root: Path, running: list[Child]) -> tuple[Child, Health]:
+    """Start ``twistd -n palyra`` on a state root; the gateway, and what it says of itself."""
+    console = Console(root)
+    command = children.gateway_command(root, ANY_PORT, ANY_PORT)
+    gateway = children.start(running, "gateway", command, root / "gateway")
+    health = until(lambda: _health(console), running, "The gateway did not answer", PATIENCE_S)
+    return gateway, health
 
 
 def _health(console: Console) -> Health | None:

@@ -15,22 +15,33 @@ ROOT = Path(__file__).resolve().parent.parent
 RUN = f"""
 import runpy, sys
 sys.path.append({str(ROOT)!r})
-runpy.run_module("benchmarks.dispatch", run_name="__main__", alter_sys=True)
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.fixture(scope="module")
-def report() -> Any:
-    """What ``python -m benchmarks.dispatch --quick --json`` prints."""
+def printed(module: str) -> Any:
+    """What ``python -m <module> --quick --json`` prints."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, "--quick", "--json"],
+        [sys.executable, "-c", RUN, module, "--quick", "--json"],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def report() -> Any:
+    """A short run of ``benchmarks.dispatch``."""
+    return printed("benchmarks.dispatch")
+
+
+@pytest.fixture(scope="module")
+def jobs() -> Any:
+    """A short run of ``benchmarks.jobs``."""
+    return printed("benchmarks.jobs")
 
 
 def test_every_figure_is_there(report: Any) -> None:
@@ -61,7 +72,40 @@ def test_heartbeats_are_measured_with_more_and_more_records(report: Any) -> None
     assert all(cost["heartbeat_us"] > 0 and cost["flush_us_per_device"] > 0 for cost in costs)
 
 
-def test_the_machine_is_named(report: Any) -> None:
+def test_the_machine_is_named(report: Any, jobs: Any) -> None:
     """Numbers come with what they were measured on."""
-    machine = report["machine"]
-    assert machine["cpus"] >= 1 and machine["python"] and "grpcio" in machine["versions"]
+    for machine in (report["machine"], jobs["machine"]):
+        assert machine["cpus"] >= 1 and machine["python"] and "grpcio" in machine["versions"]
+
+
+def test_every_job_is_accounted_for(jobs: Any) -> None:
+    """In every part as many jobs are on record as callers were told of, and some were."""
+    assert set(jobs["records"]) == {"one", "rate", "submit", "fanout", "history"}
+    for account in jobs["records"].values():
+        assert account["on_record"] == account["answered"] > 0
+
+
+def test_every_figure_has_its_spread(jobs: Any) -> None:
+    """A median lies between the lowest and the highest of its rounds, and none of them is 0."""
+    for name, figure in jobs["figures"].items():
+        assert 0 <= figure["low"] <= figure["median"] <= figure["high"], name
+        assert figure["rounds"] >= 1 and figure["high"] > 0, name
+
+
+def test_jobs_are_compared_with_the_floor_of_the_same_rounds(jobs: Any) -> None:
+    """Every way of making jobs has its ratio to the floor, the floor itself has none."""
+    figures = jobs["figures"]
+    for name, figure in figures.items():
+        part, way, *_ = name.split(".")
+        if part in ("one", "rate"):
+            assert (figure["ratio"] is None) == way.startswith("floor"), name
+    ways = {name.split(".")[1] for name in figures if name.startswith("rate.")}
+    assert ways == {"floor", "floor_full", "unary", "stream_1", "stream_2", "grpcio"}
+
+
+def test_the_history_is_measured_at_every_size(jobs: Any) -> None:
+    """Each number of records has its own figures, and retention has steps of both reasons."""
+    for size in (1_000, 10_000):
+        for key in ("start_s", "p50_ms", "p99_ms", "cpu_us", "page_ms"):
+            assert f"history.{size}.{key}" in jobs["figures"]
+    assert {"history.forget_old_ms", "history.forget_many_ms"} <= set(jobs["figures"])

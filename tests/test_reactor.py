@@ -7,6 +7,7 @@ import sys
 
 CLOCK_SET_BACK = """
 import time
+from threading import Timer
 real, back = time.time, [0]
 time.time = lambda: real() - back[0]  # before anything keeps the function
 
@@ -17,8 +18,8 @@ reactor, turns = the_reactor(), []
 
 def turn():
     turns.append(reactor.seconds())
-    if len(turns) == 2:
-        back[0] = 3600
+    if len(turns) == 2:  # while the next turn is waited for
+        Timer(0.02, lambda: back.__setitem__(0, 3600)).start()
     if len(turns) == 6:
         call.stop()
         reactor.stop()
@@ -27,13 +28,12 @@ def late():
     print("stuck after", len(turns))
     reactor.stop()
 
-from threading import Timer
-watchdog = Timer(20, lambda: reactor.callFromThread(late))
+watchdog = Timer(10, lambda: reactor.callFromThread(late))
 watchdog.daemon = True
 watchdog.start()
 call = LoopingCall(turn)
 call.clock = reactor
-call.start(0.02)
+call.start(0.1)
 reactor.run()
 print(len(turns), round(turns[0] - turns[-1], -2))
 """
