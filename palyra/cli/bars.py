@@ -8,24 +8,26 @@ from collections.abc import Iterator, Mapping
 from palyra.cli import words
 from palyra.cli.tables import style_of
 from palyra.console.models import FanoutItem, JobItem
+from palyra.core import jobs
 from palyra.core.identifiers import short_id
+from palyra.core.jobs import JobState
 
 WIDTH = 10
-UNFINISHED = ("awaiting_local_mediation", "dispatched", "queued")
-ORDER = (
-    "succeeded",
-    "outcome_unknown",
-    "failed",
-    "timed_out",
-    "rejected",
-    "expired",
-    "cancelled",
-    *UNFINISHED,
+UNFINISHED = tuple(state.value for state in reversed(JobState) if state in jobs.UNFINISHED)
+_ENDS = (
+    JobState.SUCCEEDED,
+    JobState.OUTCOME_UNKNOWN,
+    JobState.FAILED,
+    JobState.TIMED_OUT,
+    JobState.REJECTED,
+    JobState.EXPIRED,
+    JobState.CANCELLED,
 )
+ORDER = (*(state.value for state in _ENDS), *UNFINISHED)
 """In which order the counts of a fan-out stand."""
 _PULSE = 3
 _PULSE_STEP_MS = 250
-_LIVE = {"dispatched": "running"}
+_LIVE = {JobState.DISPATCHED.value: "running"}
 Parts = list[tuple[str, str]]
 
 

@@ -38,9 +38,9 @@ def check(ids: Sequence[str], *, queued: bool, device: str, fanout: bool) -> Non
         raise click.UsageError("name a job or a fan-out, or give --queued")
 
 
-def purge(screen: Screen, console: Console, device: str) -> int:
+def purge(screen: Screen, console: Console, device: str, reason: str) -> int:
     """Cancel what waits for one device, or (``device`` empty) for all."""
-    answer = console.post("jobs/purge", PurgeJobs(device), PurgeAnswer)
+    answer = console.post("jobs/purge", PurgeJobs(device, reason), PurgeAnswer)
     if screen.as_json:
         screen.json(answer.body)
     elif screen.tty:

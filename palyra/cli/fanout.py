@@ -10,20 +10,24 @@ from palyra.cli.present import Screen
 from palyra.cli.tables import Cell, Column, cell, state_cell
 from palyra.console.models import FanoutAnswer, FanoutItem, JobItem, SubmitJobs
 from palyra.core.identifiers import short_id
+from palyra.core.jobs import JobState
 from palyra.errors import PalyraError
 
 INTERRUPTED = 130
 SUBMIT_MS = 30_000
 """How much longer than other answers the acceptance of thousands of jobs may take."""
+_BAD_ENDS = (
+    JobState.OUTCOME_UNKNOWN,
+    JobState.FAILED,
+    JobState.REJECTED,
+    JobState.TIMED_OUT,
+    JobState.EXPIRED,
+    JobState.CANCELLED,
+)
 _WORST_FIRST = (
-    "outcome_unknown",
-    "failed",
-    "rejected",
-    "timed_out",
-    "expired",
-    "cancelled",
+    *(state.value for state in _BAD_ENDS),
     *bars.UNFINISHED,
-    "succeeded",
+    JobState.SUCCEEDED.value,
 )
 _RANK = {state: i for i, state in enumerate(_WORST_FIRST)}
 _COLUMNS = (

@@ -16,19 +16,9 @@ from palyra.cli import (
 from palyra.cli.client import PAGE_LIMIT, Answer, Console, Query, segment
 from palyra.cli.options import Call, VerbGroup, duration, pass_call
 from palyra.console.models import FanoutAnswer, JobAnswer, JobItem, JobList
+from palyra.core.jobs import JobState
 
-STATES = (
-    "queued",
-    "dispatched",
-    "awaiting_local_mediation",
-    "succeeded",
-    "failed",
-    "timed_out",
-    "rejected",
-    "cancelled",
-    "expired",
-    "outcome_unknown",
-)
+STATES = tuple(state.value for state in JobState)
 _DEFAULT_LIMIT = PAGE_LIMIT // 4
 
 
@@ -150,7 +140,7 @@ def cancel(
     """
     cancelling.check(ids, queued=queued, device=device, fanout=only_fanouts)
     if queued:
-        return cancelling.purge(call.screen, call.console, device)
+        return cancelling.purge(call.screen, call.console, device, reason)
     return cancelling.cancel(call.screen, call.console, ids, reason, fanout=only_fanouts)
 
 

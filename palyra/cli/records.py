@@ -8,7 +8,8 @@ from palyra.cli import facts, words
 from palyra.cli.facts import Fact
 from palyra.cli.present import Screen, json_text
 from palyra.cli.tables import Cell, Column, cell, state_cell, style_of
-from palyra.console.models import NULL, JobAnswer, JobItem
+from palyra.console.models import NULL, JobAnswer, JobItem, JobNote
+from palyra.core.identifiers import short_id
 
 _COLUMNS = (
     Column("JOB"),
@@ -80,17 +81,33 @@ def _facts(screen: Screen, answer: JobAnswer) -> list[Fact]:
     found.append(_document(screen, "input", bytes(answer.input_json)))
     if answer.output_json != NULL or job.state == "succeeded":
         found.append(_document(screen, "output", bytes(answer.output_json)))
-    return found
+    return found + [_late(note) for note in answer.notes]
+
+
+def _late(note: JobNote) -> Fact:
+    """A report that came when the job had ended."""
+    what, took = words.escaped(note.outcome), words.duration(note.took_ms)
+    told = words.escaped(note.error or note.note)
+    rest = (f": {told}" if told else "") + ("" if note.stopped else "  !! may still run")
+    return Fact(
+        "note",
+        f"late {what} of attempt {words.escaped(short_id(note.attempt_id))} after {took}{rest}",
+        f"late {what} of attempt {words.escaped(note.attempt_id)} after {note.took_ms}ms{rest}",
+    )
 
 
 def _plans(job: JobItem) -> list[Fact]:
-    """What is to happen, or was asked for, as far as there is any of it."""
+    """What is to happen, or was asked for and by whom, as far as there is any of it."""
     times = (
         ("waits until", job.queue_expires_unix_ms if job.state == "queued" else None),
         ("next try", job.retry_at_unix_ms),
         ("cancel asked", job.cancel_requested_unix_ms),
     )
-    return [_time(key, at_ms) for key, at_ms in times if at_ms is not None]
+    texts = ("asked by", job.cancelled_by), ("reason", job.cancel_reason)
+    return [
+        *(_time(key, at_ms) for key, at_ms in times if at_ms is not None),
+        *(Fact.same(key, words.escaped(text)) for key, text in texts if text),
+    ]
 
 
 def _time(key: str, at_ms: int | None) -> Fact:

@@ -11,15 +11,14 @@ from palyra.cli import bars, words
 from palyra.cli.client import Answer, Console
 from palyra.cli.present import Screen
 from palyra.console.models import JobAnswer, JobItem
+from palyra.core import jobs
 from palyra.core.identifiers import short_id
 from palyra.errors import JobStillRunning, JobUnsuccessful
 
 INTERRUPTED = 130
 POLL_MS = 2000
 _HELD_UP = ("queued", "awaiting_local_mediation")
-FINAL = frozenset(
-    {"succeeded", "failed", "timed_out", "rejected", "cancelled", "expired", "outcome_unknown"}
-)
+FINAL = frozenset(state.value for state in jobs.FINAL)
 
 
 @attrs.define

@@ -262,6 +262,7 @@ class PurgeJobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST jobs/purge: cancel what waits, for one device or (``device`` empty) for all."""
 
     device: str = ""
+    reason: str = ""
 
 
 class PurgeAnswer(msgspec.Struct, frozen=True):
@@ -316,6 +317,9 @@ class JobItem(msgspec.Struct, frozen=True):
     queue_expires_unix_ms: int | None = None
     """Until when a queued job waits for its device."""
     cancel_requested_unix_ms: int | None = None
+    cancelled_by: str = ""
+    """Who asked first for its end, and why."""
+    cancel_reason: str = ""
     retry_at_unix_ms: int | None = None
 
 
@@ -341,8 +345,23 @@ class JobList(msgspec.Struct, frozen=True):
     jobs: list[JobItem]
 
 
+class JobNote(msgspec.Struct, frozen=True):
+    """What a node reported of an attempt after the job had ended: it changed nothing.
+
+    ``note`` is the redacted beginning of its output; not ``stopped``: it may still run.
+    """
+
+    attempt_id: str
+    outcome: str
+    error_code: str
+    error: str
+    took_ms: int
+    stopped: bool
+    note: str
+
+
 class JobAnswer(msgspec.Struct, frozen=True):
-    """GET jobs/{id}, with the whole input and output."""
+    """GET jobs/{id}, with the whole input and output; ``notes`` in the order they came."""
 
     contract: Contract
     job: JobItem
@@ -352,6 +371,7 @@ class JobAnswer(msgspec.Struct, frozen=True):
     progress: float | None = None
     """0 to 1, of a job that runs and says so."""
     progress_text: str = ""
+    notes: list[JobNote] = []
 
 
 class Revoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,11 +12,12 @@ from itertools import islice
 import attrs
 
 from palyra.core.identifiers import FanoutId, JobId
-from palyra.core.jobs import Job, JobState
+from palyra.core.jobs import FINAL, Job, JobState
 
 BATCH = "batch"
 """What a row that may not start yet waits for."""
-_HARMLESS = frozenset({JobState.SUCCEEDED, JobState.CANCELLED})
+FAILED = FINAL - {JobState.SUCCEEDED, JobState.CANCELLED}
+"""The ends that count against ``max_failures``, of a row that a device was asked to run."""
 
 
 @attrs.frozen
@@ -54,7 +55,7 @@ def is_failure(job: Job) -> bool:
     A device that was offline or lacks the capability was never asked: it says nothing about what
     would happen to the next one.
     """
-    return job.final and job.attempts > 0 and job.state not in _HARMLESS
+    return job.attempts > 0 and job.state in FAILED
 
 
 class Rollout:
@@ -71,11 +72,6 @@ class Rollout:
         """Whether too many rows have failed for another to start."""
         limit = self.fanout.max_failures
         return limit is not None and self.failures > limit
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left to start or to end."""
-        return not self._waiting and not self._started
 
     def waits(self, job_id: JobId) -> None:
         """A row has not been started yet."""

@@ -39,6 +39,8 @@ class JobQuery:
     fanout_id: FanoutId | None = None
 
 
+LISTED_OUTPUT = 1024
+"""Bytes of an output that a list of jobs has."""
 MAX_KEY = 128
 """Characters of an idempotency key."""
 
@@ -189,7 +191,11 @@ class IJobLog(Interface):
         """One job."""
 
     def jobs(query: JobQuery) -> Awaitable[list[Job]]:
-        """Jobs, newest first."""
+        """Jobs, newest first, as a list shows them: outputs and inputs may have megabytes each.
+
+        ``output_json`` is cut to its first LISTED_OUTPUT bytes, ``input_json`` and ``notes`` are
+        empty.  :meth:`job` has all of one.
+        """
 
     def unfinished() -> Awaitable[list[Job]]:
         """Every job that is not final."""
@@ -211,7 +217,8 @@ class IJobLog(Interface):
         ``keep`` newest, with their attempts, notes, keys and empty fan-outs; at most ``limit`` in
         one transaction.  How many were deleted.
 
-        A job with a key younger than 24 hours stays.
+        A job with a key younger than 24 hours stays, and so does every row of a fan-out until its
+        last row has ended: what became of them decides whether the others start.
         """
 
 

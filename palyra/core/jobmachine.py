@@ -13,8 +13,10 @@ from typing import Protocol
 
 from automat import TypeMachineBuilder
 
+from palyra.core.devices import clean_text
 from palyra.core.jobs import (
     FINAL,
+    MAX_REASON,
     Attempt,
     Job,
     JobState,
@@ -29,6 +31,8 @@ CONFIRM_STOP_MS = 2_000
 AWAIT_RETURN_MS = 24 * 3_600_000
 """How long a job past its deadline waits for a device without a session."""
 MAX_ATTEMPTS = 5
+RETRY = "retry"
+"""What a job waits for between two attempts."""
 FIRST_BACKOFF_MS = 1_000
 """How long the second attempt of a job waits; each further one waits twice as long."""
 
@@ -84,8 +88,8 @@ class JobInputs(Protocol):
     def lost(self, now_ms: int) -> None:
         """Nobody can say whether the attempt took effect."""
 
-    def cancel_requested(self, now_ms: int) -> None:
-        """Somebody who may asked for it to stop."""
+    def cancel_requested(self, now_ms: int, by: str = "", reason: str = "") -> None:
+        """Somebody who may asked for it to stop; who asked first, and why, is kept."""
 
     def queue_expired(self, now_ms: int) -> None:
         """It was not sent in time and never will be."""
@@ -136,13 +140,11 @@ def _dispatch(_: JobInputs, job: Job, attempt: Attempt) -> None:
     job.attempts = attempt.number
     job.deadline_ms = attempt.deadline_ms
     job.waiting_for = ""
-    job.retry_at_ms = None
 
 
 @_queued.upon(JobInputs.backoff_over).loop()
 def _go_on(_: JobInputs, job: Job) -> None:
     job.waiting_for = ""
-    job.retry_at_ms = None
     job.wants.append(Want.DISPATCH)
 
 
@@ -157,8 +159,8 @@ def _withhold(_: JobInputs, job: Job, sentence: str, now_ms: int) -> None:
 
 
 @_queued.upon(JobInputs.cancel_requested).to(_cancelled)
-def _cancel_unsent(_: JobInputs, job: Job, now_ms: int) -> None:
-    job.cancel_requested_at_ms = now_ms
+def _cancel_unsent(_: JobInputs, job: Job, now_ms: int, by: str = "", reason: str = "") -> None:
+    _keep_request(job, now_ms, by, reason)
     job.effect_possible = job.attempts > 0
     _finish(job, JobState.CANCELLED, now_ms)
 
@@ -188,7 +190,7 @@ def _take_back(_: JobInputs, job: Job) -> None:
 @_awaiting.upon(JobInputs.retried).to(_queued)
 def _retry(_: JobInputs, job: Job, retry_at_ms: int) -> None:
     _requeue(job)
-    job.waiting_for = "retry"
+    job.waiting_for = RETRY
     job.retry_at_ms = retry_at_ms
 
 
@@ -224,9 +226,8 @@ def _allow(_: JobInputs, job: Job, deadline_ms: int) -> None:
 
 @_dispatched.upon(JobInputs.cancel_requested).loop()
 @_awaiting.upon(JobInputs.cancel_requested).loop()
-def _ask_to_stop(_: JobInputs, job: Job, now_ms: int) -> None:
-    if job.cancel_requested_at_ms is None:
-        job.cancel_requested_at_ms = now_ms
+def _ask_to_stop(_: JobInputs, job: Job, now_ms: int, by: str = "", reason: str = "") -> None:
+    _keep_request(job, now_ms, by, reason)
     job.wants.append(Want.CANCEL_ATTEMPT)
 
 
@@ -401,8 +402,7 @@ def next_deadline_ms(job: Job, session_live: bool) -> int | None:
     if job.final:
         return None
     if job.state is JobState.QUEUED:
-        times = (job.call.queue_expires_at_ms, job.retry_at_ms)
-        return min((each for each in times if each is not None), default=None)
+        return _end_of_queue(job)
     assert job.deadline_ms is not None, "a dispatched job has a deadline"
     if job.waiting_for != "stop":
         return job.deadline_ms
@@ -426,15 +426,30 @@ def time_passed(machine: JobInputs, job: Job, now_ms: int, session_live: bool) -
         machine.stop_unconfirmed(now_ms)
 
 
+def _end_of_queue(job: Job) -> int | None:
+    """Until when a queued job waits.  Its time to live is over with its first dispatch: after a
+    lost attempt it waits for the next one, and then as long as any attempt for its device."""
+    if job.retry_at_ms is None:
+        return job.call.queue_expires_at_ms
+    return job.retry_at_ms + (0 if job.waiting_for == RETRY else AWAIT_RETURN_MS)
+
+
 def _queue_time_passed(machine: JobInputs, job: Job, now_ms: int) -> None:
     """Out of time, or the next attempt may begin.  Only a job never sent may be called expired."""
-    expires_ms = job.call.queue_expires_at_ms
-    if expires_ms is None or now_ms < expires_ms:
+    if job.waiting_for == RETRY:
         machine.backoff_over()
     elif job.attempts:
         machine.lost(now_ms)
     else:
         machine.queue_expired(now_ms)
+
+
+def _keep_request(job: Job, now_ms: int, by: str, reason: str) -> None:
+    """The first request stands."""
+    if job.cancel_requested_at_ms is None:
+        job.cancel_requested_at_ms = now_ms
+        job.cancel_requested_by = by
+        job.cancel_reason = clean_text(reason, MAX_REASON)
 
 
 def _requeue(job: Job) -> None:

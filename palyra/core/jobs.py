@@ -30,6 +30,8 @@ class JobState(enum.Enum):
 
 UNFINISHED = frozenset({JobState.QUEUED, JobState.DISPATCHED, JobState.AWAITING})
 FINAL = frozenset(JobState) - UNFINISHED
+MAX_REASON = 240
+"""Characters of the reason for a cancel."""
 
 
 class Outcome(enum.Enum):
@@ -119,8 +121,10 @@ class Job:
     deadline_ms: int | None = None
     waiting_for: str = ""
     retry_at_ms: int | None = None
-    """When the next attempt of a queued job may begin, after one was lost."""
+    """When the next attempt might begin, after the last one was lost."""
     cancel_requested_at_ms: int | None = None
+    cancel_requested_by: str = ""
+    cancel_reason: str = ""
     finished_at_ms: int | None = None
     output_json: bytes | None = None
     error_code: str = ""

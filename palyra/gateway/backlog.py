@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict
 from palyra.config.jobs import JobsSection
 from palyra.core.identifiers import DeviceId, JobId
 from palyra.errors import QueueFull
+from palyra.gateway.orders import is_client
 from palyra.gateway.unfinished import Live
 
 
@@ -17,8 +18,10 @@ class Backlog:
         self._limits = limits
         self._waiting: dict[DeviceId, OrderedDict[JobId, Live]] = {}
         self._count = 0
+        self._of_caller: Counter[str] = Counter()
         self._entering: Counter[DeviceId] = Counter()
         self._held = 0
+        self._reserved = 0
 
     def size(self, device_id: DeviceId) -> int:
         """How many jobs wait for a device."""
@@ -30,6 +33,7 @@ class Backlog:
         waiting = self._waiting.setdefault(call.device_id, OrderedDict())
         if call.job_id not in waiting:
             self._count += 1
+            self._of_caller[call.requested_by] += 1
         waiting[call.job_id] = live
         if first:
             waiting.move_to_end(call.job_id, last=False)
@@ -49,6 +53,9 @@ class Backlog:
         waiting = self._waiting.get(call.device_id)
         if waiting is not None and waiting.pop(call.job_id, None) is not None:
             self._count -= 1
+            self._of_caller[call.requested_by] -= 1
+            if not self._of_caller[call.requested_by]:
+                del self._of_caller[call.requested_by]
             if not waiting:
                 del self._waiting[call.device_id]
         if live.held:
@@ -78,10 +85,23 @@ class Backlog:
             limits.max_waiting_per_device
         ):
             raise QueueFull(call.device_name, limits.max_waiting_per_device)
+        if is_client(call.requested_by) and (
+            self._of_caller[call.requested_by] >= limits.max_waiting_per_client
+        ):
+            raise QueueFull("This client", limits.max_waiting_per_client)
         self.check_room(1)
 
     def check_room(self, rows: int) -> None:
         """Refuse ``rows`` more waiting jobs than the gateway may have (QueueFull)."""
-        waiting = self._count + self._entering.total() + self._held
+        waiting = self._count + self._entering.total() + self._held + self._reserved
         if waiting + rows > self._limits.max_waiting:
             raise QueueFull("The gateway", self._limits.max_waiting)
+
+    def reserve(self, rows: int) -> None:
+        """Keep room for rows that are about to be held (QueueFull where there is none)."""
+        self.check_room(rows)
+        self._reserved += rows
+
+    def free(self, rows: int) -> None:
+        """The rows are held by now, or never will be."""
+        self._reserved -= rows

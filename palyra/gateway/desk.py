@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from palyra.config.jobs import JobsSection
 from palyra.core.devices import INVOKE_OTHERS, ClientKind, Device
 from palyra.core.frames import Hello, JobUpdate, NodeEvent, Wanted, Welcome
-from palyra.core.identifiers import DeviceId, JobId, parse_ulid, short_id
+from palyra.core.identifiers import DeviceId, JobId, parse_ulid
 from palyra.core.jobs import Job
 from palyra.core.transcript import DeviceProof
-from palyra.errors import NotFound, PolicyDenied
+from palyra.core.windows import Windows
+from palyra.errors import DeviceOffline, LimitReached, NotFound, PolicyDenied
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.following import Followers
 from palyra.gateway.inventory import Inventory
-from palyra.gateway.orders import CALLER_MARGIN_MS, Order
+from palyra.gateway.orders import Order, client, patience_ms
 from palyra.gateway.sessions import NodeSession, Sessions
 from palyra.gateway.submission import Submission
 from palyra.gateway.trust import Revoker
+from palyra.gateway.waits import shielded
 from palyra.transport.interfaces import (
     ICallStream,
     ICarrier,
@@ -31,6 +34,8 @@ from palyra.transport.interfaces import (
     Peer,
 )
 from palyra.wire.pairing import Begin, Completed, SessionOpened, StatusAnswer, StatusQuestion
+
+MAX_REFUSALS = 120
 
 
 @implementer(IEnrolmentDesk)
@@ -64,7 +69,6 @@ class NodeDesk:
         submission: Submission,
         followers: Followers,
         revoker: Revoker,
-        limits: JobsSection,
     ) -> None:
         self._now_ms = now_ms
         self._inventory = inventory
@@ -73,7 +77,7 @@ class NodeDesk:
         self._submission = submission
         self._followers = followers
         self._revoker = revoker
-        self._limits = limits
+        self._refusals = Windows(MAX_REFUSALS, 60_000)
 
     def admit(self, pem: bytes, claimed: str | None, address: str, transport: str) -> Peer:
         admitted = self._inventory.gate.admit(pem, self._now_ms(), claimed)
@@ -99,36 +103,51 @@ class NodeDesk:
     ) -> Deferred[Job]:
         caller = self._inventory.paired(peer.device_id)
         self._check_target(caller, wanted.device_id)
+        self._guard_against_refusals(caller)
         order = Order(
             device_id=wanted.device_id,
             capability=wanted.capability,
             input_json=wanted.input_json,
-            requested_by=_caller(caller),
+            requested_by=client(caller.device_id),
             max_payload_bytes=wanted.max_payload_bytes,
             timeout_ms=wanted.timeout_ms,
             ttl_ms=wanted.ttl_ms,
         )
-        run_ms = wanted.timeout_ms or int(self._limits.timeout_s * 1000)
-        wait_ms = run_ms + (wanted.ttl_ms or 0) + CALLER_MARGIN_MS
-        if not wanted.idempotency_key:
-            return self._dispatcher.run(order, wait_ms, accepted)
-        keyed = self._run_once(order, wanted.idempotency_key, wait_ms, accepted)
-        return Deferred.fromCoroutine(keyed)
+        if wanted.idempotency_key:
+            answer = Deferred.fromCoroutine(self._run_once(order, wanted, accepted))
+        else:
+            answer = self._dispatcher.run(order, patience_ms, accepted)
+        return answer.addErrback(self._count_refusal, caller)
 
     async def _run_once(
-        self, order: Order, key: str, wait_ms: int, accepted: Callable[[Job], object] | None
+        self, order: Order, wanted: Wanted, accepted: Callable[[Job], object] | None
     ) -> Job:
-        job = await self._submission.to_one(order, f"{order.requested_by} execute", key)
+        scope, key = f"{order.requested_by} execute", wanted.idempotency_key
+        made = self._submission.to_one(lambda: order, scope, key, attrs.astuple(wanted))
+        # Whoever goes away stops waiting; the call that is being made is made.
+        job = await shielded(Deferred.fromCoroutine(made))
         if accepted is not None:
             accepted(job)
-        return await self._submission.ended(job, wait_ms)
+        return await self._submission.ended(job)
+
+    def _guard_against_refusals(self, caller: Device) -> None:
+        """Each refusal of an offline device is on record: one client must not fill it with them."""
+        wait_ms = self._refusals.wait_ms(caller.device_id, self._now_ms())
+        if wait_ms:
+            what = "calls of one client to devices that are offline, in a minute"
+            raise LimitReached(what, MAX_REFUSALS, wait_ms / 1000)
+
+    def _count_refusal(self, failure: Failure, caller: Device) -> Failure:
+        if failure.check(DeviceOffline):
+            self._refusals.add(caller.device_id, self._now_ms())
+        return failure
 
     def follow(self, peer: Peer, job_id: str, wake: Callable[[], None]) -> Deferred[IJobFollowing]:
         return Deferred.fromCoroutine(self._follow(peer, job_id, wake))
 
     async def _follow(self, peer: Peer, job_id: str, wake: Callable[[], None]) -> IJobFollowing:
         job = await self._own_job(peer, job_id)
-        following = self._followers.follow(job.call.job_id, wake)
+        following = self._followers.follow(job.call.job_id, wake, client(peer.device_id))
         following.tell(JobUpdate(job, self._dispatcher.progress_of(job.call.job_id)))
         return following
 
@@ -137,13 +156,13 @@ class NodeDesk:
 
     async def _cancel(self, peer: Peer, job_id: str) -> Job:
         job = await self._own_job(peer, job_id)
-        return await self._dispatcher.cancel(job.call.job_id)
+        return await self._dispatcher.cancel(job.call.job_id, job.call.requested_by)
 
     async def _own_job(self, peer: Peer, job_id: str) -> Job:
         """A job that this caller asked for; of others it does not even hear that they exist."""
-        caller = self._inventory.paired(peer.device_id)
+        self._inventory.paired(peer.device_id)
         job = await self._dispatcher.job(JobId(parse_ulid(job_id, "job_id")))
-        if job.call.requested_by != _caller(caller):
+        if job.call.requested_by != client(peer.device_id):
             raise NotFound("job", job_id)
         return job
 
@@ -168,8 +187,3 @@ class NodeDesk:
     def revoke_self(self, peer: Peer, reason: str) -> Deferred[None]:
         device = self._inventory.paired(peer.device_id)
         return Deferred.fromCoroutine(self._revoker.revoke_self(device, reason))
-
-
-def _caller(caller: Device) -> str:
-    """How a job names the client that asked for it."""
-    return f"{caller.name} ({short_id(caller.device_id)})"

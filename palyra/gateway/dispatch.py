@@ -22,6 +22,7 @@ from palyra.core.frames import Dispatch, Hello, JobUpdate, Progress, Waiting
 from palyra.core.identifiers import AttemptId, DeviceId, Entropy, JobId, new_ulid, short_id
 from palyra.core.interfaces import IdempotencyKey, IJobLog
 from palyra.core.jobmachine import (
+    RETRY,
     job_machine,
     next_deadline_ms,
     reconcile,
@@ -39,18 +40,19 @@ from palyra.errors import (
 )
 from palyra.gateway.backlog import Backlog
 from palyra.gateway.intake import Intake, check_carried
-from palyra.gateway.orders import Order
+from palyra.gateway.orders import MEDIATION_MS, Order
 from palyra.gateway.presence import LINGER_MS
 from palyra.gateway.records import Records
 from palyra.gateway.reports import LateReports, checked
 from palyra.gateway.sessions import NodeSession, Sessions
 from palyra.gateway.unfinished import Live, Unfinished
 from palyra.gateway.waiters import Waiters
-from palyra.gateway.waits import deferred
+from palyra.gateway.waits import deferred, shielded
 from palyra.gateway.wheel import TimerWheel
 
-MEDIATION_MS = 120_000
 MAX_MEDIATION_MS = 3_600_000
+CANCEL_WAIT_MS = 5_000
+"""How long a cancel waits for the end of a job that is on its way to the store."""
 
 
 class Watcher(Protocol):
@@ -112,7 +114,7 @@ class Dispatcher:
             live = self._unfinished.keep(Live(job, job_machine(job)))
             if job.waiting_for == BATCH:
                 self._backlog.hold(live)
-            elif _is_queued(job) and job.retry_at_ms is None:
+            elif _is_queued(job) and job.waiting_for != RETRY:
                 self._backlog.append(live)
             self._watch(live)
         self._wheel.start()
@@ -145,20 +147,21 @@ class Dispatcher:
         :raises PalyraError: it was refused; only ``device_offline`` leaves a record.
         """
         accepted, live = self._accept(order, key)
-        return accepted.addCallback(lambda _: live.job)
+        return shielded(accepted.addCallback(lambda _: live.job))
 
     def run(
         self,
         order: Order,
-        wait_ms: int | None = None,
+        wait_ms: Callable[[Call], int] | None = None,
         accepted: Callable[[Job], object] | None = None,
     ) -> Deferred[Job]:
         """Accept a call and wait: fires with the final job; ``accepted`` hears of its commit.
 
-        Fails with :class:`JobStillRunning` when ``wait_ms`` is over first; the job goes on.
+        Fails with :class:`JobStillRunning` when ``wait_ms`` of the call is over first; the job
+        goes on.
         """
         committed, live = self._accept(order, None)
-        waiter = self._waiters.add(live, wait_ms)
+        waiter = self._waiters.add(live, None if wait_ms is None else wait_ms(live.job.call))
         if accepted is not None:
             committed.addCallback(lambda _: accepted(live.job))
         committed.addErrback(self._waiters.refuse, live, waiter)
@@ -178,11 +181,11 @@ class Dispatcher:
 
         return self._waiters.add(live, wait_ms).addErrback(still_running)
 
-    def cancel(self, job_id: JobId) -> Deferred[Job]:
+    def cancel(self, job_id: JobId, by: str = "", reason: str = "") -> Deferred[Job]:
         """Ask for the end of a job; fires with what it is once that is on record.
 
-        A job that was never sent is cancelled then.  Of one that was sent the node decides, and a
-        second request changes nothing.
+        A job that was never sent is cancelled then.  Of one that was sent the node decides.  Who
+        asked first, and why, is on record; a second request changes nothing.
 
         :raises JobFinal: it has ended; :class:`NotFound`: there is no such job.
         """
@@ -190,8 +193,8 @@ class Dispatcher:
         if live is None:
             return deferred(self._store.job(job_id)).addCallback(_refuse_final, job_id)
         if live.job.final:  # being committed: it is what it will be
-            return self._waiters.add(live, None).addCallback(_refuse_final, job_id)
-        live.machine.cancel_requested(self._now_ms())
+            return self._waiters.add(live, CANCEL_WAIT_MS).addCallback(_refuse_final, job_id)
+        live.machine.cancel_requested(self._now_ms(), by, reason)
         return self._act(live, self._owner(live)).addCallback(self._kept, live)
 
     def running(self, device_id: DeviceId) -> int:
@@ -264,20 +267,32 @@ class Dispatcher:
 
         return deferred(self._store.accept(live.job)).addCallback(refuse)
 
-    def check_room(self, rows: int) -> None:
-        """Refuse ``rows`` more waiting jobs than there may be (QueueFull), or any (Draining)."""
+    def reserve(self, rows: int) -> None:
+        """Keep room for ``rows`` that will be entered; :meth:`Backlog.free` gives it back.
+
+        :raises QueueFull: more would wait than may; :class:`Draining`: nothing is accepted.
+        """
         if self._draining:
             raise Draining()
-        self._backlog.check_room(rows)
+        self._backlog.reserve(rows)
+
+    def free(self, rows: int) -> None:
+        """Give back room that :meth:`reserve` kept."""
+        self._backlog.free(rows)
 
     # -- rows of fan-outs ---------------------------------------------------------------------
 
     def enter(self, row: Job) -> None:
-        """Take in a committed row of a fan-out.  It starts at :meth:`release`."""
-        if not row.final:
-            live = self._unfinished.keep(Live(row, job_machine(row)))
-            self._backlog.hold(live)
-            self._watch(live)
+        """Take in a row of a fan-out that is being accepted.  It starts at :meth:`release`."""
+        live = self._unfinished.keep(Live(row, job_machine(row)))
+        self._backlog.hold(live)
+        self._watch(live)
+
+    def drop(self, job_id: JobId) -> None:
+        """The row's fan-out was not accepted."""
+        live = self._unfinished.by_id(job_id)
+        if live is not None:
+            self._forget(live)
 
     def may_wait(self, call: Call) -> bool:
         """Whether a call to this device would be sent, or may wait for it."""
@@ -292,7 +307,7 @@ class Dispatcher:
         self._backlog.leave(live)
         live.machine.released()
         session = self._owner(live)
-        waiting = self._intake.waiting(live.job.call, session)
+        waiting = self._intake.waiting(live.job.call, session, accepted=True)
         try:
             self._intake.check_device(live.job.call)
             if waiting is None:
@@ -308,9 +323,9 @@ class Dispatcher:
         self._enqueue(live)
 
     def withhold(self, job_id: JobId, sentence: str) -> None:
-        """A row will never start, since too many others have failed."""
+        """A row that was never sent will not be, since too many others have failed."""
         live = self._unfinished.by_id(job_id)
-        if live is not None and live.held and not live.job.final:
+        if live is not None and _is_queued(live.job) and not live.job.attempts:
             live.machine.withheld(sentence, self._now_ms())
             self._act(live, None)
 
@@ -416,12 +431,16 @@ class Dispatcher:
         self._changed()
         if final and live.job.call.device_id in self._silenced:
             # A revocation may have ended it before this did: the first end on record stands.
-            self._stored(live).addCallback(self._adopt, live)
+            self._adopt_stored(live)
         elif final:
             self._settle(live)
         else:
             self._watch(live)
             self._tell(live)
+
+    def _adopt_stored(self, live: Live) -> None:
+        adopted = self._stored(live).addCallback(self._adopt, live)
+        adopted.addErrback(lambda _: self._records.retry(self._adopt_stored, live))
 
     def _adopt(self, job: Job, live: Live) -> None:
         if self._unfinished.by_id(job.call.job_id) is live:
@@ -624,7 +643,7 @@ class Dispatcher:
             input_json=job.call.input_json,
             max_payload_bytes=job.call.max_payload_bytes,
             remaining_ms=min(remaining_ms, job.call.run_timeout_ms),
-            requested_by=job.call.requested_by,
+            requested_by=self._intake.shown_caller(job.call),
         )
 
     # -- time -------------------------------------------------------------------------------
@@ -689,5 +708,7 @@ def _found(job: Job | None, job_id: JobId) -> Job:
 def _refuse_final(found: Job | None, job_id: JobId) -> Job:
     """What was asked of a job comes too late, or there is no such job."""
     job = _found(found, job_id)
+    if not job.final:  # another gateway on this store has it
+        raise JobStillRunning(short_id(job_id), job.state.value)
     when = datetime.fromtimestamp((job.finished_at_ms or 0) / 1000).strftime("%H:%M")
     raise JobFinal(short_id(job_id), job.state.value, when)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
@@ -22,6 +23,7 @@ from palyra.errors import Malformed, NoTargets, NotFound, TooManyTargets
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.intake import Intake
 from palyra.gateway.orders import FanoutOrder
+from palyra.gateway.waits import shielded
 
 SLICE = 250
 """Rows made, or started, in one turn of the reactor: heartbeats must not wait for ten thousand."""
@@ -54,6 +56,8 @@ class RunningFanout:
         self.rollout = Rollout(fanout, tally.failures)
         self.states: dict[JobId, JobState] = {}
         """The rows that are not final."""
+        self.withheld = False
+        """Too many have failed: what was never sent will not be."""
         self._counts = Counter(tally.counts)
 
     def moved(self, job: Job) -> bool:
@@ -98,7 +102,9 @@ class Fanouts:
         self._dispatcher = dispatcher
         self._limits = limits
         self._running: dict[FanoutId, RunningFanout] = {}
-        self._startable: deque[JobId] = deque()
+        self._waiting: deque[
+            tuple[Callable[[RunningFanout, JobId], None], RunningFanout, JobId]
+        ] = deque()
         self._turn: IDelayedCall | None = None
         dispatcher.watchers.append(self)
 
@@ -123,16 +129,41 @@ class Fanouts:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        self._startable.clear()
+        self._waiting.clear()
 
-    async def submit(self, order: FanoutOrder, key: IdempotencyKey | None = None) -> FanoutView:
+    def submit(self, order: FanoutOrder, key: IdempotencyKey | None = None) -> Deferred[FanoutView]:
         """Accept a call to many devices; done when it is committed with a row for each of them.
 
         :raises PalyraError: it was refused as a whole, and nothing was written.
         """
+        return shielded(Deferred.fromCoroutine(self._submit(order, key)))
+
+    async def _submit(self, order: FanoutOrder, key: IdempotencyKey | None) -> FanoutView:
         self._check(order)
+        reserved = len(order.devices) if order.batch is not None else 0
+        self._dispatcher.reserve(reserved)
+        try:
+            fanout = self._fanout(order)
+            rows = await self._rows(order, fanout)
+            counts = Counter(row.state for row in rows)
+            waiting = [row for row in rows if not row.final]
+            running = self._take_in(fanout, waiting, Tally(counts, 0))
+            # Known before it is on record: whoever hears of a row then can cancel it.
+            await self._in_slices(waiting, lambda row: self._enter(running, row))
+        finally:
+            self._dispatcher.free(reserved)
+        try:
+            await self._store.accept_fanout(fanout, rows, key)
+        except Exception:
+            self._drop(running)
+            raise
+        self._go_on(running)
+        self._end(running)
+        return FanoutView(fanout, Tally(counts, 0))
+
+    def _fanout(self, order: FanoutOrder) -> Fanout:
         now_ms = self._intake.now_ms()
-        fanout = Fanout(
+        return Fanout(
             fanout_id=FanoutId(new_ulid(now_ms, self._entropy)),
             requested_by=order.requested_by,
             capability=order.capability,
@@ -143,17 +174,16 @@ class Fanouts:
             batch=order.batch,
             max_failures=order.max_failures,
         )
-        rows = await self._rows(order, fanout)
-        await self._store.accept_fanout(fanout, rows, key)
-        counts = Counter(row.state for row in rows)
-        waiting = [row for row in rows if not row.final]
-        if waiting:
-            running = self._take_in(fanout, waiting, Tally(counts, 0))
-            await self._in_slices(waiting, self._dispatcher.enter)
-            for row in waiting:
-                running.rollout.waits(row.call.job_id)
-            self._go_on(running)
-        return FanoutView(fanout, Tally(counts, 0))
+
+    def _enter(self, running: RunningFanout, row: Job) -> None:
+        running.rollout.waits(row.call.job_id)
+        self._dispatcher.enter(row)
+
+    def _drop(self, running: RunningFanout) -> None:
+        """It was not accepted: as if it had never been asked."""
+        for job_id in running.states:
+            self._dispatcher.drop(job_id)
+        self._running.pop(running.rollout.fanout.fanout_id, None)
 
     def running(self, fanout_id: FanoutId) -> RunningFanout | None:
         """The fan-out, while some of its rows are not final."""
@@ -179,12 +209,17 @@ class Fanouts:
 
     def changed(self, update: JobUpdate) -> None:
         """A row's new state is on record: others may start (Watcher)."""
-        fanout_id = update.job.call.fanout_id
-        running = self._running.get(fanout_id) if fanout_id is not None else None
-        if running is not None and running.moved(update.job):
+        job = update.job
+        running = self._running.get(job.call.fanout_id) if job.call.fanout_id else None
+        if running is None:
+            return
+        if running.moved(job):
             self._go_on(running)
-            if not running.states:
-                self._running.pop(running.rollout.fanout.fanout_id, None)
+            self._end(running)
+        elif running.rollout.stopped and job.state is JobState.QUEUED:
+            # Its dispatch came to nothing.
+            self._waiting.append((self._withhold, running, job.call.job_id))
+            self._begin_turn()
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -198,7 +233,6 @@ class Fanouts:
         if order.max_failures is not None and order.max_failures < 0:
             raise Malformed("max_failures", "must not be negative")
         self._intake.check(order)
-        self._dispatcher.check_room(len(order.devices) if order.batch is not None else 0)
 
     async def _rows(self, order: FanoutOrder, fanout: Fanout) -> list[Job]:
         rows: list[Job] = []
@@ -225,25 +259,47 @@ class Fanouts:
         return running
 
     def _go_on(self, running: RunningFanout) -> None:
-        """Start the rows that may, soon; and end those that never will."""
+        """Start the rows that may, soon; when too many have failed, end those never sent."""
         rollout = running.rollout
-        self._startable.extend(rollout.take_startable())
-        if self._startable and self._turn is None:
-            self._start_some()
-        refused = rollout.take_refused()
-        if refused:
-            sentence = (
-                f"Not sent: {rollout.failures} others failed before; "
-                f"the limit is {rollout.fanout.max_failures}."
-            )
-            for job_id in refused:
-                self._dispatcher.withhold(job_id, sentence)
+        for job_id in rollout.take_startable():
+            self._waiting.append((self._release, running, job_id))
+        if rollout.stopped and not running.withheld:
+            running.withheld = True
+            rollout.take_refused()
+            for job_id, state in running.states.items():
+                if state is JobState.QUEUED:
+                    self._waiting.append((self._withhold, running, job_id))
+        self._begin_turn()
 
-    def _start_some(self) -> None:
-        self._turn = self._clock.callLater(0, self._start_some)
-        for _ in range(min(SLICE, len(self._startable))):
-            self._dispatcher.release(self._startable.popleft())
-        if not self._startable:
+    def _release(self, running: RunningFanout, job_id: JobId) -> None:
+        if not running.withheld:
+            self._dispatcher.release(job_id)
+
+    def _withhold(self, running: RunningFanout, job_id: JobId) -> None:
+        rollout = running.rollout
+        sentence = (
+            f"Not sent: {rollout.failures} others failed before; "
+            f"the limit is {rollout.fanout.max_failures}."
+        )
+        self._dispatcher.withhold(job_id, sentence)
+
+    def _end(self, running: RunningFanout) -> None:
+        if not running.states:
+            self._running.pop(running.rollout.fanout.fanout_id, None)
+
+    def _begin_turn(self) -> None:
+        if self._waiting and self._turn is None:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Start, or end, so many rows; more of them in the next turn of the reactor."""
+        self._turn = self._clock.callLater(0, self._take_turn)
+        for _ in range(SLICE):
+            if not self._waiting:
+                break
+            act, running, job_id = self._waiting.popleft()
+            act(running, job_id)
+        if not self._waiting:
             self._turn.cancel()
             self._turn = None
 

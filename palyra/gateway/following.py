@@ -6,6 +6,7 @@ progress: one that reads slowly misses what lay between, and costs no more memor
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -22,9 +23,14 @@ class Following:
     """One follower of a job, or of a fan-out's rows; ``wake`` must not call back into it."""
 
     def __init__(
-        self, followers: Followers, subject: JobId | FanoutId, wake: Callable[[], None]
+        self,
+        followers: Followers,
+        subject: JobId | FanoutId,
+        wake: Callable[[], None],
+        client: str = "",
     ) -> None:
         self.subject = subject
+        self.client = client
         self.finished = False
         self._followers = followers
         self._wake = wake
@@ -54,19 +60,26 @@ class Followers:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._per_client = max(1, limit // 8)
         self._following: dict[JobId | FanoutId, list[Following]] = {}
         self._count = 0
+        self._of_client: Counter[str] = Counter()
 
-    def follow(self, subject: JobId | FanoutId, wake: Callable[[], None]) -> Following:
-        """Follow a job, or the rows of a fan-out.
+    def follow(
+        self, subject: JobId | FanoutId, wake: Callable[[], None], client: str = ""
+    ) -> Following:
+        """Follow a job, or the rows of a fan-out; ``client`` names a paired client.
 
-        :raises LimitReached: too many follow already.
+        :raises LimitReached: too many follow already, or this client has its share.
         """
         if self._count >= self._limit:
             raise LimitReached("open streams of events", self._limit)
-        following = Following(self, subject, wake)
+        if client and self._of_client[client] >= self._per_client:
+            raise LimitReached("open streams of events of one client", self._per_client)
+        following = Following(self, subject, wake, client)
         self._following.setdefault(subject, []).append(following)
         self._count += 1
+        self._of_client[client] += 1
         return following
 
     def leave(self, following: Following) -> None:
@@ -75,6 +88,9 @@ class Followers:
         if following in same:
             same.remove(following)
             self._count -= 1
+            self._of_client[following.client] -= 1
+            if not self._of_client[following.client]:
+                del self._of_client[following.client]
             if not same:
                 del self._following[following.subject]
 

@@ -7,11 +7,19 @@ from twisted.internet.interfaces import IReactorTime
 
 from palyra.config.jobs import JobsSection
 from palyra.core.devices import Device, PresenceState
-from palyra.core.identifiers import DeviceId, Entropy, JobId, new_ulid
+from palyra.core.identifiers import DeviceId, Entropy, JobId, new_ulid, short_id
 from palyra.core.jobs import Call, Job
 from palyra.errors import DeviceOffline, PalyraError, PayloadTooLarge
 from palyra.gateway.inventory import Inventory
-from palyra.gateway.orders import Ask, Order, call_of, check, permitted
+from palyra.gateway.orders import (
+    Ask,
+    Order,
+    call_of,
+    check,
+    client_id,
+    is_client,
+    permitted,
+)
 from palyra.gateway.presence import LINGER_MS, PresenceBoard
 from palyra.gateway.sessions import NodeSession
 
@@ -66,12 +74,21 @@ class Intake:
         call = call_of(ask, device, self._job_id(now_ms), now_ms, self._limits, capability)
         return Job(call), refusal
 
-    def waiting(self, call: Call, session: NodeSession | None) -> Call | None:
+    def waiting(
+        self, call: Call, session: NodeSession | None, *, accepted: bool = False
+    ) -> Call | None:
         """The call, with the end of its wait for a device; None where it must be refused.
 
         A call with a session to wait for, or with a time to live of its own, keeps what it has.
+        One that was ``accepted`` by an earlier life of this gateway waits as all of those do.
         """
         if session is not None or call.queue_expires_at_ms is not None:
+            return call
+        if (
+            accepted
+            and call.submitted_at_ms < self.started_ms
+            and self.now_ms() < self.grace_ends_ms
+        ):
             return call
         if not self._comes_back(call.device_id):
             return None
@@ -90,6 +107,15 @@ class Intake:
             heard_ms = device.last_heard_ms if device is not None else None
         heard = "" if heard_ms is None else _ago(self.now_ms() - heard_ms)
         return DeviceOffline(call.device_name, heard, call.job_id)
+
+    def shown_caller(self, call: Call) -> str:
+        """Who asks, as the person at the device will read it."""
+        if not is_client(call.requested_by):
+            return call.requested_by
+        device_id = client_id(call.requested_by)
+        device = self._inventory.device(device_id)
+        name = device.name if device is not None else "a device"
+        return f"{name} ({short_id(device_id)})"
 
     def end_of_patience(self) -> int:
         """Until when (ms) a call without time to wait waits for a device that just went away."""

@@ -20,12 +20,12 @@ from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts, FanoutView
 from palyra.gateway.following import Followers
 from palyra.gateway.inventory import Inventory
-from palyra.gateway.orders import CALLER_MARGIN_MS, FanoutOrder, Order
+from palyra.gateway.orders import FanoutOrder, Order
 from palyra.gateway.queries import state_named, ulid_cursor
 from palyra.gateway.streams import FanoutStream, JobStream
 from palyra.gateway.submission import Submission
 from palyra.gateway.targets import Targets, batch_of
-from palyra.gateway.views import CONTRACT, fanout_item, invoke_answer, job_item, raw
+from palyra.gateway.views import CONTRACT, fanout_item, invoke_answer, job_item, job_note, raw
 
 ROWS_AT_ONCE = 500
 """Rows of a fan-out read, or cancelled, in one turn."""
@@ -59,41 +59,44 @@ class JobControl:
         return Deferred.fromCoroutine(self._invoke(target, body, by))
 
     async def _invoke(self, target: str, body: models.Invoke, by: str) -> models.InvokeAnswer:
-        order = Order(
-            device_id=self._inventory.resolve(target).device_id,
-            capability=body.capability,
-            input_json=bytes(body.input_json),
-            requested_by=by,
-            max_payload_bytes=body.max_payload_bytes,
-            timeout_ms=body.timeout_ms,
-            ttl_ms=body.ttl_ms,
-        )
-        job = await self._submission.to_one(order, f"{by} invoke", body.idempotency_key)
+        def order() -> Order:
+            return Order(
+                device_id=self._inventory.resolve(target).device_id,
+                capability=body.capability,
+                input_json=bytes(body.input_json),
+                requested_by=by,
+                max_payload_bytes=body.max_payload_bytes,
+                timeout_ms=body.timeout_ms,
+                ttl_ms=body.ttl_ms,
+            )
+
+        asked = target, msgspec.structs.replace(body, idempotency_key="", wait_ms=None)
+        job = await self._submission.to_one(order, f"{by} invoke", body.idempotency_key, asked)
         if body.wait_ms is not None:
             return invoke_answer(await self._dispatcher.wait(job, min(body.wait_ms, MAX_WAIT_MS)))
-        wait_ms = job.call.run_timeout_ms + (body.ttl_ms or 0) + CALLER_MARGIN_MS
-        return invoke_answer(await self._submission.ended(job, wait_ms))
+        return invoke_answer(await self._submission.ended(job))
 
     def submit(self, body: models.SubmitJobs, by: str) -> Deferred[models.FanoutAnswer]:
         return Deferred.fromCoroutine(self._submit(body, by))
 
     async def _submit(self, body: models.SubmitJobs, by: str) -> models.FanoutAnswer:
-        devices, expression = self._targets.chosen(tuple(body.targets), body.where)
-        order = FanoutOrder(
-            devices=devices,
-            expression=expression,
-            capability=body.capability,
-            input_json=bytes(body.input_json),
-            requested_by=by,
-            max_payload_bytes=body.max_payload_bytes,
-            timeout_ms=body.timeout_ms,
-            ttl_ms=body.ttl_ms,
-            batch=batch_of(body.batch, len(devices)),
-            max_failures=body.max_failures,
-        )
-        named = tuple(device.device_id for device in devices) if not expression else ()
-        key = body.idempotency_key
-        view = await self._submission.to_many(order, f"{by} jobs", key, named)
+        def order() -> FanoutOrder:
+            devices, expression = self._targets.chosen(tuple(body.targets), body.where)
+            return FanoutOrder(
+                devices=devices,
+                expression=expression,
+                capability=body.capability,
+                input_json=bytes(body.input_json),
+                requested_by=by,
+                max_payload_bytes=body.max_payload_bytes,
+                timeout_ms=body.timeout_ms,
+                ttl_ms=body.ttl_ms,
+                batch=batch_of(body.batch, len(devices)),
+                max_failures=body.max_failures,
+            )
+
+        asked = msgspec.structs.replace(body, idempotency_key="")
+        view = await self._submission.to_many(order, f"{by} jobs", body.idempotency_key, asked)
         rows: list[models.JobItem] = []
         cursor: JobId | None = None
         while page := await self._rows(view, ROWS_AT_ONCE, cursor):
@@ -143,6 +146,7 @@ class JobControl:
             error=job.error or None,
             progress=progress.fraction if progress is not None else None,
             progress_text=progress.text if progress is not None else "",
+            notes=[job_note(report) for report in job.notes],
         )
 
     def fanout(self, target: str, limit: int, cursor: str | None) -> Deferred[models.FanoutAnswer]:
@@ -179,36 +183,38 @@ class JobControl:
     def cancel_job(
         self, target: str, body: models.CancelJob, by: str
     ) -> Deferred[models.JobAnswer]:
-        return Deferred.fromCoroutine(self._cancel_job(target))
+        return Deferred.fromCoroutine(self._cancel_job(target, body.reason, by))
 
-    async def _cancel_job(self, target: str) -> models.JobAnswer:
-        return self._job_answer(await self._dispatcher.cancel(await self._job_id(target)))
+    async def _cancel_job(self, target: str, reason: str, by: str) -> models.JobAnswer:
+        job_id = await self._job_id(target)
+        return self._job_answer(await self._dispatcher.cancel(job_id, by, reason))
 
     def cancel_fanout(
         self, target: str, body: models.CancelJob, by: str
     ) -> Deferred[models.FanoutAnswer]:
-        return Deferred.fromCoroutine(self._cancel_fanout(target))
+        return Deferred.fromCoroutine(self._cancel_fanout(target, body.reason, by))
 
-    async def _cancel_fanout(self, target: str) -> models.FanoutAnswer:
+    async def _cancel_fanout(self, target: str, reason: str, by: str) -> models.FanoutAnswer:
         fanout_id = await self._fanout_id(target)
         # The newest first: what may not start yet must not start because others have ended.
-        await self._cancel_all(self._fanouts.unfinished(fanout_id)[::-1])
+        await self._cancel_all(self._fanouts.unfinished(fanout_id)[::-1], by, reason)
         return await self._fanout(fanout_id, ROWS_AT_ONCE, None)
 
     def purge(self, body: models.PurgeJobs, by: str) -> Deferred[models.PurgeAnswer]:
-        return Deferred.fromCoroutine(self._purge(body))
+        return Deferred.fromCoroutine(self._purge(body, by))
 
-    async def _purge(self, body: models.PurgeJobs) -> models.PurgeAnswer:
+    async def _purge(self, body: models.PurgeJobs, by: str) -> models.PurgeAnswer:
         device = self._inventory.resolve(body.device) if body.device else None
         queued = self._dispatcher.queued(device.device_id if device is not None else None)
-        return models.PurgeAnswer(CONTRACT, await self._cancel_all(queued[::-1]))
+        return models.PurgeAnswer(CONTRACT, await self._cancel_all(queued[::-1], by, body.reason))
 
-    async def _cancel_all(self, job_ids: Sequence[JobId]) -> int:
+    async def _cancel_all(self, job_ids: Sequence[JobId], by: str, reason: str) -> int:
         """Ask for the end of jobs; how many were cancelled at once."""
         cancelled = 0
         for begin in range(0, len(job_ids), ROWS_AT_ONCE):
-            some = [self._dispatcher.cancel(each) for each in job_ids[begin : begin + ROWS_AT_ONCE]]
-            results: list[tuple[bool, Any]] = await DeferredList(some, consumeErrors=True)
+            some = job_ids[begin : begin + ROWS_AT_ONCE]
+            asked = [self._dispatcher.cancel(each, by, reason) for each in some]
+            results: list[tuple[bool, Any]] = await DeferredList(asked, consumeErrors=True)
             for succeeded, result in results:
                 if succeeded:
                     cancelled += result.state is JobState.CANCELLED

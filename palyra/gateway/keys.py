@@ -16,9 +16,11 @@ from palyra.errors import AlreadyKept, IdempotencyConflict, Malformed
 T = TypeVar("T")
 
 
-def key_for(scope: str, text: str, *request: Any) -> IdempotencyKey:
-    """The key of a call.  ``request`` is all that makes it this call; ``scope`` is operator and
-    route.
+def key_for(scope: str, text: str, request: Any) -> IdempotencyKey:
+    """The key of a call.  ``scope`` is who asked, and by which route.
+
+    ``request`` is what was asked, word for word: what it means (which devices match, whose a name
+    is) may have changed when it is repeated.
 
     :raises Malformed: it is too long, or holds what cannot be shown.
     """

@@ -23,8 +23,36 @@ from palyra.errors import (
 MIN_TIMEOUT_MS = 1_000
 MAX_TIMEOUT_MS = 24 * 3_600_000
 MAX_CAPABILITY = 128
+MEDIATION_MS = 120_000
 CALLER_MARGIN_MS = 15_000
 """How much longer than the run time a caller waits, for a queue and for a device to come back."""
+
+
+_CLIENT = "device:"
+
+
+def client(device_id: DeviceId) -> str:
+    """How a job names the paired client that asked for it; operators stand by their names."""
+    return _CLIENT + device_id
+
+
+def is_client(requested_by: str) -> bool:
+    """Whether a paired client asked, and not an operator."""
+    return requested_by.startswith(_CLIENT)
+
+
+def client_id(requested_by: str) -> DeviceId:
+    """The device that :func:`client` named."""
+    return DeviceId(requested_by.removeprefix(_CLIENT))
+
+
+def patience_ms(call: Call) -> int:
+    """How long whoever asked waits for the end: as long as the job may take, and a little more."""
+    queued_ms = 0
+    if call.queue_expires_at_ms is not None:
+        queued_ms = call.queue_expires_at_ms - call.submitted_at_ms
+    mediation_ms = MEDIATION_MS if call.needs_mediation else 0
+    return queued_ms + mediation_ms + call.run_timeout_ms + CALLER_MARGIN_MS
 
 
 @attrs.frozen(kw_only=True)

@@ -16,6 +16,7 @@ from palyra.gateway.unfinished import Live, Unfinished
 from palyra.gateway.waits import deferred
 
 RETRY_COMMIT_S = 1.0
+MAX_PAUSE_S = 5.0
 
 
 class Records:
@@ -35,7 +36,10 @@ class Records:
         self._store = log
         self._unfinished = unfinished
         self._committed = committed
-        self._retries: set[IDelayedCall] = set()
+        self._waiting: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+        self._turn: IDelayedCall | None = None
+        self._pause_s = RETRY_COMMIT_S
+        self._stopped = False
 
     def commit(self, live: Live) -> Deferred[list[Failure] | None]:
         """Keep what became of a job; whoever asks hears of it by ``committed``.
@@ -48,22 +52,31 @@ class Records:
         )
 
     def retry(self, act: Callable[..., object], *arguments: object) -> None:
-        """Do something again when the store may have recovered."""
-
-        def again() -> None:
-            self._retries.discard(call)
-            act(*arguments)
-
-        call = self._clock.callLater(RETRY_COMMIT_S, again)
-        self._retries.add(call)
+        """Do something again when the store may have recovered; all that waits for it together."""
+        if self._stopped:
+            return
+        self._waiting.append((act, arguments))
+        if self._turn is None:
+            self._log.warn("the store could not write; trying again in {s:g}s", s=self._pause_s)
+            self._turn = self._clock.callLater(self._pause_s, self._again)
+            self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
 
     def stop(self) -> None:
         """Try nothing again."""
-        for retry in self._retries:
-            retry.cancel()
-        self._retries.clear()
+        self._stopped = True
+        self._waiting.clear()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    def _again(self) -> None:
+        self._turn = None
+        waiting, self._waiting = self._waiting, []
+        for act, arguments in waiting:
+            act(*arguments)
 
     def _kept(self, _: None, live: Live, final: bool) -> None:
+        self._pause_s = RETRY_COMMIT_S
         self._committed(live, final)
 
     def _not_kept(self, failure: Failure, live: Live) -> Any:
@@ -74,6 +87,7 @@ class Records:
             # The last attempt was never recorded: an earlier one has decided.
             live.job.attempt = None
             return self.commit(live)
-        self._log.failure("job {job} waits for the store", failure, job=live.job.call.job_id)
+        if self._turn is None:  # the first of many
+            self._log.failure("job {job} waits for the store", failure, job=live.job.call.job_id)
         self.retry(self.commit, live)
         return [failure]

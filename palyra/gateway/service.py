@@ -273,7 +273,6 @@ class GatewayService(Service):
             submission=self._submission,
             followers=self._followers,
             revoker=self._revoker,
-            limits=self._settings.config.jobs,
         )
         self._enrolment_listener = GrpcListener(
             name="enrolment",
@@ -429,6 +428,8 @@ class GatewayService(Service):
         await idle
         for call in self._repeating:
             call.stop()
+        self._retention.stop()
+        self._fanouts.stop()
         self._dispatcher.stop()
         self._sessions.callers.close_all(Draining())
         self._enrolment.stop()

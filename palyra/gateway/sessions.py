@@ -32,6 +32,7 @@ from palyra.core.frames import (
 from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.interfaces import IDeviceDirectory
 from palyra.core.jobs import Report
+from palyra.core.windows import Windows
 from palyra.errors import LimitReached, NotRegistered, PalyraError
 from palyra.gateway.callstreams import CallStreams
 from palyra.gateway.inventory import Inventory
@@ -246,7 +247,7 @@ class Sessions:
         self._owners: dict[DeviceId, NodeSession] = {}
         self._all: dict[DeviceId, set[NodeSession]] = {}
         self._swaps: dict[DeviceId, deque[int]] = {}
-        self._registered: dict[DeviceId, deque[int]] = {}
+        self._registered = Windows(MAX_REGISTRATIONS, CLONE_WINDOW_MS)
 
     def owner(self, device_id: DeviceId) -> NodeSession | None:
         """The session that owns dispatch to the device."""
@@ -395,14 +396,11 @@ class Sessions:
 
     def _guard_against_floods(self, device_id: DeviceId) -> None:
         """A registration is a commit: a host that only registers must not keep the store busy."""
-        times = self._registered.setdefault(device_id, deque(maxlen=MAX_REGISTRATIONS))
-        now_ms = self._now_ms()
-        if len(times) == MAX_REGISTRATIONS and now_ms - times[0] < CLONE_WINDOW_MS:
+        wait_ms = self._registered.wait_ms(device_id, self._now_ms())
+        if wait_ms:
             what = "registrations of one device in a minute"
-            raise LimitReached(
-                what, MAX_REGISTRATIONS, (times[0] + CLONE_WINDOW_MS - now_ms) / 1000
-            )
-        times.append(now_ms)
+            raise LimitReached(what, MAX_REGISTRATIONS, wait_ms / 1000)
+        self._registered.add(device_id, self._now_ms())
 
     def _now_ms(self) -> int:
         return int(self.clock.seconds() * 1000)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from palyra.core.identifiers import short_id
 from palyra.core.interfaces import IdempotencyKey, IStore, KeyUse
 from palyra.core.jobs import Job
@@ -9,7 +12,7 @@ from palyra.errors import JobStillRunning
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts, FanoutView
 from palyra.gateway.keys import Keys, key_for
-from palyra.gateway.orders import Ask, FanoutOrder, Order
+from palyra.gateway.orders import FanoutOrder, Order, patience_ms
 
 
 class Submission:
@@ -20,43 +23,39 @@ class Submission:
         self._fanouts = fanouts
         self._keys = Keys(store)
 
-    async def to_one(self, order: Order, scope: str, key: str) -> Job:
+    async def to_one(self, order: Callable[[], Order], scope: str, key: str, asked: Any) -> Job:
         """A call to one device; done when it is on record.
+
+        ``order`` says what ``asked`` means now; it is not called for a repetition.
 
         :raises IdempotencyConflict: the key was used for another call.
         """
         if not key:
-            return await self._dispatcher.submit(order)
+            return await self._dispatcher.submit(order())
 
         async def make(wanted: IdempotencyKey) -> Job:
-            return await self._dispatcher.submit(order, wanted)
+            return await self._dispatcher.submit(order(), wanted)
 
-        wanted = key_for(scope, key, order.device_id, *_asked(order))
-        return await self._keys.once(wanted, make, self._job_of)
+        return await self._keys.once(key_for(scope, key, asked), make, self._job_of)
 
     async def to_many(
-        self, order: FanoutOrder, scope: str, key: str, named: tuple[str, ...]
+        self, order: Callable[[], FanoutOrder], scope: str, key: str, asked: Any
     ) -> FanoutView:
-        """A call to many devices, chosen by its expression or ``named`` one by one.
-
-        :raises IdempotencyConflict: as :meth:`to_one`.
-        """
+        """A call to many devices; as :meth:`to_one`."""
         if not key:
-            return await self._fanouts.submit(order)
+            return await self._fanouts.submit(order())
 
         async def make(wanted: IdempotencyKey) -> FanoutView:
-            return await self._fanouts.submit(order, wanted)
+            return await self._fanouts.submit(order(), wanted)
 
-        limits = order.batch, order.max_failures
-        wanted = key_for(scope, key, order.expression, named, *limits, *_asked(order))
-        return await self._keys.once(wanted, make, self._fanout_of)
+        return await self._keys.once(key_for(scope, key, asked), make, self._fanout_of)
 
-    async def ended(self, job: Job, wait_ms: int) -> Job:
+    async def ended(self, job: Job) -> Job:
         """The job when it is final.
 
-        :raises JobStillRunning: after ``wait_ms``; the job goes on.
+        :raises JobStillRunning: it takes longer than it may, and goes on.
         """
-        job = await self._dispatcher.wait(job, wait_ms)
+        job = await self._dispatcher.wait(job, patience_ms(job.call))
         if not job.final:
             raise JobStillRunning(short_id(job.call.job_id), job.state.value)
         return job
@@ -68,9 +67,3 @@ class Submission:
     async def _fanout_of(self, use: KeyUse) -> FanoutView:
         assert use.fanout_id is not None, "the route is part of the scope"
         return await self._fanouts.view(use.fanout_id)
-
-
-def _asked(ask: Ask) -> tuple[object, ...]:
-    """What makes a call this call, as JSON can say it."""
-    input_json = ask.input_json.decode("utf-8", "surrogateescape")
-    return ask.capability, input_json, ask.max_payload_bytes, ask.timeout_ms, ask.ttl_ms

@@ -6,7 +6,8 @@ import msgspec
 
 from palyra.console import models
 from palyra.core.devices import AnnouncedCapability
-from palyra.core.jobs import Job, JobState
+from palyra.core.interfaces import LISTED_OUTPUT
+from palyra.core.jobs import Job, JobState, Report
 from palyra.core.pairing import PairingCode
 from palyra.gateway.fanouts import FanoutView
 from palyra.store.snapshot import redacted
@@ -16,9 +17,7 @@ CONTRACT = models.Contract()
 
 def summary(job: Job) -> str:
     """What a list shows of a job's end: its error, else its output, redacted and cut."""
-    if job.error:
-        return redacted(job.error)
-    return redacted(job.output_json.decode("utf-8", "replace")) if job.output_json else ""
+    return redacted(job.error) if job.error else _beginning(job.output_json)
 
 
 def capability_item(
@@ -88,7 +87,22 @@ def job_item(job: Job) -> models.JobItem:
         fanout_id=job.call.fanout_id,
         queue_expires_unix_ms=job.call.queue_expires_at_ms,
         cancel_requested_unix_ms=job.cancel_requested_at_ms,
+        cancelled_by=job.cancel_requested_by,
+        cancel_reason=job.cancel_reason,
         retry_at_unix_ms=job.retry_at_ms,
+    )
+
+
+def job_note(report: Report) -> models.JobNote:
+    """A report that came too late, as far as it is shown."""
+    return models.JobNote(
+        attempt_id=report.attempt_id,
+        outcome=report.outcome.value,
+        error_code=report.error_code,
+        error=redacted(report.error),
+        took_ms=report.took_ms,
+        stopped=report.stopped,
+        note=_beginning(report.output_json),
     )
 
 
@@ -108,6 +122,14 @@ def fanout_item(view: FanoutView) -> models.FanoutItem:
         finished=view.finished,
         stopped=view.stopped,
     )
+
+
+def _beginning(output: bytes | None) -> str:
+    """The beginning of an output, redacted; the same whether or not the rest is known."""
+    if not output:
+        return ""
+    text = output[:LISTED_OUTPUT].decode("utf-8", "replace")
+    return redacted(text, cut=len(output) >= LISTED_OUTPUT)
 
 
 def _took_ms(job: Job) -> int | None:

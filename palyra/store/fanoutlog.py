@@ -9,13 +9,11 @@ from collections import Counter
 
 from sqlalchemy import Connection, func, select
 
-from palyra.core.fanouts import Fanout, Tally
+from palyra.core.fanouts import FAILED, Fanout, Tally
 from palyra.core.identifiers import FanoutId
-from palyra.core.jobs import FINAL, JobState
+from palyra.core.jobs import JobState
 from palyra.store.joblog import beginning_with
 from palyra.store.tables import fanouts, jobs
-
-_FAILED = FINAL - {JobState.SUCCEEDED, JobState.CANCELLED}
 
 
 def fanout(connection: Connection, fanout_id: FanoutId) -> Fanout | None:
@@ -33,7 +31,7 @@ def tally(connection: Connection, fanout_id: FanoutId) -> Tally:
     for name, was_asked, count in connection.execute(statement.group_by(jobs.c.state, asked)):
         state = JobState(name)
         counts[state] += count
-        if was_asked and state in _FAILED:
+        if was_asked and state in FAILED:
             failures += count
     return Tally(dict(counts), failures)
 

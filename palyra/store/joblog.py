@@ -13,16 +13,18 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    LargeBinary,
     Select,
     bindparam,
     func,
     insert,
+    null,
     select,
     update,
 )
 
 from palyra.core.identifiers import DeviceId, JobId
-from palyra.core.interfaces import JobQuery, KeyUse
+from palyra.core.interfaces import LISTED_OUTPUT, JobQuery, KeyUse
 from palyra.core.jobs import UNFINISHED, Job, Report
 from palyra.store.jobrows import (
     ATTEMPT_COLUMNS,
@@ -48,9 +50,15 @@ _CHUNK = 500
 _SORTED = jobs.c.job_id.concat("")
 """To order unfinished jobs by.  By the id itself, SQLite would walk through the whole history in
 that order instead of sorting the few of the partial index."""
-_with_attempt = select(*jobs.columns, *attempts.columns).select_from(
-    jobs.outerjoin(attempts, attempts.c.attempt_id == jobs.c.attempt_id)
-)
+_and_attempts = jobs.outerjoin(attempts, attempts.c.attempt_id == jobs.c.attempt_id)
+_with_attempt = select(*jobs.columns, *attempts.columns).select_from(_and_attempts)
+_CUT: dict[str, ColumnElement[Any]] = {
+    "input_json": null(),
+    "output_json": func.substr(jobs.c.output_json, 1, LISTED_OUTPUT, type_=LargeBinary),
+}
+_columns = [_CUT.get(each.name, each) for each in jobs.columns]
+_listed = select(*_columns, *attempts.columns).select_from(_and_attempts)
+"""As much of jobs as a list has."""
 
 
 def job(connection: Connection, job_id: JobId) -> Job | None:
@@ -60,22 +68,22 @@ def job(connection: Connection, job_id: JobId) -> Job | None:
 
 
 def list_jobs(connection: Connection, query: JobQuery) -> list[Job]:
-    """Jobs, newest first.
+    """Jobs, newest first, as :meth:`palyra.core.interfaces.IJobLog.jobs` has them.
 
     Device, fan-out, cursor and "not final" are found by an index.  For anything else rows are
     looked at one by one, the LOOKED_THROUGH newest of those at most: of a value rarer than that,
     what is older is not listed.
     """
     reach, looks = _reach(query), _looks(query)
-    statement = _with_attempt.where(*reach, *looks)
+    statement = _listed.where(*reach, *looks)
     if _of_unfinished(query):
-        return _loaded(connection, _newest_unfinished(statement, query))
+        return _cut(connection, _newest_unfinished(statement, query))
     statement = statement.order_by(jobs.c.job_id.desc())
     if looks:
         oldest = select(jobs.c.job_id).where(*reach).order_by(jobs.c.job_id.desc())
         oldest = oldest.offset(LOOKED_THROUGH).limit(1).correlate(None)
         statement = statement.where(jobs.c.job_id > func.coalesce(oldest.scalar_subquery(), ""))
-    return _loaded(connection, statement.limit(query.limit))
+    return _cut(connection, statement.limit(query.limit))
 
 
 def unfinished(connection: Connection, device_id: DeviceId | None = None) -> list[Job]:
@@ -84,6 +92,11 @@ def unfinished(connection: Connection, device_id: DeviceId | None = None) -> lis
     if device_id is not None:
         statement = statement.where(jobs.c.device_id == device_id)
     return _loaded(connection, statement)
+
+
+def list_unfinished(connection: Connection) -> list[Job]:
+    """Every job that is not final, as :func:`list_jobs` has them, oldest first."""
+    return _cut(connection, _listed.where(jobs.c.finished_at_ms.is_(None)).order_by(_SORTED))
 
 
 def job_of_attempt(connection: Connection, attempt_id: str) -> Job | None:
@@ -141,7 +154,7 @@ def _newest_unfinished(statement: Select[Any], query: JobQuery) -> Select[Any]:
     if not _looks(query):  # the index alone says which
         ids = select(jobs.c.job_id).where(*_reach(query)).correlate(None)
         ids = ids.order_by(_SORTED.desc()).limit(query.limit)
-        statement = _with_attempt.where(jobs.c.job_id.in_(ids))
+        statement = _listed.where(jobs.c.job_id.in_(ids))
     return statement.order_by(_SORTED.desc()).limit(query.limit)
 
 
@@ -181,6 +194,11 @@ def _loaded(connection: Connection, statement: Select[Any]) -> list[Job]:
     notes = _notes(connection, [row[0] for row in rows])
     inputs = _inputs(connection, {row[FANOUT] for row in rows if row[INPUT] is None})
     return [job_of(row, notes.get(row[0], ()), inputs) for row in rows]
+
+
+def _cut(connection: Connection, statement: Select[Any]) -> list[Job]:
+    """Jobs as a list has them."""
+    return [job_of(row, (), {}) for row in connection.execute(statement)]
 
 
 def _notes(connection: Connection, job_ids: list[str]) -> dict[str, list[Report]]:

@@ -53,6 +53,8 @@ def state_values(job: Job) -> tuple[Any, ...]:
         job.waiting_for,
         job.retry_at_ms,
         job.cancel_requested_at_ms,
+        job.cancel_requested_by,
+        job.cancel_reason,
         job.finished_at_ms,
         job.output_json,
         job.error_code,
@@ -110,20 +112,23 @@ def job_of(row: Sequence[Any], notes: Sequence[Report], inputs: Mapping[str, byt
 
     :param inputs: of fan-outs, by id, for rows without an input of their own.
     """
-    call, (state, attempt_id, *rest) = row[:14], row[14:27]
-    attempts, deadline_ms, waiting_for, retry_at_ms, cancelled_ms, finished_ms, *told = rest
+    call, (state, attempt_id, *rest) = row[:14], row[14:29]
+    attempts, deadline_ms, waiting_for, retry_at_ms, *cancel, finished_ms = rest[:8]
     if call[INPUT] is None:
         call = (*call[:INPUT], inputs.get(call[FANOUT], b""), *call[INPUT + 1 :])
-    output, code, error, effect_possible, took_ms = told
+    cancelled_ms, cancelled_by, cancel_reason = cancel
+    output, code, error, effect_possible, took_ms = rest[8:]
     return Job(
         call=Call(*call),
         state=_STATES[state],
-        attempt=None if attempt_id is None else _attempt_of(row[27:35]),
+        attempt=None if attempt_id is None else _attempt_of(row[29:37]),
         attempts=attempts,
         deadline_ms=deadline_ms,
         waiting_for=waiting_for,
         retry_at_ms=retry_at_ms,
         cancel_requested_at_ms=cancelled_ms,
+        cancel_requested_by=cancelled_by,
+        cancel_reason=cancel_reason,
         finished_at_ms=finished_ms,
         output_json=output,
         error_code=code,

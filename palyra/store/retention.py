@@ -1,8 +1,9 @@
 """Forgetting the oldest jobs in SQL: found by the reader, deleted by the writer.
 
 A job's id begins with the time it was submitted at, so the oldest are the beginning of the primary
-key.  What is looked at there in vain is what stays although it is old: unfinished jobs, and those
-with a young key.  A final job stays final and gets no key, so what was found may be deleted later.
+key.  What is looked at there in vain is what stays although it is old: unfinished jobs, the rows of
+unfinished fan-outs, and jobs with a young key.  A final job stays final and gets no key, and a
+fan-out no row, so what was found may be deleted later.
 """
 
 from __future__ import annotations
@@ -65,7 +66,17 @@ def _ended(
             jobs.c.fanout_id.is_not(None), exists().where(young, keys.fanout_id == jobs.c.fanout_id)
         ),
     )
-    statement = select(jobs.c.job_id).where(which, jobs.c.finished_at_ms.is_not(None), ~keyed)
+    rows = jobs.alias()
+    # Not correlated: one walk through the index of unfinished jobs, however many rows there are.
+    running = select(rows.c.fanout_id).where(
+        rows.c.finished_at_ms.is_(None), rows.c.fanout_id.is_not(None)
+    )
+    statement = select(jobs.c.job_id).where(
+        which,
+        jobs.c.finished_at_ms.is_not(None),
+        or_(jobs.c.fanout_id.is_(None), jobs.c.fanout_id.not_in(running)),
+        ~keyed,
+    )
     return [*connection.scalars(statement.order_by(jobs.c.job_id).limit(limit))]
 
 

@@ -25,6 +25,7 @@ from palyra.core.devices import (
     free_name,
 )
 from palyra.core.identifiers import DeviceId, RequestId, short_id
+from palyra.core.interfaces import LISTED_OUTPUT
 from palyra.core.jobmachine import job_machine
 from palyra.core.jobs import Job, JobState
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
@@ -72,6 +73,13 @@ def own_device(device: Device) -> Device:
 def own_job(job: Job) -> Job:
     """A copy that shares nothing mutable.  Wants are the host's and are not kept."""
     return attrs.evolve(job, notes=list(job.notes), wants=[])
+
+
+def listed_job(job: Job) -> Job:
+    """A copy with as much of the job as a list has."""
+    output = None if job.output_json is None else job.output_json[:LISTED_OUTPUT]
+    call = attrs.evolve(job.call, input_json=b"")
+    return attrs.evolve(job, call=call, output_json=output, notes=[], wants=[])
 
 
 def decided(approval: Approval, request: PairingRequest) -> Approval:

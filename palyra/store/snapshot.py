@@ -26,10 +26,15 @@ SUMMARY_LENGTH = 240
 
 _PEM = re.compile(r"-----BEGIN [^-]+-----.*?(-----END [^-]+-----|\Z)", re.DOTALL)
 _NAMED = re.compile(
-    r"(?i)\b([\w-]*(?:password|passwd|secret|token|authorization|api[_-]?key|credential)[\w-]*)"
-    r"([\"']?\s*[:=]\s*)(?:bearer\s+|basic\s+)?(\"[^\"]*\"|'[^']*'|[^\s,;&]+)"
+    r"(?is)\b([\w-]*(?:password|passwd|secret|token|authorization|api[_-]?key|credential)[\w-]*)"
+    r"([\"']?\s*[:=]\s*)(?:bearer\s+|basic\s+)?"
+    # A quotation that was cut has no end.
+    r"(\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z)|'(?:[^'\\]|\\.)*(?:'|\\?\Z)|[^\s,;&]+)"
 )
 _LONG = re.compile(r"[A-Za-z0-9+/_=-]{32,}")
+_CUT_WORD = re.compile(r"[A-Za-z0-9+/_=\ufffd-]+\Z")
+"""What may be the beginning of something longer."""
+_LOOKED_AT = 16 * SUMMARY_LENGTH
 
 
 class CodeEntry(msgspec.Struct, frozen=True):
@@ -87,6 +92,9 @@ class JobEntry(msgspec.Struct, frozen=True):
     queue_expires_at_ms: int | None = None
     retry_at_ms: int | None = None
     fanout_id: FanoutId | None = None
+    cancel_requested_at_ms: int | None = None
+    cancel_requested_by: str = ""
+    cancel_reason: str = ""
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -171,12 +179,19 @@ def import_snapshot(document: bytes, *, now_ms: int, file: str = SNAPSHOT_NAME) 
     )
 
 
-def redacted(text: str) -> str:
-    """Text of a peer without what looks like a secret, cut at SUMMARY_LENGTH characters."""
+def redacted(text: str, cut: bool = False) -> str:
+    """Text of a peer without what looks like a secret, cut at SUMMARY_LENGTH characters.
+
+    ``cut``: it is the beginning of a longer text; nothing is shown that redaction of the whole
+    would hide.
+    """
     # Cut early too: the expressions are for sentences, not for megabytes.
-    shown = _PEM.sub("[redacted]", text[: 16 * SUMMARY_LENGTH])
+    cut = cut or len(text) > _LOOKED_AT
+    shown = _PEM.sub("[redacted]", text[:_LOOKED_AT])
     shown = _NAMED.sub(r"\1\2[redacted]", shown)
     shown = _LONG.sub("[redacted]", shown)
+    if cut:
+        shown = _CUT_WORD.sub("", shown) + "…"
     return shown if len(shown) <= SUMMARY_LENGTH else shown[: SUMMARY_LENGTH - 1] + "…"
 
 
@@ -258,6 +273,9 @@ def _job_entry(job: Job) -> JobEntry:
         queue_expires_at_ms=call.queue_expires_at_ms,
         retry_at_ms=job.retry_at_ms,
         fanout_id=call.fanout_id,
+        cancel_requested_at_ms=job.cancel_requested_at_ms,
+        cancel_requested_by=job.cancel_requested_by,
+        cancel_reason=redacted(job.cancel_reason),
     )
 
 
@@ -280,6 +298,9 @@ def _imported_job(entry: JobEntry, now_ms: int) -> Job:
         state=entry.state,
         attempt=entry.attempt,
         attempts=entry.attempts,
+        cancel_requested_at_ms=entry.cancel_requested_at_ms,
+        cancel_requested_by=entry.cancel_requested_by,
+        cancel_reason=entry.cancel_reason,
         finished_at_ms=entry.finished_at_ms,
         error_code=entry.error_code,
         error=entry.summary,

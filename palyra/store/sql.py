@@ -243,7 +243,7 @@ class SqlStore:
             devices=directory.list_devices(connection),
             certificates=directory.usable_certificates(connection),
             revocations=directory.list_revocations(connection),
-            jobs=newest_jobs(joblog.unfinished(connection), final),
+            jobs=newest_jobs(joblog.list_unfinished(connection), final),
         )
         write_atomic(path, build_snapshot(content, now_ms))
 

@@ -32,7 +32,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import Insert, Update
 
 ROWS_AT_MOST = 256
-"""Rows, or keys, of one statement: at 28 columns well below what SQLite and PostgreSQL take."""
+"""Rows, or keys, of one statement: at 29 columns well below what SQLite and PostgreSQL take."""
 
 Row = tuple[Any, ...]
 Binds = list[BindParameter[Any]]

@@ -26,6 +26,11 @@ def _text(name: str) -> Column[str]:
     return Column(name, Text, nullable=False)
 
 
+def _text_or_empty(name: str) -> Column[str]:
+    """A text that rows of an older schema do not have."""
+    return Column(name, Text, nullable=False, server_default="")
+
+
 def _maybe_text(name: str) -> Column[str]:
     return Column(name, Text)
 
@@ -193,6 +198,8 @@ jobs = Table(
     _text("waiting_for"),
     _maybe_number("retry_at_ms"),
     _maybe_number("cancel_requested_at_ms"),
+    _text_or_empty("cancel_requested_by"),
+    _text_or_empty("cancel_reason"),
     _maybe_number("finished_at_ms"),
     Column("output_json", LargeBinary),
     _text("error_code"),

@@ -54,10 +54,8 @@ def test_without_bounds_all_start_at_once() -> None:
     rollout = a_rollout(3)
     assert rollout.take_startable() == ["row 0", "row 1", "row 2"]
     for number in range(3):
-        assert not rollout.over
         rollout.ended(a_row(number, S.FAILED, attempts=1))
     assert not rollout.stopped
-    assert rollout.over
 
 
 def test_a_batch_is_a_window() -> None:
@@ -82,9 +80,8 @@ def test_too_many_failures_stop_the_rest() -> None:
     assert rollout.take_refused() == ["row 3", "row 4"]
     for number in (3, 4):
         rollout.ended(a_row(number, S.CANCELLED))
-    assert not rollout.over
     rollout.ended(a_row(2, S.SUCCEEDED, attempts=1))
-    assert rollout.over
+    assert rollout.failures == 2
 
 
 def test_a_row_that_a_dead_gateway_started_takes_its_place() -> None:
@@ -198,10 +195,6 @@ class FanoutLife(RuleBasedStateMachine):
         assert self.rollout.stopped is self.stopped()
         assert self.rollout.failures == self.failures()
 
-    @invariant()
-    def it_is_over_when_every_row_has_ended(self) -> None:
-        assert self.rollout.over is all(job.final for job in self.jobs.values())
-
     def teardown(self) -> None:
         """From wherever it stands, starting, refusing and ending leads to the end of every row."""
         for _ in range(len(self.jobs)):
@@ -209,7 +202,7 @@ class FanoutLife(RuleBasedStateMachine):
             self.refuse()
             for key in self.taken | self.refused | set(self.sent()):
                 self.end(key, S.CANCELLED)
-        assert self.rollout.over
+        assert all(job.final for job in self.jobs.values())
 
 
 FanoutLife.TestCase.settings = settings(max_examples=80, stateful_step_count=30)

@@ -197,16 +197,22 @@ def test_deadlines_without_a_session() -> None:
 
 
 def test_a_queue_ends() -> None:
-    """A job that was never sent expires; one that was sent before is of unknown outcome."""
+    """A job that was never sent expires.  One that was sent waits for its next attempt, and then
+    for its device as long as any attempt does."""
     fresh, retried = (Job(a_call(idempotent=True, queue_expires_at_ms=50)) for _ in range(2))
     job_machine(retried).dispatched(an_attempt())
     reconcile(job_machine(retried), retried, Standing.DIED, 10)
-    assert retried.state is S.QUEUED
     for job in (fresh, retried):
         time_passed(job_machine(job), job, 49, session_live=False)
         assert job.state is S.QUEUED
         time_passed(job_machine(job), job, 50, session_live=False)
     assert (fresh.state, fresh.effect_possible) == (S.EXPIRED, False)
+    machine, begins_ms = job_machine(retried), 10 + FIRST_BACKOFF_MS
+    time_passed(machine, retried, begins_ms, session_live=False)
+    assert (retried.state, retried.take_wants()) == (S.QUEUED, [Want.DISPATCH])
+    time_passed(machine, retried, begins_ms + AWAIT_RETURN_MS - 1, session_live=False)
+    assert retried.state is S.QUEUED
+    time_passed(machine, retried, begins_ms + AWAIT_RETURN_MS, session_live=False)
     assert (retried.state, retried.effect_possible) == (S.OUTCOME_UNKNOWN, True)
 
 
@@ -225,7 +231,7 @@ def test_a_lost_attempt_backs_off() -> None:
         time_passed(machine, job, job.retry_at_ms - 1, session_live=True)
         assert job.wants == []
         time_passed(machine, job, job.retry_at_ms, session_live=True)
-        assert (job.waiting_for, job.retry_at_ms) == ("", None)
+        assert job.waiting_for == ""
         assert job.take_wants() == [Want.DISPATCH]
     assert waits == [FIRST_BACKOFF_MS << step for step in range(MAX_ATTEMPTS - 1)]
     machine.dispatched(an_attempt(number=MAX_ATTEMPTS))

@@ -93,7 +93,6 @@ class Gateway(House):
             submission=self.submission,
             followers=self.followers,
             revoker=self.revoker,
-            limits=self.limits,
         )
         self.control = Control(
             store=self.store,

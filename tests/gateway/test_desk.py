@@ -71,7 +71,7 @@ def test_who_may_run_what_where(gateway: Gateway) -> None:
     node.take()
     node.finish(next(iter(node.running)))
     job = result_of(own)
-    assert job.state is JobState.SUCCEEDED and job.call.requested_by.startswith("pi (")
+    assert job.state is JobState.SUCCEEDED and job.call.requested_by == f"device:{device.device_id}"
     clients = {
         name: gateway.device(name, kind=kind, grants=grants)
         for name, kind, grants in (

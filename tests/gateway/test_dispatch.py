@@ -157,7 +157,7 @@ def test_stopping_tells_who_waits(house: House) -> None:
     """Callers of jobs that go on are told that the gateway went away."""
     device, _ = house.online()
     forever = house.dispatcher.run(house.order(device))
-    limited = house.dispatcher.run(house.order(device), 60_000)
+    limited = house.dispatcher.run(house.order(device), lambda _: 60_000)
     house.dispatcher.stop()
     for each in (forever, limited):
         with pytest.raises(Draining):

@@ -74,7 +74,9 @@ class JobsOfOneDevice(RuleBasedStateMachine):
 
         submitted = self.house.dispatcher.submit(order).addCallback(accepted)
         submitted.addErrback(lambda failure: failure.trap(PalyraError) and None)
-        answer: Deferred[Job] = self.house.dispatcher.run(order, wait_ms)
+        answer: Deferred[Job] = self.house.dispatcher.run(
+            order, None if wait_ms is None else lambda _: wait_ms
+        )
 
         def told(result: Job | Failure) -> None:
             self.answers[number] += 1

@@ -8,6 +8,7 @@ from palyra.core.interfaces import JobQuery
 from palyra.core.jobmachine import FIRST_BACKOFF_MS
 from palyra.core.jobs import JobState, Outcome
 from palyra.errors import DeviceRevoked, DiskFull, StoreUnavailable
+from palyra.gateway.records import MAX_PAUSE_S
 from tests.gateway.house import House, attempt_of, fired, result_of
 
 S = JobState
@@ -53,7 +54,7 @@ def test_an_end_that_cannot_be_recorded_is_told_later(house: House) -> None:
     house.pass_time(3)
     assert not fired(answer) and node.take().acknowledged == []
     house.store.trouble = None
-    house.pass_time(1.5)
+    house.pass_time(MAX_PAUSE_S + 0.5)
     assert result_of(answer).state is S.SUCCEEDED
     node.take()
     assert node.acknowledged == [attempt_id]
@@ -68,7 +69,7 @@ def test_a_dispatch_that_cannot_be_recorded_is_made_later(house: House) -> None:
     node.finish(attempt_of(jobs[0]))
     house.pass_time(5)
     house.store.trouble = None
-    house.pass_time(2.5)
+    house.pass_time(MAX_PAUSE_S + 0.5)
     for job in jobs[1:]:
         node.take()
         assert [each.job_id for each in node.running.values()] == [job.call.job_id]
@@ -114,7 +115,7 @@ def test_a_full_disk_is_not_stormed(house: House) -> None:
     house.pass_time(10)
     assert 0 < house.store.tries - tries <= 10 * 5
     house.store.trouble = None
-    house.pass_time(2)
+    house.pass_time(MAX_PAUSE_S + 0.5)
     node.take()
     assert len(node.running) == 4
 

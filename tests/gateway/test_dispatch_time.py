@@ -137,7 +137,7 @@ def test_mediation_of_an_old_attempt_is_ignored(house: House) -> None:
 def test_a_caller_has_a_limit_and_the_job_goes_on(house: House) -> None:
     """At the caller's own limit it is told that the job runs; the job ends as it would."""
     device, node = house.online()
-    impatient = house.dispatcher.run(house.order(device), 1_000)
+    impatient = house.dispatcher.run(house.order(device), lambda _: 1_000)
     node.take()
     house.pass_time(1.5)
     with pytest.raises(JobStillRunning) as caught:

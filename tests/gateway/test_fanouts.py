@@ -41,7 +41,7 @@ def order(devices: list[Device], **changes: Any) -> FanoutOrder:
 
 
 def submitted(house: House, devices: list[Device], **changes: Any) -> Deferred[FanoutView]:
-    return Deferred.fromCoroutine(house.fanouts.submit(order(devices, **changes)))
+    return house.fanouts.submit(order(devices, **changes))
 
 
 def submit(house: House, devices: list[Device], **changes: Any) -> FanoutView:

@@ -17,14 +17,15 @@ from tests.gateway.test_fanouts import fleet, order
 
 
 def submit(house: House, device: Any, key: str = "k", scope: str = "ana", **changes: Any) -> Any:
-    call = house.submission.to_one(house.order(device, **changes), scope, key)
+    order = house.order(device, **changes)
+    call = house.submission.to_one(lambda: order, scope, key, (device.name, repr(changes)))
     return Deferred.fromCoroutine(call)
 
 
 def many(house: House, devices: list[Any], expression: str = "", **changes: Any) -> Any:
     wanted = order(devices, expression=expression, **changes)
-    named = () if expression else tuple(each.device_id for each in devices)
-    return Deferred.fromCoroutine(house.submission.to_many(wanted, "ana", "k", named))
+    asked = expression or [each.name for each in devices], repr(changes)
+    return Deferred.fromCoroutine(house.submission.to_many(lambda: wanted, "ana", "k", asked))
 
 
 def count(house: House) -> int:
@@ -97,8 +98,8 @@ def test_a_fan_out(house: House) -> None:
 def test_keys_are_bounded(key: str) -> None:
     """At most 128 printable characters."""
     with pytest.raises(Malformed):
-        key_for("ana", key)
-    assert key_for("ana", "x" * MAX_KEY).key == "x" * MAX_KEY
+        key_for("ana", key, ())
+    assert key_for("ana", "x" * MAX_KEY, ()).key == "x" * MAX_KEY
 
 
 def test_another_gateway_is_faster(house: House) -> None:

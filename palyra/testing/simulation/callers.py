@@ -102,7 +102,7 @@ class Callers:
                 raise Violation(f"{keyed.key} made two jobs: {keyed.became}, {job.call.job_id}")
             keyed.became = job.call.job_id
 
-        made = gateway.submission.to_one(keyed.order, SCOPE, keyed.key)
+        made = gateway.submission.to_one(lambda: keyed.order, SCOPE, keyed.key, repr(keyed.order))
         Deferred.fromCoroutine(made).addBoth(self._answered, call, accepted)
 
     def run(self, gateway: Gateway, device: Device) -> None:
@@ -111,7 +111,8 @@ class Callers:
         wait_s = None if self._random.random() < 0.3 else self._random.uniform(0.5, 40.0)
         call = self._called(gateway, f"run {order.capability} on {device.name}", wait_s)
         wait_ms = None if wait_s is None else int(wait_s * 1000)
-        done = maybeDeferred(gateway.dispatcher.run, order, wait_ms)
+        limit = None if wait_ms is None else lambda _: wait_ms
+        done = maybeDeferred(gateway.dispatcher.run, order, limit)
         done.addBoth(self._answered, call, self._checks.told_final)
 
     def wait(self, gateway: Gateway, job: Job) -> None:
@@ -161,8 +162,8 @@ class Callers:
             if became != view.fanout.fanout_id:
                 raise Violation(f"{key} made two fan-outs: {became}, {view.fanout.fanout_id}")
 
-        named = tuple(device.device_id for device in order.devices)
-        done = Deferred.fromCoroutine(gateway.submission.to_many(order, FANOUT_SCOPE, key, named))
+        made = gateway.submission.to_many(lambda: order, FANOUT_SCOPE, key, repr(order))
+        done = Deferred.fromCoroutine(made)
         done.addBoth(self._answered, call, accepted)
 
     def _fanout_order(self, devices: list[Device]) -> FanoutOrder:

@@ -1,4 +1,4 @@
-"""Fan-outs, idempotency keys, and times of the next attempt.
+"""Fan-outs, idempotency keys, times of the next attempt, who asked for a cancel and why.
 
 ``jobs.input_json`` may be NULL from here on: the input is the fan-out's.  SQLite cannot take NOT
 NULL away from a column, so there it is replaced by a copy; PostgreSQL can.
@@ -51,6 +51,8 @@ def upgrade() -> None:
     op.create_index("idempotency_keys_by_job", "idempotency_keys", ["job_id"], unique=False)
     op.create_index("idempotency_keys_by_fanout", "idempotency_keys", ["fanout_id"], unique=False)
     op.add_column("jobs", sa.Column("retry_at_ms", sa.BigInteger(), nullable=True))
+    for name in ("cancel_requested_by", "cancel_reason"):
+        op.add_column("jobs", sa.Column(name, sa.Text(), nullable=False, server_default=""))
     _let_input_be_null()
     op.create_index(
         "jobs_by_fanout",

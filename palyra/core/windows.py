@@ -1,0 +1,27 @@
+"""Sliding windows: how often something happened lately, by key."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+
+
+class Windows:
+    """At most ``limit`` events of a key in ``window_ms``.  A key that is quiet costs nothing more
+    than its last ``limit`` times."""
+
+    def __init__(self, limit: int, window_ms: int) -> None:
+        self.limit = limit
+        self._window_ms = window_ms
+        self._times: dict[Hashable, deque[int]] = {}
+
+    def wait_ms(self, key: Hashable, now_ms: int) -> int:
+        """How long the next event of a key must wait; 0 where it may happen now."""
+        times = self._times.get(key)
+        if times is None or len(times) < self.limit:
+            return 0
+        return max(0, times[0] + self._window_ms - now_ms)
+
+    def add(self, key: Hashable, now_ms: int) -> None:
+        """It happened."""
+        self._times.setdefault(key, deque(maxlen=self.limit)).append(now_ms)

@@ -1,0 +1,107 @@
+"""Codes, pairing requests and approvals in memory."""
+
+from __future__ import annotations
+
+import attrs
+
+from palyra.core.approval import Approval
+from palyra.core.devices import Device, Revocation
+from palyra.core.identifiers import RequestId
+from palyra.core.interfaces import RequestQuery
+from palyra.core.pairing import CodeState, PairingCode, PairingRequest, RequestState
+from palyra.errors import AlreadyKept, PairingFailed
+from palyra.store import rules
+from palyra.store.memory.records import Records, add, fired, newest
+
+
+class PairingLog(Records):
+    """Provides :class:`palyra.core.interfaces.IPairingLog`."""
+
+    @fired
+    def add_code(self, code: PairingCode) -> None:
+        add(self._codes, code.code_id, rules.own_code(code))
+
+    @fired
+    def save_code(self, code: PairingCode) -> None:
+        kept = self._codes.get(code.code_id)
+        if kept is not None and kept.state is CodeState.ACTIVE:
+            kept.state, kept.reserved, kept.failed = code.state, code.reserved, code.failed
+
+    @fired
+    def code_by_digest(self, digest: str) -> PairingCode | None:
+        found = (code for code in self._codes.values() if digest and code.digest == digest)
+        return next(map(rules.own_code, found), None)
+
+    @fired
+    def active_codes(self, now_ms: int) -> list[PairingCode]:
+        return self._active(now_ms)
+
+    @fired
+    def open_request(self, request: PairingRequest, approval: Approval) -> None:
+        code = self._codes.get(request.code_id)
+        if code is None or code.state is not CodeState.ACTIVE:
+            raise PairingFailed()
+        sessions = {kept.session_digest for kept in self._requests.values()}
+        if request.session_digest in sessions or approval.approval_id in self._approvals:
+            raise AlreadyKept()
+        add(self._requests, request.request_id, rules.own_request(request))
+        self._approvals[approval.approval_id] = attrs.evolve(approval)
+        code.state = CodeState.USED
+
+    @fired
+    def request(self, request_id: RequestId) -> PairingRequest | None:
+        kept = self._requests.get(request_id)
+        return None if kept is None else rules.own_request(kept)
+
+    @fired
+    def request_by_session(self, session_digest: str) -> PairingRequest | None:
+        every = self._requests.values()
+        found = (each for each in every if each.session_digest == session_digest)
+        return next(map(rules.own_request, found), None)
+
+    @fired
+    def requests(self, query: RequestQuery) -> list[PairingRequest]:
+        found = [
+            each
+            for each in self._list_requests()
+            if (query.states is None or each.state in query.states)
+            and (query.before is None or each.request_id < query.before)
+        ]
+        return found[: query.limit]
+
+    @fired
+    def close_request(self, request: PairingRequest) -> None:
+        kept = self._requests.get(request.request_id)
+        self._decide(rules.require_state(kept, request.request_id, RequestState.PENDING), request)
+
+    @fired
+    def approve_request(self, request: PairingRequest, device: Device) -> Revocation | None:
+        kept_request = self._requests.get(request.request_id)
+        kept_request = rules.require_state(kept_request, request.request_id, RequestState.PENDING)
+        kept = self._devices.get(device.device_id)
+        if kept is not None:
+            rules.refuse_revoked_device(kept)
+        key = device.identity_fingerprint
+        rules.refuse_revoked_key(
+            device, [each for each in self._list_revocations() if each.identity_fingerprint == key]
+        )
+        revocation = None
+        if kept is not None and kept.identity_fingerprint != key:
+            code, sentence = rules.identity_changed(kept)
+            now_ms = device.paired_at_ms
+            revocation = self._revoke_key(kept, request.decided_by, code, now_ms)
+            self._end_jobs(kept.device_id, code, sentence, now_ms)
+        taken = self._names_of_others(device.device_id)
+        self._devices[device.device_id] = rules.paired(kept, device, request, taken)
+        self._decide(kept_request, request)
+        return revocation
+
+    def _active(self, now_ms: int) -> list[PairingCode]:
+        return [
+            rules.own_code(code)
+            for _, code in sorted(self._codes.items())
+            if code.state is CodeState.ACTIVE and code.expires_at_ms > now_ms
+        ]
+
+    def _list_requests(self) -> list[PairingRequest]:
+        return [rules.own_request(each) for each in newest(self._requests)]

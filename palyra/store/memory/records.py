@@ -1,0 +1,128 @@
+"""What the store in memory keeps, and what more than one of its logs asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred, fail, succeed
+
+from palyra.core.approval import Approval
+from palyra.core.devices import CertificateRecord, CertificateState, Device, DeviceState, Revocation
+from palyra.core.fanouts import Fanout
+from palyra.core.identifiers import DeviceId, FanoutId, Fingerprint, JobId, RequestId
+from palyra.core.interfaces import IdempotencyKey, KeyUse
+from palyra.core.jobs import Job
+from palyra.core.pairing import PairingCode, PairingRequest
+from palyra.errors import AlreadyKept, PalyraError
+from palyra.store import rules
+
+P = ParamSpec("P")
+R = TypeVar("R", bound="Records")
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+def fired(function: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P], Deferred[T]]:
+    """The method as a fired Deferred of its result, or of its refusal."""
+
+    @wraps(function)
+    def method(self: R, /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        try:
+            return succeed(function(self, *args, **kwargs))
+        except PalyraError as error:
+            return fail(error)
+
+    return method
+
+
+class Records:
+    """The dictionaries.  ``now_ms`` is wall time in Unix milliseconds."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self._codes: dict[str, PairingCode] = {}
+        self._requests: dict[RequestId, PairingRequest] = {}
+        self._approvals: dict[str, Approval] = {}
+        self._devices: dict[DeviceId, Device] = {}
+        self._certificates: dict[Fingerprint, CertificateRecord] = {}
+        self._issued: dict[RequestId, Fingerprint] = {}
+        self._revocations: dict[tuple[DeviceId, Fingerprint], Revocation] = {}
+        self._jobs: dict[JobId, Job] = {}
+        self._attempts: dict[str, JobId] = {}
+        self._fanouts: dict[FanoutId, Fanout] = {}
+        self._keys: dict[tuple[str, str], tuple[KeyUse, int]] = {}
+
+    def _list_devices(self) -> list[Device]:
+        present = (
+            device
+            for _, device in sorted(self._devices.items())
+            if device.state is not DeviceState.REMOVED
+        )
+        return [rules.own_device(device) for device in present]
+
+    def _names_of_others(self, device_id: DeviceId) -> frozenset[str]:
+        return frozenset(each.name for each in self._list_devices() if each.device_id != device_id)
+
+    def _list_revocations(self) -> list[Revocation]:
+        return sorted(self._revocations.values(), key=lambda each: (each.device_id, each.at_ms))
+
+    def _certificates_where(
+        self, which: Callable[[CertificateRecord], bool]
+    ) -> list[CertificateRecord]:
+        return [each for _, each in sorted(self._certificates.items()) if which(each)]
+
+    def _decide(self, kept: PairingRequest, decided: PairingRequest) -> None:
+        now = attrs.evolve(
+            kept,
+            state=decided.state,
+            decided_by=decided.decided_by,
+            decided_at_ms=decided.decided_at_ms,
+            reason=decided.reason,
+            grants=decided.grants,
+        )
+        self._requests[kept.request_id] = now
+        approval = self._approvals[kept.approval_id]
+        self._approvals[kept.approval_id] = rules.decided(approval, now)
+
+    def _revoke_key(self, device: Device, by: str, reason: str, now_ms: int) -> Revocation:
+        theirs = self._certificates_where(lambda each: each.device_id == device.device_id)
+        revocation = rules.revocation_of(device, theirs, by, reason, now_ms)
+        for certificate in theirs:
+            self._set_state(certificate, CertificateState.REVOKED)
+        self._revocations[device.device_id, device.identity_fingerprint] = revocation
+        return revocation
+
+    def _end_jobs(self, device_id: DeviceId, code: str, sentence: str, now_ms: int) -> None:
+        for job in self._jobs.values():
+            if job.call.device_id == device_id and not job.final:
+                rules.end_job(job, code, sentence, now_ms)
+
+    def _set_state(self, certificate: CertificateRecord, state: CertificateState) -> None:
+        changed = attrs.evolve(certificate, state=state)
+        self._certificates[certificate.fingerprint] = changed
+
+    def _use(
+        self,
+        key: IdempotencyKey | None,
+        at_ms: int,
+        job_id: JobId | None = None,
+        fanout_id: FanoutId | None = None,
+    ) -> None:
+        if key is not None:
+            use = KeyUse(key.digest, job_id, fanout_id)
+            add(self._keys, (key.scope, key.key), (use, at_ms))
+
+
+def add(kept: dict[K, T], key: K, value: T) -> None:
+    """Keep a value under a key that is new."""
+    if key in kept:
+        raise AlreadyKept()
+    kept[key] = value
+
+
+def newest(kept: Mapping[K, T]) -> Iterator[T]:
+    """Values whose keys are ULIDs, newest first."""
+    return (kept[key] for key in sorted(kept, key=str, reverse=True))
