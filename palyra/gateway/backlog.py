@@ -6,6 +6,7 @@ from collections import Counter, OrderedDict
 
 from palyra.config.jobs import JobsSection
 from palyra.core.identifiers import DeviceId, JobId
+from palyra.core.jobs import Call
 from palyra.errors import QueueFull
 from palyra.gateway.orders import is_client
 from palyra.gateway.unfinished import Live
@@ -18,7 +19,7 @@ class Backlog:
         self._limits = limits
         self._waiting: dict[DeviceId, OrderedDict[JobId, Live]] = {}
         self._count = 0
-        self._of_caller: Counter[str] = Counter()
+        self._of_client: Counter[str] = Counter()
         self._entering: Counter[DeviceId] = Counter()
         self._held = 0
         self._reserved = 0
@@ -33,7 +34,7 @@ class Backlog:
         waiting = self._waiting.setdefault(call.device_id, OrderedDict())
         if call.job_id not in waiting:
             self._count += 1
-            self._of_caller[call.requested_by] += 1
+            self._count_client(call, 1)
         waiting[call.job_id] = live
         if first:
             waiting.move_to_end(call.job_id, last=False)
@@ -53,9 +54,7 @@ class Backlog:
         waiting = self._waiting.get(call.device_id)
         if waiting is not None and waiting.pop(call.job_id, None) is not None:
             self._count -= 1
-            self._of_caller[call.requested_by] -= 1
-            if not self._of_caller[call.requested_by]:
-                del self._of_caller[call.requested_by]
+            self._count_client(call, -1)
             if not waiting:
                 del self._waiting[call.device_id]
         if live.held:
@@ -85,11 +84,23 @@ class Backlog:
             limits.max_waiting_per_device
         ):
             raise QueueFull(call.device_name, limits.max_waiting_per_device)
-        if is_client(call.requested_by) and (
-            self._of_caller[call.requested_by] >= limits.max_waiting_per_client
-        ):
-            raise QueueFull("This client", limits.max_waiting_per_client)
+        if is_client(call.requested_by):
+            self._check_clients(call.requested_by)
         self.check_room(1)
+
+    def _count_client(self, call: Call, step: int) -> None:
+        if is_client(call.requested_by):
+            self._of_client[call.requested_by] += step
+            if not self._of_client[call.requested_by]:
+                del self._of_client[call.requested_by]
+
+    def _check_clients(self, client: str) -> None:
+        """One client has its share, and all of them half: operators always find room."""
+        limits = self._limits
+        if self._of_client[client] >= limits.max_waiting_per_client:
+            raise QueueFull("This client", limits.max_waiting_per_client)
+        if self._of_client.total() >= limits.max_waiting // 2:
+            raise QueueFull("The gateway, for its clients,", limits.max_waiting // 2)
 
     def check_room(self, rows: int) -> None:
         """Refuse ``rows`` more waiting jobs than the gateway may have (QueueFull)."""

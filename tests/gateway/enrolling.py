@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from palyra.config.addresses import HostPort
 from palyra.config.enrolment import EnrolmentSection
+from palyra.config.jobs import JobsSection
 from palyra.core.announcement import Announcement, encode_announcement
 from palyra.core.devices import ClientKind
 from palyra.core.handshake import DeviceHandshake
@@ -47,10 +48,10 @@ CSR_KEY = ec.generate_private_key(ec.SECP256R1())
 class Gateway(House):
     """The house with enrolment, revocation and control on it."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, *, jobs: JobsSection | None = None, **limits: int) -> None:
         self.enrolment_limits = EnrolmentSection(**limits)
         self.snapshots = 0
-        super().__init__()
+        super().__init__(limits=jobs)
 
     def begin(self) -> None:
         super().begin()
