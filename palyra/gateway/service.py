@@ -43,7 +43,7 @@ from palyra.store.snapshot import SNAPSHOT_NAME
 from palyra.store.snapshotwriter import SnapshotWriter
 from palyra.store.sql import SqlStore
 from palyra.store.sqlite import SqliteStore
-from palyra.transport.asyncbridge import call_from_thread, run_now_deferred
+from palyra.transport.asyncbridge import call_from_thread, call_soon, run_now_deferred
 from palyra.transport.grpclistener import (
     ENROLMENT_OPTIONS,
     MAX_NODE_MESSAGE,
@@ -154,12 +154,14 @@ class GatewayService(Service):
             return SqliteStore.open(
                 root / DATABASE,
                 call_from_thread=call_from_thread,
+                call_soon=call_soon,
                 now_ms=self._now_ms,
                 entropy=self._entropy,
             )
         store = PostgresStore.open(
             url,
             call_from_thread=call_from_thread,
+            call_soon=call_soon,
             now_ms=self._now_ms,
             entropy=self._entropy,
             may_make=not (root / SNAPSHOT_NAME).exists(),

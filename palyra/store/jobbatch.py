@@ -2,6 +2,7 @@
 
 :class:`JobBatch` writes a whole group on the driver's cursor in a handful of statements; what they
 cost does not grow with the group before it is hundreds of jobs (:mod:`palyra.store.statements`).
+A job that comes alone is written by statements of its own, without what a group needs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import attrs
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Dialect,
     Select,
@@ -42,7 +44,7 @@ from palyra.store.jobrows import (
     row_values,
     state_values,
 )
-from palyra.store.statements import Binds, LookUp, ManyRows, inserting, updating
+from palyra.store.statements import Binds, LookUp, ManyRows, Statement, inserting, updating
 from palyra.store.tables import attempts, devices, fanouts, idempotency_keys, job_notes, jobs
 
 _CHUNK = 500
@@ -118,6 +120,11 @@ class JobBatch:
         self._key = ManyRows(inserting(idempotency_keys), [*idempotency_keys.columns], dialect)
         change = updating(jobs, state, jobs.c.finished_at_ms.is_(None))
         self._update = ManyRows(change, [*state, jobs.c.job_id], dialect)
+        self._is_known = Statement.finding(
+            select(attempts.c.job_id), attempts.c.attempt_id, dialect
+        )
+        session = select(devices.c.gateway_id, devices.c.session_epoch).where(_paired())
+        self._owner = Statement.finding(session, devices.c.device_id, dialect)
         self._known = LookUp(_known, attempts.c.attempt_id, dialect)
         self._owners = LookUp(_owners, devices.c.device_id, dialect)
 
@@ -129,6 +136,10 @@ class JobBatch:
         On the driver's cursor: SQLAlchemy's way costs more than the statements.
         """
         cursor = connection.connection.cursor()
+        if len(items) == 1:
+            refusal = self._write_one(connection, cursor, items[0])
+            cursor.close()
+            return [refusal]
         fresh, stale = self._dispatches(cursor, items)
         kept = [item for item in items if item.attempt_id not in stale]
         changes = _changes(kept)
@@ -144,6 +155,25 @@ class JobBatch:
             if item.notes:
                 _append_notes(connection, item)
         return [_refusal(item, stale, missing) for item in items]
+
+    def _write_one(
+        self, connection: Connection, cursor: DBAPICursor, item: JobWrite
+    ) -> PalyraError | None:
+        """What a group of one comes to, at half its cost."""
+        attempt_id = item.attempt_id
+        known = attempt_id is None or (not item.new and self._is_known.find(cursor, attempt_id))
+        if not known and self._owner.find(cursor, item.device_id) != item.session:
+            return NotRegistered()
+        (self._insert if item.new else self._update).one.run(cursor, item.row)
+        if not cursor.rowcount and _missing(connection, (item,)):
+            return NotFound("job", item.job_id)
+        if not known:
+            self._attempt.one.run(cursor, item.attempt)
+        if item.key:
+            self._key.one.run(cursor, item.key)
+        if item.notes:
+            _append_notes(connection, item)
+        return None
 
     def accept_fanout(self, connection: Connection, write: FanoutWrite) -> None:
         """Keep a fan-out with its rows and its key."""
@@ -195,8 +225,12 @@ def _owners(keys: Binds) -> Select[Any]:
     columns = devices.c
     epoch = cast(columns.session_epoch, Text)
     entry = columns.device_id.concat(space).concat(epoch).concat(space).concat(columns.gateway_id)
-    paired = columns.state == literal_column(f"'{DeviceState.PAIRED.value}'", Text)
-    return select(func.aggregate_strings(entry, _COMMA)).where(columns.device_id.in_(keys), paired)
+    found = select(func.aggregate_strings(entry, _COMMA))
+    return found.where(columns.device_id.in_(keys), _paired())
+
+
+def _paired() -> ColumnElement[bool]:
+    return devices.c.state == literal_column(f"'{DeviceState.PAIRED.value}'", Text)
 
 
 def _changes(items: Iterable[JobWrite]) -> list[tuple[Any, ...]]:

@@ -38,7 +38,7 @@ from palyra.store import opening
 from palyra.store.faults import of_postgres
 from palyra.store.sql import SqlStore
 from palyra.store.tables import meta
-from palyra.store.threads import CallFromThread
+from palyra.store.threads import CallFromThread, CallSoon, at_once
 
 OLDEST_VERSION = 130_000
 WRITING = "ISOLATION LEVEL READ COMMITTED, READ WRITE"
@@ -165,6 +165,7 @@ class PostgresStore(SqlStore):
         now_ms: Callable[[], int],
         entropy: Entropy = os.urandom,
         may_make: bool = True,
+        call_soon: CallSoon = at_once,
     ) -> PostgresStore:
         """Open the database, or make it; synchronous, for before the reactor runs.
 
@@ -173,6 +174,7 @@ class PostgresStore(SqlStore):
         :param url: ``postgresql+psycopg://USER@HOST/DATABASE``; what it leaves out comes from
             libpq's environment and password file.
         :param call_from_thread: ``reactor.callFromThread``; the only way back to the reactor.
+        :param call_soon: the loop's; hands over what one turn of it has asked for.
         :param now_ms: wall time in Unix milliseconds.
         :param may_make: whether an empty database is taken; not where there was a full one before.
         :raises palyra.errors.Malformed: the URL cannot be one.
@@ -202,6 +204,7 @@ class PostgresStore(SqlStore):
             to_read,
             identity,
             call_from_thread=call_from_thread,
+            call_soon=call_soon,
             now_ms=now_ms,
             writing=writing,
         )

@@ -40,7 +40,15 @@ from palyra.store.snapshot import (
     build_snapshot,
     newest_jobs,
 )
-from palyra.store.threads import CallFromThread, IDatabase, Operation, Reader, Writer
+from palyra.store.threads import (
+    CallFromThread,
+    CallSoon,
+    IDatabase,
+    Operation,
+    Reader,
+    Writer,
+    at_once,
+)
 
 T = TypeVar("T")
 
@@ -78,9 +86,13 @@ class SqlStore:
         *,
         call_from_thread: CallFromThread,
         now_ms: Callable[[], int],
+        call_soon: CallSoon = at_once,
         writing: Connection | None = None,
     ) -> Self:
-        """Start both threads; ``writing`` is the writer's connection where it is open already."""
+        """Start both threads; ``writing`` is the writer's connection where it is open already.
+
+        What is asked for in one turn of the reactor is handed over together, by ``call_soon``.
+        """
         writing = to_write.connect() if writing is None else writing
         try:
             reading = to_read.connect()
@@ -88,8 +100,8 @@ class SqlStore:
             writing.close()
             raise
         jobs = JobBatch(writing.dialect)
-        writer = Writer("palyra-store-writer", to_write, writing, call_from_thread)
-        reader = Reader("palyra-store-reader", to_read, reading, call_from_thread)
+        writer = Writer("palyra-store-writer", to_write, writing, call_from_thread, call_soon)
+        reader = Reader("palyra-store-reader", to_read, reading, call_from_thread, call_soon)
         writer.start()
         reader.start()
         return cls(identity, writer, reader, jobs, now_ms)

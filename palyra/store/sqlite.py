@@ -13,7 +13,7 @@ from palyra.core.identifiers import Entropy
 from palyra.store import opening
 from palyra.store.faults import translated
 from palyra.store.sql import SqlStore
-from palyra.store.threads import CallFromThread
+from palyra.store.threads import CallFromThread, CallSoon, at_once
 
 
 @attrs.frozen
@@ -62,10 +62,12 @@ class SqliteStore(SqlStore):
         call_from_thread: CallFromThread,
         now_ms: Callable[[], int],
         entropy: Entropy = os.urandom,
+        call_soon: CallSoon = at_once,
     ) -> SqliteStore:
         """Open the database, or make it; synchronous, for before the reactor runs.
 
         :param call_from_thread: ``reactor.callFromThread``; the only way back to the reactor.
+        :param call_soon: the loop's; hands over what one turn of it has asked for.
         :param now_ms: wall time in Unix milliseconds.
         :raises palyra.errors.StoreCorrupt: it, or the snapshot to import, is damaged.
         :raises palyra.errors.StoreMissing: it is gone, but ``store_epoch`` is there.
@@ -79,5 +81,6 @@ class SqliteStore(SqlStore):
             SqliteDatabase(path, "BEGIN"),
             identity,
             call_from_thread=call_from_thread,
+            call_soon=call_soon,
             now_ms=now_ms,
         )

@@ -38,8 +38,8 @@ Row = tuple[Any, ...]
 Binds = list[BindParameter[Any]]
 
 
-class _Text:
-    """A compiled statement, run with values in the order of its binds."""
+class Statement:
+    """A statement, compiled once, and run with values in the order of its binds."""
 
     def __init__(self, statement: Executable, binds: Iterable[Binds], dialect: Dialect) -> None:
         compiled = statement.compile(  # type: ignore[attr-defined]
@@ -50,11 +50,23 @@ class _Text:
         self._names = None if compiled.positional else names
         assert self._names or compiled.positiontup == names, "values come in the order of the rows"
 
-    def run(self, cursor: DBAPICursor, values: list[Any]) -> None:
+    @classmethod
+    def finding(cls, what: Select[Any], key: Column[Any], dialect: Dialect) -> Statement:
+        """Selects ``what`` where ``key`` is the value it is run with."""
+        bind = _bind(key, 0)
+        return cls(what.where(key == bind), [[bind]], dialect)
+
+    def run(self, cursor: DBAPICursor, values: Sequence[Any]) -> None:
+        """Run it once."""
         names = self._names
         cursor.execute(
             self._text, values if names is None else dict(zip(names, values, strict=True))
         )
+
+    def find(self, cursor: DBAPICursor, key: str) -> Any:
+        """The first row it selects for a key, or None."""
+        self.run(cursor, (key,))
+        return cursor.fetchone()
 
     def run_each(self, cursor: DBAPICursor, rows: Sequence[Row]) -> None:
         """Run it for every row, where values have names."""
@@ -64,7 +76,10 @@ class _Text:
 
 
 class ManyRows:
-    """Writes any number of rows: ``build`` makes the statement for as many rows of binds."""
+    """Writes any number of rows: ``build`` makes the statement for as many rows of binds.
+
+    ``one`` writes a single row at the least cost.
+    """
 
     def __init__(
         self,
@@ -75,14 +90,15 @@ class ManyRows:
         self._build = build
         self._columns = columns
         self._dialect = dialect
-        self._texts: dict[int, _Text] = {}
+        self._texts: dict[int, Statement] = {}
+        self.one = self._text(1)
 
     def run(self, cursor: DBAPICursor, rows: Sequence[Row]) -> int:
         """Write the rows, in their order; how many rows of the table were touched."""
         if rows and not self._dialect.positional:
             # PostgreSQL: its driver reads a long statement anew each time, which takes far longer
             # than sending a short one, prepared, for each row in a pipeline.
-            self._text(1).run_each(cursor, rows)
+            self.one.run_each(cursor, rows)
             return cursor.rowcount
         touched = start = 0
         while left := len(rows) - start:
@@ -93,10 +109,10 @@ class ManyRows:
             start += size
         return touched
 
-    def _text(self, size: int) -> _Text:
+    def _text(self, size: int) -> Statement:
         if size not in self._texts:
             binds = [_binds(self._columns, number) for number in range(size)]
-            self._texts[size] = _Text(self._build(binds), binds, self._dialect)
+            self._texts[size] = Statement(self._build(binds), binds, self._dialect)
         return self._texts[size]
 
 
@@ -110,7 +126,7 @@ class LookUp:
         self._build = build
         self._key = key
         self._dialect = dialect
-        self._texts: dict[int, _Text] = {}
+        self._texts: dict[int, Statement] = {}
 
     def run(self, cursor: DBAPICursor, keys: Sequence[str]) -> list[str]:
         """The answers of its statements that are not NULL."""
@@ -123,10 +139,10 @@ class LookUp:
             found += [answer for (answer,) in cursor.fetchall() if answer is not None]
         return found
 
-    def _text(self, size: int) -> _Text:
+    def _text(self, size: int) -> Statement:
         if size not in self._texts:
             binds = [_bind(self._key, number) for number in range(size)]
-            self._texts[size] = _Text(self._build(binds), [binds], self._dialect)
+            self._texts[size] = Statement(self._build(binds), [binds], self._dialect)
         return self._texts[size]
 
 

@@ -30,6 +30,14 @@ T = TypeVar("T")
 Operation = Callable[[Connection], T]
 CallFromThread = Callable[[Callable[[], None]], object]
 """``reactor.callFromThread``."""
+CallSoon = Callable[[Callable[[], None]], object]
+"""The loop's ``call_soon``."""
+
+
+def at_once(call: Callable[[], None]) -> None:
+    """A ``call_soon`` for where there is no loop."""
+    call()
+
 
 CHECKPOINT_WRITES = 1_000
 """Writes after which an empty queue is enough for a checkpoint."""
@@ -103,11 +111,14 @@ class _Worker(ABC):
         database: IDatabase,
         connection: Connection,
         call_from_thread: CallFromThread,
+        call_soon: CallSoon,
     ) -> None:
         self._database = database
         self._open: Connection | None = connection
         self._call_from_thread = call_from_thread
-        self._queue: SimpleQueue[_Task | None] = SimpleQueue()
+        self._call_soon = call_soon
+        self._gathering: list[_Task] = []
+        self._queue: SimpleQueue[list[_Task] | None] = SimpleQueue()
         self._closed: Deferred[None] | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -123,6 +134,7 @@ class _Worker(ABC):
         """Do what was submitted, then end the thread; refuses what comes later."""
         if self._closed is None:
             self._closed = Deferred()
+            self._hand_over()
             self._queue.put(None)
         waiting: Deferred[None] = Deferred()
         self._closed.addCallback(_passed_on, waiting)
@@ -131,15 +143,23 @@ class _Worker(ABC):
     def _put(self, task: _Task) -> Deferred[Any]:
         if self._closed is not None:
             return fail(Draining())
-        self._queue.put(task)
+        # One hand-over for all of a turn: each would wake the thread, which wants the interpreter.
+        self._gathering.append(task)
+        if len(self._gathering) == 1:
+            self._call_soon(self._hand_over)
         return task.deferred
+
+    def _hand_over(self) -> None:
+        tasks, self._gathering = self._gathering, []
+        if tasks:
+            self._queue.put(tasks)
 
     def _run(self) -> None:
         ended = False
         while not ended:
-            tasks = self._gathered()
-            ended = None in tasks
-            group = [task for task in tasks if task is not None]
+            gathered = self._gathered()
+            ended = None in gathered
+            group = [task for tasks in gathered if tasks is not None for task in tasks]
             if group:
                 self._serve(group)
                 self._call_from_thread(partial(_fire, group))
@@ -165,17 +185,17 @@ class _Worker(ABC):
             lost.close()
         return True
 
-    def _gathered(self) -> list[_Task | None]:
+    def _gathered(self) -> list[list[_Task] | None]:
         """Everything that waits; blocks until there is something, or it is time to be idle."""
         try:
-            tasks = [self._queue.get(timeout=self._patience())]
+            gathered = [self._queue.get(timeout=self._patience())]
         except Empty:
             return []
         try:
             while True:
-                tasks.append(self._queue.get_nowait())
+                gathered.append(self._queue.get_nowait())
         except Empty:
-            return tasks
+            return gathered
 
     def _ended(self) -> None:
         self._thread.join()
@@ -267,11 +287,31 @@ class Writer(_Worker):
         self._mark = None
         for task in group:
             task.error = None
+        runs = list(_runs(group))
+        if len(runs) == 1 and self._written_plainly(runs[0]):
+            return
         connection = self._connected()
         with connection.begin():
-            for run in _runs(group):
+            for run in runs:
                 self._perform(connection, run)
             self._mark = self._database.mark(connection)
+
+    def _written_plainly(self, run: list[_Task]) -> bool:
+        """Write a group that is one run without a savepoint; False where something in it broke.
+
+        That undoes the transaction, and the group is written again with savepoints, which find
+        what broke.  Nearly always nothing does.
+        """
+        connection = self._connected()
+        try:
+            with connection.begin():
+                _do(connection, run)
+                self._mark = self._database.mark(connection)
+        except Exception as error:
+            if of_database(error):
+                raise
+            return False
+        return True
 
     def _committed(self, mark: str, lost: Exception) -> bool:
         """Whether the commit that was cut off happened; raises ``lost`` if nobody can tell."""
@@ -304,14 +344,7 @@ class Writer(_Worker):
 
     def _attempt(self, connection: Connection, run: list[_Task]) -> None:
         run_statement(connection, "SAVEPOINT one")
-        batch, work = run[0].batch, run[0].work
-        if batch is not None:
-            refusals = batch(connection, [task.item for task in run])
-            for task, refusal in zip(run, refusals, strict=True):
-                task.error = refusal
-        else:
-            assert work is not None, "a task is work or an item"
-            run[0].result = work(connection)
+        _do(connection, run)
         run_statement(connection, "RELEASE SAVEPOINT one")
 
     def _patience(self) -> float | None:
@@ -344,6 +377,18 @@ def _runs(group: list[_Task]) -> Iterator[list[_Task]]:
             yield from ([task] for task in tasks)
         else:
             yield list(tasks)
+
+
+def _do(connection: Connection, run: list[_Task]) -> None:
+    """Do what the tasks of a run ask for, and leave in each what came of it."""
+    batch, work = run[0].batch, run[0].work
+    if batch is not None:
+        refusals = batch(connection, [task.item for task in run])
+        for task, refusal in zip(run, refusals, strict=True):
+            task.error = refusal
+    else:
+        assert work is not None, "a task is work or an item"
+        run[0].result = work(connection)
 
 
 def _fire(group: list[_Task]) -> None:

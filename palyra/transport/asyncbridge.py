@@ -91,6 +91,11 @@ def call_from_thread(function: Callable[..., object], *arguments: object) -> Non
     event_loop(the_reactor()).call_soon_threadsafe(function, *arguments)
 
 
+def call_soon(function: Callable[[], object]) -> None:
+    """Run a function on the reactor's thread in the next turn of its loop; from that thread."""
+    event_loop(the_reactor()).call_soon(function)
+
+
 class Tasks:
     """The owner of tasks that nobody awaits: logs their failures, cancels them at the end."""
 
