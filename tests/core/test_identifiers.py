@@ -82,3 +82,10 @@ def test_fingerprints_are_sha256_shown_in_groups() -> None:
     assert identifiers.sha256_hex(b"x") == hashlib.sha256(b"x").hexdigest()
     assert identifiers.grouped("0123456789abcdef0123") == "0123 4567 89ab cdef"
     assert identifiers.grouped("0123456789", digits=6) == "0123 45"
+
+
+def test_the_example_of_the_specification() -> None:
+    """The time part of github.com/ulid/spec's example, and the largest ULID there is."""
+    assert identifiers.new_ulid(1_469_918_176_385, bytes).startswith("01ARYZ6S41")
+    largest = identifiers.new_ulid(2**48 - 1, lambda size: b"\xff" * size)
+    assert largest == "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
