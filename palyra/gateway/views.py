@@ -7,6 +7,7 @@ import msgspec
 from palyra.console import models
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.interfaces import LISTED_OUTPUT
+from palyra.core.jobmachine import RETRY
 from palyra.core.jobs import Job, JobState, Report
 from palyra.core.pairing import PairingCode
 from palyra.gateway.fanouts import FanoutView
@@ -89,7 +90,7 @@ def job_item(job: Job) -> models.JobItem:
         cancel_requested_unix_ms=job.cancel_requested_at_ms,
         cancelled_by=job.cancel_requested_by,
         cancel_reason=job.cancel_reason,
-        retry_at_unix_ms=job.retry_at_ms,
+        retry_at_unix_ms=job.retry_at_ms if job.waiting_for == RETRY else None,
     )
 
 

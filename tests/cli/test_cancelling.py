@@ -115,7 +115,12 @@ def test_what_waits(console: FakeConsole, capsys: pytest.CaptureFixture[str]) ->
     console.on("POST", "jobs/purge", PurgeAnswer(Contract(), 12))
     assert console.run(capsys, *CANCEL, "--queued") == (0, "cancelled\t12\n", "")
     assert console.run(capsys, *CANCEL, "--queued", "--device", "pi", "--json")[0] == 0
-    assert console.bodies("POST") == [{"device": ""}, {"device": "pi"}]
+    assert console.bodies("POST") == [
+        {"device": "", "reason": ""},
+        {"device": "pi", "reason": ""},
+    ]
+    assert console.run(capsys, *CANCEL, "--queued", "--reason", "moving")[0] == 0
+    assert console.bodies("POST")[-1] == {"device": "", "reason": "moving"}
     assert on_terminal(console.root, *CANCEL, "--queued")[1] == "cancelled  12 queued jobs\n"
     assert on_terminal(console.root, *CANCEL, "--queued", "--device", "pi") == (
         0,

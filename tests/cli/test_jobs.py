@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from palyra.cli import records
+from palyra.console.models import JobNote
 from tests.cli.conftest import FakeConsole
 from tests.cli.terminal import Terminal, on_terminal
 from tests.cli.things import JOB, NOW, OUTPUT, PI, M, job, job_answer, job_list, screen, shown
@@ -132,6 +134,8 @@ def test_show_what_is_to_come(console: FakeConsole, capsys: pytest.CaptureFixtur
         queue_expires_unix_ms=NOW + M,
         retry_at_unix_ms=NOW,
         cancel_requested_unix_ms=NOW,
+        cancelled_by="local:bo",
+        cancel_reason="a typo",
     )
     console.on("GET", "jobs/B8Q2", waits)
     lines = console.run(capsys, "jobs", "show", "B8Q2")[1].splitlines()
@@ -139,6 +143,25 @@ def test_show_what_is_to_come(console: FakeConsole, capsys: pytest.CaptureFixtur
     assert found["waits until"] == "2026-11-22T03:45:14Z"
     assert found["next try"] == found["cancel asked"] == "2026-11-22T03:44:14Z"
     assert found["fan-out"] == F0
+    assert (found["asked by"], found["reason"]) == ("local:bo", "a typo")
+
+
+def test_show_what_came_too_late(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each note, in the order they came; what may still run stands out."""
+    notes = [
+        JobNote(K1, "succeeded", "", "", 14_000, True, '{"echo":1}'),
+        JobNote(F0, "failed", "broken", "It broke.\x1b", 3, False, ""),
+    ]
+    late = msgspec.structs.replace(job_answer(None, state="timed_out"), notes=notes)
+    console.on("GET", f"jobs/{JOB}", late)
+    assert [
+        line for line in console.run(capsys, "jobs", "show", JOB)[1].splitlines() if "late" in line
+    ] == [
+        f'note\tlate succeeded of attempt {K1} after 14000ms: {{"echo":1}}',
+        f"note\tlate failed of attempt {F0} after 3ms: It broke.\\u001b  !! may still run",
+    ]
+    _, seen = on_terminal(console.root, "jobs", "show", JOB)
+    assert 'note        late succeeded of attempt K1D9WA after 14s: {"echo":1}\n' in seen
 
 
 def test_wait_prints_as_invoke_does(

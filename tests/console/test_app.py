@@ -111,6 +111,12 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
     ("GET", "/jobs?state=&device=&fanout=", None, ("jobs", JobFilter(), 50, None)),
     ("POST", "/jobs", SUBMIT, ("submit", SUBMITTED, "local:ana")),
     ("POST", "/jobs/purge", b'{"device":"pi"}', ("purge", models.PurgeJobs("pi"), "local:ana")),
+    (
+        "POST",
+        "/jobs/purge",
+        b'{"reason":"moving"}',
+        ("purge", models.PurgeJobs(reason="moving"), "local:ana"),
+    ),
     ("POST", "/jobs/purge", None, ("purge", models.PurgeJobs(), "local:ana")),
     (
         "POST",

@@ -19,7 +19,14 @@ from palyra.core.devices import (
 )
 from palyra.core.fanouts import BATCH, Tally, is_failure
 from palyra.core.identifiers import DeviceId, FanoutId, JobId, RequestId, sha256_hex
-from palyra.core.interfaces import IdempotencyKey, IStore, JobQuery, KeyUse, RequestQuery
+from palyra.core.interfaces import (
+    LISTED_OUTPUT,
+    IdempotencyKey,
+    IStore,
+    JobQuery,
+    KeyUse,
+    RequestQuery,
+)
 from palyra.core.jobmachine import job_machine, report_to
 from palyra.core.jobs import UNFINISHED, Job, JobState, Outcome, Report
 from palyra.core.pairing import CodeMethod, CodeState, PairingRequest, RequestState
@@ -508,7 +515,7 @@ class StoreContract:
         assert self.wait(self.store.job(job.call.job_id)) == job
         self.wait(self.store.update(dispatch(job)))
         assert self.wait(self.store.job(job.call.job_id)) == job
-        job_machine(job).cancel_requested(NOW_MS + 21)
+        job_machine(job).cancel_requested(NOW_MS + 21, "operator:bo", "a typo")
         self.wait(self.store.update(job))
         job.take_wants()
         assert self.wait(self.store.job(job.call.job_id)) == job
@@ -516,6 +523,7 @@ class StoreContract:
         kept = self.wait(self.store.job(job.call.job_id))
         assert kept == job
         assert (kept.output_json, kept.took_ms) == (b'{"echo":"hi"}', 4)
+        assert (kept.cancel_requested_by, kept.cancel_reason) == ("operator:bo", "a typo")
         assert self.wait(self.store.job(JobId(ulid("none")))) is None
 
     def test_a_job_is_read_before_the_method_returns(self) -> None:
@@ -551,6 +559,11 @@ class StoreContract:
         with pytest.raises(NotFound):
             self.wait(bad)
         assert self.wait(self.store.job(known.call.job_id)) == known
+        alone = dispatch(a_job("alone", device.device_id))
+        with pytest.raises(NotFound):
+            self.wait(self.store.update(alone))
+        assert alone.attempt is not None
+        assert self.wait(self.store.job_of_attempt(alone.attempt.attempt_id)) is None
 
     def test_only_the_session_that_owns_dispatch_dispatches(self) -> None:
         """A stale epoch, another gateway, an unknown device: refused; neighbours are not."""
@@ -624,8 +637,8 @@ class StoreContract:
         assert self.wait(self.store.job(job.call.job_id)) == job
         job.notes.extend(Report(late.attempt_id, Outcome.CANCELLED) for _ in range(20))
         self.wait(self.store.update(job))
-        (listed,) = self.wait(self.store.jobs(JobQuery()))
-        assert listed.notes == job.notes[:16]
+        kept = self.wait(self.store.job(job.call.job_id))
+        assert kept.notes == job.notes[:16]
 
     def test_a_job_is_found_by_each_of_its_attempts(self) -> None:
         """Also by one that was lost and replaced."""
@@ -644,6 +657,33 @@ class StoreContract:
             assert self.wait(self.store.job_of_attempt(attempt_id)) == job
         assert self.wait(self.store.job_of_attempt("none")) is None
 
+    def listed(self, query: JobQuery) -> list[Job]:
+        """The whole jobs of a list."""
+        found = self.wait(self.store.jobs(query))
+        return [self.wait(self.store.job(job.call.job_id)) for job in found]
+
+    def test_a_list_has_the_beginning_of_each_job(self) -> None:
+        """No input, no note, and of an output as much as is shown; all else of it."""
+        device = self.registered()
+        fanout, rows = a_fanout(device.device_id)
+        self.wait(self.store.accept_fanout(fanout, rows))
+        jobs = [dispatch(a_job(f"j{n}", device.device_id, NOW_MS + n)) for n in range(4)]
+        outputs = [b'"' + b"x" * size + b'"' for size in (0, LISTED_OUTPUT - 2, LISTED_OUTPUT)]
+        for job, output in zip(jobs, outputs, strict=False):
+            job_machine(job).succeeded(report(job, output_json=output), NOW_MS)
+            job_machine(job).failed(report(job, Outcome.FAILED), NOW_MS)
+        for job in jobs:
+            self.wait(self.store.accept(job))
+        for query in (JobQuery(), JobQuery(states=UNFINISHED), JobQuery(capability="echo")):
+            for job in self.wait(self.store.jobs(query)):
+                whole = self.wait(self.store.job(job.call.job_id))
+                assert whole.call.input_json and len(whole.notes) == whole.final
+                beginning = whole.output_json and whole.output_json[:LISTED_OUTPUT]
+                call = attrs.evolve(whole.call, input_json=b"")
+                assert job == attrs.evolve(whole, call=call, output_json=beginning, notes=[])
+        (cut,) = self.wait(self.store.jobs(JobQuery(before=jobs[3].call.job_id, limit=1)))
+        assert cut.output_json == b'"' + b"x" * (LISTED_OUTPUT - 1)
+
     def test_jobs_are_listed_newest_first(self) -> None:
         """States, device, limit and cursor of a query are kept."""
         mine, theirs = DeviceId(ulid("mine")), DeviceId(ulid("theirs"))
@@ -652,17 +692,17 @@ class StoreContract:
         for job in jobs:
             self.wait(self.store.accept(job))
         newest = jobs[::-1]
-        assert self.wait(self.store.jobs(JobQuery())) == newest
-        page = self.wait(self.store.jobs(JobQuery(limit=2)))
+        assert self.listed(JobQuery()) == newest
+        page = self.listed(JobQuery(limit=2))
         assert page == newest[:2]
         cursor = JobQuery(limit=2, before=page[-1].call.job_id)
-        assert self.wait(self.store.jobs(cursor)) == newest[2:4]
-        assert self.wait(self.store.jobs(JobQuery(device_id=mine))) == newest[::2]
+        assert self.listed(cursor) == newest[2:4]
+        assert self.listed(JobQuery(device_id=mine)) == newest[::2]
         final = JobQuery(states=frozenset({JobState.CANCELLED}))
-        assert self.wait(self.store.jobs(final)) == [jobs[5]]
+        assert self.listed(final) == [jobs[5]]
         running = JobQuery(states=UNFINISHED, device_id=mine)
-        assert self.wait(self.store.jobs(running)) == newest[2::2]
-        assert self.wait(self.store.jobs(JobQuery(states=frozenset()))) == []
+        assert self.listed(running) == newest[2::2]
+        assert self.listed(JobQuery(states=frozenset())) == []
 
     def test_unfinished_jobs_are_those_not_final(self) -> None:
         """What a gateway takes up again when it starts, oldest first."""
@@ -698,19 +738,19 @@ class StoreContract:
             self.wait(self.store.accept(job))
         a, b, c, e = jobs
         health = JobQuery(capability="system.health")
-        assert self.wait(self.store.jobs(health)) == [e, c, a]
+        assert self.listed(health) == [e, c, a]
         page = attrs.evolve(health, before=e.call.job_id, limit=1)
-        assert self.wait(self.store.jobs(page)) == [c]
-        assert self.wait(self.store.jobs(attrs.evolve(health, states=UNFINISHED))) == [e, a]
-        assert self.wait(self.store.jobs(JobQuery(requested_by="operator:bo"))) == [e, b]
+        assert self.listed(page) == [c]
+        assert self.listed(attrs.evolve(health, states=UNFINISHED)) == [e, a]
+        assert self.listed(JobQuery(requested_by="operator:bo")) == [e, b]
         both = attrs.evolve(health, requested_by="operator:bo", device_id=device)
-        assert self.wait(self.store.jobs(both)) == [e]
+        assert self.listed(both) == [e]
         newest = sorted(rows, key=lambda row: row.call.job_id, reverse=True)
         of_fanout = JobQuery(fanout_id=fanout.fanout_id)
-        assert self.wait(self.store.jobs(of_fanout)) == newest
+        assert self.listed(of_fanout) == newest
         rest = attrs.evolve(of_fanout, before=newest[0].call.job_id)
-        assert self.wait(self.store.jobs(rest)) == newest[1:]
-        assert self.wait(self.store.jobs(JobQuery(fanout_id=FanoutId(ulid("x"))))) == []
+        assert self.listed(rest) == newest[1:]
+        assert self.listed(JobQuery(fanout_id=FanoutId(ulid("x")))) == []
 
     # -- idempotency keys -------------------------------------------------------------------------
 
@@ -862,7 +902,7 @@ class StoreContract:
         return job
 
     def kept_jobs(self) -> list[Job]:
-        return list(self.wait(self.store.jobs(JobQuery())))
+        return self.listed(JobQuery())
 
     def test_the_oldest_ended_jobs_are_forgotten_first(self) -> None:
         """Those submitted before a time, as many as the limit says; unfinished ones stay."""
@@ -923,6 +963,25 @@ class StoreContract:
         self.now_is(NOW_MS + DAY_MS - 1)
         assert self.wait(self.store.forget_jobs(NOW_MS + 1, 0, 100)) == 0
         self.now_is(NOW_MS + DAY_MS)
+        assert self.wait(self.store.forget_jobs(NOW_MS + 1, 0, 100)) == 3
+        assert self.kept_jobs() == []
+
+    def test_the_rows_of_a_fanout_stay_until_the_last_has_ended(self) -> None:
+        """What became of them decides whether the others start; other jobs go."""
+        device = DeviceId(ulid("d"))
+        fanout, rows = a_fanout(device, device, device)
+        other, others = a_fanout(device, device, name="other")
+        for row in (*rows[1:], *others):
+            job_machine(row).cancel_requested(NOW_MS)
+        self.wait(self.store.accept_fanout(fanout, rows))
+        self.wait(self.store.accept_fanout(other, others))
+        self.wait(self.store.accept(self.ended("plain", NOW_MS)))
+        tally = self.wait(self.store.tally(fanout.fanout_id))
+        assert self.wait(self.store.forget_jobs(NOW_MS + 1, 0, 100)) == 3
+        assert self.wait(self.store.forget_jobs(NOW_MS + 1, 0, 100)) == 0
+        assert self.wait(self.store.tally(fanout.fanout_id)) == tally
+        job_machine(rows[0]).cancel_requested(NOW_MS)
+        self.wait(self.store.update(rows[0]))
         assert self.wait(self.store.forget_jobs(NOW_MS + 1, 0, 100)) == 3
         assert self.kept_jobs() == []
 

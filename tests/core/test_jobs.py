@@ -18,7 +18,16 @@ from palyra.core.jobmachine import (
     report_to,
     time_passed,
 )
-from palyra.core.jobs import FINAL, UNFINISHED, Job, JobState, Outcome, Standing, Want
+from palyra.core.jobs import (
+    FINAL,
+    MAX_REASON,
+    UNFINISHED,
+    Job,
+    JobState,
+    Outcome,
+    Standing,
+    Want,
+)
 
 from .jobs import a_call, a_job, a_report, an_attempt
 from .machines import check_pair, every_pair, input_names
@@ -395,3 +404,27 @@ def test_nobody_answered() -> None:
         else:
             time_passed(machine, job, 1_000 + CONFIRM_STOP_MS, session_live=True)
         assert (job.state, job.effect_possible) == (S.REJECTED, not confirmed)
+
+
+@pytest.mark.parametrize("state", [S.QUEUED, S.DISPATCHED, S.AWAITING])
+def test_who_asked_first_for_a_cancel_and_why_is_kept(state: JobState) -> None:
+    """Made safe to show and cut; who asks again changes nothing."""
+    job = a_job(state)
+    machine = job_machine(job)
+    machine.cancel_requested(3, "ana", "a\ttypo " + "x" * MAX_REASON)
+    if state is not S.QUEUED:
+        machine.cancel_requested(4, "bo", "me too")
+    assert (job.cancel_requested_at_ms, job.cancel_requested_by) == (3, "ana")
+    assert job.cancel_reason.startswith("a\\u0009typo x") and len(job.cancel_reason) == MAX_REASON
+
+
+def test_a_cancel_that_met_a_dispatch_keeps_who_asked() -> None:
+    """The dispatch was not committed: the job is cancelled as it was asked for."""
+    job = a_job(S.DISPATCHED)
+    machine = job_machine(job)
+    machine.cancel_requested(3, "ana", "typo")
+    machine.undispatched()
+    machine.cancel_requested(9)
+    assert (job.state, job.finished_at_ms) == (S.CANCELLED, 9)
+    asked = (job.cancel_requested_at_ms, job.cancel_requested_by, job.cancel_reason)
+    assert asked == (3, "ana", "typo")

@@ -134,6 +134,7 @@ def test_a_caller_follows_and_cancels_its_own_jobs(gateway: Gateway) -> None:
     node.take()
     asked = result_of(gateway.node_desk.cancel(node.peer, job_id))
     assert asked.cancel_requested_at_ms is not None
+    assert asked.cancel_requested_by == asked.call.requested_by
     for ask in (
         lambda: gateway.node_desk.follow(theirs.peer, job_id, lambda: None),
         lambda: gateway.node_desk.cancel(theirs.peer, job_id),

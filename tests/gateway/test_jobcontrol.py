@@ -9,6 +9,7 @@ import pytest
 
 from palyra.console import models
 from palyra.console.control import JobFilter
+from palyra.core.interfaces import LISTED_OUTPUT
 from palyra.core.jobs import Outcome
 from palyra.errors import (
     AmbiguousTarget,
@@ -101,8 +102,9 @@ def test_a_fan_out_is_cancelled(gateway: Gateway) -> None:
     _, nodes = fleet(gateway, 4)
     answer = submit(gateway, where="all", batch="1")
     (busy,) = running(nodes)
-    body = models.CancelJob()
-    ended = result_of(gateway.control.cancel_fanout(answer.fanout.fanout_id, body, "ana"))
+    body = models.CancelJob("too many")
+    ended = result_of(gateway.control.cancel_fanout(answer.fanout.fanout_id, body, "bo"))
+    assert {(row.cancelled_by, row.cancel_reason) for row in ended.rows} == {("bo", "too many")}
     assert ended.fanout.counts == {"cancelled": 3, "dispatched": 1}
     assert running(nodes) == [busy]
     finish(busy, Outcome.CANCELLED)
@@ -150,11 +152,78 @@ def test_a_job_is_cancelled(gateway: Gateway) -> None:
     body = models.CancelJob()
     asked = result_of(gateway.control.cancel_job(job.call.job_id[10:16], body, "ana"))
     assert asked.job.state == "dispatched" and asked.job.cancel_requested_unix_ms is not None
+    assert (asked.job.cancelled_by, asked.job.cancel_reason) == ("ana", "")
     node.finish(attempt_of(job), Outcome.CANCELLED)
     with pytest.raises(JobFinal):
         result_of(gateway.control.cancel_job(job.call.job_id, body, "ana"))
     with pytest.raises(NotFound):
         result_of(gateway.control.cancel_job("FFFF", body, "ana"))
+
+
+def test_the_next_try_is_told_until_it_begins(gateway: Gateway) -> None:
+    """What began is not to come."""
+    device, node = gateway.online()
+    job = gateway.submit(device, "safe")
+    node.take()
+    node.finish(attempt_of(job), Outcome.DIED)
+    waits = result_of(gateway.control.job(job.call.job_id, 0)).job
+    assert (waits.waiting_for, waits.retry_at_unix_ms) == ("retry", job.retry_at_ms)
+    gateway.pass_time(1.5)
+    again = result_of(gateway.control.job(job.call.job_id, 0)).job
+    assert (again.state, again.attempts, again.retry_at_unix_ms) == ("dispatched", 2, None)
+
+
+def test_who_asked_first_and_why(gateway: Gateway) -> None:
+    """It is on record, made safe to show and cut; who asks later changes nothing."""
+    device, node = gateway.online()
+    job = gateway.submit(device)
+    node.take()
+    for by, reason in (("bo", "typo\n" + "x" * 300), ("ana", "me too")):
+        body = models.CancelJob(reason)
+        asked = result_of(gateway.control.cancel_job(job.call.job_id, body, by)).job
+        assert asked.cancelled_by == "bo"
+        assert asked.cancel_reason.startswith("typo\\u000axxx") and len(asked.cancel_reason) == 240
+    node.finish(attempt_of(job), Outcome.CANCELLED)
+    (listed,) = result_of(gateway.control.jobs(JobFilter(), 10, None)).jobs
+    assert (listed.cancelled_by, listed.cancel_reason) == ("bo", asked.cancel_reason)
+
+
+def test_what_came_too_late(gateway: Gateway) -> None:
+    """A report after the end is shown with the job, its output redacted and cut."""
+    device, node = gateway.online()
+    job = gateway.submit(device, "slow")
+    attempt_id = attempt_of(job)
+    node.take()
+    gateway.pass_time(7.5)
+    late = b'{"token":"abc","text":"' + b"so long " * 500 + b'"}'
+    node.finish(attempt_id, output_json=late)
+    answer = result_of(gateway.control.job(job.call.job_id, 0))
+    assert answer.job.state == "timed_out" and answer.output_json == models.NULL
+    (note,) = answer.notes
+    assert (note.attempt_id, note.outcome, note.took_ms, note.stopped) == (
+        attempt_id,
+        "succeeded",
+        3,
+        True,
+    )
+    assert len(note.note) == 240 and note.note.startswith('{"token":[redacted],"text":"so long')
+    assert (note.error_code, note.error) == ("", "")
+
+
+def test_a_list_hides_what_the_whole_would_hide(gateway: Gateway) -> None:
+    """A secret that is cut in the middle is no less one."""
+    device, node = gateway.online()
+    for begin, secret in ((b"", b"k" * 40), (b'","password":"', b"kk is my kk, and more")):
+        job = gateway.submit(device)
+        node.take()
+        seen = b'{"a":"' + (b"x" * 100 + b" ") * 20  # the runs take little room once redacted
+        seen = seen[: LISTED_OUTPUT - 10 - len(begin)] + begin + secret
+        node.finish(attempt_of(job), output_json=seen + b'"}')
+    listed = result_of(gateway.control.jobs(JobFilter(), 10, None)).jobs
+    for each in listed:
+        assert "kk" not in each.note and each.note.endswith("…")
+        assert each.note == result_of(gateway.control.job(each.job_id, 0)).job.note
+    assert len(listed) == 2
 
 
 def test_what_waits_is_purged(gateway: Gateway) -> None:
@@ -166,7 +235,10 @@ def test_what_waits_is_purged(gateway: Gateway) -> None:
     for each in (one, one, other):
         gateway.submit(each, ttl_ms=60_000)
     purge = gateway.control.purge
-    assert result_of(purge(models.PurgeJobs("one"), "ana")).cancelled == 2
+    assert result_of(purge(models.PurgeJobs("one", "moving"), "ana")).cancelled == 2
+    cancelled = result_of(gateway.control.jobs(JobFilter(states=("cancelled",)), 10, None)).jobs
+    told = {(each.cancelled_by, each.cancel_reason) for each in cancelled}
+    assert told == {("ana", "moving")}
     assert result_of(purge(models.PurgeJobs(), "ana")).cancelled == 1
     assert result_of(purge(models.PurgeJobs(), "ana")).cancelled == 0
     node.finish(attempt_of(runs))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pytest
 from sqlalchemy import Connection, Dialect
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 
 from palyra.core.identifiers import DeviceId
+from palyra.core.interfaces import IdempotencyKey
 from palyra.core.jobs import Job
 from palyra.store.jobbatch import JobBatch, JobWrite
 from tests.store.samples import a_job, dispatch, succeed, ulid
@@ -21,7 +23,7 @@ PSYCOPG: Dialect = psycopg.dialect()  # type: ignore[no-untyped-call]
 class Recorder:
     """A connection and its cursor that answers look-ups in turn and finds all rows to change."""
 
-    def __init__(self, *answers: str | None) -> None:
+    def __init__(self, *answers: Any) -> None:
         self.connection = self
         self.answers = list(answers)
         self.texts: list[str] = []
@@ -42,6 +44,9 @@ class Recorder:
     def executemany(self, text: str, rows: Sequence[Any]) -> None:
         self.execute(text, rows)
         self.rowcount = len(rows)
+
+    def fetchone(self) -> Any:
+        return self.answers.pop(0)
 
     def fetchall(self) -> list[tuple[str | None]]:
         return [(self.answers.pop(0),)]
@@ -94,6 +99,24 @@ def test_changes_of_a_group_take_few_statements() -> None:
     assert [len(values) for values in made.values[:2]] == [256, 4]
     assert made.verbs[2:] == ["UPDATE jobs SET"] * 3
     assert ["VALUES" in text for text in made.texts[2:]] == [True, True, False]
+
+
+@pytest.mark.parametrize("dialect", [SQLITE, PSYCOPG])
+def test_a_job_that_comes_alone_has_its_own_statements(dialect: Dialect) -> None:
+    """No list of keys, no answer to take apart, and only what is new is written."""
+    (job,) = jobs(1)
+    key = IdempotencyKey("ana invoke", "k", "0" * 64)
+    made = Recorder(("G", 1))
+    assert made.write(dialect, JobWrite.of(job, new=True, key=key)) == [None]
+    assert made.verbs[1:] == [
+        "INSERT INTO jobs",
+        "INSERT INTO attempts",
+        "INSERT INTO idempotency_keys",
+    ]
+    made = Recorder((job.call.job_id,))
+    assert made.write(dialect, JobWrite.of(succeed(job), new=False)) == [None]
+    assert made.verbs == ["SELECT attempts.job_id FROM", "UPDATE jobs SET"]
+    assert not any(" IN " in text or "VALUES" in text for text in made.texts)
 
 
 def test_an_attempt_that_is_not_kept_yet_is_checked() -> None:

@@ -104,12 +104,17 @@ def test_what_older_versions_wrote_can_be_imported() -> None:
     times: dict[str, Any] = {"queue_expires_at_ms": NOW_MS + 7, "fanout_id": ulid("f")}
     job = a_job("j", DEVICE.device_id, **times)
     job.retry_at_ms = NOW_MS + 8
+    job.cancel_requested_at_ms, job.cancel_requested_by = NOW_MS + 9, "ana"
+    job.cancel_reason = "token=abc leaked"
     written = json.loads(build_snapshot(content(job), NOW_MS))
     (entry,) = written["capability_requests"]
     assert times.items() <= entry.items() and entry["retry_at_ms"] == NOW_MS + 8
     (kept,) = import_snapshot(json.dumps(written).encode(), now_ms=NOW_MS).jobs
     assert (kept.call.queue_expires_at_ms, kept.call.fanout_id) == tuple(times.values())
-    for name in (*times, "retry_at_ms"):
+    assert (kept.cancel_requested_at_ms, kept.cancel_requested_by) == (NOW_MS + 9, "ana")
+    assert kept.cancel_reason == "token=[redacted] leaked"
+    cancel = "cancel_requested_at_ms", "cancel_requested_by", "cancel_reason"
+    for name in (*times, "retry_at_ms", *cancel):
         del entry[name]
     (kept,) = import_snapshot(json.dumps(written).encode(), now_ms=NOW_MS).jobs
     assert kept.call.fanout_id is None
@@ -173,11 +178,35 @@ def test_no_damage_breaks_the_import(position: int, damage: bytes) -> None:
         ("got " + "a1" * 20, "got [redacted]"),
         ("-----BEGIN PRIVATE KEY-----\nxx\n-----END PRIVATE KEY-----", "[redacted]"),
         ("-----BEGIN PRIVATE KEY-----\nxx", "[redacted]"),
+        (r'{"token": "a\" b", "c": 1}', '{"token": [redacted], "c": 1}'),
+        ('{"token": "no end', '{"token": [redacted]'),
+        ("{'token': 'no end\\", "{'token': [redacted]"),
     ],
 )
 def test_summaries_are_redacted(text: str, shown: str) -> None:
     """What looks like a secret is not in the snapshot."""
     assert redacted(text) == shown
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_what_is_cut_hides_as_much_as_the_whole(quote: str) -> None:
+    """Wherever a text is cut: no secret, and no beginning of one, is shown."""
+    named, long, key = "HIDDEN\\" + quote + " HIDDEN", "HIDDEN" * 6, "HIDDEN\n" * 3
+    text = (
+        f"{{{quote}password{quote}: {quote}{named}{quote}, {quote}x{quote}: {quote}{long}{quote}, "
+        f"-----BEGIN PRIVATE KEY-----\n{key}-----END PRIVATE KEY-----, api_key=HIDDEN, end}}"
+    )
+    for length in range(len(text)):
+        shown = redacted(text[:length], cut=True)
+        assert "H" not in shown and "ID" not in shown, (length, shown)
+    assert "HIDDEN" not in redacted(text)
+
+
+def test_the_end_of_a_longer_text_is_not_trusted() -> None:
+    """Texts of megabytes are looked at from their beginning only; what is cut there is hidden."""
+    text = "k" * 40 + " "
+    shown = redacted(text * 93 + "s" * 40 + " more")
+    assert "ss" not in shown and shown.endswith("…")
 
 
 def test_summaries_are_short() -> None:

@@ -250,6 +250,7 @@ class TestSqliteStore(StoreContract):
         )
         reads: list[Callable[[Connection], object]] = [
             joblog.unfinished,
+            joblog.list_unfinished,
             partial(joblog.find_jobs, prefix="ABCD"),
             partial(retention.forgettable, before_ms=9, keep=1, limit=1, now_ms=NOW_MS),
             *(partial(joblog.list_jobs, query=query) for query in queries),
@@ -279,11 +280,11 @@ class TestSqliteStore(StoreContract):
         every = [a_job(f"j{n}", DeviceId(ulid("d")), NOW_MS + n) for n in range(5)]
         for each in every:
             self.wait(self.store.accept(each))
-        assert self.wait(self.store.jobs(JobQuery())) == every[::-1]
+        assert self.listed(JobQuery()) == every[::-1]
         echo = JobQuery(capability="echo")
-        assert self.wait(self.store.jobs(echo)) == every[:1:-1]
+        assert self.listed(echo) == every[:1:-1]
         before = attrs.evolve(echo, before=every[2].call.job_id)
-        assert self.wait(self.store.jobs(before)) == every[1::-1]
+        assert self.listed(before) == every[1::-1]
         oldest, newest = (each.call.job_id[10:16] for each in (every[0], every[-1]))
         assert self.wait(self.store.find_jobs(oldest)) == []
         assert self.wait(self.store.find_jobs(newest)) == [every[-1].call.job_id]
