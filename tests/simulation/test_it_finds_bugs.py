@@ -105,7 +105,7 @@ def overwrite_a_final_state(patch: pytest.MonkeyPatch) -> None:
 
 def keep_callers_waiting(patch: pytest.MonkeyPatch) -> None:
     """A caller's limit is not watched."""
-    patch.setattr("palyra.gateway.waiters.Waiters.tire", lambda self, waiter: None)
+    patch.setattr("palyra.gateway.waiters.Waiters._tire", lambda self, key, now_ms: None)
 
 
 def lose_a_row(patch: pytest.MonkeyPatch) -> None:
