@@ -63,6 +63,22 @@ def test_a_certificate_that_runs_out() -> None:
     assert streams.count() == 0
 
 
+def test_a_certificate_on_the_wall_clock() -> None:
+    """What is left of it counts from now; one that has run out already ends its stream at once."""
+    clock = Clock()
+    clock.rightNow = 1_800_000_000.0
+    streams = CallStreams(clock)
+    late, over = Stream(), Stream()
+    streams.opened(peer(ANNA, 1_800_003_600_000), late)
+    streams.opened(peer(BOB, 1_799_999_999_000), over)
+    clock.advance(0)
+    assert len(over.errors) == 1 and late.errors == []
+    clock.advance(3_599.5)
+    assert late.errors == []
+    clock.advance(0.6)
+    assert len(late.errors) == 1
+
+
 def test_a_gateway_that_stops() -> None:
     """Every stream is closed."""
     streams = CallStreams(Clock())
