@@ -67,15 +67,17 @@ class Backlog:
             live.held = True
             self._held += 1
 
-    def enters(self, device_id: DeviceId) -> None:
-        """A job that will wait for the device is being committed."""
-        self._entering[device_id] += 1
+    def enters(self, call: Call) -> None:
+        """A job that will wait for its device is being committed."""
+        self._entering[call.device_id] += 1
+        self._count_client(call, 1)
 
-    def entered(self, device_id: DeviceId) -> None:
+    def entered(self, call: Call) -> None:
         """It was committed, or was not."""
-        self._entering[device_id] -= 1
-        if not self._entering[device_id]:
-            del self._entering[device_id]
+        self._entering[call.device_id] -= 1
+        if not self._entering[call.device_id]:
+            del self._entering[call.device_id]
+        self._count_client(call, -1)
 
     def check(self, live: Live) -> None:
         """Refuse what would wait beyond the bounds (QueueFull)."""
@@ -99,8 +101,9 @@ class Backlog:
         limits = self._limits
         if self._of_client[client] >= limits.max_waiting_per_client:
             raise QueueFull("This client", limits.max_waiting_per_client)
-        if self._of_client.total() >= limits.max_waiting // 2:
-            raise QueueFull("The gateway, for its clients,", limits.max_waiting // 2)
+        half = max(1, limits.max_waiting // 2)
+        if self._of_client.total() >= half:
+            raise QueueFull("The gateway, for its clients,", half)
 
     def check_room(self, rows: int) -> None:
         """Refuse ``rows`` more waiting jobs than the gateway may have (QueueFull)."""

@@ -190,7 +190,7 @@ class Dispatcher:
         :raises JobFinal: it has ended; :class:`NotFound`: there is no such job.
         """
         live = self._unfinished.by_id(job_id)
-        if live is None:
+        if live is None or not live.accepted:
             return deferred(self._store.job(job_id)).addCallback(_refuse_final, job_id)
         if live.job.final:  # being committed: it is what it will be
             return self._waiters.add(live, CANCEL_WAIT_MS).addCallback(_refuse_final, job_id)
@@ -247,14 +247,14 @@ class Dispatcher:
 
     def _accept_queued(self, live: Live, key: IdempotencyKey | None) -> Deferred[None]:
         self._unfinished.keep(live)
-        self._backlog.enters(live.job.call.device_id)
+        self._backlog.enters(live.job.call)
         committed = deferred(self._store.accept(live.job, key)).addBoth(self._entered, live)
         return committed.addCallbacks(
             self._queued, self._not_accepted, callbackArgs=(live,), errbackArgs=(live, key)
         )
 
     def _entered(self, result: Any, live: Live) -> Any:
-        self._backlog.entered(live.job.call.device_id)
+        self._backlog.entered(live.job.call)
         return result
 
     def _accept_refused(self, live: Live) -> Deferred[None]:
@@ -284,9 +284,16 @@ class Dispatcher:
 
     def enter(self, row: Job) -> None:
         """Take in a row of a fan-out that is being accepted.  It starts at :meth:`release`."""
-        live = self._unfinished.keep(Live(row, job_machine(row)))
+        live = self._unfinished.keep(Live(row, job_machine(row), accepted=False))
         self._backlog.hold(live)
-        self._watch(live)
+
+    def entered(self, job_ids: Iterable[JobId]) -> None:
+        """The rows' fan-out is on record."""
+        for job_id in job_ids:
+            live = self._unfinished.by_id(job_id)
+            if live is not None:
+                live.accepted = True
+                self._watch(live)
 
     def drop(self, job_id: JobId) -> None:
         """The row's fan-out was not accepted."""
@@ -305,6 +312,7 @@ class Dispatcher:
         if live is None or live.job.final or not live.held:
             return
         self._backlog.leave(live)
+        listed_as_held = live.job.waiting_for == BATCH
         live.machine.released()
         session = self._owner(live)
         waiting = self._intake.waiting(live.job.call, session, accepted=True)
@@ -321,6 +329,8 @@ class Dispatcher:
             return
         live.job.call = waiting
         self._enqueue(live)
+        if listed_as_held and _is_queued(live.job):
+            self._records.commit(live)  # it waits for its device now
 
     def withhold(self, job_id: JobId, sentence: str) -> None:
         """A row that was never sent will not be, since too many others have failed."""
@@ -334,7 +344,8 @@ class Dispatcher:
         known = (
             self._unfinished.all() if device_id is None else self._unfinished.of_device(device_id)
         )
-        return [live.job.call.job_id for live in known if live.job.state is JobState.QUEUED]
+        waiting = (live for live in known if live.accepted and _is_queued(live.job))
+        return [live.job.call.job_id for live in waiting]
 
     # -- commits ----------------------------------------------------------------------------
 
@@ -363,6 +374,7 @@ class Dispatcher:
         If there is none, the node has never seen it, says so when it registers, and gets it then.
         """
         live.unrecorded = False
+        self._records.store_writes()
         self._watch(live)
         self._changed()
         self._tell(live)
@@ -381,6 +393,7 @@ class Dispatcher:
             owner.push(self._message(live.job))
 
     def _queued(self, _: None, live: Live) -> None:
+        self._records.store_writes()
         self._changed()
         self._enqueue(live)
 

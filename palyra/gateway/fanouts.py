@@ -78,6 +78,26 @@ class RunningFanout:
         return FanoutView(self.rollout.fanout, Tally(+self._counts, self.rollout.failures))
 
 
+class _Room:
+    """Room that is kept for rows until they are entered."""
+
+    def __init__(self, dispatcher: Dispatcher, rows: int) -> None:
+        dispatcher.reserve(rows)
+        self._dispatcher = dispatcher
+        self._rows = rows
+
+    def take(self) -> None:
+        """A row is about to be entered: from then on it takes its room itself."""
+        taken = min(1, self._rows)
+        self._rows -= taken
+        self._dispatcher.free(taken)
+
+    def free(self) -> None:
+        """No other row will be entered."""
+        self._dispatcher.free(self._rows)
+        self._rows = 0
+
+
 class Fanouts:
     """Accepts fan-outs, and lets their rows start as those before them end.
 
@@ -106,6 +126,7 @@ class Fanouts:
             tuple[Callable[[RunningFanout, JobId], None], RunningFanout, JobId]
         ] = deque()
         self._turn: IDelayedCall | None = None
+        self._stopped = False
         dispatcher.watchers.append(self)
 
     async def start(self, unfinished: Iterable[Job]) -> None:
@@ -126,6 +147,7 @@ class Fanouts:
 
     def stop(self) -> None:
         """Start no more rows; the next life of the gateway does."""
+        self._stopped = True
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -140,8 +162,7 @@ class Fanouts:
 
     async def _submit(self, order: FanoutOrder, key: IdempotencyKey | None) -> FanoutView:
         self._check(order)
-        reserved = len(order.devices) if order.batch is not None else 0
-        self._dispatcher.reserve(reserved)
+        room = _Room(self._dispatcher, len(order.devices) if order.batch is not None else 0)
         try:
             fanout = self._fanout(order)
             rows = await self._rows(order, fanout)
@@ -149,14 +170,15 @@ class Fanouts:
             waiting = [row for row in rows if not row.final]
             running = self._take_in(fanout, waiting, Tally(counts, 0))
             # Known before it is on record: whoever hears of a row then can cancel it.
-            await self._in_slices(waiting, lambda row: self._enter(running, row))
+            await self._in_slices(waiting, lambda row: self._enter(running, row, room))
         finally:
-            self._dispatcher.free(reserved)
+            room.free()
         try:
             await self._store.accept_fanout(fanout, rows, key)
         except Exception:
             self._drop(running)
             raise
+        self._dispatcher.entered(list(running.states))
         self._go_on(running)
         self._end(running)
         return FanoutView(fanout, Tally(counts, 0))
@@ -175,8 +197,9 @@ class Fanouts:
             max_failures=order.max_failures,
         )
 
-    def _enter(self, running: RunningFanout, row: Job) -> None:
+    def _enter(self, running: RunningFanout, row: Job, room: _Room) -> None:
         running.rollout.waits(row.call.job_id)
+        room.take()
         self._dispatcher.enter(row)
 
     def _drop(self, running: RunningFanout) -> None:
@@ -260,6 +283,8 @@ class Fanouts:
 
     def _go_on(self, running: RunningFanout) -> None:
         """Start the rows that may, soon; when too many have failed, end those never sent."""
+        if self._stopped:
+            return
         rollout = running.rollout
         for job_id in rollout.take_startable():
             self._waiting.append((self._release, running, job_id))

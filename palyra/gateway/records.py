@@ -61,6 +61,10 @@ class Records:
             self._turn = self._clock.callLater(self._pause_s, self._again)
             self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
 
+    def store_writes(self) -> None:
+        """The store has written something: the next pause is a short one."""
+        self._pause_s = RETRY_COMMIT_S
+
     def stop(self) -> None:
         """Try nothing again."""
         self._stopped = True
@@ -73,10 +77,13 @@ class Records:
         self._turn = None
         waiting, self._waiting = self._waiting, []
         for act, arguments in waiting:
-            act(*arguments)
+            try:
+                act(*arguments)
+            except Exception:  # it must not cost the others their turn
+                self._log.failure("what waited for the store failed")
 
     def _kept(self, _: None, live: Live, final: bool) -> None:
-        self._pause_s = RETRY_COMMIT_S
+        self.store_writes()
         self._committed(live, final)
 
     def _not_kept(self, failure: Failure, live: Live) -> Any:

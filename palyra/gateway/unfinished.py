@@ -26,6 +26,8 @@ class Live:
     asks_left: bool = True
     """Whether a person at the device may still be asked in this attempt."""
     progress: Progress | None = None
+    accepted: bool = True
+    """Not so: its fan-out is not on record yet, and to everybody outside there is no such job."""
     held: bool = False
     """The row of a fan-out that may not start yet."""
     unrecorded: bool = False

@@ -14,7 +14,14 @@ from palyra.core.devices import INVOKE_OTHERS, ClientKind, DeviceChange
 from palyra.core.frames import Wanted
 from palyra.core.interfaces import JobQuery
 from palyra.core.jobs import JobState, Outcome
-from palyra.errors import DeviceOffline, DiskFull, JobStillRunning, LimitReached, QueueFull
+from palyra.errors import (
+    DeviceOffline,
+    DiskFull,
+    JobStillRunning,
+    LimitReached,
+    NotFound,
+    QueueFull,
+)
 from palyra.gateway.desk import MAX_REFUSALS
 from palyra.gateway.dispatch import CANCEL_WAIT_MS
 from palyra.gateway.orders import CALLER_MARGIN_MS, MEDIATION_MS, patience_ms
@@ -295,3 +302,55 @@ def test_a_long_capability_is_waited_for(gateway: Gateway) -> None:
     for _ in answers:
         finish(node)
     assert {result_of(answer).state for answer in answers} == {S.SUCCEEDED}
+
+
+def test_what_is_not_on_record_yet(house: House) -> None:
+    """Nobody can purge or cancel it; refused, it never was, and its room is free."""
+    devices, _ = fleet(house, 3)
+    house.store.holding = True
+    answer = submitted(house, devices, batch=1)
+    (live, *_) = [each for each in house.dispatcher._unfinished.all() if not each.accepted]
+    assert house.dispatcher.queued(None) == []
+    with pytest.raises(NotFound):
+        result_of(house.dispatcher.cancel(live.job.call.job_id))
+    house.store.trouble = DiskFull("/srv")
+    house.store.release()
+    house.store.holding, house.store.trouble = False, None
+    with pytest.raises(DiskFull):
+        result_of(answer)
+    assert house.dispatcher.running(devices[0].device_id) == 0
+    submit(house, devices * (house.limits.max_waiting // 3), batch=1)
+
+
+def test_a_row_that_waits_for_its_device(house: House) -> None:
+    """It is listed as that, and no longer as waiting for its batch."""
+    away = house.device("away")
+    devices, _ = fleet(house, 1)
+    fanout = submit(house, [away, *devices], batch=1, ttl_ms=60_000)
+    waiting = {name: job.waiting_for for name, job in rows(house, fanout).items()}
+    assert waiting == {"away": "", "pi-0": "batch"}
+
+
+def test_a_row_that_ends_after_the_stop(house: House) -> None:
+    """No other row starts in its place."""
+    devices, nodes = fleet(house, 3)
+    submit(house, devices, batch=1)
+    (busy,) = running(nodes)
+    house.fanouts.stop()
+    finish(busy)
+    house.pass_time(1)
+    assert running(nodes) == []
+
+
+def test_a_client_while_the_store_is_busy() -> None:
+    """What is on its way to the record counts for its share."""
+    house = House(limits=JobsSection(max_waiting_per_client=2))
+    devices = [house.device(f"away-{number}") for number in range(4)]
+    house.store.holding = True
+    for device in devices[:2]:
+        house.dispatcher.submit(house.order(device, ttl_ms=60_000, requested_by="device:a"))
+    with pytest.raises(QueueFull):
+        house.dispatcher.submit(house.order(devices[2], ttl_ms=60_000, requested_by="device:a"))
+    house.store.release()
+    assert len(house.dispatcher.queued(None)) == 2
+    house.end()
