@@ -165,10 +165,10 @@ class Parking:
             nonlocal left
             message = messages.SubmitJobResponse.FromString(data)
             for answer in (message, *message.more):
-                if answer.final:
+                if answer.final and not over.done():
                     over.set_exception(Refused(f"a job was refused: {answer.refusal_code}"))
                 left -= 1
-            if not left:
+            if not left and not over.done():
                 over.set_result(None)
 
         stream = self._connection.open("SubmitJobs", received, lambda trailers: None)

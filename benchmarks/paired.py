@@ -35,6 +35,7 @@ CONFIG = """\
 [jobs]
 max_waiting = 10_000_000
 max_waiting_per_device = 1_000_000
+max_waiting_per_client = 5_000_000
 keep_at_most = 100_000_000
 """
 """Limits that a measurement could come to, out of its way."""

@@ -16,8 +16,9 @@ class JobsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_payload_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAYLOAD_BYTES)] = 65_536
     max_waiting: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 10_000
     max_waiting_per_device: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1_000
-    max_waiting_per_client: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 1_000
-    """Jobs that one paired client has made wait, so that it leaves room for others."""
+    max_waiting_per_client: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 4_096
+    """Jobs that one paired client has made wait, so that it leaves room for others: as many as
+    four of its streams may have unanswered."""
     max_ttl_s: Annotated[float, msgspec.Meta(ge=1, le=366 * 86_400)] = 7 * 86_400.0
     """How long a call may wait for a device that is away."""
     max_targets: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
