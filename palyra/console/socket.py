@@ -68,7 +68,7 @@ class ConsoleSocket:
         self._reactor = reactor
         self.path = path
         self._app = ConsoleApp(control, _operator, reactor)
-        site = Site(self._app.resource())
+        site = Site(self._app.resource(), reactor=reactor)
         site.displayTracebacks = False
         site.requestFactory = _BoundedRequest
         site.protocol = _OwnerChannel  # type: ignore[assignment]

@@ -20,7 +20,8 @@ class Windows:
         times = self._times.get(key)
         if times is None or len(times) < self.limit:
             return 0
-        return max(0, times[0] + self._window_ms - now_ms)
+        left_ms = times[0] + self._window_ms - now_ms
+        return left_ms if 0 < left_ms <= self._window_ms else 0  # more: the clock was set back
 
     def add(self, key: Hashable, now_ms: int) -> None:
         """It happened."""

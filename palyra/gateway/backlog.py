@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 
 from palyra.config.jobs import JobsSection
+from palyra.core.fanouts import BATCH
 from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.jobs import Call
 from palyra.errors import QueueFull
@@ -21,7 +22,7 @@ class Backlog:
         self._count = 0
         self._of_client: Counter[str] = Counter()
         self._entering: Counter[DeviceId] = Counter()
-        self._held = 0
+        self._held: set[JobId] = set()
         self._reserved = 0
 
     def size(self, device_id: DeviceId) -> int:
@@ -59,13 +60,14 @@ class Backlog:
                 del self._waiting[call.device_id]
         if live.held:
             live.held = False
-            self._held -= 1
+            self._held.discard(call.job_id)
 
     def hold(self, live: Live) -> None:
         """The row of a fan-out may not start yet; :meth:`leave` ends that."""
         if not live.held:
             live.held = True
-            self._held += 1
+            if live.job.waiting_for == BATCH:  # others are let go as soon as they are on record
+                self._held.add(live.job.call.job_id)
 
     def enters(self, call: Call) -> None:
         """A job that will wait for its device is being committed."""
@@ -107,7 +109,7 @@ class Backlog:
 
     def check_room(self, rows: int) -> None:
         """Refuse ``rows`` more waiting jobs than the gateway may have (QueueFull)."""
-        waiting = self._count + self._entering.total() + self._held + self._reserved
+        waiting = self._count + self._entering.total() + len(self._held) + self._reserved
         if waiting + rows > self._limits.max_waiting:
             raise QueueFull("The gateway", self._limits.max_waiting)
 

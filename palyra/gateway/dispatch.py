@@ -188,6 +188,7 @@ class Dispatcher:
         asked first, and why, is on record; a second request changes nothing.
 
         :raises JobFinal: it has ended; :class:`NotFound`: there is no such job.
+        :raises JobStillRunning: its end, or another gateway's say in it, is long in coming.
         """
         live = self._unfinished.by_id(job_id)
         if live is None or not live.accepted:
@@ -207,7 +208,8 @@ class Dispatcher:
         return live.progress if live is not None else None
 
     def job(self, job_id: JobId) -> Deferred[Job]:
-        """A job as it is on record; fails with NotFound where there is none."""
+        """A job as it is, its end only once that is on record; fails with NotFound where there is
+        none."""
         live = self._unfinished.by_id(job_id)
         if live is not None:
             return self._on_record(live)
@@ -428,8 +430,13 @@ class Dispatcher:
         return self._on_record(live)
 
     def _on_record(self, live: Live) -> Deferred[Job]:
-        """The job as the store has it: its end may still be on the way there."""
-        return self._stored(live) if self._is_ending(live) else succeed(live.job)
+        """The job as it is, but for an end that is still on its way to the store."""
+        if not self._is_ending(live):
+            return succeed(live.job)
+        # What was read before the end was written may come after everybody was told the end.
+        return self._stored(live).addCallback(
+            lambda job: job if job.final or self._is_ending(live) else live.job
+        )
 
     def _stored(self, live: Live) -> Deferred[Job]:
         job_id = live.job.call.job_id
@@ -452,8 +459,11 @@ class Dispatcher:
             self._tell(live)
 
     def _adopt_stored(self, live: Live) -> None:
-        adopted = self._stored(live).addCallback(self._adopt, live)
-        adopted.addErrback(lambda _: self._records.retry(self._adopt_stored, live))
+        self._stored(live).addCallbacks(
+            self._adopt,
+            lambda _: self._records.retry(self._adopt_stored, live),
+            callbackArgs=(live,),
+        )
 
     def _adopt(self, job: Job, live: Live) -> None:
         if self._unfinished.by_id(job.call.job_id) is live:
@@ -462,7 +472,7 @@ class Dispatcher:
 
     def _tell(self, live: Live) -> None:
         """Tell the watchers what is on record, or how far it is."""
-        if not self._is_ending(live):
+        if not live.unrecorded and not self._is_ending(live):
             update = JobUpdate(live.job, live.progress)
             for watcher in self.watchers:
                 watcher.changed(update)
@@ -618,6 +628,7 @@ class Dispatcher:
             return
         self._backlog.append(live, first=True)
         self._watch(live)
+        self._tell(live)
         if not failure.check(NotRegistered) and live.job.call.device_id not in self._refilling:
             # One retry a device, whatever waits for it: each would make one for every job.
             self._log.failure("a dispatch was not committed", failure)

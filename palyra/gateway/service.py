@@ -424,6 +424,7 @@ class GatewayService(Service):
     async def _stop(self) -> None:
         self._log.info("stopping; running jobs have {s:g}s", s=self._grace_s)
         self._dispatcher.drain()
+        self._fanouts.stop()
         self._sessions.drain_all(DRAIN_REASON, RETRY_AFTER_MS)
         idle = self._dispatcher.when_idle()
         idle.addTimeout(self._grace_s, self._reactor, onTimeoutCancel=lambda *_: None)
@@ -431,7 +432,6 @@ class GatewayService(Service):
         for call in self._repeating:
             call.stop()
         self._retention.stop()
-        self._fanouts.stop()
         self._dispatcher.stop()
         self._sessions.callers.close_all(Draining())
         self._enrolment.stop()

@@ -68,7 +68,9 @@ class Waiters:
         """A caller's limit is over."""
         waiter, live = self._limited[key]
         if _leave(live, waiter):
-            waiter.errback(JobStillRunning(short_id(live.job.call.job_id), live.job.state.value))
+            # An end that is not on record yet is told to nobody.
+            state = "ending" if live.job.final else live.job.state.value
+            waiter.errback(JobStillRunning(short_id(live.job.call.job_id), state))
 
     def _stop_waiting(self, result: Any, waiter: Deferred[Job]) -> Any:
         self._limited.pop(waiter, None)

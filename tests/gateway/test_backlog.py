@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from palyra.config.jobs import JobsSection
+from palyra.core.fanouts import BATCH
 from palyra.core.identifiers import DeviceId
 from palyra.core.jobs import Call
 from palyra.errors import QueueFull
@@ -23,6 +24,13 @@ def a_backlog(in_all: int = 100, of_device: int = 100) -> Backlog:
 def a_call(device_id: DeviceId, **changes: Any) -> Call:
     """A call to a device."""
     return a_live("call", device_id, **changes).job.call
+
+
+def a_row(name: str) -> Live:
+    """The row of a fan-out that waits for its batch."""
+    live = a_live(name)
+    live.job.waiting_for = BATCH
+    return live
 
 
 def has_room(backlog: Backlog, live: Live) -> bool:
@@ -127,7 +135,7 @@ def test_jobs_that_are_being_committed_count_in_all() -> None:
 def test_held_rows_count_in_all() -> None:
     """A row that may not start yet waits as any other job does, until it leaves; each once."""
     backlog = a_backlog(in_all=2, of_device=1)
-    one, two = a_live("one"), a_live("two")
+    one, two = a_row("one"), a_row("two")
     for _ in range(2):
         backlog.hold(one)
     assert one.held and backlog.size(PI) == 0 and backlog.take(PI) is None
@@ -148,7 +156,8 @@ def test_room_for_many_at_once() -> None:
     backlog.append(a_live("one"))
     backlog.append(a_live("two", NAS))
     backlog.enters(a_call(LAMP))
-    backlog.hold(a_live("three"))
+    backlog.hold(a_row("three"))
+    backlog.hold(a_live("four"))  # is let go as soon as it is on record
     backlog.check_room(0)
     backlog.check_room(6)
     with pytest.raises(QueueFull):

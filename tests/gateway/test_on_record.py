@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 
+from palyra.config.jobs import JobsSection
 from palyra.core.frames import RESULT, NodeEvent, Progress
-from palyra.core.jobs import JobState, Outcome, Report
-from palyra.errors import NotFound
+from palyra.core.identifiers import JobId
+from palyra.core.jobs import Job, JobState, Outcome, Report
+from palyra.errors import DiskFull, NotFound
+from palyra.gateway.records import MAX_PAUSE_S
 from palyra.gateway.wheel import TimerWheel
 from tests.gateway.house import House, attempt_of, fired, result_of
+from tests.gateway.test_fanouts import finish, fleet, rows, submit
 from tests.store.samples import ulid
 
 S = JobState
@@ -96,3 +100,70 @@ def test_a_handler_that_did_not_stop(house: House) -> None:
         node.say(NodeEvent(RESULT, reports=(report,)))
         kept = house.kept(job)
         assert (kept.state, kept.effect_possible) == (S.CANCELLED, not stopped)
+
+
+def test_a_read_that_comes_after_the_end(house: House) -> None:
+    """What was read before the end was written is not told after everybody was told the end."""
+    device, node = house.online()
+    job = house.submit(device)
+    node.take()
+    reads: list[Deferred[Job | None]] = []
+    real = house.store.store.job
+
+    def slow(job_id: JobId) -> Deferred[Job | None]:
+        read: Deferred[Job | None] = Deferred()
+        found = result_of(real(job_id))
+        reads.append(read)
+        return read.addCallback(lambda _: found)
+
+    house.store.holding = True
+    node.finish(attempt_of(job))
+    house.store.job = slow
+    looked = house.dispatcher.job(job.call.job_id)
+    house.store.release()
+    for read in reads:
+        read.callback(None)
+    assert result_of(looked).state is S.SUCCEEDED
+
+
+def test_a_dispatch_that_is_not_on_record_is_not_told(house: House) -> None:
+    """Followers see a row dispatched when it is, and not while that is being committed."""
+    device = house.device()
+    job = house.submit(device, ttl_ms=60_000)
+    following = house.followers.follow(job.call.job_id, lambda: None)
+    node = house.node(device)
+    house.store.holding = True
+    connected = node.connect()
+    house.store.release(1)
+    result_of(connected)
+    assert job.state is S.DISPATCHED and following.take() == []
+    house.store.trouble = DiskFull("/srv")
+    house.store.release()
+    house.store.trouble, house.store.holding = None, False
+    assert [update.job.state for update in following.take()] == [S.QUEUED]
+    house.pass_time(2)
+    assert [update.job.state for update in following.take()] == [S.DISPATCHED]
+
+
+def test_a_dispatch_that_comes_to_nothing_after_too_many_failures() -> None:
+    """Its row was neither waiting nor sent when the others failed: it is not sent any more."""
+    house = House(limits=JobsSection(in_flight_per_device=1))
+    devices, (failing, busy) = fleet(house, 2)
+    other = house.submit(devices[1])
+    busy.take()
+    fanout = submit(house, devices, batch=2, max_failures=0)
+    failing.take()
+    house.store.holding = True
+    finish(failing, Outcome.FAILED)
+    busy.finish(attempt_of(other))  # makes room: the second row's dispatch is on its way
+    house.store.release(2)
+    house.store.trouble = DiskFull("/srv")
+    while house.store.waiting:
+        house.store.release()
+    house.store.trouble, house.store.holding = None, False
+    house.pass_time(MAX_PAUSE_S + 1)
+    busy.take()
+    assert not busy.running
+    row = rows(house, fanout)["pi-1"]
+    assert (row.state, row.error_code, row.attempts) == (S.CANCELLED, "max_failures", 0)
+    house.end()
