@@ -1,13 +1,15 @@
 """SIGKILL in every state of a job: what was accepted is on record, ends, and is done once.
 
 Each seed is one kill: of the gateway, of the node, or of both, in a state that is brought about.
-KILLS says how many seeds there are; ``tox -e kill`` takes 200.
+KILLS says how many seeds there are; ``tox -e kill`` takes 200.  Without it there is one for every
+other state: those with an even Python in turn with those with an odd one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from random import Random
@@ -18,7 +20,9 @@ from tests.integration.house import opened
 from tests.integration.killing import Pair
 from tests.integration.scenes import STATES, Scene
 
-KILLS = int(os.environ.get("KILLS", str(len(STATES))))
+SEEDS = range(sys.version_info.minor % 2, len(STATES), 2)
+if "KILLS" in os.environ:
+    SEEDS = range(int(os.environ["KILLS"]))
 VICTIMS = ("gateway", "node", "both")
 ALL = len(STATES) * len(VICTIMS)
 
@@ -117,7 +121,7 @@ def kill_once(seed: int, pair: Pair) -> Counter[str]:
     return Counter(entry.ended for job_id, entry in pair.ledger.items() if job_id not in known)
 
 
-@pytest.mark.parametrize("seed", range(KILLS), ids=named)
+@pytest.mark.parametrize("seed", SEEDS, ids=named)
 def test_every_job_is_accounted_for(place: Place, record: Record, seed: int) -> None:
     """Every accepted job is listed and final; no effect is missing, doubled or denied; a call that
     is repeated with its key makes no second job."""
@@ -129,8 +133,8 @@ def test_every_job_is_accounted_for(place: Place, record: Record, seed: int) -> 
 
 
 def test_every_state_was_hit(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each state was met by a kill, and with seeds enough by each kind of kill."""
+    """Each state of the seeds was met by a kill, and with seeds enough by each kind of kill."""
     with capsys.disabled():
         print("\n" + record.table())
-    assert {state for state, _ in record.hits} == set(range(len(STATES)))
-    assert len(record.hits) == ALL or KILLS < ALL
+    assert {state for state, _ in record.hits} == {planned(seed)[0] for seed in SEEDS}
+    assert len(record.hits) == ALL or len(SEEDS) < ALL
