@@ -504,6 +504,8 @@ class Dispatcher:
             if live.unrecorded:
                 continue  # when it is recorded, it is sent over this session
             standing = hello.standing(attempt.attempt_id, attempt.memory_id)
+            if standing is Standing.NOT_LISTED:
+                live.since_epoch = session.epoch
             reconcile(live.machine, live.job, standing, now_ms)
             if not live.job.final and live.job.attempt is attempt:
                 session.in_flight.add(attempt.attempt_id)
@@ -530,6 +532,8 @@ class Dispatcher:
                 "{device} reported an attempt of another device", device=session.device_id
             )
             return
+        if _is_forgotten(live, session, report.attempt_id):
+            return  # it is sent again, or was ended as never started
         if session.device_id in self._silenced:
             return  # a revocation decides; should it fail, the node reports again
         live.acknowledge.append((session, report.attempt_id))
@@ -565,6 +569,8 @@ class Dispatcher:
     def _mine(self, session: NodeSession, attempt_id: AttemptId) -> Live | None:
         live = self._unfinished.by_attempt(attempt_id)
         if live is None or live.job.final or live.job.call.device_id != session.device_id:
+            return None
+        if _is_forgotten(live, session, attempt_id):
             return None
         attempt = live.job.attempt
         return live if attempt is not None and attempt.attempt_id == attempt_id else None
@@ -717,6 +723,12 @@ class Dispatcher:
 
     def _now_ms(self) -> int:
         return int(self._clock.seconds() * 1000)
+
+
+def _is_forgotten(live: Live, session: NodeSession, attempt_id: AttemptId) -> bool:
+    """Whether the node host has said since that it never started this attempt."""
+    newest = live.job.attempt is not None and live.job.attempt.attempt_id == attempt_id
+    return newest and session.epoch < live.since_epoch
 
 
 def _is_queued(job: Job) -> bool:

@@ -30,6 +30,9 @@ class Live:
     """Not so: its fan-out is not on record yet, and to everybody outside there is no such job."""
     held: bool = False
     """The row of a fan-out that may not start yet."""
+    since_epoch: int = 0
+    """The session by which the node said that it does not know the newest attempt.  What older
+    sessions say of it was said by a life of the node host that has forgotten it."""
     unrecorded: bool = False
     """Its newest attempt is being committed: nobody has been sent it, and time stands still."""
 

@@ -205,3 +205,25 @@ def test_an_unknown_attempt_in_a_hello_is_harmless(house: House) -> None:
     house.pass_time(0.2)
     node.take()
     assert node.acknowledged == ["elsewhere"] and node.finished == {}
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.REJECTED])
+def test_a_word_of_an_earlier_life(house: House, outcome: Outcome) -> None:
+    """A node host that has forgotten an attempt is sent it again: what it said of it before, and
+    what comes late over the old connection, does not end the job while it runs."""
+    device, node = house.online()
+    job = house.submit(device, "ask")
+    node.take()
+    old = node.session
+    assert old is not None
+    node.running.clear()
+    node.known.clear()
+    result_of(node.connect())
+    node.take()
+    assert list(node.running) == [attempt_of(job)]
+    asked = Waiting(attempt_of(job), answered=False, remaining_ms=5_000)
+    report = Report(attempt_of(job), outcome)
+    old.received(NodeEvent(RESULT, reports=(report,), waiting=(asked,)))
+    assert house.kept(job).state is S.DISPATCHED
+    node.finish(attempt_of(job))
+    assert house.kept(job).state is S.SUCCEEDED
