@@ -172,9 +172,10 @@ class _StreamCarrier:
             reason = "connection lost"
             raise
         finally:
+            # First of all: a write into a connection that is gone may be long in ending.
+            session.ended(reason)
             reader.cancel()
             await tasks.stop()
-            session.ended(reason)
 
     async def _read(
         self,
