@@ -224,18 +224,79 @@ class NamesRequired(PalyraError):
 
 @attrs.define
 class PairingFailed(PalyraError):
-    """The code is wrong, expired, used, burnt or of the other method.  Never says which."""
+    """The code is wrong, expired, used, burnt or of the other method.  Never says which.
+
+    ``pin``: it was a PIN that was tried, and not a pairing line; ``tries`` how often by now.
+    """
 
     code = "pairing_failed"
     category = Category.PRECONDITION
+    pin: bool = False
+    tries: int = 1
 
     @property
     def sentence(self) -> str:
-        return "That pairing line is wrong, expired or used up."
+        if not self.pin:
+            return "That pairing line is wrong, expired or used up."
+        between = " Someone may be in between." if self.tries > 1 else ""
+        return f"That PIN is wrong, expired or used up.{between}"
+
+    @property
+    def hint(self) -> str:
+        if self.pin:
+            return "ask for a new one; on the gateway: palyra pairing code"
+        return "on the gateway: palyra pairing code --method qr"
+
+
+@attrs.define
+class GatewayNotProven(PalyraError):
+    """The key confirmation of the gateway is wrong or missing: it does not know the PIN."""
+
+    code = "gateway_not_proven"
+    category = Category.UNAUTHENTICATED
+
+    @property
+    def sentence(self) -> str:
+        return "The gateway did not prove that it knows the PIN; stop, someone may be in between."
+
+    @property
+    def hint(self) -> str:
+        return "compare CA fingerprints, then a new code: palyra pairing code"
+
+
+@attrs.define
+class PairingPaused(PalyraError):
+    """Too many wrong PINs over all sources: PIN pairing pauses, pairing lines go on."""
+
+    code = "pairing_paused"
+    category = Category.EXHAUSTED
+    retryable = True
+    retry_after_s: float
+
+    @property
+    def sentence(self) -> str:
+        wait = max(1, round(self.retry_after_s / 60))
+        return f"Pairing by PIN is paused after many wrong tries; it opens again in {wait} min."
 
     @property
     def hint(self) -> str:
         return "on the gateway: palyra pairing code --method qr"
+
+
+@attrs.define
+class RejoinRefused(PalyraError):
+    """The device is not known here, or did not prove its identity key.  Never says which."""
+
+    code = "rejoin_refused"
+    category = Category.FORBIDDEN
+
+    @property
+    def sentence(self) -> str:
+        return "The gateway does not let this device back in by its identity key."
+
+    @property
+    def hint(self) -> str:
+        return "pair it again: palyra node run --gateway HOST"
 
 
 @attrs.define
@@ -252,7 +313,7 @@ class VerificationFailed(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "palyra node run --pairing-uri - (start the pairing again)"
+        return "start the pairing again on the device"
 
 
 @attrs.define
@@ -336,7 +397,7 @@ class PairingRejected(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "palyra node run --pairing-uri - (with a new code)"
+        return "palyra node run --gateway HOST (with a new code)"
 
 
 @attrs.define
@@ -353,7 +414,7 @@ class PairingExpired(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "palyra node run --pairing-uri - (with a new code)"
+        return "palyra node run --gateway HOST (with a new code)"
 
 
 @attrs.define
@@ -451,7 +512,7 @@ class CertificateExpired(CertificateRefused):
 
     @property
     def hint(self) -> str:
-        return "pair it again: palyra node run --pairing-uri -"
+        return "pair it again: palyra node run --gateway HOST"
 
 
 @attrs.define
@@ -488,7 +549,23 @@ class DeviceRevoked(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "to pair it as a new device, move its node-host directory away first"
+        return f"on the gateway: palyra nodes remove {self.device}, then pair again"
+
+
+@attrs.define
+class RotationRunning(PalyraError):
+    """A CA rotation is under way; there can be only one."""
+
+    code = "rotation_running"
+    category = Category.CONFLICT
+
+    @property
+    def sentence(self) -> str:
+        return "A CA rotation is under way already."
+
+    @property
+    def hint(self) -> str:
+        return "palyra ca show"
 
 
 @attrs.define
@@ -1144,6 +1221,63 @@ class StoreMissing(PalyraError):
     @property
     def hint(self) -> str:
         return "put a backup in its place, or remove store_epoch to start from node-runtime.v1.json"
+
+
+@attrs.define
+class RestoreUnconfirmed(PalyraError):
+    """The state is a restored or imported one (``since`` is a text), and nobody has confirmed yet
+    that what was revoked since then is revoked here too."""
+
+    code = "restore_unconfirmed"
+    category = Category.UNAVAILABLE
+    since: str
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"This state is of {self.since}; devices that were revoked since then must be revoked "
+            "again before it is served."
+        )
+
+    @property
+    def hint(self) -> str:
+        return "palyra nodes revoke each of them, then: palyra state confirm"
+
+
+@attrs.define
+class StateRootNotEmpty(PalyraError):
+    """A backup is restored, or a document imported, into an empty state root only."""
+
+    code = "state_root_not_empty"
+    category = Category.CONFLICT
+    root: str
+    found: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.root} is not empty ({self.found}); nothing was changed."
+
+    @property
+    def hint(self) -> str:
+        return "choose another directory with --state-root, or move this one away"
+
+
+@attrs.define
+class BackupInvalid(PalyraError):
+    """A file is not a backup, or it is damaged, or the passphrase does not open it."""
+
+    code = "backup_invalid"
+    category = Category.INVALID
+    file: str
+    problem: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.file} cannot be restored: {self.problem}."
+
+    @property
+    def hint(self) -> str:
+        return "try another backup, or type the passphrase again"
 
 
 @attrs.define

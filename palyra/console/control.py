@@ -53,6 +53,33 @@ class IControl(Interface):
     def revoke(target: str, body: models.Revoke, by: str) -> Deferred[models.RevokeAnswer]:
         """Take a device's trust away."""
 
+    def grant(target: str, body: models.GrantNode, by: str) -> Deferred[models.NodeAnswer]:
+        """Grant capabilities to a device, or withhold them."""
+
+    def rotate(body: models.Rotate, by: str) -> Deferred[models.RotateAnswer]:
+        """Order a new certificate from some devices; fires when the order is on record."""
+
+    def remove(target: str, body: models.Remove, by: str) -> Deferred[models.RemoveAnswer]:
+        """Forget a device; one that was not revoked is revoked by it."""
+
+    def clear(body: models.Remove, by: str) -> Deferred[models.ClearAnswer]:
+        """Forget every device that is revoked."""
+
+    def ca() -> Deferred[models.CaAnswer]:
+        """The CAs of this gateway, and who is left in a rotation."""
+
+    def rotate_ca(body: models.RotateCa, by: str) -> Deferred[models.CaAnswer]:
+        """Begin to move all devices to a new CA."""
+
+    def crl() -> Deferred[bytes]:
+        """The signed certificate revocation lists, PEM: one of each CA."""
+
+    def state() -> Deferred[models.StateAnswer]:
+        """Whether devices are served."""
+
+    def confirm_state(by: str) -> Deferred[models.StateAnswer]:
+        """Confirm that what was revoked since a restored state is revoked here too: serve."""
+
     def label(target: str, body: models.LabelNode, by: str) -> Deferred[models.NodeAnswer]:
         """Change a device's name and labels."""
 

@@ -62,6 +62,17 @@ class NodeItem(msgspec.Struct, frozen=True):
     identity_fingerprint: str
     approved_by: str
     paired_at_unix_ms: int
+    certificate_renews_unix_ms: int | None = None
+    """When the device is expected to ask for its next certificate."""
+    certificate_ca: str = ""
+    """Fingerprint of the CA that signed its newest certificate."""
+    rotate_asked_unix_ms: int | None = None
+    """When an operator ordered a new certificate that it does not use yet."""
+    rotate_asked_by: str = ""
+    clock_ahead_ms: int | None = None
+    """How far its clock was ahead when it registered last, or behind (negative)."""
+    grant_risk: str = "low"
+    """Up to which risk a capability that it announces later is granted by itself."""
 
 
 class NodeList(msgspec.Struct, frozen=True):
@@ -90,6 +101,9 @@ class SeenBefore(msgspec.Struct, frozen=True):
     identity_fingerprint: str = ""
     by: str = ""
     reason: str = ""
+    removed_at_unix_ms: int | None = None
+    certificate_ended_unix_ms: int | None = None
+    """Of a rejoin: when its last certificate ran out."""
 
 
 class PairingItem(msgspec.Struct, frozen=True):
@@ -125,10 +139,12 @@ class PairingList(msgspec.Struct, frozen=True):
     requests: list[PairingItem]
     codes: list[CodeItem]
     failed_tries: list[FailedTries]
+    pins_paused_until_unix_ms: int | None = None
+    """Until when nobody may pair by PIN, after too many wrong ones."""
 
 
 class CodeItem(msgspec.Struct, frozen=True):
-    """An active pairing code, without the code."""
+    """A pairing code, without the code: active, or ``burnt`` by wrong tries of late."""
 
     code_id: str
     method: str
@@ -138,6 +154,8 @@ class CodeItem(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     source: str
     failed: int
+    state: str = "active"
+    nameplate: int | None = None
 
 
 class FailedTries(msgspec.Struct, frozen=True):
@@ -157,7 +175,7 @@ class PairingAnswer(msgspec.Struct, frozen=True):
 class MintCode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST pairing/requests/code."""
 
-    method: str = "qr"
+    method: str = "pin"
     issued_by: str = ""
     ttl_ms: int | None = None
     labels: dict[str, str] = {}
@@ -165,24 +183,29 @@ class MintCode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MintedCode(msgspec.Struct, frozen=True):
-    """A new code: the only time it is ever shown.  ``loopback_only``: no other machine can use
-    it, since the gateway listens on loopback."""
+    """A new code: the only time it is ever shown, as ``uri`` or as ``pin``; the other is empty.
+
+    ``address`` is where devices pair, ``loopback_only``: no other machine can.
+    """
 
     contract: Contract
     code: CodeItem
     uri: str
     address: str
     loopback_only: bool
+    pin: str = ""
 
     def __repr__(self) -> str:
         return f"<MintedCode {self.code.code_id}>"
 
 
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST pairing/requests/{id}/approve|reject.  ``grants`` None grants what was announced."""
+    """POST pairing/requests/{id}/approve|reject.  ``grants`` None grants what was announced;
+    ``grant_risk`` (none, low, medium, high) grants what is announced later up to that risk."""
 
     reason: str = ""
     grants: list[str] | None = None
+    grant_risk: str = "low"
     accept_new_identity: bool = False
     decision_scope: str = "once"
     decision_scope_ttl_ms: int | None = None
@@ -387,6 +410,101 @@ class RevokeAnswer(msgspec.Struct, frozen=True):
     device_id: str
     name: str
     certificates: int
+
+
+class GrantNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST devices/{id}/grants: capabilities to grant and to withhold, and the risk up to which
+    later ones are granted by themselves (None: as it was)."""
+
+    grant: list[str] = []
+    withhold: list[str] = []
+    grant_risk: str | None = None
+
+
+class Rotate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST devices/rotate and devices/{id}/rotate: order a new certificate from the devices that
+    are named, that an expression matches, or (``everything``) from all."""
+
+    targets: list[str] = []
+    where: str = ""
+    everything: bool = False
+    reason: str = ""
+
+
+class RotateAnswer(msgspec.Struct, frozen=True):
+    """The devices that were told, or will be when they come back."""
+
+    contract: Contract
+    nodes: list[NodeItem]
+
+
+class Remove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST devices/{id}/remove and devices/clear."""
+
+    reason: str = ""
+
+
+class RemoveAnswer(msgspec.Struct, frozen=True):
+    """What removing a device did; ``revoked`` says that it was revoked by it."""
+
+    contract: Contract
+    device_id: str
+    name: str
+    revoked: bool
+    certificates: int
+    pairing_requests: int
+
+
+class ClearAnswer(msgspec.Struct, frozen=True):
+    """POST devices/clear: every revoked device was removed."""
+
+    contract: Contract
+    removed: list[RemoveAnswer]
+
+
+class CaItem(msgspec.Struct, frozen=True):
+    """One CA of the gateway: whether it signs new certificates, and whether it signed the one
+    that the listeners show."""
+
+    fingerprint: str
+    issues: bool
+    serves: bool
+    not_after_unix_ms: int
+
+
+class CaAnswer(msgspec.Struct, frozen=True):
+    """GET ca, POST ca/rotate.
+
+    ``phase`` is steady, overlap (devices move to the new CA) or switched (the listeners show a
+    certificate of the new one).  ``left`` are devices that would be locked out by the next step,
+    which is taken without them not before ``next_step_unix_ms``.
+    """
+
+    contract: Contract
+    phase: str
+    cas: list[CaItem]
+    started_unix_ms: int | None
+    next_step_unix_ms: int | None
+    left: list[NodeItem]
+    left_total: int
+
+
+class RotateCa(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST ca/rotate."""
+
+    reason: str = ""
+
+
+class StateAnswer(msgspec.Struct, frozen=True):
+    """GET state, POST state/confirm: whether devices are served.
+
+    ``unconfirmed_since_unix_ms`` is the age of what was restored or imported, until an operator
+    has confirmed the revocations since then.
+    """
+
+    contract: Contract
+    serving: bool
+    unconfirmed_since_unix_ms: int | None
 
 
 class Check(msgspec.Struct, frozen=True):

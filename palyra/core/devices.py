@@ -15,6 +15,8 @@ from palyra.errors import Malformed
 MAX_NAME = 40
 MAX_LABELS = 32
 MAX_CAPABILITIES = 256
+RESERVED = ("system.", "desktop.")
+"""Prefixes of capabilities that come with Palyra; ``echo`` is one too."""
 INVOKE_OTHERS = "nodes.invoke"
 """The grant by which a ``cli`` or ``desktop`` client may address devices other than itself."""
 
@@ -43,6 +45,22 @@ class PresenceState(enum.Enum):
     OFFLINE = "offline"
 
 
+class Risk(enum.Enum):
+    """What a capability may do to its device, least first; ``none`` is below every capability."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+    def covers(self, other: Risk) -> bool:
+        """Whether what is allowed up to this risk includes the other."""
+        return _RISKS.index(other) <= _RISKS.index(self)
+
+
+_RISKS = list(Risk)
+
+
 class CertificateState(enum.Enum):
     """At most one current and one pending certificate are live for a device (PROTOCOL: Trust)."""
 
@@ -65,6 +83,13 @@ class AnnouncedCapability:
     idempotent: bool = False
     timeout_ms: int = 0
     fault: str = ""
+
+    @property
+    def granted_as(self) -> Risk:
+        """The risk by which it is granted: only our own capabilities may say that theirs is low."""
+        own = self.name == "echo" or self.name.startswith(RESERVED)
+        said = Risk(self.risk)
+        return said if own or said.covers(Risk.MEDIUM) else Risk.MEDIUM
 
 
 @attrs.frozen
@@ -92,6 +117,13 @@ class Device:
     last_heard_ms: int | None = None
     transport: str = ""
     address: str = ""
+    grant_risk: Risk = Risk.LOW
+    """Up to which risk a capability that it announces later is granted by itself."""
+    withheld: frozenset[str] = frozenset()
+    """Capabilities that were seen and not granted: they are not granted by themselves later."""
+    rotate_asked_at_ms: int | None = None
+    """When an operator ordered a new certificate that the device does not use yet."""
+    rotate_asked_by: str = ""
 
     def capability(self, name: str) -> AnnouncedCapability | None:
         """The announced capability of that name."""
@@ -111,6 +143,28 @@ class CertificateRecord:
     not_after_ms: int
     issued_at_ms: int
     state: CertificateState = CertificateState.PENDING
+    issuer: Fingerprint | None = None
+    """The CA certificate that signed it; None where only one CA ever signed."""
+
+
+@attrs.frozen
+class Renewal:
+    """A certificate for a device that is paired: the next one, or one after a rejoin."""
+
+    certificate: CertificateRecord
+    identity_fingerprint: Fingerprint
+    """The identity key that asked; the device must still have it."""
+    over: Fingerprint | None
+    """The live certificate it was asked over.  None for a rejoin: every older one is over."""
+
+
+@attrs.frozen
+class RotationOrder:
+    """An operator's order to renew now, for some devices."""
+
+    device_ids: frozenset[DeviceId]
+    by: str
+    at_ms: int
 
 
 @attrs.frozen
@@ -131,7 +185,8 @@ class Registration:
 
 @attrs.frozen
 class DeviceChange:
-    """What an operator changes about a device: its name, labels to set, labels to take away.
+    """What an operator changes about a device: its name, labels to set or to take away, and
+    capabilities to grant or to withhold.
 
     A label without a value (``""``) is a group.
     """
@@ -140,6 +195,9 @@ class DeviceChange:
     name: str | None = None
     labels: Mapping[str, str] = attrs.Factory(dict)
     unlabel: frozenset[str] = frozenset()
+    grant: frozenset[str] = frozenset()
+    withhold: frozenset[str] = frozenset()
+    grant_risk: Risk | None = None
 
 
 @attrs.frozen
@@ -151,16 +209,44 @@ class LabelChange:
 
 
 @attrs.frozen
+class RevokedCertificate:
+    """What outlives a certificate that was revoked: enough to refuse it and to list it in a CRL."""
+
+    fingerprint: Fingerprint
+    not_after_ms: int
+    serial: str = ""
+    issuer: Fingerprint | None = None
+
+
+@attrs.frozen
 class Revocation:
-    """A device that may not come back: its id, its identity key and all its certificates."""
+    """A device that may not come back: its id, its identity key and all its certificates.
+
+    Once the device is removed this is its tombstone: the certificates stay refused, and whoever
+    asks to pair with that id or key reaches an approval which shows it.
+    """
 
     device_id: DeviceId
     identity_fingerprint: Fingerprint
-    certificates: tuple[tuple[Fingerprint, int], ...]
-    """Fingerprint and notAfter (Unix ms) of each certificate."""
+    certificates: tuple[RevokedCertificate, ...]
     at_ms: int
     by: str
     reason: str
+    device_name: str = ""
+    removed_at_ms: int | None = None
+    removed_by: str = ""
+    allowed_at_ms: int | None = None
+    """When an operator approved a pairing with that key again."""
+
+
+@attrs.frozen
+class Removal:
+    """What removing a device took away: counts of what was deleted."""
+
+    device: Device
+    tombstones: tuple[Revocation, ...]
+    certificates: int
+    requests: int
 
 
 LABEL_RULE = (

@@ -32,6 +32,8 @@ class Hello:
     attempts: Mapping[str, Standing] = attrs.Factory(dict)
     extended: bool = False
     """Whether the node understands the extensions of the session's messages."""
+    unix_ms: int = 0
+    """The node's clock, for people; 0 where it does not say."""
 
     def standing(self, attempt_id: str, memory_id: str) -> Standing:
         """What the node knows of an attempt that was dispatched to the memory ``memory_id``."""
@@ -55,6 +57,8 @@ class Welcome:
     granted: tuple[str, ...]
     device_name: str
     version: str
+    renew_after_s: int | None = None
+    """In how many seconds to renew the certificate of this connection; 0: at once."""
 
 
 @attrs.frozen
@@ -129,6 +133,14 @@ class Drained:
     retry_after_ms: int = 0
 
 
+@attrs.frozen
+class Renew:
+    """The gateway asks the node for a new certificate, at a moment of its own within that time."""
+
+    reason: str
+    within_ms: int
+
+
 @attrs.define
 class GatewayFrame:
     """Everything that gathered for a node since the last message was written."""
@@ -140,3 +152,4 @@ class GatewayFrame:
     answers: int = 0
     """How many events of the node are answered by this message (heartbeats)."""
     drain: Drained | None = None
+    renew: Renew | None = None

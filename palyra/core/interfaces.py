@@ -18,7 +18,10 @@ from palyra.core.devices import (
     Device,
     DeviceChange,
     Registration,
+    Removal,
+    Renewal,
     Revocation,
+    RotationOrder,
 )
 from palyra.core.fanouts import Fanout, Tally
 from palyra.core.identifiers import DeviceId, FanoutId, Fingerprint, JobId, RequestId
@@ -88,8 +91,12 @@ class IPairingLog(Interface):
     def active_codes(now_ms: int) -> Awaitable[list[PairingCode]]:
         """Codes that a device could still use."""
 
+    def forget_key(request_id: RequestId) -> Awaitable[None]:
+        """Erase the private key that was made for a version-1 device."""
+
     def open_request(request: PairingRequest, approval: Approval) -> Awaitable[None]:
-        """In one transaction: use up the request's code and keep request and approval.
+        """In one transaction: use up the request's code, if it has one, and keep request and
+        approval.
 
         :raises palyra.errors.PairingFailed: the code is not active any more (a race was lost).
         """
@@ -114,7 +121,8 @@ class IPairingLog(Interface):
 
         Where the device id was paired with another identity key, that key and its certificates
         are revoked, queued jobs become rejected (``identity_changed``) and dispatched ones
-        outcome_unknown; the revocation is returned.
+        outcome_unknown; the revocation is returned.  A tombstone of the key says from then on
+        that it was allowed again.
 
         :raises palyra.errors.ApprovalFinal: it was decided meanwhile.
         """
@@ -150,11 +158,34 @@ class IDeviceDirectory(Interface):
     def certificate(fingerprint: Fingerprint) -> Awaitable[CertificateRecord | None]:
         """One certificate."""
 
+    def renew(renewal: Renewal) -> Awaitable[CertificateRecord]:
+        """In one transaction: keep a certificate as the device's pending one; an older pending
+        one is superseded.
+
+        A CSR that was answered before by a certificate which is live still gets that one back.
+        With ``over`` that certificate must be live, and is the device's for as long as the new one
+        has not registered; without (a rejoin) every older one is superseded.
+
+        :raises palyra.errors.PalyraError: the device is gone, revoked or has another identity key,
+            or ``over`` is not a live certificate of it.
+        """
+
+    def order_rotation(order: RotationOrder) -> Awaitable[list[Device]]:
+        """In one transaction: note the order with each of these devices that is paired; they as
+        they are now.  A registration over a certificate issued at or after the order ends it."""
+
+    def remove(device_id: DeviceId, by: str, reason: str, now_ms: int) -> Awaitable[Removal]:
+        """In one transaction: revoke the device if it was not, and delete it with its
+        certificates, pairing requests and approvals; its revocations stay as tombstones.
+
+        :raises palyra.errors.NotFound: no such device.
+        """
+
     def live_certificates() -> Awaitable[list[CertificateRecord]]:
         """Every certificate that is current, pending or superseded, and not past its notAfter."""
 
     def change(change: DeviceChange) -> Awaitable[Device]:
-        """Change name and labels in one transaction; what they are from now on.
+        """Change name, labels and grants in one transaction; what they are from now on.
 
         :raises palyra.errors.NotFound: no such device.
         :raises palyra.errors.NameTaken: another device that was not removed has the name.
@@ -248,3 +279,9 @@ class IStore(IPairingLog, IDeviceDirectory, IJobLog, IFanoutLog):
 
     store_epoch: str
     gateway_id: str
+    unconfirmed_since_ms: int | None
+    """The age of what the store was restored or imported from, until an operator confirmed that
+    the revocations since then are known here; None: nothing is to confirm."""
+
+    def confirm() -> Awaitable[None]:
+        """The operator confirmed it."""

@@ -14,7 +14,7 @@ from typing import Protocol
 import attrs
 from automat import TypeMachineBuilder
 
-from palyra.core.devices import AnnouncedCapability, CertificateRecord, ClientKind
+from palyra.core.devices import AnnouncedCapability, CertificateRecord, ClientKind, Risk
 from palyra.core.identifiers import DeviceId, Fingerprint, RequestId
 
 TOKEN_BYTES = 16
@@ -25,10 +25,11 @@ MAX_FAILED_ATTEMPTS = 5
 
 
 class CodeMethod(enum.Enum):
-    """How a code travels to the device."""
+    """How a code travels to the device; a rejoin has none: its identity key is the proof."""
 
     QR = "qr"
     PIN = "pin"
+    REJOIN = "rejoin"
 
 
 class CodeState(enum.Enum):
@@ -54,6 +55,8 @@ class PairingCode:
     source: str = ""
     """The network (CIDR) that may use it; empty for any."""
     nameplate: int | None = None
+    sealed_pin: bytes = attrs.field(default=b"", repr=False)
+    """The PIN, sealed for this code; empty for a QR code, whose token is kept as its digest."""
     state: CodeState = CodeState.ACTIVE
     reserved: int = 0
     failed: int = 0
@@ -178,6 +181,7 @@ class PairingRequest:
     digest: str
     """SHA-256 (hex) of the transcript with keys, CSR and announcement: what is approved."""
     code_id: str
+    """Empty for a rejoin, which uses no code; ``issued_by`` is then empty too."""
     method: CodeMethod
     issued_by: str
     issued_at_ms: int
@@ -191,12 +195,20 @@ class PairingRequest:
     decided_at_ms: int | None = None
     reason: str = ""
     grants: frozenset[str] = frozenset()
+    grant_risk: Risk = Risk.LOW
+    """Up to which risk a capability that the device announces later is granted by itself."""
+    pake_confirm: bytes = b""
+    """cB, so that a device whose answer was lost is told the same one again."""
+    sealed_key: bytes = attrs.field(default=b"", repr=False)
+    """The sealed private key that was made for a version-1 device, until it is used."""
 
 
 class RequestInputs(Protocol):
     """What happens to a pairing request."""
 
-    def approved(self, by: str, reason: str, grants: frozenset[str], now_ms: int) -> None:
+    def approved(
+        self, by: str, reason: str, grants: frozenset[str], grant_risk: Risk, now_ms: int
+    ) -> None:
         """An operator said yes to these capabilities."""
 
     def rejected(self, by: str, reason: str, now_ms: int) -> None:
@@ -231,11 +243,12 @@ def _approve(
     by: str,
     reason: str,
     grants: frozenset[str],
+    grant_risk: Risk,
     now_ms: int,
 ) -> None:
     request.state = RequestState.APPROVED
     request.decided_by, request.reason, request.decided_at_ms = by, reason, now_ms
-    request.grants = grants
+    request.grants, request.grant_risk = grants, grant_risk
 
 
 @_pending.upon(RequestInputs.rejected).to(_rejected)

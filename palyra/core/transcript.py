@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from palyra.core.devices import ClientKind
-from palyra.core.identifiers import DeviceId
+from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.pairing import CodeMethod
 from palyra.errors import VerificationFailed
 
@@ -46,17 +46,27 @@ class Purpose(enum.Enum):
 
     @classmethod
     def of(cls, method: CodeMethod) -> Purpose:
-        """The purpose of pairing by a code of that method."""
-        return cls.PAIR_PIN if method is CodeMethod.PIN else cls.PAIR_URI
+        """The purpose of pairing by that method."""
+        return _PURPOSES[method]
+
+
+_PURPOSES = {
+    CodeMethod.PIN: Purpose.PAIR_PIN,
+    CodeMethod.QR: Purpose.PAIR_URI,
+    CodeMethod.REJOIN: Purpose.REJOIN,
+}
 
 
 @attrs.frozen
 class Enrolment:
-    """What a device sends beyond version 1, as sent: CSR, SIG and announcement."""
+    """What a device sends beyond version 1, as sent."""
 
     csr_der: bytes
     identity_signature: bytes
     announcement: bytes = b""
+    pake_share: bytes = b""
+    """X and cA of PIN pairing; empty in any other."""
+    pake_confirm: bytes = attrs.field(default=b"", repr=False)
 
 
 @attrs.frozen
@@ -135,11 +145,9 @@ def status_payload(session_id: str, device_id: str, ca_hash: bytes, counter: int
     return lp(b"palyra-status-v1", session_id.encode(), device_id.encode(), ca_hash, counted)
 
 
-def renewal_payload(
-    device_id: str, ca_hash: bytes, certificate_der: bytes, csr_der: bytes
-) -> bytes:
-    """What a renewal is signed over; ``certificate_der`` is the one of this connection."""
-    certificate, csr = _sha256(certificate_der), _sha256(csr_der)
+def renewal_payload(device_id: str, ca_hash: bytes, over: Fingerprint, csr_der: bytes) -> bytes:
+    """What a renewal is signed over; ``over`` is the certificate of this connection."""
+    certificate, csr = bytes.fromhex(over), _sha256(csr_der)
     return lp(b"palyra-renew-v1", device_id.encode(), ca_hash, certificate, csr)
 
 

@@ -13,6 +13,7 @@ from palyra.core.frames import GatewayFrame, Hello, JobUpdate, NodeEvent, Wanted
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.jobs import Job
 from palyra.errors import PalyraError
+from palyra.wire.pairing import RenewalAsked, Renewed
 
 
 @attrs.frozen
@@ -123,8 +124,11 @@ class INodeDesk(Interface):
     def closed(peer: Peer, stream: ICallStream) -> None:
         """The stream has ended.  Of a stream that was refused, or again: nothing."""
 
+    def renew(peer: Peer, asked: RenewalAsked) -> Deferred[Renewed]:
+        """RotateDeviceCertificate: the device's next certificate."""
+
     def revoke_self(peer: Peer, reason: str) -> Deferred[None]:
-        """RevokeDevicePairing: a device takes its own trust away."""
+        """RevokeDevicePairing: a device takes its own trust away, and is removed."""
 
 
 class IEnrolmentDesk(Interface):

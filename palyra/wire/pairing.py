@@ -1,4 +1,4 @@
-"""Translation of the pairing calls between protobuf and core values.
+"""Translation of the pairing and renewal calls between protobuf and core values.
 
 Reading never trusts: what does not fit raises :class:`palyra.errors.Malformed`.
 """
@@ -13,6 +13,7 @@ from palyra.core.devices import ClientKind, clean_text
 from palyra.core.handshake import Begun
 from palyra.core.identifiers import DeviceId, parse_ulid
 from palyra.core.pairing import CodeMethod
+from palyra.core.pake import CONFIRM_BYTES, SHARE_BYTES, SUITE
 from palyra.core.transcript import DeviceProof, Enrolment
 from palyra.errors import Malformed
 from palyra.wire.session import VERSION, check_version
@@ -25,11 +26,17 @@ _SESSION_ID = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 
 @attrs.frozen
 class Begin:
-    """What a device opens a pairing session with.  ``code`` is the token or PIN as sent."""
+    """What a device opens a pairing session with.
+
+    ``code`` is the token, or the PIN of a version-1 device, as sent; empty where the PIN is not
+    sent (``nameplate`` names its code) and in a rejoin (``device_id`` names the device).
+    """
 
     client_kind: ClientKind
     method: CodeMethod
-    code: str = attrs.field(repr=False)
+    code: str = attrs.field(default="", repr=False)
+    nameplate: int | None = None
+    device_id: DeviceId | None = None
 
 
 @attrs.frozen
@@ -40,26 +47,38 @@ class SessionOpened:
     client_kind: ClientKind
     expires_at_ms: int
     gateway_unix_ms: int
+    share: bytes = b""
+    """Y, where the answer is to a nameplate."""
 
 
 @attrs.frozen
 class Completed:
-    """The gateway's answer to a proof that held: the request waits for an operator."""
+    """The gateway's answer to a proof that held: the request waits for an operator, or (a rejoin
+    in time) the certificate is here."""
 
     request_id: str
     identity_fingerprint: str
     transcript_hash: str
-    retry_after_ms: int
+    retry_after_ms: int = 0
+    pake_confirm: bytes = b""
+    """cB, where the proof was a PIN's."""
+    certificate_pem: str = ""
+    ca_pem: str = ""
+    certificate_expires_at_ms: int = 0
+    renew_after_s: int = 0
 
 
 @attrs.frozen
 class StatusQuestion:
-    """A device asks what became of its pairing request, and proves that it is the one."""
+    """A device asks what became of its pairing request, and proves that it is the one.
+
+    A version-1 device has no proof but its session id: counter 0, no signature.
+    """
 
     session_id: str = attrs.field(repr=False)
     device_id: DeviceId
-    counter: int
-    signature: bytes
+    counter: int = 0
+    signature: bytes = b""
 
 
 @attrs.frozen
@@ -80,6 +99,29 @@ class StatusAnswer:
     device_name: str = ""
     decided_by: str = ""
     node_rpc_address: str = ""
+    pake_confirm: bytes = b""
+    private_key_pem: str = attrs.field(default="", repr=False)
+    """The key that was made for a version-1 device."""
+
+
+@attrs.frozen
+class RenewalAsked:
+    """A device asks for its next certificate; a version-1 device sends no CSR and no signature."""
+
+    device_id: DeviceId
+    csr_der: bytes = b""
+    signature: bytes = b""
+
+
+@attrs.frozen
+class Renewed:
+    """The answer: a certificate to the CSR's key, and in how many seconds to renew that one."""
+
+    certificate_pem: str
+    ca_pem: str
+    certificate_expires_at_ms: int
+    renew_after_s: int
+    private_key_pem: str = attrs.field(default="", repr=False)
 
 
 def read_begin(message: node_pb2.BeginPairingSessionRequest) -> Begin:
@@ -87,29 +129,48 @@ def read_begin(message: node_pb2.BeginPairingSessionRequest) -> Begin:
     check_version(message.v)
     kind = _client_kind(message.client_kind)
     which = message.method.WhichOneof("value")
-    if message.HasField("pake") or message.HasField("rejoin") or which is None:
-        raise Malformed("method", "this gateway pairs by qr_token")
+    if message.HasField("rejoin"):
+        if message.HasField("pake") or which is not None:
+            raise Malformed("method", "a rejoin has no code")
+        device_id = parse_ulid(message.rejoin.device_id.ulid, "rejoin.device_id")
+        return Begin(kind, CodeMethod.REJOIN, device_id=DeviceId(device_id))
+    if which is None:
+        raise Malformed("method", "must be a pin_code or a qr_token")
     code = message.method.pin_code if which == "pin_code" else message.method.qr_token
     if len(code) > 64:
         raise Malformed("method", "the code is longer than 64 characters")
+    if message.HasField("pake"):
+        if which != "pin_code" or code:
+            raise Malformed("method", "beside a nameplate pin_code is present and empty")
+        return Begin(kind, CodeMethod.PIN, nameplate=_nameplate(message.pake))
+    if not code:
+        raise Malformed("method", "the code is empty")
     return Begin(kind, CodeMethod.PIN if which == "pin_code" else CodeMethod.QR, code)
+
+
+def _nameplate(offer: node_pb2.PakeOffer) -> int:
+    if offer.suite != SUITE:
+        raise Malformed("pake.suite", f"must be {SUITE} (got {offer.suite})")
+    return offer.nameplate
 
 
 def write_begin(begin: Begin) -> node_pb2.BeginPairingSessionRequest:
     """The device's side of :func:`read_begin`."""
-    method = (
-        node_pb2.PairingMethod(pin_code=begin.code)
-        if begin.method is CodeMethod.PIN
-        else node_pb2.PairingMethod(qr_token=begin.code)
-    )
-    return node_pb2.BeginPairingSessionRequest(
-        v=VERSION, client_kind=begin.client_kind.value, method=method
-    )
+    message = node_pb2.BeginPairingSessionRequest(v=VERSION, client_kind=begin.client_kind.value)
+    if begin.method is CodeMethod.REJOIN:
+        message.rejoin.device_id.ulid = begin.device_id or ""
+    elif begin.method is CodeMethod.PIN:
+        message.method.pin_code = begin.code
+    else:
+        message.method.qr_token = begin.code
+    if begin.nameplate is not None:
+        message.pake.suite, message.pake.nameplate = SUITE, begin.nameplate
+    return message
 
 
 def write_opened(opened: SessionOpened) -> node_pb2.BeginPairingSessionResponse:
     """The gateway's answer to Begin."""
-    return node_pb2.BeginPairingSessionResponse(
+    message = node_pb2.BeginPairingSessionResponse(
         v=VERSION,
         session_id=opened.begun.session_id,
         client_kind=opened.client_kind.value,
@@ -118,6 +179,9 @@ def write_opened(opened: SessionOpened) -> node_pb2.BeginPairingSessionResponse:
         expires_at_unix_ms=opened.expires_at_ms,
         gateway_unix_ms=opened.gateway_unix_ms,
     )
+    if opened.share:
+        message.pake.suite, message.pake.share = SUITE, opened.share
+    return message
 
 
 def read_opened(message: node_pb2.BeginPairingSessionResponse) -> SessionOpened:
@@ -127,6 +191,7 @@ def read_opened(message: node_pb2.BeginPairingSessionResponse) -> SessionOpened:
         client_kind=_client_kind(message.client_kind),
         expires_at_ms=message.expires_at_unix_ms,
         gateway_unix_ms=message.gateway_unix_ms,
+        share=message.pake.share if message.pake.suite == SUITE else b"",
     )
 
 
@@ -140,7 +205,16 @@ def read_complete(message: node_pb2.CompletePairingSessionRequest) -> DeviceProo
             raise Malformed("enrolment.csr_der", f"is longer than {MAX_CSR} bytes")
         if len(sent.announcement) > MAX_ANNOUNCEMENT:
             raise Malformed("enrolment.announcement", f"is longer than {MAX_ANNOUNCEMENT} bytes")
-        enrolment = Enrolment(sent.csr_der, sent.identity_signature, sent.announcement)
+        for field, size in (("pake_share", SHARE_BYTES), ("pake_confirm", CONFIRM_BYTES)):
+            if len(getattr(sent, field)) not in (0, size):
+                raise Malformed(f"enrolment.{field}", f"must be {size} bytes")
+        enrolment = Enrolment(
+            sent.csr_der,
+            sent.identity_signature,
+            sent.announcement,
+            sent.pake_share,
+            sent.pake_confirm,
+        )
     return DeviceProof(
         session_id=_session_id(message.session_id),
         device_id=DeviceId(parse_ulid(message.device_id.ulid, "device_id")),
@@ -171,6 +245,8 @@ def write_complete(proof: DeviceProof) -> node_pb2.CompletePairingSessionRequest
         message.enrolment.csr_der = proof.enrolment.csr_der
         message.enrolment.identity_signature = proof.enrolment.identity_signature
         message.enrolment.announcement = proof.enrolment.announcement
+        message.enrolment.pake_share = proof.enrolment.pake_share
+        message.enrolment.pake_confirm = proof.enrolment.pake_confirm
     return message
 
 
@@ -178,12 +254,18 @@ def write_completed(completed: Completed) -> node_pb2.CompletePairingSessionResp
     """The gateway's answer to a proof that held."""
     return node_pb2.CompletePairingSessionResponse(
         v=VERSION,
-        paired=False,
-        reason="pending_approval",
+        paired=bool(completed.certificate_pem),
+        reason="" if completed.certificate_pem else "pending_approval",
         identity_fingerprint=completed.identity_fingerprint,
         transcript_hash=completed.transcript_hash,
         retry_after_ms=completed.retry_after_ms,
         request_id=completed.request_id,
+        pake_confirm=completed.pake_confirm,
+        mtls_client_certificate_pem=completed.certificate_pem,
+        gateway_ca_certificate_pem=completed.ca_pem,
+        ca_bundle_pem=completed.ca_pem,
+        cert_expires_at_unix_ms=completed.certificate_expires_at_ms,
+        renew_after_s=completed.renew_after_s,
     )
 
 
@@ -194,14 +276,19 @@ def read_completed(message: node_pb2.CompletePairingSessionResponse) -> Complete
         identity_fingerprint=message.identity_fingerprint,
         transcript_hash=message.transcript_hash,
         retry_after_ms=message.retry_after_ms,
+        pake_confirm=message.pake_confirm,
+        certificate_pem=message.mtls_client_certificate_pem,
+        ca_pem=message.ca_bundle_pem or message.gateway_ca_certificate_pem,
+        certificate_expires_at_ms=message.cert_expires_at_unix_ms,
+        renew_after_s=message.renew_after_s,
     )
 
 
 def read_status_question(message: node_pb2.GetPairingRequestStatusRequest) -> StatusQuestion:
     """GetPairingRequestStatusRequest, checked."""
     check_version(message.v)
-    if not message.HasField("proof"):
-        raise Malformed("proof", "is missing: the device must prove that it is the one that paired")
+    if message.HasField("proof") and not message.proof.signature:
+        raise Malformed("proof.signature", "is missing")
     return StatusQuestion(
         session_id=_session_id(message.session_id),
         device_id=DeviceId(parse_ulid(message.device_id.ulid, "device_id")),
@@ -212,12 +299,14 @@ def read_status_question(message: node_pb2.GetPairingRequestStatusRequest) -> St
 
 def write_status_question(question: StatusQuestion) -> node_pb2.GetPairingRequestStatusRequest:
     """The device's side of :func:`read_status_question`."""
-    return node_pb2.GetPairingRequestStatusRequest(
+    message = node_pb2.GetPairingRequestStatusRequest(
         v=VERSION,
         session_id=question.session_id,
         device_id=common_pb2.CanonicalId(ulid=question.device_id),
-        proof=node_pb2.StatusProof(counter=question.counter, signature=question.signature),
     )
+    if question.signature:
+        message.proof.counter, message.proof.signature = question.counter, question.signature
+    return message
 
 
 def write_status_answer(answer: StatusAnswer) -> node_pb2.GetPairingRequestStatusResponse:
@@ -231,9 +320,11 @@ def write_status_answer(answer: StatusAnswer) -> node_pb2.GetPairingRequestStatu
         identity_fingerprint=answer.identity_fingerprint,
         transcript_hash=answer.transcript_hash,
         mtls_client_certificate_pem=answer.certificate_pem,
+        mtls_client_private_key_pem=answer.private_key_pem,
         gateway_ca_certificate_pem=answer.ca_pem,
         cert_expires_at_unix_ms=answer.certificate_expires_at_ms,
         ca_bundle_pem=answer.ca_pem,
+        pake_confirm=answer.pake_confirm,
         retry_after_ms=answer.retry_after_ms,
         request_id=answer.request_id,
         device_name=answer.device_name,
@@ -260,6 +351,53 @@ def read_status_answer(message: node_pb2.GetPairingRequestStatusResponse) -> Sta
         device_name=clean_text(message.device_name, 64),
         decided_by=clean_text(message.decided_by, 64),
         node_rpc_address=message.node_rpc_address,
+        pake_confirm=message.pake_confirm,
+        private_key_pem=message.mtls_client_private_key_pem,
+    )
+
+
+def read_renewal(message: node_pb2.RotateDeviceCertificateRequest) -> RenewalAsked:
+    """RotateDeviceCertificateRequest, checked."""
+    check_version(message.v)
+    if len(message.csr_der) > MAX_CSR:
+        raise Malformed("csr_der", f"is longer than {MAX_CSR} bytes")
+    if message.csr_der and len(message.identity_signature) != 64:
+        raise Malformed("identity_signature", "must be 64 bytes")
+    device_id = DeviceId(parse_ulid(message.device_id.ulid, "device_id"))
+    return RenewalAsked(device_id, message.csr_der, message.identity_signature)
+
+
+def write_renewal(asked: RenewalAsked) -> node_pb2.RotateDeviceCertificateRequest:
+    """The device's side of :func:`read_renewal`."""
+    return node_pb2.RotateDeviceCertificateRequest(
+        v=VERSION,
+        device_id=common_pb2.CanonicalId(ulid=asked.device_id),
+        csr_der=asked.csr_der,
+        identity_signature=asked.signature,
+    )
+
+
+def write_renewed(renewed: Renewed) -> node_pb2.RotateDeviceCertificateResponse:
+    """The gateway's answer to a renewal."""
+    return node_pb2.RotateDeviceCertificateResponse(
+        v=VERSION,
+        rotated=True,
+        mtls_client_certificate_pem=renewed.certificate_pem,
+        mtls_client_private_key_pem=renewed.private_key_pem,
+        cert_expires_at_unix_ms=renewed.certificate_expires_at_ms,
+        ca_bundle_pem=renewed.ca_pem,
+        renew_after_s=renewed.renew_after_s,
+    )
+
+
+def read_renewed(message: node_pb2.RotateDeviceCertificateResponse) -> Renewed:
+    """RotateDeviceCertificateResponse, as a device reads it."""
+    return Renewed(
+        certificate_pem=message.mtls_client_certificate_pem,
+        ca_pem=message.ca_bundle_pem,
+        certificate_expires_at_ms=message.cert_expires_at_unix_ms,
+        renew_after_s=message.renew_after_s,
+        private_key_pem=message.mtls_client_private_key_pem,
     )
 
 

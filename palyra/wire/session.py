@@ -21,6 +21,7 @@ from palyra.core.frames import (
     Hello,
     NodeEvent,
     Progress,
+    Renew,
     Waiting,
     Welcome,
 )
@@ -96,6 +97,7 @@ def read_hello(message: node_pb2.RegisterNodeRequest) -> Hello:
         max_in_flight=max(1, hello.max_in_flight),
         attempts={attempt: standing for ids, standing in listed for attempt in ids},
         extended=message.HasField("hello"),
+        unix_ms=hello.unix_ms,
     )
 
 
@@ -117,6 +119,7 @@ def write_hello(hello: Hello) -> node_pb2.RegisterNodeRequest:
             version=hello.version,
             store_epoch=hello.store_epoch,
             max_in_flight=hello.max_in_flight,
+            unix_ms=hello.unix_ms,
         ),
     )
 
@@ -134,6 +137,7 @@ def read_welcome(message: node_pb2.RegisterNodeResponse) -> Welcome:
         granted=tuple(welcome.granted),
         device_name=welcome.device_name,
         version=welcome.version,
+        renew_after_s=welcome.renew_after_s if welcome.HasField("renew_after_s") else None,
     )
 
 
@@ -152,6 +156,7 @@ def write_welcome(welcome: Welcome) -> node_pb2.RegisterNodeResponse:
             granted=welcome.granted,
             device_name=welcome.device_name,
             version=welcome.version,
+            renew_after_s=welcome.renew_after_s,
         ),
     )
 
@@ -312,6 +317,9 @@ def write_frame(frame: GatewayFrame, event_id: str, now_ms: int) -> node_pb2.Nod
     if frame.drain is not None:
         message.drain.reason = frame.drain.reason
         message.drain.retry_after_ms = frame.drain.retry_after_ms
+    if frame.renew is not None:
+        message.renew.reason = frame.renew.reason
+        message.renew.within_ms = frame.renew.within_ms
     return message
 
 
@@ -341,12 +349,16 @@ def read_frame(message: node_pb2.NodeEventResponse) -> GatewayFrame:
     drain = None
     if message.HasField("drain"):
         drain = Drained(message.drain.reason, message.drain.retry_after_ms)
+    renew = None
+    if message.HasField("renew"):
+        renew = Renew(clean_text(message.renew.reason, 240), message.renew.within_ms)
     return GatewayFrame(
         dispatches=dispatches,
         acknowledged=list(message.acknowledged),
         cancels=[(item.request_id, item.reason) for item in message.cancels],
         answers=1,
         drain=drain,
+        renew=renew,
     )
 
 

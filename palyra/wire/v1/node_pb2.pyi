@@ -138,7 +138,7 @@ class CompletePairingSessionRequest(_message.Message):
     def __init__(self, v: _Optional[int] = ..., session_id: _Optional[str] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., client_kind: _Optional[str] = ..., proof: _Optional[str] = ..., device_signing_public: _Optional[bytes] = ..., device_x25519_public: _Optional[bytes] = ..., challenge_signature: _Optional[bytes] = ..., transcript_mac: _Optional[bytes] = ..., enrolment: _Optional[_Union[Enrolment, _Mapping]] = ...) -> None: ...
 
 class CompletePairingSessionResponse(_message.Message):
-    __slots__ = ("v", "paired", "reason", "identity_fingerprint", "transcript_hash", "mtls_client_certificate_pem", "mtls_client_private_key_pem", "gateway_ca_certificate_pem", "cert_expires_at_unix_ms", "pake_confirm", "ca_bundle_pem", "retry_after_ms", "request_id")
+    __slots__ = ("v", "paired", "reason", "identity_fingerprint", "transcript_hash", "mtls_client_certificate_pem", "mtls_client_private_key_pem", "gateway_ca_certificate_pem", "cert_expires_at_unix_ms", "pake_confirm", "ca_bundle_pem", "retry_after_ms", "request_id", "renew_after_s")
     V_FIELD_NUMBER: _ClassVar[int]
     PAIRED_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +152,7 @@ class CompletePairingSessionResponse(_message.Message):
     CA_BUNDLE_PEM_FIELD_NUMBER: _ClassVar[int]
     RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    RENEW_AFTER_S_FIELD_NUMBER: _ClassVar[int]
     v: int
     paired: bool
     reason: str
@@ -165,7 +166,8 @@ class CompletePairingSessionResponse(_message.Message):
     ca_bundle_pem: str
     retry_after_ms: int
     request_id: str
-    def __init__(self, v: _Optional[int] = ..., paired: bool = ..., reason: _Optional[str] = ..., identity_fingerprint: _Optional[str] = ..., transcript_hash: _Optional[str] = ..., mtls_client_certificate_pem: _Optional[str] = ..., mtls_client_private_key_pem: _Optional[str] = ..., gateway_ca_certificate_pem: _Optional[str] = ..., cert_expires_at_unix_ms: _Optional[int] = ..., pake_confirm: _Optional[bytes] = ..., ca_bundle_pem: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+    renew_after_s: int
+    def __init__(self, v: _Optional[int] = ..., paired: bool = ..., reason: _Optional[str] = ..., identity_fingerprint: _Optional[str] = ..., transcript_hash: _Optional[str] = ..., mtls_client_certificate_pem: _Optional[str] = ..., mtls_client_private_key_pem: _Optional[str] = ..., gateway_ca_certificate_pem: _Optional[str] = ..., cert_expires_at_unix_ms: _Optional[int] = ..., pake_confirm: _Optional[bytes] = ..., ca_bundle_pem: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., request_id: _Optional[str] = ..., renew_after_s: _Optional[int] = ...) -> None: ...
 
 class GetPairingRequestStatusRequest(_message.Message):
     __slots__ = ("v", "session_id", "device_id", "proof")
@@ -306,7 +308,7 @@ class CapabilityTraits(_message.Message):
     def __init__(self, version: _Optional[str] = ..., risk: _Optional[str] = ..., needs_mediation: bool = ..., idempotent: bool = ..., timeout_ms: _Optional[int] = ..., fault: _Optional[str] = ...) -> None: ...
 
 class NodeHello(_message.Message):
-    __slots__ = ("memory_id", "running_attempts", "finished_attempts", "died_attempts", "version", "store_epoch", "max_in_flight", "features")
+    __slots__ = ("memory_id", "running_attempts", "finished_attempts", "died_attempts", "version", "store_epoch", "max_in_flight", "features", "unix_ms")
     MEMORY_ID_FIELD_NUMBER: _ClassVar[int]
     RUNNING_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
@@ -315,6 +317,7 @@ class NodeHello(_message.Message):
     STORE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     memory_id: str
     running_attempts: _containers.RepeatedScalarFieldContainer[str]
     finished_attempts: _containers.RepeatedScalarFieldContainer[str]
@@ -323,7 +326,8 @@ class NodeHello(_message.Message):
     store_epoch: str
     max_in_flight: int
     features: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, memory_id: _Optional[str] = ..., running_attempts: _Optional[_Iterable[str]] = ..., finished_attempts: _Optional[_Iterable[str]] = ..., died_attempts: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ..., store_epoch: _Optional[str] = ..., max_in_flight: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
+    unix_ms: int
+    def __init__(self, memory_id: _Optional[str] = ..., running_attempts: _Optional[_Iterable[str]] = ..., finished_attempts: _Optional[_Iterable[str]] = ..., died_attempts: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ..., store_epoch: _Optional[str] = ..., max_in_flight: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., unix_ms: _Optional[int] = ...) -> None: ...
 
 class RegisterNodeRequest(_message.Message):
     __slots__ = ("v", "device_id", "platform", "capabilities", "replay", "hello")
@@ -356,7 +360,7 @@ class RegisterNodeResponse(_message.Message):
     def __init__(self, v: _Optional[int] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., accepted: bool = ..., reason: _Optional[str] = ..., welcome: _Optional[_Union[NodeWelcome, _Mapping]] = ...) -> None: ...
 
 class NodeWelcome(_message.Message):
-    __slots__ = ("store_epoch", "session_epoch", "heartbeat_interval_ms", "gateway_unix_ms", "ca_bundle_pem", "granted", "device_name", "version")
+    __slots__ = ("store_epoch", "session_epoch", "heartbeat_interval_ms", "gateway_unix_ms", "ca_bundle_pem", "granted", "device_name", "version", "renew_after_s")
     STORE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     SESSION_EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
@@ -365,6 +369,7 @@ class NodeWelcome(_message.Message):
     GRANTED_FIELD_NUMBER: _ClassVar[int]
     DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    RENEW_AFTER_S_FIELD_NUMBER: _ClassVar[int]
     store_epoch: str
     session_epoch: int
     heartbeat_interval_ms: int
@@ -373,7 +378,8 @@ class NodeWelcome(_message.Message):
     granted: _containers.RepeatedScalarFieldContainer[str]
     device_name: str
     version: str
-    def __init__(self, store_epoch: _Optional[str] = ..., session_epoch: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., gateway_unix_ms: _Optional[int] = ..., ca_bundle_pem: _Optional[str] = ..., granted: _Optional[_Iterable[str]] = ..., device_name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+    renew_after_s: int
+    def __init__(self, store_epoch: _Optional[str] = ..., session_epoch: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., gateway_unix_ms: _Optional[int] = ..., ca_bundle_pem: _Optional[str] = ..., granted: _Optional[_Iterable[str]] = ..., device_name: _Optional[str] = ..., version: _Optional[str] = ..., renew_after_s: _Optional[int] = ...) -> None: ...
 
 class NodeEventRequest(_message.Message):
     __slots__ = ("v", "device_id", "event_name", "payload_json", "replay", "session_epoch", "reports", "progress", "waiting")
@@ -471,8 +477,16 @@ class Drain(_message.Message):
     retry_after_ms: int
     def __init__(self, reason: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
+class Renew(_message.Message):
+    __slots__ = ("reason", "within_ms")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    WITHIN_MS_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    within_ms: int
+    def __init__(self, reason: _Optional[str] = ..., within_ms: _Optional[int] = ...) -> None: ...
+
 class NodeEventResponse(_message.Message):
-    __slots__ = ("v", "event_id", "accepted", "reason", "dispatch", "dispatches", "acknowledged", "cancels", "drain", "gateway_unix_ms")
+    __slots__ = ("v", "event_id", "accepted", "reason", "dispatch", "dispatches", "acknowledged", "cancels", "drain", "gateway_unix_ms", "renew")
     V_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -483,6 +497,7 @@ class NodeEventResponse(_message.Message):
     CANCELS_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    RENEW_FIELD_NUMBER: _ClassVar[int]
     v: int
     event_id: _common_pb2.CanonicalId
     accepted: bool
@@ -493,7 +508,8 @@ class NodeEventResponse(_message.Message):
     cancels: _containers.RepeatedCompositeFieldContainer[AttemptCancel]
     drain: Drain
     gateway_unix_ms: int
-    def __init__(self, v: _Optional[int] = ..., event_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., accepted: bool = ..., reason: _Optional[str] = ..., dispatch: _Optional[_Union[NodeCapabilityDispatch, _Mapping]] = ..., dispatches: _Optional[_Iterable[_Union[NodeCapabilityDispatch, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., cancels: _Optional[_Iterable[_Union[AttemptCancel, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., gateway_unix_ms: _Optional[int] = ...) -> None: ...
+    renew: Renew
+    def __init__(self, v: _Optional[int] = ..., event_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., accepted: bool = ..., reason: _Optional[str] = ..., dispatch: _Optional[_Union[NodeCapabilityDispatch, _Mapping]] = ..., dispatches: _Optional[_Iterable[_Union[NodeCapabilityDispatch, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., cancels: _Optional[_Iterable[_Union[AttemptCancel, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., gateway_unix_ms: _Optional[int] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ...) -> None: ...
 
 class ExecuteCapabilityRequest(_message.Message):
     __slots__ = ("v", "device_id", "capability", "input_json", "max_payload_bytes", "timeout_ms", "ttl_ms", "idempotency_key")

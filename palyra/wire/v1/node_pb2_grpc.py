@@ -29,7 +29,8 @@ class NodeServiceStub(object):
     """Field numbers below 32 are the published version 1 and never change. Numbers from 32 up are
     optional extensions: a peer that knows only version 1 still pairs, registers and runs jobs.
 
-    The enrolment listener serves the three pairing calls, the node listener all the others.
+    The enrolment listener serves the three pairing calls, which a rejoin uses too; the node listener
+    all the others.
     """
 
     def __init__(self, channel):
@@ -99,7 +100,8 @@ class NodeServiceServicer(object):
     """Field numbers below 32 are the published version 1 and never change. Numbers from 32 up are
     optional extensions: a peer that knows only version 1 still pairs, registers and runs jobs.
 
-    The enrolment listener serves the three pairing calls, the node listener all the others.
+    The enrolment listener serves the three pairing calls, which a rejoin uses too; the node listener
+    all the others.
     """
 
     def BeginPairingSession(self, request, context):
@@ -241,7 +243,8 @@ class NodeService(object):
     """Field numbers below 32 are the published version 1 and never change. Numbers from 32 up are
     optional extensions: a peer that knows only version 1 still pairs, registers and runs jobs.
 
-    The enrolment listener serves the three pairing calls, the node listener all the others.
+    The enrolment listener serves the three pairing calls, which a rejoin uses too; the node listener
+    all the others.
     """
 
     @staticmethod
