@@ -181,6 +181,13 @@ class IDeviceDirectory(Interface):
         :raises palyra.errors.NotFound: no such device.
         """
 
+    def certificates_of(device_id: DeviceId) -> Awaitable[list[CertificateRecord]]:
+        """Every certificate of a device that is still kept, also those that have ended."""
+
+    def forget_certificates(before_ms: int, limit: int) -> Awaitable[int]:
+        """Delete certificates that ended before ``before_ms``, but for the last of each device and
+        those of a pairing request that is kept; at most ``limit``.  How many were deleted."""
+
     def live_certificates() -> Awaitable[list[CertificateRecord]]:
         """Every certificate that is current, pending or superseded, and not past its notAfter."""
 

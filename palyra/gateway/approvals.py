@@ -14,6 +14,7 @@ from palyra.core.devices import (
     ClientKind,
     Device,
     DeviceState,
+    Risk,
     clean_text,
     free_name,
 )
@@ -34,6 +35,8 @@ class Verdict:
     by: str
     reason: str = ""
     grants: tuple[str, ...] | None = None
+    grant_risk: Risk = Risk.LOW
+    """Up to which risk a capability that is announced later is granted by itself."""
     accept_new_identity: bool = False
 
 
@@ -102,7 +105,8 @@ class Approvals:
         now_ms = self._now_ms()
         grants = granted(request, verdict.grants)
         by = clean_text(verdict.by, 64)
-        request_machine(request).approved(by, clean_text(verdict.reason, 240), grants, now_ms)
+        reason = clean_text(verdict.reason, 240)
+        request_machine(request).approved(by, reason, grants, verdict.grant_risk, now_ms)
         device = device_of(request, now_ms)
         replaced = await self._store.approve_request(request, device)
         if replaced is not None:
@@ -198,4 +202,5 @@ def device_of(request: PairingRequest, now_ms: int) -> Device:
         approved_by=request.decided_by,
         paired_at_ms=now_ms,
         state=DeviceState.PAIRED,
+        grant_risk=request.grant_risk,
     )

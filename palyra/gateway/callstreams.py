@@ -1,7 +1,10 @@
-"""Open streams of callers: no session, but they end as sessions do when trust ends."""
+"""Open calls of callers: no session, but they end as sessions do when trust ends."""
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from palyra.core.identifiers import DeviceId
@@ -11,14 +14,18 @@ from palyra.transport.interfaces import ICallStream, Peer
 MAX_STREAMS = 256
 """Streams that one device may have open at once."""
 
+T = TypeVar("T")
+
 
 class CallStreams:
-    """Every stream of calls, by device."""
+    """Every call that waits and every stream of calls, by device."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._open: dict[DeviceId, dict[ICallStream, IDelayedCall]] = {}
         """And what ends each of them with its certificate."""
+        self._calls: dict[DeviceId, dict[Deferred[Any], Deferred[Any]]] = {}
+        """Calls that wait for an answer: what their callers are told, by what they wait for."""
 
     def count(self) -> int:
         """How many are open."""
@@ -47,8 +54,31 @@ class CallStreams:
             if not of_device:
                 del self._open[peer.device_id]
 
+    def until_expelled(self, device_id: DeviceId, answer: Deferred[T]) -> Deferred[T]:
+        """What ``answer`` fires with, unless the caller is expelled first: then the refusal.
+
+        Whoever stops waiting, by being expelled or by cancelling, cancels ``answer``.
+        """
+        told: Deferred[T] = Deferred(lambda _: answer.cancel())
+        calls = self._calls.setdefault(device_id, {})
+        calls[answer] = told
+
+        def pass_on(result: Any) -> None:
+            calls.pop(answer, None)
+            if not calls and self._calls.get(device_id) is calls:
+                del self._calls[device_id]
+            if not told.called:
+                told.callback(result)
+
+        answer.addBoth(pass_on)
+        return told
+
     def expel(self, device_id: DeviceId, error: PalyraError) -> None:
-        """End every stream of a device (revocation)."""
+        """End every call and every stream of a device (revocation)."""
+        for answer, told in list(self._calls.get(device_id, {}).items()):
+            if not told.called:
+                told.errback(error)
+            answer.cancel()
         for stream in list(self._open.get(device_id, ())):
             stream.close(error)
 

@@ -13,29 +13,35 @@ from palyra.console.control import IControl
 from palyra.core.devices import (
     Device,
     DeviceChange,
-    DeviceState,
     PresenceState,
     clean_name,
     valid_label,
 )
 from palyra.core.interfaces import IStore, RequestQuery
 from palyra.core.pairing import RequestState
+from palyra.core.rates import SourceLedger
 from palyra.errors import Malformed
 from palyra.gateway.approvals import Approvals
+from palyra.gateway.carotation import CaRotator
+from palyra.gateway.codes import Codes
+from palyra.gateway.crl import RevocationLists
 from palyra.gateway.dispatch import Dispatcher
-from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.fanouts import Fanouts
 from palyra.gateway.following import Followers
 from palyra.gateway.health import HealthCheck
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.jobcontrol import JobControl
+from palyra.gateway.nodeview import NodeView
 from palyra.gateway.pairingcontrol import PairingControl
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.queries import offset_cursor
+from palyra.gateway.renewals import Renewals
+from palyra.gateway.sessions import Sessions
 from palyra.gateway.submission import Submission
 from palyra.gateway.targets import Targets
 from palyra.gateway.trust import Revoker
-from palyra.gateway.views import CONTRACT, capability_item
+from palyra.gateway.trustcontrol import Serving, TrustControl
+from palyra.gateway.views import CONTRACT
 
 _ORDER = {PresenceState.ONLINE: 0, PresenceState.STALE: 1, PresenceState.OFFLINE: 2}
 
@@ -50,7 +56,7 @@ class NodeControl:
         inventory: Inventory,
         board: PresenceBoard,
         targets: Targets,
-        dispatcher: Dispatcher,
+        view: NodeView,
         revoker: Revoker,
         health: HealthCheck,
         changed: Callable[[], object],
@@ -59,7 +65,7 @@ class NodeControl:
         self._inventory = inventory
         self._board = board
         self._targets = targets
-        self._dispatcher = dispatcher
+        self._view = view
         self._revoker = revoker
         self._health = health
         self._changed = changed
@@ -80,7 +86,7 @@ class NodeControl:
         return models.NodeList(
             contract=CONTRACT,
             page=models.Page(limit, len(shown), more, str(begin + limit) if more else None),
-            nodes=[self._node_item(device) for device in shown],
+            nodes=[self._view.item(device) for device in shown],
             waiting_for_approval=len(waiting),
         )
 
@@ -91,31 +97,7 @@ class NodeControl:
         return Deferred.fromCoroutine(self._node(target))
 
     async def _node(self, target: str) -> models.NodeAnswer:
-        return models.NodeAnswer(CONTRACT, self._node_item(self._inventory.resolve(target)))
-
-    def _node_item(self, device: Device) -> models.NodeItem:
-        certificate = self._inventory.newest_certificate(device.device_id)
-        heard_ms = self._board.last_heard_ms(device.device_id) or device.last_heard_ms
-        trusted = device.state is DeviceState.PAIRED
-        return models.NodeItem(
-            device_id=device.device_id,
-            name=device.name,
-            client_kind=device.client_kind.value,
-            presence=self._board.state(device.device_id).value,
-            trust="trusted" if trusted else device.state.value,
-            platform=device.platform,
-            version=device.version,
-            capabilities=[capability_item(item, device.grants) for item in device.capabilities],
-            jobs_running=self._dispatcher.running(device.device_id),
-            last_heard_unix_ms=heard_ms,
-            transport=device.transport,
-            address=device.address,
-            certificate_expires_unix_ms=certificate.not_after_ms if certificate else None,
-            labels=dict(device.labels),
-            identity_fingerprint=device.identity_fingerprint,
-            approved_by=device.approved_by,
-            paired_at_unix_ms=device.paired_at_ms,
-        )
+        return models.NodeAnswer(CONTRACT, self._view.item(self._inventory.resolve(target)))
 
     def label(self, target: str, body: models.LabelNode, by: str) -> Deferred[models.NodeAnswer]:
         return Deferred.fromCoroutine(self._label(target, body))
@@ -131,7 +113,7 @@ class NodeControl:
         changed = await self._store.change(change)
         self._inventory.put(changed)
         self._changed()
-        return models.NodeAnswer(CONTRACT, self._node_item(changed))
+        return models.NodeAnswer(CONTRACT, self._view.item(changed))
 
     def revoke(self, target: str, body: models.Revoke, by: str) -> Deferred[models.RevokeAnswer]:
         return Deferred.fromCoroutine(self._revoke(target, body, by))
@@ -148,7 +130,7 @@ class NodeControl:
 
 
 @implementer(IControl)
-class Control(NodeControl, PairingControl, JobControl):
+class Control(NodeControl, PairingControl, JobControl, TrustControl):
     """Provides :class:`palyra.console.control.IControl`."""
 
     def __init__(
@@ -157,26 +139,33 @@ class Control(NodeControl, PairingControl, JobControl):
         store: IStore,
         inventory: Inventory,
         board: PresenceBoard,
+        sessions: Sessions,
         dispatcher: Dispatcher,
         fanouts: Fanouts,
         followers: Followers,
         submission: Submission,
-        enrolment: Enrolment,
+        codes: Codes,
+        ledger: SourceLedger,
+        elapsed_ms: Callable[[], int],
         approvals: Approvals,
         revoker: Revoker,
+        renewals: Renewals,
+        rotator: CaRotator,
+        lists: RevocationLists,
+        serving: Serving,
         health: HealthCheck,
-        ca_hash: str,
         pairing_address: Callable[[], HostPort],
         changed: Callable[[], object],
     ) -> None:
         targets = Targets(inventory, board)
+        view = NodeView(inventory=inventory, board=board, dispatcher=dispatcher, sessions=sessions)
         NodeControl.__init__(
             self,
             store=store,
             inventory=inventory,
             board=board,
             targets=targets,
-            dispatcher=dispatcher,
+            view=view,
             revoker=revoker,
             health=health,
             changed=changed,
@@ -185,11 +174,14 @@ class Control(NodeControl, PairingControl, JobControl):
             self,
             store=store,
             inventory=inventory,
-            enrolment=enrolment,
+            codes=codes,
+            ledger=ledger,
+            elapsed_ms=elapsed_ms,
             approvals=approvals,
             now_ms=health.now_ms,
-            ca_hash=ca_hash,
+            ca_hash=lambda: rotator.identity.serving_ca_hash,
             pairing_address=pairing_address,
+            changed=changed,
         )
         JobControl.__init__(
             self,
@@ -200,4 +192,17 @@ class Control(NodeControl, PairingControl, JobControl):
             fanouts=fanouts,
             followers=followers,
             submission=submission,
+        )
+        TrustControl.__init__(
+            self,
+            store=store,
+            inventory=inventory,
+            targets=targets,
+            view=view,
+            revoker=revoker,
+            renewals=renewals,
+            rotator=rotator,
+            lists=lists,
+            serving=serving,
+            changed=changed,
         )

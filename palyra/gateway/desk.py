@@ -21,6 +21,7 @@ from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.following import Followers
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.orders import Order, client, patience_ms
+from palyra.gateway.renewals import Renewals
 from palyra.gateway.sessions import NodeSession, Sessions
 from palyra.gateway.submission import Submission
 from palyra.gateway.trust import Revoker
@@ -33,7 +34,15 @@ from palyra.transport.interfaces import (
     INodeDesk,
     Peer,
 )
-from palyra.wire.pairing import Begin, Completed, SessionOpened, StatusAnswer, StatusQuestion
+from palyra.wire.pairing import (
+    Begin,
+    Completed,
+    RenewalAsked,
+    Renewed,
+    SessionOpened,
+    StatusAnswer,
+    StatusQuestion,
+)
 
 MAX_REFUSALS = 120
 
@@ -52,7 +61,7 @@ class EnrolmentDesk:
         return Deferred.fromCoroutine(self._enrolment.complete(message, address))
 
     def status(self, message: StatusQuestion, address: str) -> Deferred[StatusAnswer]:
-        return Deferred.fromCoroutine(self._enrolment.status(message))
+        return Deferred.fromCoroutine(self._enrolment.status(message, address))
 
 
 @implementer(INodeDesk)
@@ -69,6 +78,7 @@ class NodeDesk:
         submission: Submission,
         followers: Followers,
         revoker: Revoker,
+        renewals: Renewals,
     ) -> None:
         self._now_ms = now_ms
         self._inventory = inventory
@@ -77,6 +87,7 @@ class NodeDesk:
         self._submission = submission
         self._followers = followers
         self._revoker = revoker
+        self._renewals = renewals
         self._refusals = Windows(MAX_REFUSALS, 60_000)
 
     def admit(self, pem: bytes, claimed: str | None, address: str, transport: str) -> Peer:
@@ -117,7 +128,8 @@ class NodeDesk:
             answer = Deferred.fromCoroutine(self._run_once(order, wanted, accepted))
         else:
             answer = self._dispatcher.run(order, patience_ms, accepted)
-        return answer.addErrback(self._count_refusal, caller)
+        answer.addErrback(self._count_refusal, caller)
+        return self._sessions.callers.until_expelled(caller.device_id, answer)
 
     async def _run_once(
         self, order: Order, wanted: Wanted, accepted: Callable[[Job], object] | None
@@ -183,6 +195,9 @@ class NodeDesk:
 
     def closed(self, peer: Peer, stream: ICallStream) -> None:
         self._sessions.callers.closed(peer, stream)
+
+    def renew(self, peer: Peer, asked: RenewalAsked) -> Deferred[Renewed]:
+        return Deferred.fromCoroutine(self._renewals.renew(peer, asked))
 
     def revoke_self(self, peer: Peer, reason: str) -> Deferred[None]:
         device = self._inventory.paired(peer.device_id)

@@ -5,18 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import attrs
 
 from palyra import __version__
 from palyra.console.models import Check, Contract, Health
-from palyra.core.identifiers import grouped
+from palyra.core.devices import DeviceState
+from palyra.core.identifiers import DeviceId, grouped, short_id
+from palyra.errors import RestoreUnconfirmed
+from palyra.gateway.carotation import CaRotator
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.sessions import Sessions
+from palyra.pki.certificates import unix_ms
 
 LOW_SPACE_BYTES = 256 * 1024 * 1024
 DAY_MS = 86_400_000
+CLOCK_OFF_MS = 60_000
+MAX_NAMED = 5
 
 
 @attrs.define
@@ -25,12 +32,10 @@ class HealthCheck:
 
     state_root: Path
     now_ms: Callable[[], int]
-    ca_fingerprint: str
-    ca_not_after_ms: int
-    gateway_not_after_ms: Callable[[], int]
+    rotator: CaRotator
     listeners: Callable[[], dict[str, str]]
     snapshot_error: Callable[[], Exception | None]
-    imported: bool
+    unconfirmed_since_ms: Callable[[], int | None]
     inventory: Inventory
     sessions: Sessions
     started_at_ms: int = 0
@@ -44,24 +49,17 @@ class HealthCheck:
             self._snapshot(),
             self._space(),
             self._nodes(),
+            self._clocks(),
+            *self._rotations(),
+            *self._restored(),
         ]
-        if self.imported:
-            checks.append(
-                Check(
-                    "warn",
-                    "import",
-                    "this start made the store from node-runtime.v1.json",
-                    "node-runtime.v1.json",
-                    "check that every device you revoked is still revoked: palyra nodes list",
-                )
-            )
         return Health(
             contract=Contract(),
             version=__version__,
             pid=os.getpid(),
             state_root=str(self.state_root),
             started_at_unix_ms=self.started_at_ms,
-            ca_fingerprint=self.ca_fingerprint,
+            ca_fingerprint=self.rotator.identity.issuing.ca_hash,
             listeners=self.listeners(),
             checks=checks,
         )
@@ -71,16 +69,19 @@ class HealthCheck:
         return Check("ok", "listeners", shown)
 
     def _authority(self) -> Check:
-        days = (self.ca_not_after_ms - self.now_ms()) // DAY_MS
+        issuing = self.rotator.identity.issuing
+        ends_ms = unix_ms(issuing.ca_certificate.not_valid_after_utc)
+        days = (ends_ms - self.now_ms()) // DAY_MS
         verdict = "ok" if days > 365 else "warn" if days > 0 else "FAIL"
-        finding = f"{grouped(self.ca_fingerprint)}, {days} days left"
-        hint = "" if verdict == "ok" else "every device must pair again before it ends"
+        finding = f"{grouped(issuing.ca_hash)}, {days} days left"
+        hint = "" if verdict == "ok" else "palyra ca rotate"
         return Check(verdict, "CA", finding, "identity/ca.pem", hint)
 
     def _certificate(self) -> Check:
-        days = (self.gateway_not_after_ms() - self.now_ms()) // DAY_MS
+        ends_ms = self.rotator.identity.gateway_certificate.not_after_ms
+        days = (ends_ms - self.now_ms()) // DAY_MS
         verdict = "ok" if days >= 5 else "warn"
-        hint = "" if verdict == "ok" else "restart the gateway; it renews its certificate then"
+        hint = "" if verdict == "ok" else "it renews by itself; see the gateway's log"
         return Check(verdict, "certificate", f"{days} days left", "identity/gateway.pem", hint)
 
     def _snapshot(self) -> Check:
@@ -99,3 +100,70 @@ class HealthCheck:
     def _nodes(self) -> Check:
         known = len(self.inventory.devices())
         return Check("ok", "devices", f"{known} known, {self.sessions.count()} connected")
+
+    def _clocks(self) -> Check:
+        """Devices whose clock was more than a minute off when they registered."""
+        off = [
+            (self._name(device_id), ahead_ms)
+            for device_id, ahead_ms in self.sessions.clocks.items()
+            if abs(ahead_ms) > CLOCK_OFF_MS
+        ]
+        if not off:
+            return Check("ok", "clocks", "no device differs by more than 60s")
+        name, ahead_ms = max(off, key=lambda each: abs(each[1]))
+        side = "ahead" if ahead_ms > 0 else "behind"
+        worst = f"{name} {abs(ahead_ms) // 60_000}m {side}"
+        finding = f"{_counted(len(off), 'device')} by more than 60s ({worst})"
+        return Check("warn", "clocks", finding, "", f"on {name}: timedatectl set-ntp true")
+
+    def _rotations(self) -> list[Check]:
+        """Who has not renewed although it was ordered, and who is left of a CA rotation."""
+        checks = []
+        asked = [
+            device.name
+            for device in self.inventory.devices()
+            if device.rotate_asked_at_ms is not None and device.state is DeviceState.PAIRED
+        ]
+        if asked:
+            finding = f"asked, not done yet by {_counted(len(asked), 'device')}: {_names(asked)}"
+            checks.append(Check("warn", "rotation", finding, "", "they do it when they are online"))
+        if self.rotator.phase != "steady":
+            checks.append(self._ca_rotation())
+        return checks
+
+    def _ca_rotation(self) -> Check:
+        left = [device.name for device in self.rotator.left()]
+        due_ms = self.rotator.next_step_ms() or self.now_ms()
+        days = max(0, due_ms - self.now_ms()) // DAY_MS
+        if not left:
+            finding = f"{self.rotator.phase}, no device is left; next step within {days} days"
+            return Check("ok", "CA rotation", finding, "identity/ca.pem")
+        finding = f"{self.rotator.phase}, {_counted(len(left), 'device')} left: {_names(left)}"
+        hint = f"switch them on within {days} days; then they have to pair again"
+        return Check("warn", "CA rotation", finding, "identity/ca.pem", hint)
+
+    def _restored(self) -> list[Check]:
+        since_ms = self.unconfirmed_since_ms()
+        if since_ms is None:
+            return []
+        error = RestoreUnconfirmed(moment_text(since_ms))
+        finding = error.sentence.rstrip(".")
+        return [Check("FAIL", "restored", finding, "", error.hint)]
+
+    def _name(self, device_id: DeviceId) -> str:
+        device = self.inventory.device(device_id)
+        return device.name if device is not None else short_id(device_id)
+
+
+def moment_text(unix_milliseconds: int) -> str:
+    """A moment as people read it, in local time."""
+    return datetime.fromtimestamp(unix_milliseconds / 1000).strftime("%d %b %Y %H:%M")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:MAX_NAMED])
+    return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"

@@ -15,6 +15,7 @@ from palyra.core.devices import (
     CertificateState,
     Device,
     DeviceState,
+    Removal,
     Revocation,
 )
 from palyra.core.identifiers import DeviceId, Fingerprint, as_prefix, has_prefix, short_id
@@ -34,6 +35,7 @@ class Inventory:
         self._certificates: dict[Fingerprint, CertificateRecord] = {}
         self._of_device: dict[DeviceId, set[Fingerprint]] = {}
         self._revocations: dict[DeviceId, Revocation] = {}
+        self._of_key: dict[Fingerprint, Revocation] = {}
 
     def load(
         self,
@@ -49,8 +51,9 @@ class Inventory:
             self.put_certificate(certificate)
             if certificate.state is CertificateState.SUPERSEDED:
                 superseded[certificate.fingerprint] = certificate.not_after_ms
-        kept = list(revocations)
-        self._revocations.update((item.device_id, item) for item in kept)
+        kept = sorted(revocations, key=lambda item: item.at_ms)
+        for item in kept:
+            self._note(item)
         self.revoked.load([self._as_trust(item) for item in kept], superseded)
 
     # -- devices ----------------------------------------------------------------------------
@@ -124,6 +127,44 @@ class Inventory:
         held = [item for item in self._held(device_id) if item.state in live]
         return max(held, key=lambda item: item.not_after_ms, default=None)
 
+    def current_certificate(self, device_id: DeviceId) -> CertificateRecord | None:
+        """The certificate that the device registered with last, as long as it lives."""
+        held = self._held(device_id)
+        return next((item for item in held if item.state is CertificateState.CURRENT), None)
+
+    def certificate(self, fingerprint: Fingerprint) -> CertificateRecord | None:
+        """A certificate that is not past its end."""
+        return self._certificates.get(fingerprint)
+
+    def is_current(self, device_id: DeviceId, csr_digest: str) -> bool:
+        """Whether the device registered with the certificate of that CSR."""
+        current = self.current_certificate(device_id)
+        return current is not None and current.csr_digest == csr_digest
+
+    def certificates(self) -> list[CertificateRecord]:
+        """Every certificate that is known here."""
+        return list(self._certificates.values())
+
+    def renewed(self, over: Fingerprint, kept: CertificateRecord) -> None:
+        """A certificate was issued over another one, which is in use at least from now on."""
+        if over in self._certificates and over != kept.fingerprint:
+            self.registered_over(over)
+        self.put_certificate(kept)
+
+    def rejoined(self, kept: CertificateRecord) -> None:
+        """A device came back by its identity key: every older certificate of it is over."""
+        for state in (CertificateState.CURRENT, CertificateState.PENDING):
+            if kept.state is not state:
+                self._supersede(kept, state)
+        self.put_certificate(kept)
+
+    def forget_expired(self, now_ms: int) -> None:
+        """Drop what dates refuse by now."""
+        self.revoked.forget_expired(now_ms)
+        for each in [item for item in self._certificates.values() if item.not_after_ms < now_ms]:
+            del self._certificates[each.fingerprint]
+            self._of_device[each.device_id].discard(each.fingerprint)
+
     def registered_over(self, fingerprint: Fingerprint) -> None:
         """A registration made this certificate current: the one it replaces is superseded."""
         registered = self._certificates[fingerprint]
@@ -143,21 +184,46 @@ class Inventory:
 
     def revoke(self, revocation: Revocation, *, identity_only: bool = False) -> None:
         """Refuse a device from now on; with ``identity_only`` just its old key and certificates."""
-        self._revocations[revocation.device_id] = revocation
+        self._note(revocation)
         enter = self.revoked.retire_identity if identity_only else self.revoked.revoke
         enter(
             revocation.device_id,
             revocation.identity_fingerprint,
-            dict(revocation.certificates),
+            _ends(revocation),
             revocation.at_ms,
             revocation.reason,
         )
         for fingerprint in self._of_device.pop(revocation.device_id, set()):
             del self._certificates[fingerprint]
 
+    def remove(self, removal: Removal) -> None:
+        """Forget a device; its certificates stay refused, its id and key may ask for approval."""
+        device_id = removal.device.device_id
+        for tombstone in removal.tombstones:
+            self.revoke(tombstone)
+            self.revoked.readmit_key(tombstone.identity_fingerprint)
+        self.revoked.readmit_device(device_id)
+        for fingerprint in self._of_device.pop(device_id, set()):
+            del self._certificates[fingerprint]
+        gone = self._devices.pop(device_id, None)
+        if gone is not None and self._names.get(gone.name) == device_id:
+            del self._names[gone.name]
+
     def revocation(self, device_id: DeviceId) -> Revocation | None:
         """The last revocation of that device id."""
         return self._revocations.get(device_id)
+
+    def revocation_of_key(self, fingerprint: Fingerprint) -> Revocation | None:
+        """The last revocation of that identity key, under whatever device id."""
+        return self._of_key.get(fingerprint)
+
+    def revocations(self) -> list[Revocation]:
+        """The last revocation of every identity key."""
+        return list(self._of_key.values())
+
+    def _note(self, revocation: Revocation) -> None:
+        self._revocations[revocation.device_id] = revocation
+        self._of_key[revocation.identity_fingerprint] = revocation
 
     def _known(self, fingerprint: Fingerprint) -> trust.CertificateState | None:
         record = self._certificates.get(fingerprint)
@@ -170,12 +236,19 @@ class Inventory:
         return revocation_index.Revocation(
             device_id=revocation.device_id,
             key=revocation.identity_fingerprint,
-            certificates=dict(revocation.certificates),
+            certificates=_ends(revocation),
             when_ms=revocation.at_ms,
             reason=revocation.reason,
-            # A device that has paired anew since lives on under another key.
-            blocks_device=device is None or device.state is not DeviceState.PAIRED,
+            # A device that has paired anew since lives on, under this key or another one; one
+            # that was removed may ask again.
+            blocks_device=revocation.removed_at_ms is None
+            and (device is None or device.state is not DeviceState.PAIRED),
+            blocks_key=revocation.removed_at_ms is None,
         )
+
+
+def _ends(revocation: Revocation) -> dict[Fingerprint, int]:
+    return {each.fingerprint: each.not_after_ms for each in revocation.certificates}
 
 
 def _in_state(certificate: CertificateRecord, state: CertificateState) -> CertificateRecord:

@@ -11,13 +11,15 @@ from palyra.console import models
 from palyra.core.devices import DeviceState
 from palyra.core.identifiers import RequestId, as_prefix, has_prefix, is_ulid, short_id
 from palyra.core.interfaces import IStore, RequestQuery
-from palyra.core.pairing import PairingRequest, RequestState
+from palyra.core.pairing import CodeMethod, PairingRequest, RequestState
 from palyra.core.pairing_uri import PairingUri
+from palyra.core.rates import SourceLedger
 from palyra.errors import AmbiguousTarget, Malformed, NotFound
 from palyra.gateway.approvals import Approvals, Verdict
-from palyra.gateway.enrolment import Enrolment
+from palyra.gateway.codes import Codes, CodeWish, NewCode
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.queries import state_named, ulid_cursor
+from palyra.gateway.trustcontrol import risk_named
 from palyra.gateway.views import CONTRACT, capability_item, code_item
 
 
@@ -29,15 +31,21 @@ class PairingControl:
         *,
         store: IStore,
         inventory: Inventory,
-        enrolment: Enrolment,
+        codes: Codes,
+        ledger: SourceLedger,
+        elapsed_ms: Callable[[], int],
         approvals: Approvals,
         now_ms: Callable[[], int],
-        ca_hash: str,
+        ca_hash: Callable[[], str],
         pairing_address: Callable[[], HostPort],
+        changed: Callable[[], object],
     ) -> None:
         self._store = store
         self._inventory = inventory
-        self._enrolment = enrolment
+        self._codes = codes
+        self._ledger = ledger
+        self._elapsed_ms = elapsed_ms
+        self._changed = changed
         self._approvals = approvals
         self._now_ms = now_ms
         self._ca_hash = ca_hash
@@ -55,11 +63,11 @@ class PairingControl:
         before = RequestId(ulid_cursor(cursor)) if cursor is not None else None
         found = await self._store.requests(RequestQuery(states, limit + 1, before))
         shown = [
-            self._pairing_item(request)
+            await self._pairing_item(request)
             for request in found[:limit]
             if client_kind is None or request.client_kind.value == client_kind
         ]
-        codes = await self._store.active_codes(self._now_ms())
+        codes = [*await self._codes.active(), *self._codes.burnt()]
         more = len(found) > limit
         return models.PairingList(
             contract=CONTRACT,
@@ -70,9 +78,17 @@ class PairingControl:
             codes=[code_item(code) for code in codes],
             failed_tries=[
                 models.FailedTries(source, count)
-                for source, count in self._enrolment.failed_tries()
+                for source, count in self._ledger.failing(self._elapsed_ms())
             ],
+            pins_paused_until_unix_ms=self._paused_until_ms(),
         )
+
+    def _paused_until_ms(self) -> int | None:
+        """Until when (Unix ms) nobody may pair by PIN."""
+        until_ms, elapsed_ms = self._ledger.pin_paused_until_ms, self._elapsed_ms()
+        if until_ms is None or until_ms <= elapsed_ms:
+            return None
+        return self._now_ms() + until_ms - elapsed_ms
 
     def pairing_request(self, target: str) -> Deferred[models.PairingAnswer]:
         return Deferred.fromCoroutine(self._request(target))
@@ -81,7 +97,7 @@ class PairingControl:
         request = await self._store.request(await self._request_id(target))
         if request is None:
             raise NotFound("pairing request", target[:64])
-        return models.PairingAnswer(CONTRACT, self._pairing_item(request))
+        return models.PairingAnswer(CONTRACT, await self._pairing_item(request))
 
     async def _request_id(self, target: str) -> RequestId:
         """A pairing request by full id, prefix, or the name of the device that waits."""
@@ -106,23 +122,30 @@ class PairingControl:
         return Deferred.fromCoroutine(self._mint(body, by))
 
     async def _mint(self, body: models.MintCode, by: str) -> models.MintedCode:
-        if body.method != "qr":
-            raise Malformed("method", "must be qr")
-        minted = await self._enrolment.mint(
+        if body.method not in (CodeMethod.PIN.value, CodeMethod.QR.value):
+            raise Malformed("method", "must be pin or qr")
+        wish = CodeWish(
+            method=CodeMethod(body.method),
             issued_by=body.issued_by or by,
             ttl_ms=body.ttl_ms,
             labels=body.labels,
             source=body.source,
         )
+        minted = await self._codes.mint(wish)
+        self._changed()
         address = self._pairing_address()
-        uri = PairingUri(address.host, address.port, bytes.fromhex(self._ca_hash), minted.token)
         return models.MintedCode(
             contract=CONTRACT,
             code=code_item(minted.code),
-            uri=str(uri),
+            uri=self._pairing_line(minted, address) if minted.pin is None else "",
+            pin=str(minted.pin) if minted.pin is not None else "",
             address=str(address),
             loopback_only=address.is_loopback,
         )
+
+    def _pairing_line(self, minted: NewCode, address: HostPort) -> str:
+        ca_hash = bytes.fromhex(self._ca_hash())
+        return str(PairingUri(address.host, address.port, ca_hash, minted.token))
 
     def decide(
         self, target: str, approved: bool, body: models.Decision, by: str
@@ -139,12 +162,14 @@ class PairingControl:
             by=by,
             reason=body.reason,
             grants=None if body.grants is None else tuple(body.grants),
+            grant_risk=risk_named(body.grant_risk),
             accept_new_identity=body.accept_new_identity,
         )
         act = self._approvals.approve if approved else self._approvals.reject
-        return models.PairingAnswer(CONTRACT, self._pairing_item(await act(request_id, verdict)))
+        decided = await act(request_id, verdict)
+        return models.PairingAnswer(CONTRACT, await self._pairing_item(decided))
 
-    def _pairing_item(self, request: PairingRequest) -> models.PairingItem:
+    async def _pairing_item(self, request: PairingRequest) -> models.PairingItem:
         announced = {item.name for item in request.capabilities}
         granted = announced if request.state is RequestState.PENDING else request.grants
         return models.PairingItem(
@@ -164,14 +189,14 @@ class PairingControl:
             issued_at_unix_ms=request.issued_at_ms,
             created_at_unix_ms=request.created_at_ms,
             expires_at_unix_ms=request.expires_at_ms,
-            seen_before=self._seen_before(request),
+            seen_before=await self._seen_before(request),
             decided_by=request.decided_by,
             reason=request.reason,
             approval_id=request.approval_id,
         )
 
-    def _seen_before(self, request: PairingRequest) -> models.SeenBefore:
-        revocation = self._inventory.revocation(request.device_id)
+    async def _seen_before(self, request: PairingRequest) -> models.SeenBefore:
+        """What is known of the device id, or else of the identity key, that asks."""
         known = self._inventory.device(request.device_id)
         if known is not None and known.state is DeviceState.PAIRED:
             same = known.identity_fingerprint == request.identity_fingerprint
@@ -180,14 +205,26 @@ class PairingControl:
                 known.name,
                 known.paired_at_ms,
                 known.identity_fingerprint,
+                certificate_ended_unix_ms=await self._ended_ms(request),
             )
-        if revocation is not None:
+        of_key = self._inventory.revocation_of_key(request.identity_fingerprint)
+        revocation = of_key or self._inventory.revocation(request.device_id)
+        if revocation is not None and revocation.allowed_at_ms is None:
             return models.SeenBefore(
                 "revoked",
-                known.name if known is not None else "",
+                known.name if known is not None else revocation.device_name,
                 revocation.at_ms,
                 revocation.identity_fingerprint,
                 revocation.by,
                 revocation.reason,
+                removed_at_unix_ms=revocation.removed_at_ms,
             )
         return models.SeenBefore("never")
+
+    async def _ended_ms(self, request: PairingRequest) -> int | None:
+        """Of a rejoin: when the device's last certificate before it ran out."""
+        if request.method is not CodeMethod.REJOIN:
+            return None
+        held = await self._store.certificates_of(request.device_id)
+        before = [each.not_after_ms for each in held if each.issued_at_ms < request.created_at_ms]
+        return max(before, default=None)

@@ -19,28 +19,12 @@ from palyra.config import Config
 from palyra.config.addresses import HostPort
 from palyra.console.socket import ConsoleSocket
 from palyra.core.identifiers import Entropy, grouped
-from palyra.errors import Draining, NamesRequired, PalyraError
-from palyra.gateway.approvals import Approvals
-from palyra.gateway.control import Control
-from palyra.gateway.desk import EnrolmentDesk, NodeDesk
-from palyra.gateway.dispatch import Dispatcher
-from palyra.gateway.enrolment import Enrolment
-from palyra.gateway.fanouts import Fanouts
-from palyra.gateway.following import Followers
-from palyra.gateway.health import HealthCheck
-from palyra.gateway.intake import Intake
-from palyra.gateway.inventory import Inventory
-from palyra.gateway.presence import PresenceBoard
-from palyra.gateway.retention import Retention
-from palyra.gateway.sessions import Sessions
-from palyra.gateway.submission import Submission
-from palyra.gateway.trust import Revoker
-from palyra.pki.certificates import unix_ms
+from palyra.errors import Draining, NamesRequired, PalyraError, RestoreUnconfirmed
+from palyra.gateway.composition import IDENTITY, Composition, Doors, Ground
+from palyra.gateway.health import moment_text
 from palyra.pki.keystore import GatewayIdentity
-from palyra.pki.trust import ChainVerifier
 from palyra.store.postgres import PostgresStore, database_name
 from palyra.store.snapshot import SNAPSHOT_NAME
-from palyra.store.snapshotwriter import SnapshotWriter
 from palyra.store.sql import SqlStore
 from palyra.store.sqlite import SqliteStore
 from palyra.transport.asyncbridge import call_from_thread, call_soon, run_now_deferred
@@ -55,10 +39,14 @@ from palyra.transport.grpcserver import EnrolmentServicer, NodeServicer
 
 DATABASE = "palyra.sqlite3"
 SOCKET = "console.sock"
-IDENTITY = "identity"
 SAVE_HEARD_S = 10.0
 REFRESH_S = 3_600.0
+ROTATION_S = 30.0
+PUBLISH_S = 86_400.0
 SWEEP_S = 600.0
+FORGET_CERTIFICATES_MS = 7 * 86_400_000
+"""How long a certificate that ended is kept, beside the last one of each device."""
+FORGET_AT_ONCE = 500
 RETRY_AFTER_MS = 2_000
 STREAMS_END_S = 0.2
 DRAIN_REASON = "the gateway is stopping"
@@ -105,6 +93,7 @@ class GatewayService(Service):
         self._elapsed_ms = elapsed_ms
         self._repeating: list[LoopingCall] = []
         self._bound: list[GrpcListener] = []
+        self._rooms: Composition
 
     def startService(self) -> None:
         """Open what is on disk, load it, bind every listener, then say so."""
@@ -112,14 +101,16 @@ class GatewayService(Service):
         self._open()
         try:
             self._compose()
-            run_now_deferred(self._load())
+            run_now_deferred(self._rooms.load())
             self._listen()
         except Exception:
             run_now_deferred(self._give_up())
             raise
-        self._board.start()
+        self._rooms.board.start()
         self._repeat(self._save_heard, SAVE_HEARD_S)
         self._repeat(self._refresh_certificate, REFRESH_S)
+        self._repeat(self._rooms.rotator.tick, ROTATION_S)
+        self._repeat(self._rooms.lists.publish, PUBLISH_S)
         self._repeat(self._sweep, SWEEP_S)
         super().startService()
         self._announce()
@@ -143,6 +134,7 @@ class GatewayService(Service):
                 gateway_id=self._store.gateway_id,
                 now_ms=self._now_ms(),
                 entropy=self._entropy,
+                store_key_file=_path(config.gateway.store_key_file),
             )
         except Exception:
             run_now_deferred(self._give_up())
@@ -173,113 +165,39 @@ class GatewayService(Service):
         """The start failed: leave the store as a clean stop would."""
         for listener in self._bound:
             await listener.stop(0)
+        rooms: Composition | None = getattr(self, "_rooms", None)
+        if rooms is not None:
+            rooms.stop_threads()
         await self._store.close()
 
     def _compose(self) -> None:
-        config, store, authority = self._settings.config, self._store, self._identity.authority
-        self._snapshot = SnapshotWriter(
-            store, self._settings.state_root / SNAPSHOT_NAME, self._reactor
-        )
-        chain = ChainVerifier([authority.ca_certificate], config.gateway.trust_domain)
-        self._inventory = Inventory(chain)
-        self._board = PresenceBoard(
-            self._reactor,
+        settings = self._settings
+        ground = Ground(
+            reactor=self._reactor,
             elapsed_ms=self._elapsed_ms,
-            now_ms=self._now_ms,
-            silent=lambda device_id: self._sessions.silent(device_id),
-        )
-        self._sessions = Sessions(
-            clock=self._reactor,
-            directory=store,
-            inventory=self._inventory,
-            board=self._board,
-            gateway_id=store.gateway_id,
-            store_epoch=store.store_epoch,
-            ca_bundle_pem=authority.ca_pem.decode(),
-            max_in_flight=config.jobs.in_flight_per_device,
-        )
-        self._compose_jobs()
-        self._revoker = Revoker(
-            now_ms=self._now_ms,
-            directory=store,
-            inventory=self._inventory,
-            sessions=self._sessions,
-            dispatcher=self._dispatcher,
-            snapshot=self._snapshot.force,
-        )
-        self._approvals = Approvals(
-            clock=self._reactor,
-            store=store,
-            inventory=self._inventory,
-            identity_replaced=self._revoker.identity_replaced,
-            changed=self._snapshot.touch,
-        )
-        self._enrolment = Enrolment(
-            clock=self._reactor,
             entropy=self._entropy,
-            store=store,
-            inventory=self._inventory,
-            authority=authority,
-            limits=config.enrolment,
-            node_rpc_address=lambda: str(self._reachable(self._node_listener.address)),
-            elapsed_ms=self._elapsed_ms,
-            approvals=self._approvals,
-            changed=self._snapshot.touch,
+            state_root=settings.state_root,
+            config=settings.config,
+            store=self._store,
+            identity=self._identity,
         )
+        doors = Doors(
+            serving=self,
+            node_rpc_address=lambda: self._reachable(self._node_listener.address),
+            pairing_address=lambda: self._reachable(self._enrolment_listener.address),
+            listeners=self._addresses,
+        )
+        self._rooms = Composition(ground, doors)
         self._listeners()
         self._console = ConsoleSocket(
-            self._reactor, self._settings.state_root / SOCKET, self._control()
+            self._reactor, settings.state_root / SOCKET, self._rooms.control
         )
-
-    def _compose_jobs(self) -> None:
-        clock, store, limits = self._reactor, self._store, self._settings.config.jobs
-        intake = Intake(
-            clock=clock,
-            entropy=self._entropy,
-            inventory=self._inventory,
-            board=self._board,
-            limits=limits,
-        )
-        self._dispatcher = Dispatcher(
-            clock=clock,
-            entropy=self._entropy,
-            log=store,
-            intake=intake,
-            sessions=self._sessions,
-            gateway_id=store.gateway_id,
-            limits=limits,
-            changed=self._snapshot.touch,
-            elapsed_ms=self._elapsed_ms,
-        )
-        self._fanouts = Fanouts(
-            clock=clock,
-            entropy=self._entropy,
-            store=store,
-            intake=intake,
-            dispatcher=self._dispatcher,
-            limits=limits,
-        )
-        self._followers = Followers(limits.max_followers)
-        self._dispatcher.watchers.append(self._followers)
-        self._submission = Submission(
-            store=store, dispatcher=self._dispatcher, fanouts=self._fanouts
-        )
-        self._retention = Retention(clock=clock, log=store, limits=limits)
 
     def _listeners(self) -> None:
-        desk = NodeDesk(
-            now_ms=self._now_ms,
-            inventory=self._inventory,
-            sessions=self._sessions,
-            dispatcher=self._dispatcher,
-            submission=self._submission,
-            followers=self._followers,
-            revoker=self._revoker,
-        )
         self._enrolment_listener = GrpcListener(
             name="enrolment",
             address=self._settings.enrolment,
-            servicer=EnrolmentServicer(EnrolmentDesk(self._enrolment)),
+            servicer=EnrolmentServicer(self._rooms.enrolment_desk),
             certificate=self._certificate,
             client_ca_pem=None,
             max_message=MAX_PAIRING_MESSAGE,
@@ -288,61 +206,42 @@ class GatewayService(Service):
         self._node_listener = GrpcListener(
             name="node_rpc",
             address=self._settings.node_rpc,
-            servicer=NodeServicer(desk, self._entropy, self._now_ms),
+            servicer=NodeServicer(self._rooms.node_desk, self._entropy, self._now_ms),
             certificate=self._certificate,
-            client_ca_pem=self._identity.authority.ca_pem,
+            client_ca_pem=lambda: self._identity.ca_bundle_pem,
             max_message=MAX_NODE_MESSAGE,
             options=NODE_OPTIONS,
         )
 
-    def _control(self) -> Control:
-        self._health = HealthCheck(
-            state_root=self._settings.state_root,
-            now_ms=self._now_ms,
-            ca_fingerprint=self._identity.authority.ca_hash,
-            ca_not_after_ms=unix_ms(self._identity.authority.ca_certificate.not_valid_after_utc),
-            gateway_not_after_ms=lambda: self._identity.gateway_certificate.not_after_ms,
-            listeners=self._addresses,
-            snapshot_error=lambda: self._snapshot.last_error,
-            imported=self._store.imported,
-            inventory=self._inventory,
-            sessions=self._sessions,
-            started_at_ms=self._now_ms(),
-        )
-        return Control(
-            store=self._store,
-            inventory=self._inventory,
-            board=self._board,
-            dispatcher=self._dispatcher,
-            fanouts=self._fanouts,
-            followers=self._followers,
-            submission=self._submission,
-            enrolment=self._enrolment,
-            approvals=self._approvals,
-            revoker=self._revoker,
-            health=self._health,
-            ca_hash=self._identity.authority.ca_hash,
-            pairing_address=lambda: self._reachable(self._enrolment_listener.address),
-            changed=self._snapshot.touch,
-        )
-
-    async def _load(self) -> None:
-        self._inventory.load(
-            await self._store.devices(),
-            await self._store.live_certificates(),
-            await self._store.revocations(),
-        )
-        unfinished = await self._store.unfinished()
-        self._dispatcher.start(unfinished)
-        await self._fanouts.start(unfinished)
-        await self._approvals.start()
-        self._enrolment.start()
-
     def _listen(self) -> None:
-        for listener in (self._enrolment_listener, self._node_listener):
-            listener.bind()
-            self._bound.append(listener)
+        if self._store.unconfirmed_since_ms is None:
+            for listener in self._for_devices():
+                listener.bind()
+                self._bound.append(listener)
         self._console.bind()
+
+    def _for_devices(self) -> tuple[GrpcListener, ...]:
+        return self._enrolment_listener, self._node_listener
+
+    # -- whether devices are served (trustcontrol.Serving) ----------------------------------------
+
+    @property
+    def serving(self) -> bool:
+        """Whether the listeners of devices are open."""
+        return len(self._bound) == len(self._for_devices())
+
+    async def serve(self) -> None:
+        """Open the listeners of devices that are not open: an operator has confirmed the state.
+
+        :raises PortTaken, CannotBind: it is not possible; asked again, it is tried again.
+        """
+        for listener in self._for_devices():
+            if listener not in self._bound:
+                await listener.open()
+                self._bound.append(listener)
+        self._log.info("devices are served")
+
+    # -- while it runs ------------------------------------------------------------------------
 
     def _announce(self) -> None:
         root = self._settings.state_root
@@ -352,7 +251,7 @@ class GatewayService(Service):
         self._log.info(
             "CA {made} fingerprint {fingerprint}",
             made="created," if self._new else "loaded,",
-            fingerprint=grouped(self._identity.authority.ca_hash),
+            fingerprint=grouped(self._identity.issuing.ca_hash),
         )
         self._log.info("console    {path}", path=self._console.path)
         self._log.info(
@@ -361,31 +260,41 @@ class GatewayService(Service):
             names=as_names,
         )
         self._log.info("nodes      {address} tcp (grpc)", address=self._node_listener.address)
-        if self._store.imported:
-            self._log.warn("the store was made from node-runtime.v1.json; see palyra doctor")
-        self._log.info("ready; pair a device with: palyra pairing code")
-        self._snapshot.touch()
-
-    # -- while it runs ------------------------------------------------------------------------
+        since_ms = self._store.unconfirmed_since_ms
+        if since_ms is None:
+            self._log.info("ready; pair a device with: palyra pairing code")
+        else:
+            error = RestoreUnconfirmed(moment_text(since_ms))
+            self._log.warn("no device is served: {why} {hint}", why=error.sentence, hint=error.hint)
+        self._rooms.snapshot.touch()
+        self._rooms.lists.publish()
 
     def _certificate(self) -> tuple[bytes, bytes]:
         return self._identity.gateway_key_pem, self._identity.gateway_chain_pem
 
     def _refresh_certificate(self) -> None:
-        self._inventory.revoked.forget_expired(self._now_ms())
+        self._rooms.inventory.forget_expired(self._now_ms())
         if self._identity.refresh(self._now_ms()):
             self._log.info("the gateway's certificate was renewed")
 
-    def _sweep(self) -> Deferred[int]:
-        return Deferred.fromCoroutine(self._retention.sweep())
+    def _sweep(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._forget())
+
+    async def _forget(self) -> None:
+        """Forget what nobody needs any more: ended jobs, ended certificates, keys made here."""
+        await self._rooms.retention.sweep()
+        await self._rooms.requests.forget_made_keys()
+        before_ms = self._now_ms() - FORGET_CERTIFICATES_MS
+        while await self._store.forget_certificates(before_ms, FORGET_AT_ONCE):
+            pass
 
     async def _keep_heard(self) -> None:
-        heard = self._board.take_heard()
+        heard = self._rooms.board.take_heard()
         if heard:
             try:
                 await self._store.heard(heard)
             except PalyraError:
-                self._board.put_back(heard)
+                self._rooms.board.put_back(heard)
                 raise
 
     def _save_heard(self) -> Deferred[None]:
@@ -423,22 +332,20 @@ class GatewayService(Service):
 
     async def _stop(self) -> None:
         self._log.info("stopping; running jobs have {s:g}s", s=self._grace_s)
-        self._dispatcher.drain()
-        self._fanouts.stop()
-        self._sessions.drain_all(DRAIN_REASON, RETRY_AFTER_MS)
-        idle = self._dispatcher.when_idle()
+        rooms = self._rooms
+        rooms.dispatcher.drain()
+        rooms.fanouts.stop()
+        rooms.sessions.drain_all(DRAIN_REASON, RETRY_AFTER_MS)
+        idle = rooms.dispatcher.when_idle()
         idle.addTimeout(self._grace_s, self._reactor, onTimeoutCancel=lambda *_: None)
         await idle
         for call in self._repeating:
             call.stop()
-        self._retention.stop()
-        self._dispatcher.stop()
-        self._sessions.callers.close_all(Draining())
-        self._enrolment.stop()
-        self._approvals.stop()
-        self._board.stop()
+        rooms.stop()
+        rooms.sessions.callers.close_all(Draining())
         steps: list[Callable[[], Awaitable[Any]]] = [self._console.stop]
         steps += [partial(listener.stop, STREAMS_END_S) for listener in self._bound]
+        steps += [rooms.lists.when_published, self._end_threads]
         steps += [self._save_heard, self._last_snapshot, self._store.close]
         for step in steps:
             await self._closed(step)
@@ -452,9 +359,12 @@ class GatewayService(Service):
         except Exception:
             self._log.failure("a step of the stop failed")
 
+    async def _end_threads(self) -> None:
+        self._rooms.stop_threads()
+
     def _last_snapshot(self) -> Deferred[None]:
-        self._snapshot.touch()
-        return self._snapshot.stop()
+        self._rooms.snapshot.touch()
+        return self._rooms.snapshot.stop()
 
     @property
     def _grace_s(self) -> float:
@@ -462,3 +372,7 @@ class GatewayService(Service):
 
     def _now_ms(self) -> int:
         return int(self._reactor.seconds() * 1000)
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None

@@ -7,7 +7,7 @@ which its carrier takes when it can write: that is flow control, and it makes on
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import attrs
@@ -26,14 +26,15 @@ from palyra.core.frames import (
     Hello,
     NodeEvent,
     Progress,
+    Renew,
     Waiting,
     Welcome,
 )
-from palyra.core.identifiers import AttemptId, DeviceId
+from palyra.core.identifiers import AttemptId, DeviceId, Fingerprint
 from palyra.core.interfaces import IDeviceDirectory
 from palyra.core.jobs import Report
 from palyra.core.windows import Windows
-from palyra.errors import LimitReached, NotRegistered, PalyraError
+from palyra.errors import CertificateSuperseded, LimitReached, NotRegistered, PalyraError
 from palyra.gateway.callstreams import CallStreams
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.presence import PresenceBoard
@@ -126,6 +127,11 @@ class NodeSession:
         if timer is None or not timer.active():
             self._later("acknowledge", ACKNOWLEDGE_AFTER_S, self._acknowledge_alone)
 
+    def renew(self, order: Renew) -> None:
+        """Ask the node for a new certificate; a version-1 node is not told, it asks by itself."""
+        self._frame.renew = order
+        self._wake()
+
     def drain(self, reason: str, retry_after_ms: int = 0) -> None:
         """Ask the node to go, and to come back after ``retry_after_ms``."""
         self._frame.drain = Drained(reason, retry_after_ms)
@@ -207,6 +213,10 @@ def _beyond_one_message(dispatches: list[Dispatch]) -> list[Dispatch]:
     return []
 
 
+async def _noted(_: Fingerprint) -> None:
+    """Nobody needs to hear that a certificate is in use."""
+
+
 @attrs.frozen
 class _Greeting:
     """A registration that a session may be opened with."""
@@ -230,11 +240,15 @@ class Sessions:
         board: PresenceBoard,
         gateway_id: str,
         store_epoch: str,
-        ca_bundle_pem: str,
+        ca_bundle_pem: Callable[[], str],
         max_in_flight: int,
     ) -> None:
         self.clock = clock
         self.house: House
+        self.renew_after_s: Callable[[DeviceId, Fingerprint], int | None] = lambda *_: None
+        self.certificate_used: Callable[[Fingerprint], Awaitable[object]] = _noted
+        self.clocks: dict[DeviceId, int] = {}
+        """How far each device's clock was ahead (ms) when it registered last."""
         self.callers = CallStreams(clock)
         self._directory = directory
         self._inventory = inventory
@@ -280,6 +294,9 @@ class Sessions:
         device = await self._directory.register(registration)
         self._inventory.put(device)
         self._inventory.registered_over(peer.fingerprint)
+        await self.certificate_used(peer.fingerprint)
+        if hello.unix_ms:
+            self.clocks[peer.device_id] = hello.unix_ms - self._now_ms()
         self._greetings[peer.device_id] = _Greeting(device.session_epoch, hello, peer)
         old = self._owners.get(peer.device_id)
         if old is not None:  # nothing can be dispatched to it any more
@@ -291,10 +308,11 @@ class Sessions:
             session_epoch=device.session_epoch,
             heartbeat_interval_ms=self._board.heartbeat_ms,
             gateway_unix_ms=self._now_ms(),
-            ca_bundle_pem=self._ca_bundle_pem,
+            ca_bundle_pem=self._ca_bundle_pem(),
             granted=tuple(sorted(device.grants)),
             device_name=device.name,
             version=__version__,
+            renew_after_s=self.renew_after_s(peer.device_id, peer.fingerprint),
         )
 
     def attach(self, peer: Peer, first: NodeEvent, carrier: ICarrier) -> NodeSession:
@@ -360,6 +378,13 @@ class Sessions:
         session = self._owners.get(device_id)
         if session is not None:
             session.close(None)
+
+    def replaced(self, device_id: DeviceId) -> None:
+        """The device came back by its identity key: what it has open is of older certificates."""
+        self._greetings.pop(device_id, None)
+        for session in list(self._all.get(device_id, ())):
+            session.close(CertificateSuperseded())
+            session.ended(CertificateSuperseded.code)
 
     def expel(self, device_id: DeviceId, error: PalyraError) -> None:
         """End every session and every call stream of a device at once (revocation)."""

@@ -48,6 +48,8 @@ def code_item(code: PairingCode) -> models.CodeItem:
         labels=dict(code.labels),
         source=code.source,
         failed=code.failed,
+        state=code.state.value,
+        nameplate=code.nameplate,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 
 from palyra.config.addresses import HostPort
 from palyra.config.enrolment import EnrolmentSection
@@ -22,16 +23,27 @@ from palyra.core.identifiers import DeviceId, RequestId, new_ulid
 from palyra.core.interfaces import RequestQuery
 from palyra.core.pairing import CodeMethod, PairingRequest
 from palyra.core.pairing_uri import spell_token
+from palyra.core.rates import RateLimits, SourceLedger
 from palyra.core.transcript import DeviceProof, Purpose
 from palyra.gateway.approvals import Approvals, Verdict
+from palyra.gateway.carotation import CaRotator
+from palyra.gateway.codes import Codes, CodeWish, NewCode
 from palyra.gateway.control import Control
+from palyra.gateway.crl import RevocationLists
 from palyra.gateway.desk import EnrolmentDesk, NodeDesk
-from palyra.gateway.enrolment import Enrolment, NewCode
+from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.health import HealthCheck
 from palyra.gateway.inventory import Inventory
+from palyra.gateway.issuing import Issuer
+from palyra.gateway.pinwork import PinWork
+from palyra.gateway.proofs import Office, Verifier
+from palyra.gateway.rejoin import Rejoins
+from palyra.gateway.renewals import Renewals
+from palyra.gateway.requests import PairingRequests
 from palyra.gateway.trust import Revoker
 from palyra.pki.authority import DAY_MS, Authority
 from palyra.pki.csr import make_csr
+from palyra.pki.sealing import Sealer
 from palyra.pki.trust import ChainVerifier
 from palyra.wire.pairing import Begin, Completed, SessionOpened, StatusAnswer, StatusQuestion
 from tests.gateway.house import CAPABILITIES, House, result_of
@@ -45,17 +57,45 @@ AUTHORITY = Authority.create(trust_domain=DOMAIN, now_ms=NOW_MS - DAY_MS, entrop
 CSR_KEY = ec.generate_private_key(ec.SECP256R1())
 
 
-class Gateway(House):
-    """The house with enrolment, revocation and control on it."""
+class FakeTrust:
+    """The identity of a gateway with one CA, on no disk (as far as rooms use it)."""
 
-    def __init__(self, *, jobs: JobsSection | None = None, **limits: int) -> None:
+    def __init__(self) -> None:
+        self.issuing = AUTHORITY
+        self.authorities = (AUTHORITY,)
+        self.roots = (AUTHORITY.ca_certificate,)
+        self.ca_bundle_pem = AUTHORITY.ca_pem
+        self.ca_hashes = (bytes.fromhex(AUTHORITY.ca_hash),)
+        self.serving_ca_hash = AUTHORITY.ca_hash
+        self.rotation = None
+        self.sealer = Sealer(bytes(32), entropy=_random.randbytes)
+        self.gateway_certificate = attrs.make_class("Leaf", {"not_after_ms": attrs.field()})(
+            NOW_MS + 30 * DAY_MS
+        )
+
+
+def at_once(work: Callable[..., T], *arguments: Any) -> Deferred[T]:
+    """A thread that has done its work before anybody waits for it."""
+    return execute(work, *arguments)
+
+
+class Gateway(House):
+    """The house with enrolment, trust and control on it; ``identity`` is kept over restarts."""
+
+    def __init__(
+        self, *, jobs: JobsSection | None = None, identity: Any = None, **limits: Any
+    ) -> None:
         self.enrolment_limits = EnrolmentSection(**limits)
+        self.identity = identity or FakeTrust()
         self.snapshots = 0
+        self.published = 0
+        self.serving = True
         super().__init__(limits=jobs)
 
     def begin(self) -> None:
         super().begin()
-        self.inventory.gate.replace_chain(ChainVerifier([AUTHORITY.ca_certificate], DOMAIN))
+        limits = self.enrolment_limits
+        self.inventory.gate.replace_chain(ChainVerifier(self.identity.roots, DOMAIN))
         self.revoker = Revoker(
             now_ms=self.now_ms,
             directory=self.store,
@@ -63,6 +103,7 @@ class Gateway(House):
             sessions=self.sessions,
             dispatcher=self.dispatcher,
             snapshot=self._snapshot,
+            published=self._publish,
         )
         self.approvals = Approvals(
             clock=self.clock,
@@ -71,20 +112,27 @@ class Gateway(House):
             identity_replaced=self.revoker.identity_replaced,
             changed=self._changed,
         )
-        self.enrolment = Enrolment(
-            clock=self.clock,
-            elapsed_ms=lambda: int(self.clock.seconds() * 1000),
-            entropy=self.entropy,
-            store=self.store,
+        self.issuer = Issuer(trust=self.identity, life_ms=DAY_MS, now_ms=self.now_ms)
+        self.renewals = Renewals(
+            now_ms=self.now_ms,
+            directory=self.store,
             inventory=self.inventory,
-            authority=AUTHORITY,
-            limits=self.enrolment_limits,
-            node_rpc_address=lambda: "gateway.test:7444",
-            approvals=self.approvals,
+            issuer=self.issuer,
+            sessions=self.sessions,
+            limits=limits,
             changed=self._changed,
         )
-        result_of(Deferred.fromCoroutine(self.approvals.start()))
-        self.enrolment.start()
+        self.rotator = CaRotator(
+            identity=self.identity,
+            inventory=self.inventory,
+            renewals=self.renewals,
+            trust_domain=DOMAIN,
+            device_life_ms=DAY_MS,
+            grace_ms=limits.rejoin_grace_s * 1000,
+            now_ms=self.now_ms,
+            published=self._publish,
+        )
+        self._begin_enrolment(limits)
         self.desk = EnrolmentDesk(self.enrolment)
         self.node_desk = NodeDesk(
             now_ms=self.now_ms,
@@ -94,23 +142,104 @@ class Gateway(House):
             submission=self.submission,
             followers=self.followers,
             revoker=self.revoker,
+            renewals=self.renewals,
         )
         self.control = Control(
             store=self.store,
             inventory=self.inventory,
             board=self.board,
+            sessions=self.sessions,
             dispatcher=self.dispatcher,
             fanouts=self.fanouts,
             followers=self.followers,
             submission=self.submission,
-            enrolment=self.enrolment,
+            codes=self.codes,
+            ledger=self.ledger,
+            elapsed_ms=self.now_ms,
             approvals=self.approvals,
             revoker=self.revoker,
+            renewals=self.renewals,
+            rotator=self.rotator,
+            lists=self._lists(),
+            serving=self,
             health=self._health(self.inventory),
-            ca_hash=AUTHORITY.ca_hash,
             pairing_address=lambda: HostPort("gateway.test", 7443),
             changed=self._changed,
         )
+
+    def _begin_enrolment(self, limits: EnrolmentSection) -> None:
+        self.codes = Codes(
+            log=self.store,
+            sealer=self.identity.sealer,
+            entropy=self.entropy,
+            limits=limits,
+            now_ms=self.now_ms,
+        )
+        self.requests = PairingRequests(
+            now_ms=self.now_ms,
+            entropy=self.entropy,
+            store=self.store,
+            inventory=self.inventory,
+            approvals=self.approvals,
+            issuer=self.issuer,
+            sealer=self.identity.sealer,
+            limits=limits,
+            node_rpc_address=lambda: "gateway.test:7444",
+            changed=self._changed,
+        )
+        self.sessions.certificate_used = self.requests.certificate_used
+        self.ledger = SourceLedger(
+            RateLimits(
+                failures_per_source=limits.failed_proofs_per_source,
+                starts=limits.session_starts_per_minute,
+                open_sessions=limits.open_sessions,
+                open_per_source=limits.open_sessions_per_source,
+            )
+        )
+        office = Office(
+            codes=self.codes,
+            verifier=Verifier(ca_hashes=lambda: self.identity.ca_hashes, inventory=self.inventory),
+            requests=self.requests,
+            ledger=self.ledger,
+            limits=limits,
+            entropy=self.entropy,
+            now_ms=self.now_ms,
+            elapsed_ms=self.now_ms,
+        )
+        self.rejoins = Rejoins(
+            directory=self.store,
+            inventory=self.inventory,
+            issuer=self.issuer,
+            grace_ms=limits.rejoin_grace_s * 1000,
+            old_sessions=self.sessions.replaced,
+            changed=self._changed,
+        )
+        self.enrolment = Enrolment(
+            clock=self.clock,
+            elapsed_ms=self.now_ms,
+            office=office,
+            pins=PinWork(in_thread=at_once, entropy=self.entropy, elapsed_ms=self.now_ms),
+            rejoins=self.rejoins,
+        )
+        result_of(Deferred.fromCoroutine(self.approvals.start()))
+        result_of(Deferred.fromCoroutine(self.codes.start()))
+        self.enrolment.start()
+
+    def _lists(self) -> RevocationLists:
+        return RevocationLists(
+            Path("/dev/null"),
+            identity=self.identity,
+            inventory=self.inventory,
+            now_ms=self.now_ms,
+            in_thread=at_once,
+        )
+
+    async def serve(self) -> None:
+        """Devices are served from now on."""
+        self.serving = True
+
+    def _publish(self) -> None:
+        self.published += 1
 
     def end(self) -> None:
         super().end()
@@ -121,12 +250,10 @@ class Gateway(House):
         return HealthCheck(
             state_root=Path("/"),
             now_ms=self.now_ms,
-            ca_fingerprint=AUTHORITY.ca_hash,
-            ca_not_after_ms=NOW_MS + 3_650 * DAY_MS,
-            gateway_not_after_ms=lambda: NOW_MS + 30 * DAY_MS,
+            rotator=self.rotator,
             listeners=dict,
             snapshot_error=lambda: None,
-            imported=False,
+            unconfirmed_since_ms=lambda: self.store.unconfirmed_since_ms,
             inventory=inventory,
             sessions=self.sessions,
         )
@@ -145,8 +272,8 @@ class Gateway(House):
 
     def code(self, **changes: Any) -> NewCode:
         """A new code."""
-        given: dict[str, Any] = {"issued_by": "ana", "ttl_ms": None, "labels": {}, "source": ""}
-        return result_of(Deferred.fromCoroutine(self.enrolment.mint(**{**given, **changes})))
+        wish = CodeWish(**{"method": CodeMethod.QR, "issued_by": "ana", **changes})
+        return result_of(Deferred.fromCoroutine(self.codes.mint(wish)))
 
     def open(
         self,

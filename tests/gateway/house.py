@@ -92,7 +92,7 @@ class House:
             board=self.board,
             gateway_id=self.store.gateway_id,
             store_epoch=self.store.store_epoch,
-            ca_bundle_pem="the CA",
+            ca_bundle_pem=lambda: "the CA",
             max_in_flight=self.limits.in_flight_per_device,
         )
         self.intake = Intake(

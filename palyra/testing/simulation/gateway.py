@@ -58,7 +58,7 @@ class Gateway:
             board=self.board,
             gateway_id=store.gateway_id,
             store_epoch=store.store_epoch,
-            ca_bundle_pem="the CA",
+            ca_bundle_pem=lambda: "the CA",
             max_in_flight=LIMITS.in_flight_per_device,
         )
         self.intake = Intake(
@@ -97,6 +97,7 @@ class Gateway:
             sessions=self.sessions,
             dispatcher=self.dispatcher,
             snapshot=lambda: clock.sleep(0.01),
+            published=lambda: None,
         )
         self._heard = LoopingCall(self._save_heard)
         self._heard.clock = clock

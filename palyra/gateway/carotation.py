@@ -1,0 +1,117 @@
+"""The gateway's CAs while one replaces the other (PROTOCOL: Trust, CA rotation).
+
+In the overlap both are trusted, new certificates come from the new one, and the listeners still
+show a certificate of the old one, which every device knows.  Then they show one of the new CA; at
+last the old one is trusted no more.  No step is taken before every device can follow it, or has
+been away for longer than it may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from palyra.core.devices import Device, DeviceState
+from palyra.core.identifiers import grouped
+from palyra.gateway.inventory import Inventory
+from palyra.gateway.renewals import Renewals
+from palyra.pki.keystore import GatewayIdentity
+from palyra.pki.trust import ChainVerifier
+
+EXPIRY_MARGIN_MS = 300_000
+"""A session may outlive its certificate by as much."""
+
+
+class CaRotator:
+    """Moves the gateway and its devices from one CA to the next."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        identity: GatewayIdentity,
+        inventory: Inventory,
+        renewals: Renewals,
+        trust_domain: str,
+        device_life_ms: int,
+        grace_ms: int,
+        now_ms: Callable[[], int],
+        published: Callable[[], object],
+    ) -> None:
+        """``grace_ms`` is how long a device may be away and still rejoin; ``published`` renews the
+        revocation lists."""
+        self.identity = identity
+        self._inventory = inventory
+        self._renewals = renewals
+        self._trust_domain = trust_domain
+        self._device_life_ms = device_life_ms
+        self._grace_ms = grace_ms
+        self._now_ms = now_ms
+        self._published = published
+
+    @property
+    def phase(self) -> str:
+        """``steady``, ``overlap`` or ``switched``."""
+        rotation = self.identity.rotation
+        return "steady" if rotation is None else rotation.phase
+
+    async def begin(self, by: str, reason: str) -> None:
+        """Make a new CA, trust both, and order every device to renew under the new one.
+
+        :raises RotationRunning: a rotation is under way.
+        """
+        rotation = self.identity.begin_rotation(self._now_ms())
+        self._changed()
+        self._log.warn(
+            "CA rotation by {by}: from {old} to {new}",
+            by=by,
+            old=grouped(rotation.old),
+            new=grouped(rotation.new),
+        )
+        await self._renewals.order(self._paired(), by, reason or "the gateway's CA is rotated")
+
+    def left(self) -> list[Device]:
+        """The devices that have not registered with a certificate of the newest CA."""
+        if self.phase != "overlap":
+            return []
+        newest = self.identity.issuing.ca_hash
+        return [device for device in self._paired() if not self._moved(device, newest)]
+
+    def next_step_ms(self) -> int | None:
+        """When the next step is taken at the latest, whoever is left; None in a steady time."""
+        rotation = self.identity.rotation
+        if rotation is None:
+            return None
+        if rotation.phase == "overlap":
+            return rotation.started_at_ms + self._grace_ms
+        switched_ms = rotation.switched_at_ms or rotation.started_at_ms
+        return switched_ms + self._device_life_ms + EXPIRY_MARGIN_MS
+
+    def tick(self) -> None:
+        """Take the next step if it is time for it."""
+        rotation, now_ms = self.identity.rotation, self._now_ms()
+        due_ms = self.next_step_ms()
+        if rotation is None or due_ms is None:
+            return
+        if rotation.phase == "overlap" and (now_ms >= due_ms or not self.left()):
+            self.identity.switch(now_ms)
+            self._log.warn("CA rotation: the listeners show a certificate of the new CA")
+            self._changed()
+        elif rotation.phase == "switched" and now_ms >= due_ms:
+            self.identity.finish(now_ms)
+            self._log.warn("CA rotation: the old CA is trusted no more")
+            self._changed()
+
+    def _changed(self) -> None:
+        self._inventory.gate.replace_chain(ChainVerifier(self.identity.roots, self._trust_domain))
+        self._published()
+
+    def _moved(self, device: Device, newest: str) -> bool:
+        current = self._inventory.current_certificate(device.device_id)
+        return current is not None and current.issuer == newest
+
+    def _paired(self) -> list[Device]:
+        known = self._inventory.devices()
+        return [device for device in known if device.state is DeviceState.PAIRED]

@@ -1,0 +1,342 @@
+"""The rooms of a gateway, composed: who needs whom.  Their life is :mod:`palyra.gateway.service`.
+
+Rooms are made in the order in which they need each other; what comes later is reached through a
+callable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from palyra.config import Config
+from palyra.config.addresses import HostPort
+from palyra.core.identifiers import Entropy
+from palyra.core.rates import RateLimits, SourceLedger
+from palyra.gateway.approvals import Approvals
+from palyra.gateway.carotation import CaRotator
+from palyra.gateway.codes import Codes
+from palyra.gateway.control import Control
+from palyra.gateway.crl import CRL_NAME, RevocationLists
+from palyra.gateway.desk import EnrolmentDesk, NodeDesk
+from palyra.gateway.dispatch import Dispatcher
+from palyra.gateway.enrolment import Enrolment
+from palyra.gateway.fanouts import Fanouts
+from palyra.gateway.following import Followers
+from palyra.gateway.health import HealthCheck
+from palyra.gateway.intake import Intake
+from palyra.gateway.inventory import Inventory
+from palyra.gateway.issuing import Issuer
+from palyra.gateway.onethread import OneThread
+from palyra.gateway.pinwork import PinWork
+from palyra.gateway.presence import PresenceBoard
+from palyra.gateway.proofs import Office, Verifier
+from palyra.gateway.rejoin import Rejoins
+from palyra.gateway.renewals import Renewals
+from palyra.gateway.requests import PairingRequests
+from palyra.gateway.retention import Retention
+from palyra.gateway.sessions import Sessions
+from palyra.gateway.submission import Submission
+from palyra.gateway.trust import Revoker
+from palyra.gateway.trustcontrol import Serving
+from palyra.pki.keystore import GatewayIdentity
+from palyra.pki.trust import ChainVerifier
+from palyra.store.snapshot import SNAPSHOT_NAME
+from palyra.store.snapshotwriter import SnapshotWriter
+from palyra.store.sql import SqlStore
+
+IDENTITY = "identity"
+
+
+@attrs.frozen
+class Ground:
+    """What a gateway stands on, from outside."""
+
+    reactor: Any
+    elapsed_ms: Callable[[], int]
+    entropy: Entropy
+    state_root: Any
+    config: Config
+    store: SqlStore
+    identity: GatewayIdentity
+
+    def now_ms(self) -> int:
+        """Wall time in Unix milliseconds."""
+        return int(self.reactor.seconds() * 1000)
+
+
+@attrs.frozen
+class Doors:
+    """What rooms must know of the listeners, which come last."""
+
+    serving: Serving
+    node_rpc_address: Callable[[], HostPort]
+    pairing_address: Callable[[], HostPort]
+    listeners: Callable[[], dict[str, str]]
+
+
+class Composition:
+    """Every room of one gateway."""
+
+    def __init__(self, ground: Ground, doors: Doors) -> None:
+        self._ground = ground
+        self._doors = doors
+        self._compose_devices()
+        self._compose_jobs()
+        self._compose_trust()
+        self._compose_pairing()
+        self._compose_desks()
+
+    # -- which devices there are ------------------------------------------------------------------
+
+    def _compose_devices(self) -> None:
+        ground = self._ground
+        config, store, identity = ground.config, ground.store, ground.identity
+        self.snapshot = SnapshotWriter(store, ground.state_root / SNAPSHOT_NAME, ground.reactor)
+        chain = ChainVerifier(identity.roots, config.gateway.trust_domain)
+        self.inventory = Inventory(chain)
+        self.board = PresenceBoard(
+            ground.reactor,
+            elapsed_ms=ground.elapsed_ms,
+            now_ms=ground.now_ms,
+            silent=lambda device_id: self.sessions.silent(device_id),
+        )
+        self.sessions = Sessions(
+            clock=ground.reactor,
+            directory=store,
+            inventory=self.inventory,
+            board=self.board,
+            gateway_id=store.gateway_id,
+            store_epoch=store.store_epoch,
+            ca_bundle_pem=lambda: identity.ca_bundle_pem.decode(),
+            max_in_flight=config.jobs.in_flight_per_device,
+        )
+
+    def _compose_jobs(self) -> None:
+        ground = self._ground
+        clock, store, limits = ground.reactor, ground.store, ground.config.jobs
+        intake = Intake(
+            clock=clock,
+            entropy=ground.entropy,
+            inventory=self.inventory,
+            board=self.board,
+            limits=limits,
+        )
+        self.dispatcher = Dispatcher(
+            clock=clock,
+            entropy=ground.entropy,
+            log=store,
+            intake=intake,
+            sessions=self.sessions,
+            gateway_id=store.gateway_id,
+            limits=limits,
+            changed=self.snapshot.touch,
+            elapsed_ms=ground.elapsed_ms,
+        )
+        self.fanouts = Fanouts(
+            clock=clock,
+            entropy=ground.entropy,
+            store=store,
+            intake=intake,
+            dispatcher=self.dispatcher,
+            limits=limits,
+        )
+        self.followers = Followers(limits.max_followers)
+        self.dispatcher.watchers.append(self.followers)
+        self.submission = Submission(store=store, dispatcher=self.dispatcher, fanouts=self.fanouts)
+        self.retention = Retention(clock=clock, log=store, limits=limits)
+
+    # -- whom to trust --------------------------------------------------------------------------
+
+    def _compose_trust(self) -> None:
+        ground = self._ground
+        config, store, now_ms = ground.config, ground.store, ground.now_ms
+        device_life_ms = config.gateway.device_certificate_s * 1000
+        grace_ms = config.enrolment.rejoin_grace_s * 1000
+        self.signing_thread = OneThread(ground.reactor, "palyra-crl")
+        self.lists = RevocationLists(
+            ground.state_root / IDENTITY / CRL_NAME,
+            identity=ground.identity,
+            inventory=self.inventory,
+            now_ms=now_ms,
+            in_thread=self.signing_thread,
+        )
+        self.revoker = Revoker(
+            now_ms=now_ms,
+            directory=store,
+            inventory=self.inventory,
+            sessions=self.sessions,
+            dispatcher=self.dispatcher,
+            snapshot=self.snapshot.force,
+            published=self.lists.publish,
+        )
+        self.issuer = Issuer(trust=ground.identity, life_ms=device_life_ms, now_ms=now_ms)
+        self.renewals = Renewals(
+            now_ms=now_ms,
+            directory=store,
+            inventory=self.inventory,
+            issuer=self.issuer,
+            sessions=self.sessions,
+            limits=config.enrolment,
+            changed=self.snapshot.touch,
+        )
+        self.rotator = CaRotator(
+            identity=ground.identity,
+            inventory=self.inventory,
+            renewals=self.renewals,
+            trust_domain=config.gateway.trust_domain,
+            device_life_ms=device_life_ms,
+            grace_ms=grace_ms,
+            now_ms=now_ms,
+            published=self.lists.publish,
+        )
+        self.rejoins = Rejoins(
+            directory=store,
+            inventory=self.inventory,
+            issuer=self.issuer,
+            grace_ms=grace_ms,
+            old_sessions=self.sessions.replaced,
+            changed=self.snapshot.touch,
+        )
+
+    def _compose_pairing(self) -> None:
+        ground = self._ground
+        store, limits = ground.store, ground.config.enrolment
+        self.approvals = Approvals(
+            clock=ground.reactor,
+            store=store,
+            inventory=self.inventory,
+            identity_replaced=self.revoker.identity_replaced,
+            changed=self.snapshot.touch,
+        )
+        self.codes = Codes(
+            log=store,
+            sealer=ground.identity.sealer,
+            entropy=ground.entropy,
+            limits=limits,
+            now_ms=ground.now_ms,
+        )
+        self.requests = PairingRequests(
+            now_ms=ground.now_ms,
+            entropy=ground.entropy,
+            store=store,
+            inventory=self.inventory,
+            approvals=self.approvals,
+            issuer=self.issuer,
+            sealer=ground.identity.sealer,
+            limits=limits,
+            node_rpc_address=lambda: str(self._doors.node_rpc_address()),
+            changed=self.snapshot.touch,
+        )
+        self.sessions.certificate_used = self.requests.certificate_used
+        self.ledger = SourceLedger(
+            RateLimits(
+                failures_per_source=limits.failed_proofs_per_source,
+                starts=limits.session_starts_per_minute,
+                open_sessions=limits.open_sessions,
+                open_per_source=limits.open_sessions_per_source,
+            )
+        )
+        office = Office(
+            codes=self.codes,
+            verifier=Verifier(
+                ca_hashes=lambda: ground.identity.ca_hashes, inventory=self.inventory
+            ),
+            requests=self.requests,
+            ledger=self.ledger,
+            limits=limits,
+            entropy=ground.entropy,
+            now_ms=ground.now_ms,
+            elapsed_ms=ground.elapsed_ms,
+        )
+        self.pin_thread = OneThread(ground.reactor, "palyra-pin")
+        self.enrolment = Enrolment(
+            clock=ground.reactor,
+            elapsed_ms=ground.elapsed_ms,
+            office=office,
+            pins=PinWork(
+                in_thread=self.pin_thread, entropy=ground.entropy, elapsed_ms=ground.elapsed_ms
+            ),
+            rejoins=self.rejoins,
+        )
+
+    # -- who may ask ----------------------------------------------------------------------------
+
+    def _compose_desks(self) -> None:
+        ground, doors = self._ground, self._doors
+        self.enrolment_desk = EnrolmentDesk(self.enrolment)
+        self.node_desk = NodeDesk(
+            now_ms=ground.now_ms,
+            inventory=self.inventory,
+            sessions=self.sessions,
+            dispatcher=self.dispatcher,
+            submission=self.submission,
+            followers=self.followers,
+            revoker=self.revoker,
+            renewals=self.renewals,
+        )
+        self.health = HealthCheck(
+            state_root=ground.state_root,
+            now_ms=ground.now_ms,
+            rotator=self.rotator,
+            listeners=doors.listeners,
+            snapshot_error=lambda: self.snapshot.last_error,
+            unconfirmed_since_ms=lambda: ground.store.unconfirmed_since_ms,
+            inventory=self.inventory,
+            sessions=self.sessions,
+            started_at_ms=ground.now_ms(),
+        )
+        self.control = Control(
+            store=ground.store,
+            inventory=self.inventory,
+            board=self.board,
+            sessions=self.sessions,
+            dispatcher=self.dispatcher,
+            fanouts=self.fanouts,
+            followers=self.followers,
+            submission=self.submission,
+            codes=self.codes,
+            ledger=self.ledger,
+            elapsed_ms=ground.elapsed_ms,
+            approvals=self.approvals,
+            revoker=self.revoker,
+            renewals=self.renewals,
+            rotator=self.rotator,
+            lists=self.lists,
+            serving=doors.serving,
+            health=self.health,
+            pairing_address=doors.pairing_address,
+            changed=self.snapshot.touch,
+        )
+
+    # -- their start and stop -------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Take over what is on record."""
+        store = self._ground.store
+        self.inventory.load(
+            await store.devices(), await store.live_certificates(), await store.revocations()
+        )
+        unfinished = await store.unfinished()
+        self.dispatcher.start(unfinished)
+        await self.fanouts.start(unfinished)
+        await self.approvals.start()
+        await self.codes.start()
+        self.enrolment.start()
+        self.pin_thread.start()
+        self.signing_thread.start()
+
+    def stop(self) -> None:
+        """Stop what watches and waits; nothing is asked of these rooms any more."""
+        self.retention.stop()
+        self.dispatcher.stop()
+        self.enrolment.stop()
+        self.approvals.stop()
+        self.board.stop()
+
+    def stop_threads(self) -> None:
+        """End the threads beside the reactor, after what they are doing."""
+        self.pin_thread.stop()
+        self.signing_thread.stop()
