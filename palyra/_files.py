@@ -69,10 +69,13 @@ def make_private_dir(path: Path, *, marks: tuple[str, ...] = ()) -> None:
     path.chmod(0o700)
 
 
-def check_private(path: Path) -> None:
-    """Refuse a key file that group or others may read or write (:class:`KeyFilePermission`)."""
+def check_private(path: Path, *, group_may_read: bool = False) -> None:
+    """Refuse a key file that group or others may read or write (:class:`KeyFilePermission`).
+
+    ``group_may_read`` is for files with an access list: its mask stands in the group's bits.
+    """
     mode = _mode(path)
-    if mode & _OTHERS:
+    if mode & _OTHERS & ~(stat.S_IRGRP if group_may_read else 0):
         raise KeyFilePermission(str(path), mode)
 
 

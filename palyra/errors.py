@@ -1000,18 +1000,23 @@ class GatewayUnreachable(PalyraError):
 
 @attrs.define
 class ClockSkew(PalyraError):
-    """TLS refused a certificate on its dates; both times are named (texts)."""
+    """A gateway's certificate is not valid by this clock; both times are named (texts).
+
+    It begins later, or it ended before (``ends`` is set then).
+    """
 
     code = "clock_skew"
     category = Category.PRECONDITION
     here: str
-    begins: str
+    begins: str = ""
+    ends: str = ""
 
     @property
     def sentence(self) -> str:
-        return (
-            f"This clock ({self.here}) is before the gateway's certificate begins ({self.begins})."
-        )
+        what = f"before the gateway's certificate begins ({self.begins})"
+        if self.ends:
+            what = f"after the gateway's certificate ended ({self.ends})"
+        return f"This clock ({self.here}) is {what}."
 
     @property
     def hint(self) -> str:
@@ -1114,6 +1119,25 @@ class KeyFilePermission(PalyraError):
     @property
     def hint(self) -> str:
         return f"chmod 600 {self.path}"
+
+
+@attrs.define
+class StoreKeyUnusable(PalyraError):
+    """The key that an operator provided to seal secrets is missing or is not a key.  Nothing is
+    ever sealed with a fresh one instead."""
+
+    code = "store_key_unusable"
+    category = Category.PRECONDITION
+    path: str
+    problem: str
+
+    @property
+    def sentence(self) -> str:
+        return f"The store key {self.path} cannot be used: {self.problem}."
+
+    @property
+    def hint(self) -> str:
+        return "put the key in its place, or correct gateway.store_key_file"
 
 
 @attrs.define
@@ -1260,6 +1284,42 @@ class StateRootNotEmpty(PalyraError):
     @property
     def hint(self) -> str:
         return "choose another directory with --state-root, or move this one away"
+
+
+@attrs.define
+class NoGatewayState(PalyraError):
+    """A directory holds no state of a gateway, or not the part of it that was asked for."""
+
+    code = "no_gateway_state"
+    category = Category.NOT_FOUND
+    root: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.root} holds no state of a gateway."
+
+    @property
+    def hint(self) -> str:
+        return "name the gateway's state root with --state-root"
+
+
+@attrs.define
+class DatabaseElsewhere(PalyraError):
+    """The record of a gateway is in a database server, which has its own backups; ``then`` is the
+    command that goes with those."""
+
+    code = "database_elsewhere"
+    category = Category.PRECONDITION
+    database: str
+    then: str
+
+    @property
+    def sentence(self) -> str:
+        return f"The record of this gateway is in {self.database}, not in its state root."
+
+    @property
+    def hint(self) -> str:
+        return self.then
 
 
 @attrs.define
@@ -1430,11 +1490,15 @@ class NotPaired(PalyraError):
 
 @attrs.define
 class InsecureCodeArgument(PalyraError):
-    """A code or token was given where the shell history and the process list keep it."""
+    """A code or token was given where the shell history and the process list keep it.
+
+    ``pin``: it was a PIN, and not a pairing line.
+    """
 
     code = "insecure_code_argument"
     category = Category.INVALID
     exit_code = 2
+    pin: bool = False
 
     @property
     def sentence(self) -> str:
@@ -1442,6 +1506,8 @@ class InsecureCodeArgument(PalyraError):
 
     @property
     def hint(self) -> str:
+        if self.pin:
+            return "palyra node run --gateway HOST (it asks), or --pairing-code-stdin"
         return "palyra node run --pairing-uri - (it asks), or --allow-insecure-pairing-code-arg"
 
 

@@ -29,7 +29,8 @@ class HostPort:
             host, _, port = text.rpartition(":") if ":" in text else (text, "", "")
         if not port and default_port is not None:
             port = str(default_port)
-        if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        numeric = port.isascii() and port.isdigit() and len(port) <= 5
+        if not host or not numeric or int(port) > 65535:
             raise Malformed(field, f"must be HOST:PORT, IPv6 in brackets (got {text[:80]!r})")
         return cls(host, int(port))
 

@@ -14,8 +14,10 @@ from palyra.config.jobs import JobsSection
 from palyra.config.listen import ListenSection
 from palyra.config.node import NodeSection
 from palyra.config.store import StoreSection
+from palyra.core.devices import clean_text
 from palyra.errors import ConfigInvalid
 
+MAX_PROBLEM = 240
 _AT = re.compile(r"^(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 
 
@@ -50,9 +52,10 @@ def parse(text: str, file: str) -> Config:
     """Read the text of a configuration file; ``file`` is only for errors."""
     try:
         return msgspec.convert(tomllib.loads(text), Config)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigInvalid(file, "syntax", str(error)) from error
     except msgspec.ValidationError as error:
         found = _AT.match(str(error))
         assert found is not None, "the pattern matches every text"
-        raise ConfigInvalid(file, found["path"] or "top level", found["problem"]) from error
+        problem = clean_text(found["problem"], MAX_PROBLEM)
+        raise ConfigInvalid(file, found["path"] or "top level", problem) from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, a number of 5,000 digits
+        raise ConfigInvalid(file, "syntax", clean_text(str(error), MAX_PROBLEM)) from error

@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from palyra.core.identifiers import Entropy, Fingerprint, sha256_hex
 from palyra.errors import CertificateRefused, Malformed
-from palyra.pki.certificates import GATEWAY_TLS_NAME, Role, Subject, read_root, unix_ms
+from palyra.pki.certificates import GATEWAY_TLS_NAME, Role, Subject, moment, read_root, unix_ms
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -49,7 +49,10 @@ _USAGES = (
 
 @attrs.frozen
 class IssuedCertificate:
-    """A certificate of ours.  ``serial`` is lower-case hex; times are Unix milliseconds."""
+    """A certificate of ours.  ``serial`` is lower-case hex; times are Unix milliseconds.
+
+    ``issuer`` is the fingerprint of the CA certificate that signed it.
+    """
 
     der: bytes = attrs.field(repr=False)
     pem: bytes = attrs.field(repr=False)
@@ -57,6 +60,7 @@ class IssuedCertificate:
     not_before_ms: int
     not_after_ms: int
     serial: str
+    issuer: Fingerprint
 
 
 class Authority:
@@ -92,8 +96,8 @@ class Authority:
                 x509.NameAttribute(NameOID.COMMON_NAME, f"Palyra CA {entropy(8).hex()}"),
             ]
         )
-        begin = _moment(now_ms - GATEWAY_BACKDATE_MS)
-        end = _moment(now_ms + _CA_YEARS * 365 * DAY_MS)
+        begin = moment(now_ms - GATEWAY_BACKDATE_MS)
+        end = moment(now_ms + _CA_YEARS * 365 * DAY_MS)
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         builder = _builder(name, name, key.public_key(), begin, end, _serial(entropy))
         certificate = (
@@ -110,8 +114,13 @@ class Authority:
         return self.ca_hash
 
     @property
+    def ca_not_after_ms(self) -> int:
+        """When the root's own life is over; nothing it signs lives longer."""
+        return unix_ms(self.ca_certificate.not_valid_after_utc)
+
+    @property
     def ca_key(self) -> ec.EllipticCurvePrivateKey:
-        """The signing key, for the keystore that seals it."""
+        """The signing key, for those in this room who seal it or sign CRLs with it."""
         return self._key
 
     def issue_device(
@@ -184,8 +193,8 @@ class Authority:
             raise Malformed("public_key", "must be ECDSA P-256")
         root = self.ca_certificate
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject.id)])
-        end = min(_moment(end_ms), root.not_valid_after_utc)
-        begin = _moment(begin_ms)
+        end = min(moment(end_ms), root.not_valid_after_utc)
+        begin = moment(begin_ms)
         if end <= begin:
             raise CertificateRefused("expired")
         builder = _builder(
@@ -193,7 +202,7 @@ class Authority:
         ).add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         for value, critical in self._leaf_extensions(public_key, subject, names):
             builder = builder.add_extension(value, critical=critical)
-        return _issued(builder.sign(self._key, hashes.SHA256()))
+        return _issued(builder.sign(self._key, hashes.SHA256()), self.ca_hash)
 
     def _leaf_extensions(
         self,
@@ -260,11 +269,7 @@ def _key_usage(*granted: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{usage: usage in granted for usage in _USAGES})
 
 
-def _moment(unix_milliseconds: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(unix_milliseconds // 1000, datetime.UTC)
-
-
-def _issued(certificate: x509.Certificate) -> IssuedCertificate:
+def _issued(certificate: x509.Certificate, issuer: Fingerprint) -> IssuedCertificate:
     der = certificate.public_bytes(Encoding.DER)
     return IssuedCertificate(
         der=der,
@@ -273,4 +278,5 @@ def _issued(certificate: x509.Certificate) -> IssuedCertificate:
         not_before_ms=unix_ms(certificate.not_valid_before_utc),
         not_after_ms=unix_ms(certificate.not_valid_after_utc),
         serial=f"{certificate.serial_number:x}",
+        issuer=issuer,
     )

@@ -148,6 +148,11 @@ def unix_ms(moment: datetime.datetime) -> int:
     return int(moment.timestamp()) * 1000
 
 
+def moment(unix_milliseconds: int) -> datetime.datetime:
+    """Unix milliseconds as an aware time, rounded down to the whole seconds of certificates."""
+    return datetime.datetime.fromtimestamp(unix_milliseconds // 1000, datetime.UTC)
+
+
 def _subject_of(extensions: x509.Extensions) -> Subject:
     """The subject of the only URI SAN; host names stand beside it for a gateway only."""
     names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from palyra.errors import VerificationFailed
@@ -40,6 +40,11 @@ def _checked(csr: x509.CertificateSigningRequest, expected_cn: str) -> ec.Ellipt
     key = csr.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise VerificationFailed("the CSR's key is not ECDSA P-256")
+    # The parser also takes a curve that is spelled out.  Where that is not compared field by field
+    # it names a generator of the sender's choice (CVE-2020-0601), so only the name is taken.
+    named = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if named not in csr.tbs_certrequest_bytes:
+        raise VerificationFailed("the CSR's key is not encoded as named P-256")
     if not csr.is_signature_valid:
         raise VerificationFailed("the CSR's signature does not hold")
     if [(each.oid, each.value) for each in csr.subject] != [(NameOID.COMMON_NAME, expected_cn)]:

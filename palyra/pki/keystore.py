@@ -1,59 +1,67 @@
 """The ``identity/`` directory of the gateway's state root.
 
-``store.key`` (0600) opens the sealed files.  Each sealed file holds a key together with its
-certificate, so that no crash can part them; ``ca.pem`` and ``gateway.pem`` are readable copies.
+The store key (:mod:`palyra.pki.storekey`) opens the sealed files: ``ca.key.sealed`` with the CAs
+(:mod:`palyra.pki.rotation`) and ``gateway.key.sealed`` with what the listeners show.  ``ca.pem``
+(all roots, the one in use by the listeners first) and ``gateway.pem`` are readable copies.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from palyra._files import check_private, make_private_dir, write_atomic
+from palyra._files import make_private_dir
 from palyra.core.identifiers import Entropy
-from palyra.errors import CertificateRefused, Malformed, SealedEntryUnreadable
+from palyra.errors import CertificateRefused, DiskFull, Malformed
 from palyra.pki.authority import Authority, gateway_names
 from palyra.pki.certificates import PeerCertificate, Role, Subject, peer_certificate
-from palyra.pki.sealing import KEY_BYTES, Sealer
+from palyra.pki.keypair import (
+    key_pem,
+    pair_pem,
+    read_pair,
+    read_sealed,
+    unreadable,
+    write_copy,
+    write_sealed,
+)
+from palyra.pki.rotation import Authorities, CaRotation
+from palyra.pki.sealing import Sealer
+from palyra.pki.storekey import open_sealer
 
-_STORE_KEY = "store.key"
-_CA_SEALED = "ca.key.sealed"
 _CA_COPY = "ca.pem"
 _GATEWAY_SEALED = "gateway.key.sealed"
 _GATEWAY_COPY = "gateway.pem"
-_PURPOSE = "key-and-certificate"
 
 
 class GatewayIdentity:
-    """The gateway's authority, its own certificate and the sealer of the state root."""
+    """The gateway's CAs, its own certificate and the sealer of the state root."""
 
     def __init__(
         self,
         path: Path,
         *,
-        authority: Authority,
+        authorities: Authorities,
         sealer: Sealer,
         gateway_id: str,
         names: Sequence[str],
+        entropy: Entropy,
     ) -> None:
-        self.authority = authority
         self.sealer = sealer
+        self._authorities = authorities
         self._path = path
-        self._subject = Subject(Role.GATEWAY, gateway_id, authority.trust_domain)
+        self._subject = Subject(Role.GATEWAY, gateway_id, authorities.issuing.trust_domain)
         self._names = tuple(names)
+        self._entropy = entropy
         self._leaf: PeerCertificate | None = None
+        self._server: Authority | None = None
         self._key_pem = b""
 
     @classmethod
@@ -66,35 +74,140 @@ class GatewayIdentity:
         gateway_id: str,
         now_ms: int,
         entropy: Entropy,
+        store_key_file: Path | None = None,
+        environ: Mapping[str, str] = os.environ,
         sealed_elsewhere: bool = False,
     ) -> GatewayIdentity:
         """Load the identity in directory ``path``, or make it there on first use.
 
         The host name joins ``names``.  ``sealed_elsewhere`` says that the state root holds sealed
         entries outside this directory: like one inside, it forbids a fresh store key.  Raises
-        :class:`SealedEntryUnreadable`, :class:`KeyFilePermission`, :class:`DirectoryNotPrivate`,
-        :class:`Malformed` (a name), :class:`DiskFull`.
+        :class:`SealedEntryUnreadable`, :class:`StoreKeyUnusable`, :class:`KeyFilePermission`,
+        :class:`DirectoryNotPrivate`, :class:`Malformed` (a name), :class:`DiskFull`.
         """
         make_private_dir(path)
-        sealer = _open_sealer(path, entropy, sealed_elsewhere)
-        authority = _open_authority(path, sealer, trust_domain, now_ms, entropy)
+        sealer = open_sealer(
+            path,
+            entropy=entropy,
+            store_key_file=store_key_file,
+            environ=environ,
+            traces=(_CA_COPY,),
+            sealed_elsewhere=sealed_elsewhere,
+        )
+        authorities = Authorities.open(
+            path,
+            sealer,
+            trust_domain=trust_domain,
+            now_ms=now_ms,
+            entropy=entropy,
+            traces=(_CA_COPY, _GATEWAY_SEALED),
+        )
         identity = cls(
             path,
-            authority=authority,
+            authorities=authorities,
             sealer=sealer,
             gateway_id=gateway_id,
             names=(*names, *_host_names()),
+            entropy=entropy,
         )
         identity._load_leaf()
         identity.refresh(now_ms)
         return identity
 
+    # -- the CAs ----------------------------------------------------------------------------
+
+    @property
+    def issuing(self) -> Authority:
+        """The CA that signs the certificates of devices and operators."""
+        return self._authorities.issuing
+
+    @property
+    def authority(self) -> Authority:
+        """The same as :attr:`issuing`."""
+        return self.issuing
+
+    @property
+    def authorities(self) -> tuple[Authority, ...]:
+        """Every CA whose key is here, the issuing one first; each signs a CRL of its own."""
+        return self._authorities.all
+
+    @property
+    def roots(self) -> tuple[x509.Certificate, ...]:
+        """The certificates of all CAs that are trusted, the issuing one's first."""
+        return tuple(each.ca_certificate for each in self.authorities)
+
+    @property
+    def ca_bundle_pem(self) -> bytes:
+        """:attr:`roots` as PEM: what devices are told to trust."""
+        return b"".join(each.ca_pem for each in self.authorities)
+
+    @property
+    def ca_hashes(self) -> tuple[bytes, ...]:
+        """SHA-256 of the DER of each of :attr:`roots`: what a device may have bound."""
+        return tuple(bytes.fromhex(each.ca_hash) for each in self.authorities)
+
+    @property
+    def serving_ca_hash(self) -> str:
+        """Of the CA that signed the listeners' certificate: what a fresh device sees and binds."""
+        return self._serving.ca_hash
+
+    @property
+    def serving_ca_pem(self) -> bytes:
+        """The CA certificate that :attr:`gateway_chain_pem` ends with."""
+        return self._serving.ca_pem
+
+    @property
+    def rotation(self) -> CaRotation | None:
+        """How far the rotation of the CA is; None when there is none."""
+        return self._authorities.rotation
+
+    def begin_rotation(self, now_ms: int) -> CaRotation:
+        """Make a new CA: it issues from now on, both are trusted, the listeners keep the old.
+
+        :class:`RotationRunning` if one runs; :class:`DiskFull`, with nothing changed.
+        """
+        rotation = self._authorities.begin(now_ms, self._entropy)
+        self._follow(now_ms)
+        return rotation
+
+    def switch(self, now_ms: int) -> bool:
+        """End the overlap: the listeners' certificate is issued anew, by the new CA.
+
+        False where there is no overlap.  :class:`DiskFull`, with nothing changed.
+        """
+        if not self._authorities.switch(now_ms):
+            return False
+        self._follow(now_ms)
+        return True
+
+    def finish(self, now_ms: int) -> bool:
+        """End the rotation: key and trust of the old CA are gone.
+
+        False where :meth:`switch` was not taken.  :class:`DiskFull`, with the old CA still there.
+        """
+        # First, lest the listeners are left with the certificate of a CA that is gone.
+        self.refresh(now_ms)
+        if not self._authorities.finish():
+            return False
+        self._write_copies()
+        return True
+
+    def _follow(self, now_ms: int) -> None:
+        """Bring the certificate after the CAs.
+
+        A step that is on the disk has been taken, and its caller must act on it: when there is no
+        room for what follows, the next :meth:`refresh` tries again and says so.
+        """
+        with contextlib.suppress(OSError, DiskFull):
+            self.refresh(now_ms)
+
+    # -- the gateway's own certificate ------------------------------------------------------
+
     @property
     def gateway_chain_pem(self) -> bytes:
-        """The gateway's certificate, then the CA's: devices take the last one as their root."""
-        return self.gateway_certificate.certificate.public_bytes(Encoding.PEM) + (
-            self.authority.ca_pem
-        )
+        """The gateway's certificate, then its CA's: devices take the last one as their root."""
+        leaf = self.gateway_certificate.certificate
+        return leaf.public_bytes(Encoding.PEM) + self.serving_ca_pem
 
     @property
     def gateway_key_pem(self) -> bytes:
@@ -111,29 +224,40 @@ class GatewayIdentity:
         """Issue a new certificate with a new key if it is time; whether that was done.
 
         It is time with under a third of its life left, before it begins, or when what it should
-        say (names, id, trust domain, root) is not what it says.
+        say (names, id, trust domain, CA) is not what it says.  A CA whose life is over leaves its
+        last certificate as it is.
         """
-        if not self._is_due(now_ms):
-            return False
-        key = ec.generate_private_key(ec.SECP256R1())
-        issued = self.authority.issue_gateway(
-            key.public_key(), self._subject.id, self._names, now_ms
-        )
-        certificate = x509.load_der_x509_certificate(issued.der)
-        _write_pair(self._path, self.sealer, _GATEWAY_SEALED, key, certificate)
-        self._take_leaf(key, certificate)
-        return True
+        signer = self._authorities.serving(now_ms)
+        due = self._is_due(signer, now_ms)
+        if due:
+            self._renew(signer, now_ms)
+        self._write_copies()
+        return due
 
-    def _is_due(self, now_ms: int) -> bool:
+    def _renew(self, signer: Authority, now_ms: int) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        issued = signer.issue_gateway(key.public_key(), self._subject.id, self._names, now_ms)
+        certificate = x509.load_der_x509_certificate(issued.der)
+        write_sealed(self._path, self.sealer, _GATEWAY_SEALED, pair_pem(key, certificate))
+        self._take_leaf(key, certificate)
+
+    @property
+    def _serving(self) -> Authority:
+        assert self._server is not None, "open() makes or loads what it signed"
+        return self._server
+
+    def _is_due(self, signer: Authority, now_ms: int) -> bool:
         leaf = self._leaf
-        if leaf is None or leaf.subject != self._subject:
+        if leaf is None or self._server is not signer:
             return True
-        life_ms = leaf.not_after_ms - leaf.not_before_ms
-        if not leaf.not_before_ms <= now_ms <= leaf.not_after_ms - life_ms // 3:
+        if now_ms > signer.ca_not_after_ms:
+            return False
+        if leaf.subject != self._subject or now_ms < leaf.not_before_ms:
             return True
-        try:
-            leaf.certificate.verify_directly_issued_by(self.authority.ca_certificate)
-        except (InvalidSignature, ValueError):
+        # The last one that a CA can give ends with it: another would not live any longer.
+        last = leaf.not_after_ms == signer.ca_not_after_ms
+        third_ms = (leaf.not_after_ms - leaf.not_before_ms) // 3
+        if now_ms > leaf.not_after_ms - third_ms and not last:
             return True
         extension = leaf.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         uri = x509.UniformResourceIdentifier(self._subject.uri)
@@ -141,90 +265,32 @@ class GatewayIdentity:
 
     def _load_leaf(self) -> None:
         if (self._path / _GATEWAY_SEALED).exists():
-            self._take_leaf(*_read_pair(self._path, self.sealer, _GATEWAY_SEALED))
+            plain = read_sealed(self._path, self.sealer, _GATEWAY_SEALED)
+            self._take_leaf(*read_pair(plain, _GATEWAY_SEALED))
 
     def _take_leaf(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
         try:
             self._leaf = peer_certificate(certificate)
         except CertificateRefused as cause:
-            raise _unreadable(_GATEWAY_SEALED, "its certificate is not a gateway's") from cause
-        self._key_pem = _key_pem(key)
-        _write_copy(self._path / _GATEWAY_COPY, certificate.public_bytes(Encoding.PEM))
+            raise unreadable(_GATEWAY_SEALED, "its certificate is not a gateway's") from cause
+        self._server = next((each for each in self.authorities if _signed(each, certificate)), None)
+        self._key_pem = key_pem(key)
+
+    def _write_copies(self) -> None:
+        """Of the roots the serving one comes first: it is the one that a device takes as its CA."""
+        serving = self.serving_ca_pem
+        others = [each.ca_pem for each in self.authorities if each is not self._server]
+        write_copy(self._path / _CA_COPY, b"".join([serving, *others]))
+        leaf = self.gateway_certificate.certificate
+        write_copy(self._path / _GATEWAY_COPY, leaf.public_bytes(Encoding.PEM))
 
 
-def _open_sealer(path: Path, entropy: Entropy, sealed_elsewhere: bool) -> Sealer:
-    """Load the store key, or draw one where nothing was ever sealed."""
-    file = path / _STORE_KEY
-    if not file.exists():
-        # A fresh key would make what is sealed unreadable for ever, and look like a fresh start.
-        if sealed_elsewhere or any(path.glob("*.sealed")) or (path / _CA_COPY).exists():
-            raise _unreadable(_STORE_KEY, "it is missing although entries were sealed with it")
-        write_atomic(file, entropy(KEY_BYTES))
-    check_private(file)
-    key = file.read_bytes()
-    if len(key) != KEY_BYTES:
-        raise _unreadable(_STORE_KEY, f"it is not {KEY_BYTES} bytes long")
-    return Sealer(key, entropy=entropy)
-
-
-def _open_authority(
-    path: Path, sealer: Sealer, trust_domain: str, now_ms: int, entropy: Entropy
-) -> Authority:
-    """Load the root, or make one where no trace of another is."""
-    if not (path / _CA_SEALED).exists():
-        if any((path / trace).exists() for trace in (_CA_COPY, _GATEWAY_SEALED)):
-            raise _unreadable(_CA_SEALED, "it is missing although it was made before")
-        fresh = Authority.create(trust_domain=trust_domain, now_ms=now_ms, entropy=entropy)
-        _write_pair(path, sealer, _CA_SEALED, fresh.ca_key, fresh.ca_certificate)
-    key, certificate = _read_pair(path, sealer, _CA_SEALED)
+def _signed(authority: Authority, certificate: x509.Certificate) -> bool:
     try:
-        authority = Authority(certificate, key, trust_domain=trust_domain, entropy=entropy)
-    except (CertificateRefused, Malformed) as cause:
-        raise _unreadable(_CA_SEALED, "its certificate is not that of an authority") from cause
-    _write_copy(path / _CA_COPY, authority.ca_pem)
-    return authority
-
-
-def _read_pair(
-    path: Path, sealer: Sealer, name: str
-) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    check_private(path / name)
-    sealed = (path / name).read_bytes()
-    plain = sealer.open(sealed, path="identity", entry=name, purpose=_PURPOSE)
-    try:
-        key = load_pem_private_key(plain, None)
-        certificate = x509.load_pem_x509_certificate(plain)
-    except (ValueError, TypeError) as cause:
-        raise _unreadable(name, "it does not hold a key and its certificate") from cause
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _unreadable(name, "its key is not ECDSA")
-    if key.public_key() != certificate.public_key():
-        raise _unreadable(name, "its key and its certificate do not belong together")
-    return key, certificate
-
-
-def _write_pair(
-    path: Path,
-    sealer: Sealer,
-    name: str,
-    key: ec.EllipticCurvePrivateKey,
-    certificate: x509.Certificate,
-) -> None:
-    plain = _key_pem(key) + certificate.public_bytes(Encoding.PEM)
-    sealed = sealer.seal(plain, path="identity", entry=name, purpose=_PURPOSE)
-    write_atomic(path / name, sealed)
-
-
-def _write_copy(file: Path, pem: bytes) -> None:
-    """Keep the readable copy equal to what is sealed, which alone counts."""
-    with contextlib.suppress(FileNotFoundError):
-        if file.read_bytes() == pem:
-            return
-    write_atomic(file, pem)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        certificate.verify_directly_issued_by(authority.ca_certificate)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _host_names() -> tuple[str, ...]:
@@ -235,7 +301,3 @@ def _host_names() -> tuple[str, ...]:
     except Malformed:
         return ()
     return (name,)
-
-
-def _unreadable(name: str, problem: str) -> SealedEntryUnreadable:
-    return SealedEntryUnreadable(f"identity/{name}", problem)

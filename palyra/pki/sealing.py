@@ -43,6 +43,10 @@ class Sealer:
         data = _associated(self._head, path, entry, purpose)
         return self._head + nonce + self._aead.encrypt(nonce, plain, data)
 
+    def sealed(self, entry: bytes) -> bool:
+        """Whether ``entry`` says that this key sealed it; it may be damaged all the same."""
+        return entry.startswith(_MAGIC) and entry[_KEY_ID] == self.key_id
+
     def open(self, sealed: bytes, *, path: str, entry: str, purpose: str) -> bytes:
         """What was sealed for the same place, else :class:`SealedEntryUnreadable`."""
         where = f"{path}:{entry}"

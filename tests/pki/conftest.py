@@ -18,6 +18,7 @@ from palyra.pki.authority import DAY_MS, Authority
 
 NOW_MS = 1_790_000_000_000
 DEVICE = "01JC0000000000000000000AAA"
+POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="modes mean nothing here")
 USAGES = [
     "digital_signature",
     "content_commitment",

@@ -72,6 +72,7 @@ def test_device(authority: Authority, key: ec.EllipticCurvePrivateKey) -> None:
     issued = authority.issue_device(key.public_key(), DEVICE, late + 999)
     assert issued.not_before_ms == late - 5 * MINUTE_MS
     assert issued.not_after_ms == late + DAY_MS
+    assert issued.issuer == authority.ca_hash
     certificate = parsed(issued)
     assert f"{certificate.serial_number:x}" == issued.serial
     assert certificate.public_key() == key.public_key()
@@ -136,7 +137,7 @@ def test_names_refused(bad: str) -> None:
 def test_dates_stay_inside_the_root(authority: Authority, key: ec.EllipticCurvePrivateKey) -> None:
     """No leaf outlives its root, and an expired root signs nothing."""
     end = authority.issue_device(key.public_key(), DEVICE, NOW_MS, life_ms=5000 * DAY_MS)
-    assert end.not_after_ms == NOW_MS + 3650 * DAY_MS
+    assert end.not_after_ms == authority.ca_not_after_ms == NOW_MS + 3650 * DAY_MS
     with pytest.raises(CertificateRefused, match="expired"):
         authority.issue_device(key.public_key(), DEVICE, NOW_MS + 3651 * DAY_MS)
 

@@ -23,9 +23,7 @@ from palyra.pki.certificates import Role
 from palyra.pki.keystore import GatewayIdentity
 from palyra.pki.trust import ChainVerifier
 
-from .conftest import NOW_MS
-
-POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="modes mean nothing here")
+from .conftest import NOW_MS, POSIX_ONLY
 
 
 @pytest.fixture

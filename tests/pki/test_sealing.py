@@ -67,6 +67,13 @@ def test_reasons() -> None:
     assert "not a sealed" in problem(SEALER, SEALED[:40])
 
 
+def test_whose_seal() -> None:
+    """A key knows its own entries from those of another key and from what is no entry."""
+    assert SEALER.sealed(SEALED)
+    assert not Sealer(b"x" * 32, entropy=os.urandom).sealed(SEALED)
+    assert not SEALER.sealed(b"") and not SEALER.sealed(b"XXXX" + SEALED[4:])
+
+
 def test_key_length() -> None:
     """A store key is 32 bytes."""
     with pytest.raises(Malformed, match="32 bytes"):
