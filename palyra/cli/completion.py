@@ -14,7 +14,14 @@ from palyra.cli.bars import UNFINISHED
 from palyra.cli.client import Console, segment
 from palyra.cli.options import call_of
 from palyra.cli.requests import PENDING
-from palyra.console.models import CapabilityItem, JobList, NodeAnswer, NodeList, PairingList
+from palyra.console.models import (
+    CapabilityItem,
+    JobList,
+    NodeAnswer,
+    NodeList,
+    PairingAnswer,
+    PairingList,
+)
 from palyra.core.identifiers import short_id
 from palyra.errors import PalyraError
 
@@ -69,6 +76,35 @@ def capabilities(
         if target and not context.params.get("where"):
             node = _console(context).get(f"nodes/{segment(target)}", NodeAnswer).value.node
             items = [_item(each.name, each.risk) for each in node.capabilities if each.granted]
+    return _beginning(items, incomplete)
+
+
+def announced(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """What the device of the pairing request that was typed already announces."""
+    items = []
+    # Where an option still lacks its value, click leaves the arguments unnamed.
+    request = context.params.get("request") or next(iter(context.args), None)
+    with contextlib.suppress(PalyraError):
+        if request:
+            path = f"pairing/requests/{segment(request)}"
+            found = _console(context).get(path, PairingAnswer).value.request
+            items = [_item(each.name, each.risk) for each in found.capabilities]
+    return _beginning(items, incomplete)
+
+
+def grants(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """What may be granted to the device that was typed; after ``--withhold`` what is granted."""
+    items = []
+    target, granted = context.params.get("target"), bool(context.params.get("withhold"))
+    with contextlib.suppress(PalyraError):
+        if target:
+            node = _console(context).get(f"nodes/{segment(target)}", NodeAnswer).value.node
+            fitting = [each for each in node.capabilities if each.granted == granted]
+            items = [_item(each.name, each.risk) for each in fitting]
     return _beginning(items, incomplete)
 
 

@@ -28,11 +28,11 @@ class Fact:
         return cls(key, text, text)
 
 
-def show(screen: Screen, facts: Sequence[Fact]) -> None:
-    """One fact a line."""
+def show(screen: Screen, facts: Sequence[Fact], *, label: int = 0) -> None:
+    """One fact a line; labels take ``label`` characters or more."""
     if not screen.tty:
         return _pairs(screen, facts)
-    label = _label_width(facts)
+    label = max(label, _label_width(facts))
     for fact in facts:
         for key, line in _lines(fact):
             screen.parts((key.ljust(label), ""), *_parts(line, fact.style))

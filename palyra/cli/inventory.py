@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from palyra import __version__
 from palyra.cli import facts, words
 from palyra.cli.facts import Fact
+from palyra.cli.options import USUAL_RISK
 from palyra.cli.present import Screen
+from palyra.cli.requests import later
 from palyra.cli.tables import (
     Cell,
     Column,
@@ -22,6 +24,8 @@ from palyra.core.identifiers import short_id
 
 EXPIRES_SOON_MS = 4 * 3600 * 1000
 """Devices renew with a third of 24 hours left; with half of that left nobody did."""
+
+CLOCK_DIFFERS_MS = 60_000
 
 TWO_COLUMNS = 100
 _PRESENCE = {"online": 0, "stale": 1, "offline": 2}
@@ -68,7 +72,14 @@ def show_one(screen: Screen, node: NodeItem, waiting: int = 0, more: bool = Fals
     """Everything known of one device; ``waiting`` jobs wait for it, and ``more``."""
     now = screen.now()
     left = [_presence(node, now), _trust(node, now), _identity(node)]
-    right = [_certificate(node, now), _platform(node), _labels(node)]
+    right = [
+        _certificate(node, now),
+        *_rotation(node, now),
+        *_clock(node),
+        _platform(node),
+        _labels(node),
+        *_grants(node),
+    ]
     if waiting:
         right.append(_waiting(waiting, more))
     if screen.tty:
@@ -94,7 +105,7 @@ def _row(node: NodeItem, short: str, now: int) -> list[Cell]:
         cell(str(node.jobs_running)),
         cell(words.ago(node.last_heard_unix_ms, now), words.utc(node.last_heard_unix_ms)),
         cell(node.transport),
-        _expiry(node, now),
+        expiry(node, now),
         _version(node),
         cell(words.labels(node.labels, 2), words.labels(node.labels)),
     ]
@@ -104,7 +115,12 @@ def _order(screen: Screen, node: NodeItem, row: Sequence[Cell]) -> tuple[bool, i
     """What needs a person first, then by presence and name; only marks that are shown count."""
     (shown,) = narrowed(_COLUMNS, [row], screen.width)
     marked = screen.tty and any(each.needs_a_person for each in shown)
-    return not marked, _PRESENCE.get(node.presence, len(_PRESENCE)), node.name
+    return not marked, rank(node), node.name
+
+
+def rank(node: NodeItem) -> int:
+    """Online devices before stale ones before those that are away."""
+    return _PRESENCE.get(node.presence, len(_PRESENCE))
 
 
 def _capability_count(capabilities: Sequence[CapabilityItem]) -> Cell:
@@ -113,7 +129,8 @@ def _capability_count(capabilities: Sequence[CapabilityItem]) -> Cell:
     return cell(f"{whole - faulty}/{whole}" if faulty else str(whole))
 
 
-def _expiry(node: NodeItem, now: int) -> Cell:
+def expiry(node: NodeItem, now: int) -> Cell:
+    """How long a certificate is good for yet; marked when a person should look."""
     at = node.certificate_expires_unix_ms
     if at is None:
         return cell("")
@@ -185,7 +202,39 @@ def _certificate(node: NodeItem, now: int) -> Fact:
     left = at - now
     mark = "!! " if left < EXPIRES_SOON_MS else ""
     shown = f"{mark}until {words.when(at, now)} ({words.age(left) if left > 0 else 'over'})"
-    return Fact("certificate", shown, words.utc(at))
+    return Fact("certificate", shown + _renewal(node, left, now), words.utc(at))
+
+
+def _renewal(node: NodeItem, left: int, now: int) -> str:
+    """When the next certificate is expected; a device with none that is valid has to rejoin."""
+    at = node.certificate_renews_unix_ms
+    if at is None or left <= 0:
+        return ""
+    return f", renews in {words.age(at - now)}" if at > now else ", renewal is due"
+
+
+def _rotation(node: NodeItem, now: int) -> list[Fact]:
+    at = node.rotate_asked_unix_ms
+    if at is None:
+        return []
+    by = f" by {words.escaped(node.rotate_asked_by)}" if node.rotate_asked_by else ""
+    shown = f"asked{by} {words.ago(at, now)}, not done yet"
+    return [Fact("rotation", shown, f"asked {node.rotate_asked_by or '-'} {words.utc(at)}")]
+
+
+def _clock(node: NodeItem) -> list[Fact]:
+    ahead = node.clock_ahead_ms
+    if ahead is None or abs(ahead) <= CLOCK_DIFFERS_MS:
+        return []
+    side = "ahead" if ahead > 0 else "behind"
+    return [Fact("clock", f"{words.age(abs(ahead))} {side}", f"{ahead // 1000}s")]
+
+
+def _grants(node: NodeItem) -> list[Fact]:
+    """What is granted of capabilities that come later, where it is not the usual."""
+    if node.grant_risk == USUAL_RISK:
+        return []
+    return [Fact("grants", later(node.grant_risk), node.grant_risk)]
 
 
 def _platform(node: NodeItem) -> Fact:

@@ -26,8 +26,10 @@ VERBS = {
     ),
     "pairing": Lazy("palyra.cli.pairing", "Make codes; approve and reject devices that ask."),
     "node": Lazy("palyra.cli.node", "Run the node host on this device."),
-    "nodes": Lazy("palyra.cli.nodes", "See paired devices, run capabilities on them, revoke them."),
+    "nodes": Lazy("palyra.cli.nodes", "See paired devices; use, renew, revoke and remove them."),
     "jobs": Lazy("palyra.cli.jobs", "See what was asked of devices and what became of it."),
+    "ca": Lazy("palyra.cli.ca", "See the gateway's CA; move all devices to a new one."),
+    "state": Lazy("palyra.cli.state", "Back up, restore, export and import the gateway's state."),
     "doctor": Lazy("palyra.cli.doctor", "Check the gateway and say what to do for each fault."),
 }
 

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import click
 
-from palyra.cli import completion, fanout, inventory, invoking, requests, words
+from palyra.cli import (
+    completion,
+    fanout,
+    granting,
+    inventory,
+    invoking,
+    options,
+    removing,
+    requests,
+    rotating,
+)
 from palyra.cli import labels as labelling
 from palyra.cli import where as expressions
 from palyra.cli.client import PAGE_LIMIT, Console, segment
 from palyra.cli.options import Call, VerbGroup, batch, duration, labels, pass_call
-from palyra.console.models import (
-    JobList,
-    NodeAnswer,
-    NodeItem,
-    NodeList,
-    PairingList,
-    Revoke,
-    RevokeAnswer,
-)
+from palyra.console.models import JobList, NodeAnswer, NodeItem, NodeList, PairingList
 from palyra.core.devices import LabelChange
-from palyra.core.identifiers import short_id
 
 
 @click.group(cls=VerbGroup)
 def nodes() -> None:
-    """See paired devices, run capabilities on them, revoke them."""
+    """See paired devices; use, renew, revoke and remove them."""
 
 
 @nodes.command("list")
@@ -95,7 +96,7 @@ def pending(call: Call) -> None:
     answer = call.console.get("nodes/pending", PairingList)
     if call.screen.as_json:
         return call.screen.json(answer.body)
-    return requests.show_list(call.screen, answer.value.requests, answer.value.failed_tries)
+    return requests.show_list(call.screen, answer.value)
 
 
 @nodes.command()
@@ -192,6 +193,38 @@ def _capability(target: str | None, capability: str | None, where: str | None) -
 
 @nodes.command()
 @click.argument("target", shell_complete=completion.devices)
+@click.argument("names", metavar="[CAPABILITY]...", nargs=-1, shell_complete=completion.grants)
+@click.option("--withhold", is_flag=True, help="Take these capabilities away instead.")
+@click.option("--up-to", type=options.RISK, help="Grant what it announces later, up to this risk.")
+@pass_call
+def grant(
+    call: Call, target: str, names: tuple[str, ...], withhold: bool, up_to: str | None
+) -> None:
+    """Grant capabilities that a device announced, or take them away again."""
+    granting.change(call.screen, call.console, target, names, withhold=withhold, up_to=up_to)
+
+
+@nodes.command()
+@click.argument("targets", metavar="[TARGET]...", nargs=-1, shell_complete=completion.devices)
+@expressions.option("Every device that a targeting expression matches, instead of TARGETs.")
+@click.option("--all", "everything", is_flag=True, help="Every device.")
+@click.option("--reason", default="", help="Why; it is recorded.")
+@pass_call
+def rotate(
+    call: Call, targets: tuple[str, ...], where: str | None, everything: bool, reason: str
+) -> None:
+    """Order devices to renew their certificates now.
+
+    A device that is away does it when it comes back.  The certificates they have stay valid until
+    then; `palyra nodes show` tells what is not done yet.
+    """
+    body = rotating.wanted(targets, where, reason, everything=everything)
+    with expressions.asked(where):
+        rotating.run(call.screen, call.console, body)
+
+
+@nodes.command()
+@click.argument("target", shell_complete=completion.devices)
 @click.option("--reason", default="", help="Why; the device shows it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_call
@@ -200,24 +233,18 @@ def revoke(call: Call, target: str, reason: str, yes: bool) -> int:
 
     Its session and certificates end at once; it may not come back by itself.
     """
-    screen, console = call.screen, call.console
-    node = console.get(f"nodes/{segment(target)}", NodeAnswer).value.node
-    if screen.interactive and not yes:
-        name = words.escaped(node.name)
-        screen.aside(f"Ends {name}'s session within a second. It must pair again.")
-        if not screen.agreed(f"Revoke {inventory.called(node)}?"):
-            screen.aside("not revoked")
-            return 1
-    answer = console.post(f"devices/{node.device_id}/revoke", Revoke(reason), RevokeAnswer)
-    if screen.as_json:
-        screen.json(answer.body)
-    elif screen.tty:
-        ended = words.counted(answer.value.certificates, "certificate")
-        screen.parts(
-            ("revoked", "red"),
-            (f"  {words.escaped(node.name)}  {short_id(node.device_id)}  {ended}", ""),
-        )
-    else:
-        screen.pair("revoked", node.device_id)
-        screen.pair("name", node.name)
-    return 0
+    return removing.revoke(call.screen, call.console, target, reason, ask=not yes)
+
+
+@nodes.command()
+@click.argument("target", shell_complete=completion.devices)
+@click.option("--reason", default="", help="Why; it is recorded.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_call
+def remove(call: Call, target: str, reason: str, yes: bool) -> int:
+    """Forget a device and its pairing history.
+
+    One that was not revoked is revoked by it.  What it had stays refused; it may ask to be paired
+    again.
+    """
+    return removing.remove(call.screen, call.console, target, reason, ask=not yes)

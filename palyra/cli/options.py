@@ -43,6 +43,10 @@ class Call:
         return Console(self.state_root)
 
 
+RISK = click.Choice(["none", "low", "medium", "high"])
+"""Up to which risk something is granted; ``none``: nothing is."""
+USUAL_RISK = "low"
+
 pass_call = click.make_pass_decorator(Call)
 
 

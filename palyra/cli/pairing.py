@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Sequence
 
 import click
 
-from palyra.cli import completion, requests, words
+from palyra.cli import codes, completion, options, requests, words
 from palyra.cli.client import Answer, Console, segment
 from palyra.cli.options import Call, VerbGroup, duration, labels, pass_call
 from palyra.cli.present import Screen
@@ -23,9 +23,7 @@ from palyra.core.devices import LabelChange
 from palyra.core.identifiers import short_id
 from palyra.errors import IdentityChanged
 
-_INDENT = " " * 9
-_QR_BORDER = 2
-_LINES_BELOW_QR = 5
+_ECHO = "echo"
 
 
 @click.group(cls=VerbGroup)
@@ -34,7 +32,13 @@ def pairing() -> None:
 
 
 @pairing.command()
-@click.option("--method", type=click.Choice(["qr"]), default="qr", help="Kind of code.")
+@click.option(
+    "--method",
+    type=click.Choice(["pin", "qr"]),
+    default="pin",
+    show_default=True,
+    help="A PIN to type, or a QR code and its text form.",
+)
 @click.option("--ttl", type=duration, help="How long it is valid (30s to 24h; default 10m).")
 @click.option(
     "--label",
@@ -52,14 +56,9 @@ def code(call: Call, method: str, ttl: int | None, change: LabelChange, source: 
         raise click.UsageError("--label: a new device has no label to take away")
     body = MintCode(method=method, ttl_ms=ttl, labels=dict(change.labels), source=source)
     answer = call.console.post("pairing/requests/code", body, MintedCode)
-    screen = call.screen
-    if screen.as_json:
-        screen.json(answer.body)
-    elif screen.tty:
-        _show_code(screen, answer.value)
-    else:
-        screen.pair("uri", answer.value.uri)
-        screen.pair("expires", words.utc(answer.value.code.expires_at_unix_ms))
+    if call.screen.as_json:
+        return call.screen.json(answer.body)
+    return codes.show(call.screen, answer.value)
 
 
 @pairing.command("list")
@@ -67,11 +66,11 @@ def code(call: Call, method: str, ttl: int | None, change: LabelChange, source: 
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
 @pass_call
 def list_(call: Call, state: str | None, limit: int | None) -> None:
-    """List pairing requests, those that wait first."""
+    """List pairing requests, those that wait first, and what went wrong of late."""
     answer = call.console.get("pairing/requests", PairingList, state=state, limit=limit)
     if call.screen.as_json:
         return call.screen.json(answer.body)
-    return requests.show_list(call.screen, answer.value.requests, answer.value.failed_tries)
+    return requests.show_list(call.screen, answer.value)
 
 
 @pairing.command()
@@ -81,7 +80,16 @@ def list_(call: Call, state: str | None, limit: int | None) -> None:
     "grants",
     multiple=True,
     metavar="NAME",
+    shell_complete=completion.announced,
     help="Grant only this capability; may be repeated (default: all announced).",
+)
+@click.option(
+    "--grant-up-to",
+    "grant_risk",
+    type=options.RISK,
+    default=options.USUAL_RISK,
+    show_default=True,
+    help="Grant what it announces later, up to this risk.",
 )
 @click.option(
     "--accept-new-identity",
@@ -91,13 +99,20 @@ def list_(call: Call, state: str | None, limit: int | None) -> None:
 @click.option("--reason", default="", help="Why; it is recorded.")
 @pass_call
 def approve(
-    call: Call, request: str, grants: tuple[str, ...], accept_new_identity: bool, reason: str
+    call: Call,
+    request: str,
+    grants: tuple[str, ...],
+    grant_risk: str,
+    accept_new_identity: bool,
+    reason: str,
 ) -> int:
     """Show what is known of a device and let it in.  Without a terminal the ID is the consent."""
     screen, console = call.screen, call.console
     found = _request(console, request)
     if not screen.as_json:
         requests.show_facts(screen, found, _tries(console, found))
+        if grants or grant_risk != options.USUAL_RISK:
+            requests.show_grants(screen, grants, grant_risk)
     changed = found.seen_before.kind == "another_key"
     if found.state != requests.PENDING:
         screen.aside(f"{requests.called(found)} is {found.state} already")
@@ -109,9 +124,12 @@ def approve(
     elif changed and not accept_new_identity:
         raise _changed(found)
     body = Decision(
-        reason=reason, grants=list(grants) or None, accept_new_identity=accept_new_identity
+        reason=reason,
+        grants=list(grants) or None,
+        grant_risk=grant_risk,
+        accept_new_identity=accept_new_identity,
     )
-    _decided(screen, _decide(console, found, "approve", body))
+    _decided(screen, _decide(console, found, "approve", body), grants)
     return 0
 
 
@@ -160,7 +178,7 @@ def _decide(
     return console.post(f"pairing/requests/{request.request_id}/{verb}", body, PairingAnswer)
 
 
-def _decided(screen: Screen, answer: Answer[PairingAnswer]) -> None:
+def _decided(screen: Screen, answer: Answer[PairingAnswer], grants: Sequence[str] = ()) -> None:
     request = answer.value.request
     # The device fetches its certificate at once, which completes an approved request.
     state = "rejected" if request.state == "rejected" else "approved"
@@ -172,48 +190,13 @@ def _decided(screen: Screen, answer: Answer[PairingAnswer]) -> None:
         (state, "green" if state == "approved" else "red"), (f"  {requests.called(request)}", "")
     )
     if state == "approved":
-        example = """--input '{"text":"hello"}'"""
-        screen.hint(
-            f"palyra nodes invoke {words.escaped(request.name)} echo {example}", "hint".ljust(10)
-        )
+        screen.hint(_first_use(request, grants), "hint".ljust(10))
     return None
 
 
-def _show_code(screen: Screen, minted: MintedCode) -> None:
-    drawing = _qr(screen, minted.uri)
-    for line in drawing:
-        screen.parts((_INDENT, ""), (line, "#ffffff on #000000"))
-    screen.line(_INDENT + minted.uri)
-    made = minted.code
-    facts = [
-        f"{words.span(made.expires_at_unix_ms - made.issued_at_unix_ms)} "
-        f"(until {words.clock(made.expires_at_unix_ms, screen.now())})",
-        "one device",
-    ]
-    if made.source:
-        facts.append(f"from {words.escaped(made.source)}")
-    if made.labels:
-        facts.append(words.labels(made.labels))
-    screen.line("valid".ljust(9) + ", ".join(facts))
-    screen.hint(
-        "on the device: palyra node run --pairing-uri -  (then paste that line)", "hint".ljust(9)
-    )
-    if minted.loopback_only:
-        address = words.escaped(minted.address)
-        screen.aside("note".ljust(9) + f"only this machine can reach {address}")
-
-
-def _qr(screen: Screen, uri: str) -> list[str]:
-    """The code as half blocks, or nothing where the terminal cannot show it."""
-    encoding = (screen.out.encoding or "").lower().replace("-", "")
-    if encoding != "utf8":
-        return []
-    import segno
-
-    drawn = io.StringIO()
-    made = segno.make(uri, error="l", boost_error=False, micro=False)
-    made.terminal(drawn, border=_QR_BORDER, compact=True)
-    lines = drawn.getvalue().splitlines()
-    width = max(map(len, lines)) + len(_INDENT)
-    fits = width <= screen.width and len(lines) + _LINES_BELOW_QR <= screen.height
-    return lines if fits else []
+def _first_use(request: PairingItem, grants: Sequence[str]) -> str:
+    """The first thing to do with a device, which is to hear its echo where it has one."""
+    name = words.escaped(request.name)
+    if any(each.name == _ECHO for each in request.capabilities) and (not grants or _ECHO in grants):
+        return f"""palyra nodes invoke {name} {_ECHO} --input '{{"text":"hello"}}'"""
+    return f"palyra nodes show {name}"

@@ -8,10 +8,19 @@ from palyra.cli import facts, words
 from palyra.cli.facts import Fact
 from palyra.cli.present import Screen
 from palyra.cli.tables import Cell, Column, cell, state_cell
-from palyra.console.models import CapabilityItem, FailedTries, PairingItem, SeenBefore
+from palyra.console.models import (
+    CapabilityItem,
+    CodeItem,
+    FailedTries,
+    PairingItem,
+    PairingList,
+    SeenBefore,
+)
 from palyra.core.identifiers import grouped, short_id
 
 PENDING = "pending_approval"
+REJOIN = "rejoin"
+BURNT = "burnt"
 _VALUE_WIDTH = 25
 _COLUMNS = (
     Column("REQUEST"),
@@ -25,21 +34,23 @@ _COLUMNS = (
 )
 
 
-def show_list(
-    screen: Screen, requests: Sequence[PairingItem], tries: Sequence[FailedTries]
-) -> None:
-    """Pairing requests, those that wait first; wrong tries beside the result."""
-    ordered = sorted(requests, key=lambda each: (each.state != PENDING, -each.created_at_unix_ms))
-    short = words.shortener(each.request_id for each in requests)
+def show_list(screen: Screen, listed: PairingList) -> None:
+    """Pairing requests, those that wait first; below, for people, what went wrong of late."""
+    ordered = sorted(
+        listed.requests, key=lambda each: (each.state != PENDING, -each.created_at_unix_ms)
+    )
+    short = words.shortener(each.request_id for each in ordered)
+    now = screen.now()
     if ordered:
-        now = screen.now()
         screen.table(_COLUMNS, [_row(each, short[each.request_id], now) for each in ordered])
-    elif screen.tty:
+    if not screen.tty:
+        return
+    if not ordered:
         screen.line("Nobody is waiting.")
-    for each in tries:
-        screen.aside(f"!! {_wrong_tries(each)}", "yellow")
+    for warning in _warnings(listed, now):
+        screen.aside(f"!! {warning}", "yellow")
     waiting = [each for each in ordered if each.state == PENDING]
-    if waiting and screen.tty:
+    if waiting:
         screen.hint(f"palyra pairing approve {short[waiting[-1].request_id]}")
 
 
@@ -67,6 +78,19 @@ def show_facts(screen: Screen, request: PairingItem, tries: Sequence[FailedTries
             screen.line(("" if i else "capabilities").ljust(_LABEL) + line)
     else:
         screen.pair("capabilities", ",".join(each.name for each in request.capabilities) or "-")
+
+
+def show_grants(screen: Screen, names: Sequence[str], up_to: str) -> None:
+    """What an approval would grant, where that is not the usual: everything announced, and what
+    is of low risk later."""
+    now = ",".join(map(words.escaped, names)) or "all announced"
+    fact = Fact("grants", f"{now}; {later(up_to)}", f"{now} {up_to}")
+    facts.show(screen, [fact], label=_LABEL)
+
+
+def later(up_to: str) -> str:
+    """Up to which risk capabilities are granted that a device announces later."""
+    return "later ones not" if up_to == "none" else f"later ones up to {words.escaped(up_to)}"
 
 
 _LABEL = len("capabilities") + facts.GAP
@@ -97,9 +121,32 @@ def _row(request: PairingItem, short: str, now: int) -> list[Cell]:
     ]
 
 
+def _warnings(listed: PairingList, now: int) -> list[str]:
+    """Who guesses codes, which are burnt by it, and whether nobody may pair by PIN now."""
+    found = [_wrong_tries(each) for each in listed.failed_tries]
+    found += [_burnt(each) for each in listed.codes if each.state == BURNT]
+    until = listed.pins_paused_until_unix_ms
+    if until is not None and until > now:
+        found.append(
+            f"pairing by PIN is paused until {words.clock(until, now)} after many wrong tries"
+        )
+    return found
+
+
+def _burnt(code: CodeItem) -> str:
+    return f"{_issued(code.method, code.issued_by)} burnt by {_tries(code.failed)}"
+
+
 def _wrong_tries(tries: FailedTries) -> str:
-    wrong = f"{tries.count} wrong {'try' if tries.count == 1 else 'tries'}"
-    return f"{wrong} from {words.escaped(tries.source)}"
+    return f"{_tries(tries.count)} from {words.escaped(tries.source)}"
+
+
+def _tries(count: int) -> str:
+    return f"{words.number(count)} wrong {'try' if count == 1 else 'tries'}"
+
+
+def _issued(method: str, by: str) -> str:
+    return f"{words.escaped(method.upper())} by {words.escaped(by)}"
 
 
 def _device(request: PairingItem) -> Fact:
@@ -108,8 +155,9 @@ def _device(request: PairingItem) -> Fact:
 
 
 def _code(request: PairingItem, tries: Sequence[FailedTries], now: int) -> Fact:
-    method = words.escaped(request.method.upper())
-    by = f"{method} by {words.escaped(request.issued_by)}"
+    if request.method == REJOIN:
+        return Fact("code", f"{words.NOTHING}  by its identity key", words.NOTHING)
+    by = _issued(request.method, request.issued_by)
     if tries:
         shown = f"{by}, !! {_wrong_tries(tries[0])}"
     else:
@@ -121,14 +169,28 @@ def _code(request: PairingItem, tries: Sequence[FailedTries], now: int) -> Fact:
 
 def _seen(seen: SeenBefore, now: int) -> Fact:
     at = words.day(seen.at_unix_ms, now)
-    by, reason = words.escaped(seen.by), words.escaped(seen.reason)
     text = {
         "never": "never before",
-        "same_key": f"paired {at}, same key",
+        "same_key": f"paired {at}, same key{_ran_out(seen, now)}",
         "another_key": f"!! paired {at} with ANOTHER key; approving revokes that one",
-        "revoked": f"!! revoked {at} by {by}{f' ({reason})' if reason else ''}",
+        "revoked": f"!! revoked {at}{_by_whom(seen)}{_removed(seen, now)}",
     }.get(seen.kind, f"!! {words.escaped(seen.kind)}")
     return Fact("seen here", text, text.removeprefix("!! "))
+
+
+def _ran_out(seen: SeenBefore, now: int) -> str:
+    at = seen.certificate_ended_unix_ms
+    return "" if at is None else f"; its certificate ran out {words.day(at, now)}"
+
+
+def _by_whom(seen: SeenBefore) -> str:
+    reason = f" ({words.escaped(seen.reason)})" if seen.reason else ""
+    return (f" by {words.escaped(seen.by)}" if seen.by else "") + reason
+
+
+def _removed(seen: SeenBefore, now: int) -> str:
+    at = seen.removed_at_unix_ms
+    return "" if at is None else f", removed {words.day(at, now)}"
 
 
 def _capabilities(capabilities: Sequence[CapabilityItem], width: int) -> str:

@@ -16,9 +16,11 @@ from palyra.console import models, reading
 from palyra.console.control import IControl
 from palyra.console.events import EventStreams, Follow
 from palyra.console.problems import refuse, refuse_method
-from palyra.errors import NotFound, PalyraError
+from palyra.errors import Malformed, NotFound, PalyraError
 
 MAX_WAIT_MS = 60_000
+JSON = b"application/json"
+PEM = b"application/x-pem-file"
 
 PREFIX = "/console/v1"
 ROUTES = (
@@ -26,8 +28,13 @@ ROUTES = (
     ("GET", "/nodes/pending", "pending"),
     ("GET", "/nodes/<target>", "node"),
     ("POST", "/nodes/<target>/invoke", "invoke"),
+    ("POST", "/devices/rotate", "rotate"),
+    ("POST", "/devices/clear", "clear"),
     ("POST", "/devices/<target>/labels", "label"),
+    ("POST", "/devices/<target>/grants", "grant"),
+    ("POST", "/devices/<target>/rotate", "rotate_one"),
     ("POST", "/devices/<target>/revoke", "revoke"),
+    ("POST", "/devices/<target>/remove", "remove"),
     ("GET", "/pairing/requests", "pairing_requests"),
     ("POST", "/pairing/requests/code", "mint"),
     ("GET", "/pairing/requests/<target>", "pairing_request"),
@@ -42,6 +49,11 @@ ROUTES = (
     ("GET", "/fanouts/<target>", "fanout"),
     ("POST", "/fanouts/<target>/cancel", "cancel_fanout"),
     ("GET", "/fanouts/<target>/events", "fanout_events"),
+    ("GET", "/ca", "ca"),
+    ("POST", "/ca/rotate", "rotate_ca"),
+    ("GET", "/crl.pem", "crl"),
+    ("GET", "/state", "state"),
+    ("POST", "/state/confirm", "confirm_state"),
     ("GET", "/doctor", "doctor"),
 )
 
@@ -108,6 +120,48 @@ class ConsoleApp:
     def revoke(self, request: IRequest, target: str) -> Deferred[bytes]:
         return self._change(request, target, self._control.revoke, models.Revoke)
 
+    def remove(self, request: IRequest, target: str) -> Deferred[bytes]:
+        return self._change(request, target, self._control.remove, models.Remove)
+
+    def clear(self, request: IRequest) -> Deferred[bytes]:
+        return self._order(request, self._control.clear, models.Remove)
+
+    def grant(self, request: IRequest, target: str) -> Deferred[bytes]:
+        return self._change(request, target, self._control.grant, models.GrantNode)
+
+    def rotate(self, request: IRequest) -> Deferred[bytes]:
+        return self._order(request, self._control.rotate, models.Rotate)
+
+    def rotate_one(self, request: IRequest, target: str) -> Deferred[bytes]:
+        return self._change(request, target, self._rotate_one, models.Rotate)
+
+    def _rotate_one(
+        self, target: str, body: models.Rotate, by: str
+    ) -> Deferred[models.RotateAnswer]:
+        """The path names the device: a body that chooses others says two things."""
+        if body.targets or body.where or body.everything:
+            raise Malformed("body", "chooses devices, and so does the path")
+        return self._control.rotate(models.Rotate([target], reason=body.reason), by)
+
+    # -- the gateway's own certificates and state ---------------------------------------------
+
+    def ca(self, request: IRequest) -> Deferred[bytes]:
+        return self._answer(request, self._control.ca)
+
+    def rotate_ca(self, request: IRequest) -> Deferred[bytes]:
+        return self._order(request, self._control.rotate_ca, models.RotateCa)
+
+    def crl(self, request: IRequest) -> Deferred[bytes]:
+        return self._answer(request, self._control.crl, content_type=PEM)
+
+    def state(self, request: IRequest) -> Deferred[bytes]:
+        return self._answer(request, self._control.state)
+
+    def confirm_state(self, request: IRequest) -> Deferred[bytes]:
+        return self._order(
+            request, lambda body, by: self._control.confirm_state(by), models.ConfirmState
+        )
+
     # -- pairing ------------------------------------------------------------------------------
 
     def pairing_requests(self, request: IRequest) -> Deferred[bytes]:
@@ -122,12 +176,7 @@ class ConsoleApp:
         )
 
     def mint(self, request: IRequest) -> Deferred[bytes]:
-        return self._answer(
-            request,
-            lambda: self._control.mint(
-                reading.body(request, models.MintCode), self._operator(request)
-            ),
-        )
+        return self._order(request, self._control.mint, models.MintCode)
 
     def pairing_request(self, request: IRequest, target: str) -> Deferred[bytes]:
         return self._answer(request, lambda: self._control.pairing_request(target))
@@ -166,12 +215,7 @@ class ConsoleApp:
         )
 
     def purge(self, request: IRequest) -> Deferred[bytes]:
-        return self._answer(
-            request,
-            lambda: self._control.purge(
-                reading.body(request, models.PurgeJobs), self._operator(request)
-            ),
-        )
+        return self._order(request, self._control.purge, models.PurgeJobs)
 
     def job(self, request: IRequest, target: str) -> Deferred[bytes]:
         return self._answer(
@@ -219,8 +263,23 @@ class ConsoleApp:
             lambda: change(target, reading.body(request, kind), self._operator(request)),
         )
 
+    def _order(
+        self,
+        request: IRequest,
+        order: Callable[[Any, str], Deferred[Any]],
+        kind: type[Any],
+    ) -> Deferred[bytes]:
+        """A change of more than one thing, or of the gateway, as a small body says it."""
+        return self._answer(
+            request, lambda: order(reading.body(request, kind), self._operator(request))
+        )
+
     def _answer(
-        self, request: IRequest, ask: Callable[[], Deferred[Any]], status: int = 200
+        self,
+        request: IRequest,
+        ask: Callable[[], Deferred[Any]],
+        status: int = 200,
+        content_type: bytes = JSON,
     ) -> Deferred[bytes]:
         """Ask, and write the answer.
 
@@ -234,16 +293,18 @@ class ConsoleApp:
                 answer.callback(body)
 
         asked = maybeDeferred(ask)
-        asked.addCallback(self._write, request, status)
+        asked.addCallback(self._write, request, status, content_type)
         asked.addErrback(self._refused, request)
         asked.addCallback(say)
         return answer
 
-    def _write(self, body: Any, request: IRequest, status: int) -> bytes:
+    def _write(self, body: Any, request: IRequest, status: int, content_type: bytes) -> bytes:
+        """The answer; what is not JSON comes as the bytes it is written with."""
+        written: bytes = msgspec.json.encode(body) if content_type == JSON else body
         request.setResponseCode(status)
-        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"content-type", content_type)
         request.setHeader(b"cache-control", b"no-store")
-        return msgspec.json.encode(body)
+        return written
 
     def _follow(self, request: IRequest, follow: Follow) -> Deferred[bytes]:
         """Answer with a stream of events; HEAD would hold one open that carries nothing."""

@@ -495,6 +495,10 @@ class RotateCa(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class ConfirmState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST state/confirm: nothing has to be said."""
+
+
 class StateAnswer(msgspec.Struct, frozen=True):
     """GET state, POST state/confirm: whether devices are served.
 

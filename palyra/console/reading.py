@@ -10,11 +10,13 @@ from twisted.web.iweb import IRequest
 from palyra.config.jobs import MAX_PAYLOAD_BYTES
 from palyra.console import models
 from palyra.console.control import JobFilter
+from palyra.core.devices import clean_text
 from palyra.errors import Malformed, PayloadTooLarge
 
 MAX_BODY = 64 * 1024
 MAX_INPUT_BODY = MAX_PAYLOAD_BYTES * 3 // 2
 MAX_TEXT = 256
+MAX_PROBLEM = 240
 MAX_WHERE = 4_096
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
@@ -31,7 +33,7 @@ def body(request: IRequest, kind: type[B], limit: int = MAX_BODY) -> B:
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed("body", str(error)) from error
+        raise Malformed("body", clean_text(str(error), MAX_PROBLEM)) from error
 
 
 def keyed_body(request: IRequest, kind: type[Keyed]) -> Keyed:

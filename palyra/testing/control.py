@@ -13,6 +13,7 @@ from palyra.console.control import IControl, IFollowing, JobFilter
 from palyra.errors import PalyraError
 
 CONTRACT = models.Contract()
+NO_CRL = b"-----BEGIN X509 CRL-----\n-----END X509 CRL-----\n"
 
 
 @implementer(IFollowing)
@@ -55,8 +56,9 @@ class FakeControl:
     """Every call is remembered in ``asked`` as its name and arguments.
 
     What it gives is ``answers[name]``: a body, a PalyraError to fail with, a Deferred, or a
-    function of the arguments.  Without one the body is only the contract, and who follows gets a
-    :class:`FakeFollowing`, kept in ``followings``, that has ``news`` to be taken at once.
+    function of the arguments.  Without one the body is only the contract (``NO_CRL`` where bytes
+    are wanted), and who follows gets a :class:`FakeFollowing`, kept in ``followings``, that has
+    ``news`` to be taken at once.
     """
 
     def __init__(self) -> None:
@@ -76,6 +78,33 @@ class FakeControl:
 
     def revoke(self, target: str, body: models.Revoke, by: str) -> Deferred[models.RevokeAnswer]:
         return self._answer("revoke", target, body, by)
+
+    def grant(self, target: str, body: models.GrantNode, by: str) -> Deferred[models.NodeAnswer]:
+        return self._answer("grant", target, body, by)
+
+    def rotate(self, body: models.Rotate, by: str) -> Deferred[models.RotateAnswer]:
+        return self._answer("rotate", body, by)
+
+    def remove(self, target: str, body: models.Remove, by: str) -> Deferred[models.RemoveAnswer]:
+        return self._answer("remove", target, body, by)
+
+    def clear(self, body: models.Remove, by: str) -> Deferred[models.ClearAnswer]:
+        return self._answer("clear", body, by)
+
+    def ca(self) -> Deferred[models.CaAnswer]:
+        return self._answer("ca")
+
+    def rotate_ca(self, body: models.RotateCa, by: str) -> Deferred[models.CaAnswer]:
+        return self._answer("rotate_ca", body, by)
+
+    def crl(self) -> Deferred[bytes]:
+        return self._answer("crl", otherwise=NO_CRL)
+
+    def state(self) -> Deferred[models.StateAnswer]:
+        return self._answer("state")
+
+    def confirm_state(self, by: str) -> Deferred[models.StateAnswer]:
+        return self._answer("confirm_state", by)
 
     def label(self, target: str, body: models.LabelNode, by: str) -> Deferred[models.NodeAnswer]:
         return self._answer("label", target, body, by)
@@ -139,9 +168,9 @@ class FakeControl:
         self.followings.append(following)
         return succeed(following)
 
-    def _answer(self, name: str, *arguments: object) -> Deferred[Any]:
+    def _answer(self, name: str, *arguments: object, otherwise: object = None) -> Deferred[Any]:
         self.asked.append((name, *arguments))
-        answer = self.answers.get(name, {"contract": CONTRACT})
+        answer = self.answers.get(name, otherwise or {"contract": CONTRACT})
         if isinstance(answer, Callable):  # type: ignore[arg-type]
             answer = answer(*arguments)
         if isinstance(answer, PalyraError):

@@ -10,7 +10,19 @@ from click.shell_completion import ShellComplete
 
 from palyra.cli.main import palyra
 from tests.cli.conftest import FakeConsole
-from tests.cli.things import job, job_list, nas, node, node_answer, node_list, request, request_list
+from tests.cli.things import (
+    FIVE,
+    capability,
+    job,
+    job_list,
+    nas,
+    node,
+    node_answer,
+    node_list,
+    request,
+    request_answer,
+    request_list,
+)
 
 Offer = Callable[..., list[tuple[str, str | None]]]
 
@@ -85,6 +97,36 @@ def test_the_state_root_that_was_typed(offered: Offer, tmp_path: Path) -> None:
     assert offered("jobs", "wait", "--state-root", str(tmp_path), "") == []
 
 
+def test_what_may_be_granted(offered: Offer, console: FakeConsole) -> None:
+    """What the device announces: of a request all of it, of a device what is not granted yet, or
+    what is when it is to be taken away."""
+    console.on("GET", "pairing/requests/T6MW3K", request_answer())
+    assert offered("pairing", "approve", "T6MW3K", "--grant", "desktop.open_u") == [
+        ("desktop.open_url", "medium")
+    ]
+    assert offered("pairing", "approve", "--grant", "") == []
+    withheld = capability("printer.print", "medium", granted=False)
+    console.on("GET", "nodes/pi", node_answer(node(capabilities=[FIVE[0], withheld])))
+    assert offered("nodes", "grant", "pi", "") == [("printer.print", "medium")]
+    assert offered("nodes", "grant", "pi", "--withhold", "") == [("echo", "low")]
+    assert offered("nodes", "grant", "elsewhere", "") == []
+
+
+def test_risks(offered: Offer) -> None:
+    """The four that an operator may name."""
+    for words in (["pairing", "approve", "--grant-up-to"], ["nodes", "grant", "--up-to"]):
+        assert [value for value, _ in offered(*words, "")] == ["none", "low", "medium", "high"]
+
+
+@pytest.mark.parametrize("verb", ["rotate", "remove", "revoke", "grant"])
+def test_devices_to_act_on(offered: Offer, verb: str) -> None:
+    """Devices, also after one that is typed already where several are taken."""
+    assert ("pi", None) in offered("nodes", verb, "")
+    if verb == "rotate":
+        assert offered("nodes", verb, "pi", "na") == [("nas", None)]
+
+
 def test_verbs(offered: Offer) -> None:
     """The groups and their verbs."""
     assert [value for value, _ in offered("pairing", "")] == ["code", "list", "approve", "reject"]
+    assert [value for value, _ in offered("ca", "")] == ["show", "rotate"]

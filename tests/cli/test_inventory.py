@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from palyra.cli import inventory
 from tests.cli.things import (
     FIVE,
@@ -9,6 +13,9 @@ from tests.cli.things import (
     NAS,
     NOW,
     PI,
+    H,
+    M,
+    S,
     capability,
     nas,
     node,
@@ -124,6 +131,60 @@ def test_show_at_80_columns() -> None:
     made = screen(80)
     inventory.show_one(made, node(capabilities=TWO))
     assert shown(made) == SHOW_80
+
+
+RENEWING = """\
+certificate  until 23 Nov 02:44 (23h), renews in 16h
+rotation     asked by ana 2m ago, not done yet
+clock        4m behind
+platform     linux arm64, node 0.1.0
+labels       rack=2 site=prague
+grants       later ones up to medium
+"""
+
+
+def test_what_is_not_as_usual() -> None:
+    """When it renews, an order that is open, a clock that is far off, and a wider grant."""
+    renewing = node(
+        certificate_renews_unix_ms=NOW + 16 * H + 5 * M,
+        rotate_asked_unix_ms=NOW - 2 * M,
+        rotate_asked_by="ana",
+        clock_ahead_ms=-4 * M - 2,
+        grant_risk="medium",
+    )
+    made, script = screen(80), screen(tty=False)
+    inventory.show_one(made, renewing)
+    inventory.show_one(script, renewing)
+    assert RENEWING in shown(made)
+    assert "rotation\tasked ana 2026-11-22T03:42:14Z\nclock\t-241s\n" in shown(script)
+    assert "certificate\t2026-11-23T02:44:14Z\n" in shown(script)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"certificate_renews_unix_ms": NOW}, "until 23 Nov 02:44 (23h), renewal is due\n"),
+        (
+            {"certificate_renews_unix_ms": NOW - H, "certificate_expires_unix_ms": NOW - 1},
+            "!! until 03:44:13 (over)\n",
+        ),
+        ({"clock_ahead_ms": 61 * S}, "clock        1m ahead\n"),
+        ({"rotate_asked_unix_ms": NOW}, "rotation     asked 0s ago, not done yet\n"),
+        ({"grant_risk": "none"}, "grants       later ones not\n"),
+    ],
+)
+def test_each_of_them(changes: dict[str, Any], line: str) -> None:
+    """A certificate that is over does not renew: its device has to rejoin."""
+    made = screen(80)
+    inventory.show_one(made, node(**changes))
+    assert line in shown(made)
+
+
+def test_a_minute_of_the_clock_is_nothing() -> None:
+    """Clocks that differ little are not told."""
+    made = screen(80)
+    inventory.show_one(made, node(clock_ahead_ms=60 * S))
+    assert "clock" not in shown(made)
 
 
 def test_show_in_two_columns() -> None:

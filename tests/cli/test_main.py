@@ -17,6 +17,7 @@ from tests.cli.conftest import FakeConsole
 from tests.cli.things import node, node_list, problem
 
 HEAVY = ("grpc", "twisted", "rich", "cryptography", "sqlalchemy", "psutil", "segno")
+VERBS = ["quickstart", "pairing", "node", "nodes", "jobs", "ca", "state", "doctor"]
 IMPORTED = f"""
 import sys
 from palyra.cli import main
@@ -50,7 +51,7 @@ def test_alone_it_lists_the_verbs(
     assert main([]) == 0
     first = capsys.readouterr()
     verbs = [line.split()[0] for line in first.out.split("Commands:\n")[1].splitlines()]
-    assert verbs == ["quickstart", "pairing", "node", "nodes", "jobs", "doctor"]
+    assert verbs == VERBS
     assert first.err == "hint  palyra quickstart\n"
     monkeypatch.setenv("PALYRA_STATE_ROOT", str(tmp_path))
     assert main([]) == 0
@@ -64,7 +65,7 @@ def test_a_group_alone_lists_its_verbs(capsys: pytest.CaptureFixture[str]) -> No
     assert out.index("  list ") < out.index("  show ") < out.index("  revoke ")
 
 
-@pytest.mark.parametrize("verb", ["quickstart", "pairing", "node", "nodes", "jobs", "doctor"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each of them is where the top group says it is."""
     assert main([verb, "--help"]) == 0

@@ -6,12 +6,9 @@ import json
 
 import pytest
 
-from palyra.console.models import Contract, RevokeAnswer
 from tests.cli.conftest import FakeConsole
-from tests.cli.terminal import Terminal, on_terminal
-from tests.cli.things import PI, job_list, nas, node, node_answer, node_list, request, request_list
-
-REVOKED = RevokeAnswer(Contract(), PI, "pi", 1)
+from tests.cli.terminal import Terminal
+from tests.cli.things import job_list, nas, node, node_answer, node_list, request, request_list
 
 
 def test_list_takes_every_page(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,35 +56,3 @@ def test_pending(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> No
     console.on("GET", "nodes/pending", request_list(request()))
     assert "\tpending_approval\tpi\t" in console.run(capsys, "nodes", "pending")[1]
     assert json.loads(console.run(capsys, "nodes", "pending", "--json")[1])["requests"]
-
-
-def test_revoke_in_a_script(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
-    """Who was revoked is told by its whole id; the reason is sent."""
-    console.on("GET", "nodes/pi", node_answer())
-    console.on("POST", f"devices/{PI}/revoke", REVOKED)
-    status, out, err = console.run(capsys, "nodes", "revoke", "pi", "--reason", "stolen")
-    assert (status, out, err) == (0, f"revoked\t{PI}\nname\tpi\n", "")
-    assert console.bodies("POST") == [{"reason": "stolen"}]
-    assert json.loads(console.run(capsys, "nodes", "revoke", "pi", "--json")[1])["name"] == "pi"
-
-
-@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("", 1)])
-def test_revoke_asks(console: FakeConsole, answer: str, status: int) -> None:
-    """A person is told what it does, and who is meant, before it is done."""
-    console.on("GET", "nodes/pi", node_answer())
-    console.on("POST", f"devices/{PI}/revoke", REVOKED)
-    made = Terminal(console.root, "nodes", "revoke", "pi")
-    made.read_until("Ends pi's session within a second. It must pair again.")
-    made.read_until("Revoke pi  X4K7QM? [y/N] ")
-    made.type(answer + "\n")
-    ended, seen = made.end()
-    assert (ended, len(console.bodies("POST"))) == (status, 1 - status)
-    assert seen.endswith("not revoked\n" if status else "revoked  pi  X4K7QM  1 certificate\n")
-
-
-def test_revoke_without_asking(console: FakeConsole) -> None:
-    """``--yes`` is a yes."""
-    console.on("GET", "nodes/pi", node_answer())
-    console.on("POST", f"devices/{PI}/revoke", REVOKED)
-    status, seen = on_terminal(console.root, "nodes", "revoke", "pi", "--yes")
-    assert (status, seen) == (0, "revoked  pi  X4K7QM  1 certificate\n")

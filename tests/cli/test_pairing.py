@@ -14,6 +14,7 @@ from tests.cli.things import (
     REQUEST,
     another_key,
     minted,
+    minted_pin,
     problem,
     request,
     request_answer,
@@ -34,18 +35,18 @@ def asks(console: FakeConsole, seen: SeenBefore | None = None) -> None:
     console.on("POST", f"{THE_REQUEST}/reject", request_answer(state="rejected"))
 
 
-def test_code_for_scripts(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
-    """The pairing line and when it ends; the options reach the gateway."""
-    console.on("POST", CODES, minted())
+def test_a_pin_for_scripts(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
+    """A PIN is what one gets; it and when it ends; the options reach the gateway."""
+    console.on("POST", CODES, minted_pin())
     args = ["--ttl", "5m", "--label", "site=prague", "--label", "a=b", "--from", "192.168.0.0/16"]
     assert console.run(capsys, "pairing", "code", *args) == (
         0,
-        f"uri\t{minted().uri}\nexpires\t2026-11-22T03:54:14Z\n",
+        "pin\t418207\nexpires\t2026-11-22T03:54:14Z\n",
         "",
     )
     assert console.bodies("POST") == [
         {
-            "method": "qr",
+            "method": "pin",
             "issued_by": "",
             "ttl_ms": 300_000,
             "labels": {"site": "prague", "a": "b"},
@@ -54,45 +55,44 @@ def test_code_for_scripts(console: FakeConsole, capsys: pytest.CaptureFixture[st
     ]
 
 
+def test_a_line_for_scripts(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
+    """The pairing line and when it ends."""
+    console.on("POST", CODES, minted())
+    assert console.run(capsys, "pairing", "code", "--method", "qr") == (
+        0,
+        f"uri\t{minted().uri}\nexpires\t2026-11-22T03:54:14Z\n",
+        "",
+    )
+    assert console.bodies("POST")[0]["method"] == "qr"
+
+
 def test_code_as_json(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
     """The gateway's answer on one line."""
-    console.on("POST", CODES, minted())
+    console.on("POST", CODES, minted_pin())
     status, out, err = console.run(capsys, "pairing", "code", "--json")
     assert (status, err, out.count("\n")) == (0, "", 1)
-    assert json.loads(out)["uri"] == minted().uri
+    assert json.loads(out)["pin"] == "418207"
 
 
-def test_only_qr_exists(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
-    """Another method is a usage error."""
-    status, _, err = console.run(capsys, "pairing", "code", "--method", "pin")
+def test_only_pin_and_qr_exist(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another method is a usage error, and so is taking a label away from a new device."""
+    status, _, err = console.run(capsys, "pairing", "code", "--method", "nfc")
     assert status == 2
-    assert "'pin' is not" in err
+    assert "'nfc' is not" in err
+    assert console.run(capsys, "pairing", "code", "--label", "site-")[0] == 2
+    assert console.asked == []
 
 
-def test_code_on_a_terminal(console: FakeConsole) -> None:
-    """A QR of 41 by 21 cells, the whole line, and what to do on the device."""
-    console.on("POST", CODES, minted())
-    status, seen = on_terminal(console.root, "pairing", "code")
+def test_a_pin_on_a_terminal(console: FakeConsole) -> None:
+    """It stands alone and bold, never in a style that hides it, and no QR comes with it."""
+    console.on("POST", CODES, minted_pin("2-530946"))
+    made = Terminal(console.root, "pairing", "code")
+    status, seen = made.end()
     lines = seen.splitlines()
-    assert status == 0
-    drawn = [line for line in lines if line.startswith(" " * 9 + "█") or line.endswith("▀▀▀")]
-    assert len(drawn) == 21
-    assert {len(line) - 9 for line in drawn} == {41}
-    # The terminal wraps the line; the command does not.
-    assert minted().uri in seen.replace("\n", "")
-    assert lines[-2].startswith("valid    10 min (until ")
-    assert lines[-2].endswith("), one device, site=prague")
-    assert lines[-1] == (
-        "hint     on the device: palyra node run --pairing-uri -  (then paste that line)"
-    )
-
-
-def test_a_small_terminal_has_no_qr(console: FakeConsole) -> None:
-    """The line alone, and the note that only this machine can use it."""
-    console.on("POST", CODES, minted(loopback=True))
-    _, seen = on_terminal(console.root, "pairing", "code", columns=49)
-    assert "█" not in seen
-    assert "note     only this machine can reach home.example" in seen
+    assert (status, len(lines)) == (0, 3)
+    assert lines[0] == "PIN      2-530946"
+    assert "\x1b[1m2-530946" in made.seen
+    assert lines[2] == "hint     on the device: palyra node run --gateway home.example.org"
 
 
 def test_list(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,6 +116,37 @@ def test_approve_in_a_script(console: FakeConsole, capsys: pytest.CaptureFixture
     (sent,) = console.bodies("POST")
     assert (sent["grants"], sent["reason"]) == (["echo", "system.health"], "new")
     assert sent["accept_new_identity"] is False
+
+
+@pytest.mark.parametrize("risk", ["none", "low", "medium", "high"])
+def test_what_comes_later_may_be_granted(
+    console: FakeConsole, capsys: pytest.CaptureFixture[str], risk: str
+) -> None:
+    """Up to the risk that is said; it is among the facts where it is not the usual."""
+    asks(console)
+    status, out, _ = console.run(capsys, "pairing", "approve", "T6MW3K", "--grant-up-to", risk)
+    assert (status, console.bodies("POST")[0]["grant_risk"]) == (0, risk)
+    assert (f"grants\tall announced {risk}\n" in out) is (risk != "low")
+
+
+def test_the_usual_grant_is_low(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything announced now, and later only what is of low risk."""
+    asks(console)
+    assert "grants\t" not in console.run(capsys, "pairing", "approve", "T6MW3K")[1]
+    sent = console.bodies("POST")[0]
+    assert (sent["grants"], sent["grant_risk"]) == (None, "low")
+    assert console.run(capsys, "pairing", "approve", "T6MW3K", "--grant-up-to", "all")[0] == 2
+
+
+def test_the_hint_is_something_that_is_granted(console: FakeConsole) -> None:
+    """A device without echo has nothing that could be tried blindly."""
+    asks(console)
+    made = Terminal(console.root, "pairing", "approve", "T6MW3K", "--grant", "system.health")
+    made.read_until("[y/N]")
+    made.type("y\n")
+    _, seen = made.end()
+    assert "grants        system.health; later ones up to low\n" in seen
+    assert seen.endswith("approved  pi  X4K7QM\nhint      palyra nodes show pi\n")
 
 
 def test_approve_as_json(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,8 @@ import msgspec
 from palyra.cli.present import Screen
 from palyra.console.models import (
     NULL,
+    CaAnswer,
+    CaItem,
     CapabilityItem,
     CodeItem,
     Contract,
@@ -189,10 +192,19 @@ def another_key() -> SeenBefore:
     return SeenBefore("another_key", "pi", NOW - 200 * D, OTHER_KEY)
 
 
-def request_list(*requests: PairingItem, tries: int = 0) -> PairingList:
+def burnt(**changes: Any) -> CodeItem:
+    """A PIN that five wrong tries have burnt."""
+    item = CodeItem(REQUEST, "pin", "ana", NOW - 5 * M, NOW + 5 * M, {}, "", 5, "burnt", 1)
+    return msgspec.structs.replace(item, **changes)
+
+
+def request_list(
+    *requests: PairingItem, tries: int = 0, codes: Sequence[CodeItem] = (), **changes: Any
+) -> PairingList:
     """GET pairing/requests."""
     failed = [FailedTries("192.168.1.40", tries)] if tries else []
-    return PairingList(CONTRACT, page(len(requests)), list(requests), [], failed)
+    listed = PairingList(CONTRACT, page(len(requests)), list(requests), list(codes), failed)
+    return msgspec.structs.replace(listed, **changes)
 
 
 def request_answer(**changes: Any) -> PairingAnswer:
@@ -205,6 +217,37 @@ def minted(loopback: bool = False) -> MintedCode:
     code = CodeItem(REQUEST, "qr", "ana", NOW, NOW + 10 * M, {"site": "prague"}, "", 0)
     uri = f"palyra://home.example.org:7443/?ca={'m' * 43}&t={'Z' * 22}"
     return MintedCode(CONTRACT, code, uri, "home.example.org:7443", loopback)
+
+
+def minted_pin(pin: str = "418207", **changes: Any) -> MintedCode:
+    """POST pairing/requests/code, of a PIN."""
+    code = CodeItem(REQUEST, "pin", "ana", NOW, NOW + 10 * M, {"site": "prague"}, "", 0)
+    item = MintedCode(CONTRACT, code, "", "home.example.org:7443", False, pin)
+    return msgspec.structs.replace(item, **changes)
+
+
+OLD_CA = CaItem(OTHER_KEY, False, True, NOW + 300 * D)
+NEW_CA = CaItem(KEY, True, False, NOW + 3650 * D)
+
+
+def ca_answer(**changes: Any) -> CaAnswer:
+    """GET ca, in the middle of a rotation."""
+    answer = CaAnswer(
+        contract=CONTRACT,
+        phase="overlap",
+        cas=[NEW_CA, OLD_CA],
+        started_unix_ms=NOW - 2 * D,
+        next_step_unix_ms=NOW + 20 * D,
+        left=[nas(), old_laptop()],
+        left_total=2,
+    )
+    return msgspec.structs.replace(answer, **changes)
+
+
+def steady_ca() -> CaAnswer:
+    """GET ca, with one CA."""
+    only = msgspec.structs.replace(NEW_CA, serves=True)
+    return CaAnswer(CONTRACT, "steady", [only], None, None, [], 0)
 
 
 def job(**changes: Any) -> JobItem:

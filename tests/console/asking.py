@@ -37,6 +37,17 @@ class Console:
         body: bytes | None = None,
         headers: dict[Any, Any] | None = None,
     ) -> tuple[int, Any, Any]:
+        """Status, body and headers of one request; its body is JSON."""
+        status, content, given = self.fetch(path, method, body, headers)
+        return status, msgspec.json.decode(content) if content else None, given
+
+    def fetch(
+        self,
+        path: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: dict[Any, Any] | None = None,
+    ) -> tuple[int, bytes, Any]:
         """Status, body and headers of one request."""
         answer: list[Any] = []
         response = self._stub.request(
@@ -48,8 +59,7 @@ class Console:
         content: list[bytes] = []
         self._stub.content(given).addCallback(content.append)
         self._stub.flush()
-        decoded = msgspec.json.decode(content[0]) if content[0] else None
-        return given.code, decoded, given.headers
+        return given.code, content[0], given.headers
 
     def connect(self, path: str, *lines: str) -> Reader:
         """A connection that has asked to follow: ``path``, and more header lines."""

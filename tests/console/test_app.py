@@ -15,7 +15,7 @@ from palyra.console import models
 from palyra.console.app import ROUTES
 from palyra.console.control import IControl, JobFilter
 from palyra.errors import DiskFull
-from palyra.testing.control import FakeControl
+from palyra.testing.control import NO_CRL, FakeControl
 from tests.console.asking import Console, item, logged
 
 
@@ -80,8 +80,8 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
     (
         "POST",
         "/pairing/requests/ABCD/approve",
-        b'{"grants":["echo"],"accept_new_identity":true}',
-        ("decide", "ABCD", True, models.Decision("", ["echo"], True), "local:ana"),
+        b'{"grants":["echo"],"accept_new_identity":true,"grant_risk":"high"}',
+        ("decide", "ABCD", True, models.Decision("", ["echo"], "high", True), "local:ana"),
     ),
     (
         "POST",
@@ -100,6 +100,55 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
             "local:ana",
         ),
     ),
+    (
+        "POST",
+        "/devices/pi/grants",
+        b'{"grant":["echo"],"withhold":["a.b"],"grant_risk":"none"}',
+        ("grant", "pi", models.GrantNode(["echo"], ["a.b"], "none"), "local:ana"),
+    ),
+    ("POST", "/devices/pi/grants", None, ("grant", "pi", models.GrantNode(), "local:ana")),
+    (
+        "POST",
+        "/devices/rotate",
+        b'{"where":"all","reason":"new disk"}',
+        ("rotate", models.Rotate(where="all", reason="new disk"), "local:ana"),
+    ),
+    (
+        "POST",
+        "/devices/rotate",
+        b'{"targets":["pi","nas"]}',
+        ("rotate", models.Rotate(["pi", "nas"]), "local:ana"),
+    ),
+    (
+        "POST",
+        "/devices/rotate",
+        b'{"everything":true}',
+        ("rotate", models.Rotate(everything=True), "local:ana"),
+    ),
+    (
+        "POST",
+        "/devices/pi/rotate",
+        b'{"reason":"lost a backup"}',
+        ("rotate", models.Rotate(["pi"], reason="lost a backup"), "local:ana"),
+    ),
+    ("POST", "/devices/pi/rotate", None, ("rotate", models.Rotate(["pi"]), "local:ana")),
+    (
+        "POST",
+        "/devices/pi/remove",
+        b'{"reason":"sold"}',
+        ("remove", "pi", models.Remove("sold"), "local:ana"),
+    ),
+    ("POST", "/devices/clear", None, ("clear", models.Remove(), "local:ana")),
+    ("GET", "/ca", None, ("ca",)),
+    (
+        "POST",
+        "/ca/rotate",
+        b'{"reason":"yearly"}',
+        ("rotate_ca", models.RotateCa("yearly"), "local:ana"),
+    ),
+    ("GET", "/state", None, ("state",)),
+    ("POST", "/state/confirm", None, ("confirm_state", "local:ana")),
+    ("POST", "/state/confirm", b"{}", ("confirm_state", "local:ana")),
     ("GET", "/jobs", None, ("jobs", JobFilter(), 50, None)),
     (
         "GET",
@@ -158,11 +207,11 @@ def test_every_route(
 
 
 def test_every_route_has_a_case() -> None:
-    """No route is left out above; the streams have tests of their own."""
+    """No route is left out above; what does not answer with JSON has tests of its own."""
     tried = {(method, path.partition("?")[0]) for method, path, _, _ in CASES}
     for method, path, _ in ROUTES:
         example = path.replace("<target>", "pi" if path[1:6] in ("nodes", "devic") else "ABCD")
-        assert (method, example) in tried or path.endswith("/events")
+        assert (method, example) in tried or path.endswith(("/events", ".pem"))
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/nodes/a/b/c", "/nodes/a%2Fb/x", "/"])
@@ -182,6 +231,10 @@ def test_no_such_resource(console: Console, path: str) -> None:
         ("PUT", "/jobs", "GET, HEAD, POST"),
         ("GET", "/jobs/x/cancel", "POST"),
         ("GET", "/devices/pi/labels", "POST"),
+        ("GET", "/devices/rotate", "POST"),
+        ("POST", "/ca", "GET, HEAD"),
+        ("POST", "/crl.pem", "GET, HEAD"),
+        ("DELETE", "/state", "GET, HEAD"),
     ],
 )
 def test_no_such_method(console: Console, method: str, path: str, allowed: str) -> None:
@@ -190,6 +243,39 @@ def test_no_such_method(console: Console, method: str, path: str, allowed: str) 
     assert (status, answer["code"]) == (405, "method_not_allowed")
     assert headers.getRawHeaders("allow") == [allowed]
     assert console.control.asked == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/devices/pi/rotate", b'{"targets":["nas"]}'),
+        ("/devices/pi/rotate", b'{"where":"all"}'),
+        ("/devices/pi/rotate", b'{"everything":true}'),
+        ("/devices/pi/remove", b'{"force":true}'),
+        ("/devices/clear", b'{"targets":["pi"]}'),
+        ("/devices/pi/grants", b'{"grant":"echo"}'),
+        ("/ca/rotate", b'{"phase":"steady"}'),
+        ("/state/confirm", b'{"serving":true}'),
+        ("/state/confirm", b"[" * 70_000),
+    ],
+)
+def test_a_body_that_says_something_else(console: Console, path: str, body: bytes) -> None:
+    """Unknown keys, other types, two choices of devices and long bodies change nothing."""
+    status, answer, _ = console.ask("POST", path, body)
+    assert (status, answer["code"]) in ((400, "malformed"), (413, "payload_too_large"))
+    assert console.control.asked == []
+
+
+def test_the_crl_is_pem(console: Console) -> None:
+    """The lists come as they were signed; a refusal is JSON like any other."""
+    status, content, headers = console.fetch("/crl.pem")
+    assert (status, content, console.control.asked) == (200, NO_CRL, [("crl",)])
+    assert headers.getRawHeaders("content-type") == ["application/x-pem-file"]
+    assert headers.getRawHeaders("cache-control") == ["no-store"]
+    console.control.answers["crl"] = DiskFull("/var/lib/palyra")
+    status, answer, headers = console.ask("GET", "/crl.pem")
+    assert (status, answer["code"]) == (503, "disk_full")
+    assert headers.getRawHeaders("content-type") == ["application/json"]
 
 
 def test_a_fault_is_hidden_and_logged(console: Console) -> None:
