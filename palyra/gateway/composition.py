@@ -7,6 +7,7 @@ callable.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -57,7 +58,7 @@ class Ground:
     reactor: Any
     elapsed_ms: Callable[[], int]
     entropy: Entropy
-    state_root: Any
+    state_root: Path
     config: Config
     store: SqlStore
     identity: GatewayIdentity
@@ -286,6 +287,7 @@ class Composition:
             unconfirmed_since_ms=lambda: ground.store.unconfirmed_since_ms,
             inventory=self.inventory,
             sessions=self.sessions,
+            clones=self.node_desk.clones,
             started_at_ms=ground.now_ms(),
         )
         self.control = Control(

@@ -117,5 +117,5 @@ def _list(
         for issuer, entry in entries
         if issuer == authority.ca_hash or (issuer is None and authority is authorities[-1])
     ]
-    # Seconds rise by themselves, over restarts and restores too: a CRL number must.
-    return make_crl(authority, own, now_ms, number=now_ms // 1000, life_ms=LIFE_MS)
+    # Time rises by itself, over restarts and restores too: a CRL number must.
+    return make_crl(authority, own, now_ms, number=now_ms, life_ms=LIFE_MS)

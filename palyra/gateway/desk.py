@@ -15,7 +15,8 @@ from palyra.core.identifiers import DeviceId, JobId, parse_ulid
 from palyra.core.jobs import Job
 from palyra.core.transcript import DeviceProof
 from palyra.core.windows import Windows
-from palyra.errors import DeviceOffline, LimitReached, NotFound, PolicyDenied
+from palyra.errors import CertificateSuperseded, DeviceOffline, LimitReached, NotFound, PolicyDenied
+from palyra.gateway.clones import CloneAlarms
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.following import Followers
@@ -26,6 +27,7 @@ from palyra.gateway.sessions import NodeSession, Sessions
 from palyra.gateway.submission import Submission
 from palyra.gateway.trust import Revoker
 from palyra.gateway.waits import shielded
+from palyra.pki.certificates import read_certificate
 from palyra.transport.interfaces import (
     ICallStream,
     ICarrier,
@@ -89,9 +91,15 @@ class NodeDesk:
         self._revoker = revoker
         self._renewals = renewals
         self._refusals = Windows(MAX_REFUSALS, 60_000)
+        self.clones = CloneAlarms(now_ms)
 
     def admit(self, pem: bytes, claimed: str | None, address: str, transport: str) -> Peer:
-        admitted = self._inventory.gate.admit(pem, self._now_ms(), claimed)
+        try:
+            admitted = self._inventory.gate.admit(pem, self._now_ms(), claimed)
+        except CertificateSuperseded:
+            subject = read_certificate(pem).subject
+            self.clones.superseded_used(DeviceId(subject.id), address)
+            raise
         return Peer(
             device_id=admitted.device_id,
             fingerprint=admitted.fingerprint,

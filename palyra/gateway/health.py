@@ -16,6 +16,7 @@ from palyra.core.devices import DeviceState
 from palyra.core.identifiers import DeviceId, grouped, short_id
 from palyra.errors import RestoreUnconfirmed
 from palyra.gateway.carotation import CaRotator
+from palyra.gateway.clones import CloneAlarms
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.sessions import Sessions
 from palyra.pki.certificates import unix_ms
@@ -38,6 +39,7 @@ class HealthCheck:
     unconfirmed_since_ms: Callable[[], int | None]
     inventory: Inventory
     sessions: Sessions
+    clones: CloneAlarms
     started_at_ms: int = 0
 
     async def report(self) -> Health:
@@ -50,6 +52,7 @@ class HealthCheck:
             self._space(),
             self._nodes(),
             self._clocks(),
+            *self._clones(),
             *self._rotations(),
             *self._restored(),
         ]
@@ -115,6 +118,16 @@ class HealthCheck:
         worst = f"{name} {abs(ahead_ms) // 60_000}m {side}"
         finding = f"{_counted(len(off), 'device')} by more than 60s ({worst})"
         return Check("warn", "clocks", finding, "", f"on {name}: timedatectl set-ntp true")
+
+    def _clones(self) -> list[Check]:
+        lately = self.clones.lately()
+        if not lately:
+            return []
+        newest = lately[0]
+        when, name = moment_text(newest.at_ms), self._name(newest.device_id)
+        finding = f"a superseded certificate of {name} was used from {newest.address} on {when}"
+        hint = f"if {name} was not put back from a backup: palyra nodes revoke {name}"
+        return [Check("warn", "clones", finding, "", hint)]
 
     def _rotations(self) -> list[Check]:
         """Who has not renewed although it was ordered, and who is left of a CA rotation."""

@@ -122,11 +122,6 @@ class GatewayIdentity:
         return self._authorities.issuing
 
     @property
-    def authority(self) -> Authority:
-        """The same as :attr:`issuing`."""
-        return self.issuing
-
-    @property
     def authorities(self) -> tuple[Authority, ...]:
         """Every CA whose key is here, the issuing one first; each signs a CRL of its own."""
         return self._authorities.all
