@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from palyra.core.devices import Device, DeviceState
+from palyra.core.devices import ClientKind, Device, DeviceState
 from palyra.core.identifiers import grouped
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.renewals import Renewals
@@ -109,8 +109,16 @@ class CaRotator:
         self._published()
 
     def _moved(self, device: Device, newest: str) -> bool:
-        current = self._inventory.current_certificate(device.device_id)
-        return current is not None and current.issuer == newest
+        """Whether it uses a certificate of the newest CA, and so was told of that CA.
+
+        A node proves that by registering.  Other clients never do: they were answered at least.
+        """
+        inventory, device_id = self._inventory, device.device_id
+        if device.client_kind is ClientKind.NODE:
+            held = inventory.current_certificate(device_id)
+        else:
+            held = inventory.newest_certificate(device_id)
+        return held is not None and held.issuer == newest
 
     def _paired(self) -> list[Device]:
         known = self._inventory.devices()

@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable
 from twisted.logger import Logger
 
 from palyra.config.enrolment import EnrolmentSection
-from palyra.core.devices import CertificateRecord, Device, Renewal, RotationOrder, clean_text
+from palyra.core.devices import (
+    CertificateRecord,
+    ClientKind,
+    Device,
+    Renewal,
+    RotationOrder,
+    clean_text,
+)
 from palyra.core.frames import Renew
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.interfaces import IDeviceDirectory
@@ -111,12 +118,14 @@ class Renewals:
     # -- what an operator orders ----------------------------------------------------------------
 
     async def order(self, devices: Iterable[Device], by: str, reason: str) -> list[Device]:
-        """Order a new certificate from each of these devices; fires when that is on record.
+        """Order a new certificate from those of these that are nodes; fires when that is on record.
 
         Whoever is online is told at once; the others when they register.  The order stands until
-        the device has registered over a certificate that was issued after it.
+        the device has registered over a certificate that was issued after it.  Other clients have
+        no session: nobody can be told anything there.
         """
-        ids = frozenset(device.device_id for device in devices)
+        nodes = (device for device in devices if device.client_kind is ClientKind.NODE)
+        ids = frozenset(device.device_id for device in nodes)
         order = RotationOrder(ids, clean_text(by, 64), self._now_ms())
         ordered = await self._directory.order_rotation(order)
         within_ms = min(MAX_SPREAD_MS, SPREAD_MS_EACH * len(ordered))

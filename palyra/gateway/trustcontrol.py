@@ -8,7 +8,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred, succeed
 
 from palyra.console import models
-from palyra.core.devices import Device, DeviceChange, DeviceState, Removal, Risk
+from palyra.core.devices import ClientKind, Device, DeviceChange, DeviceState, Removal, Risk
 from palyra.core.interfaces import IStore
 from palyra.errors import Malformed, NoTargets
 from palyra.gateway.carotation import CaRotator
@@ -93,16 +93,26 @@ class TrustControl:
         return models.RotateAnswer(CONTRACT, [self._view.item(device) for device in ordered])
 
     def _chosen(self, body: models.Rotate) -> list[Device]:
-        """The paired devices that a request means; at least one."""
+        """The paired nodes that a request means; at least one."""
         if sum((bool(body.targets), bool(body.where), body.everything)) != 1:
             raise Malformed("targets", "name devices, an expression, or everything: one of them")
         if body.targets:
             found = [self._inventory.resolve(target) for target in body.targets]
-            return [self._inventory.paired(device.device_id) for device in found]
+            return [self._paired_node(device) for device in found]
         known = self._targets.matching(body.where) if body.where else self._inventory.devices()
-        paired = [device for device in known if device.state is DeviceState.PAIRED]
-        if not paired:
-            raise NoTargets(body.where)
+        nodes = [
+            device
+            for device in known
+            if device.state is DeviceState.PAIRED and device.client_kind is ClientKind.NODE
+        ]
+        if not nodes:
+            raise NoTargets(body.where or "a node")
+        return nodes
+
+    def _paired_node(self, device: Device) -> Device:
+        paired = self._inventory.paired(device.device_id)
+        if paired.client_kind is not ClientKind.NODE:
+            raise Malformed("targets", f"{device.name} is no node; it renews by itself")
         return paired
 
     def remove(self, target: str, body: models.Remove, by: str) -> Deferred[models.RemoveAnswer]:
