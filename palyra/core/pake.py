@@ -17,7 +17,7 @@ from spake2 import SPAKE2_A, SPAKE2_B
 
 from palyra.core.handshake import Begun
 from palyra.core.identifiers import Entropy
-from palyra.core.transcript import DeviceProof, bound_fields, lp
+from palyra.core.transcript import DeviceProof, bound_fields, is_proper_point, lp
 from palyra.errors import VerificationFailed
 
 SUITE = 1
@@ -119,8 +119,9 @@ def confirms(given: bytes, expected: bytes) -> bool:
 
 
 def _finished(spake: SPAKE2_A | SPAKE2_B, share: bytes) -> bytes:
-    if len(share) != SHARE_BYTES:
-        raise VerificationFailed("the PAKE share does not have 33 bytes")
+    # The library takes the neutral element where it is not written canonically.
+    if len(share) != SHARE_BYTES or not is_proper_point(share[1:]):
+        raise VerificationFailed("the PAKE share is not acceptable")
     try:
         key: bytes = spake.finish(share)
     except Exception as cause:  # the library has no common base for what it refuses

@@ -191,6 +191,13 @@ def request_digest(
     return _sha256(bound).hex()
 
 
+def is_proper_point(encoded: bytes) -> bool:
+    """Whether 32 bytes can be the one encoding of a point of edwards25519 that is not of small
+    order; that such a point exists is not said."""
+    y = int.from_bytes(encoded, "little") % _SIGN_BIT
+    return y < _FIELD_PRIME and y not in _SMALL_ORDER
+
+
 def check_identity_key(public: bytes) -> Ed25519PublicKey:
     """A raw Ed25519 public key, refused where it is of small order or not canonically encoded.
 
@@ -198,8 +205,7 @@ def check_identity_key(public: bytes) -> Ed25519PublicKey:
     """
     if len(public) != 32:
         raise VerificationFailed("the identity key is not 32 bytes")
-    y = int.from_bytes(public, "little") % _SIGN_BIT
-    if y >= _FIELD_PRIME or y in _SMALL_ORDER:
+    if not is_proper_point(public):
         raise VerificationFailed("the identity key is not acceptable")
     return Ed25519PublicKey.from_public_bytes(public)
 

@@ -212,7 +212,12 @@ class ByPin:
         with office.reserved(peer.source):
             _refuse_paused(office)
             reserved = office.codes.reserve(code)
-            confirmed = await self._confirmed(handshake, message)
+            try:
+                confirmed = await self._confirmed(handshake, message)
+            except BaseException:  # the gateway stops: nothing was compared
+                if code is not None and reserved:
+                    office.codes.released(code)
+                raise
             if code is None or not reserved or confirmed is None:
                 handshake.fail()
                 if code is not None and reserved:

@@ -24,15 +24,23 @@ ENROLMENT_OPTIONS = (
     ("grpc.max_concurrent_streams", 2),
     ("grpc.max_connection_age_ms", 30_000),
     ("grpc.max_connection_age_grace_ms", 5_000),
+    # The age counts from the end of the handshake only.
+    ("grpc.server_handshake_timeout_ms", 30_000),
 )
 """An unpaired peer gets one call at a time and no connection to keep."""
 
 Certificate = Callable[[], tuple[bytes, bytes]]
 """Gives the key and the certificate chain to serve now, both PEM; called from any thread."""
+Roots = Callable[[], bytes]
+"""Gives the CA certificates (PEM) that clients may be issued by now; called from any thread."""
 
 
 class GrpcListener:
-    """One gRPC server on one address.  Bound before the reactor runs, stopped as a Deferred."""
+    """One gRPC server on one address.  Bound before the reactor runs, stopped as a Deferred.
+
+    With ``client_ca_pem`` a client certificate is demanded.  What is served and who is let in are
+    asked for at every handshake; connections that are open stay.
+    """
 
     _log = Logger()
 
@@ -43,7 +51,7 @@ class GrpcListener:
         address: HostPort,
         servicer: NodeServiceServicer,
         certificate: Certificate,
-        client_ca_pem: bytes | None,
+        client_ca_pem: Roots | None,
         max_message: int,
         options: Sequence[tuple[str, int]] = (),
     ) -> None:
@@ -52,7 +60,7 @@ class GrpcListener:
         self._servicer = servicer
         self._client_ca_pem = client_ca_pem
         self._certificate = certificate
-        self._served = certificate()
+        self._served = self._wanted()
         self._credentials = grpc.dynamic_ssl_server_credentials(
             self._configuration(),
             self._changed_configuration,  # type: ignore[arg-type]  # None means no change
@@ -75,6 +83,11 @@ class GrpcListener:
         _probe(self.name, self.address)
         run_now(self._start())
 
+    def open(self) -> Deferred[None]:
+        """As :meth:`bind`, while the reactor runs; fires when it listens."""
+        _probe(self.name, self.address)
+        return as_deferred(self._start())
+
     async def _start(self) -> None:
         server = grpc.aio.server(options=self._options)
         add_NodeServiceServicer_to_server(self._servicer, server)
@@ -86,17 +99,20 @@ class GrpcListener:
         self._server = server
         self.address = self.address.with_port(port)
 
+    def _wanted(self) -> tuple[bytes, bytes, bytes | None]:
+        """Key, chain and client CAs, as they are to be served now."""
+        return (*self._certificate(), self._client_ca_pem and self._client_ca_pem())
+
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration(
-            [self._served], root_certificates=self._client_ca_pem
-        )
+        key, chain, roots = self._served
+        return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=roots)
 
     def _changed_configuration(self) -> grpc.ServerCertificateConfiguration | None:
         """Asked by gRPC's core at each handshake, in a thread of its own: None for no change."""
-        served = self._certificate()
-        if served == self._served:
+        wanted = self._wanted()
+        if wanted == self._served:
             return None
-        self._served = served
+        self._served = wanted
         return self._configuration()
 
     def stop(self, grace_s: float) -> Deferred[None]:

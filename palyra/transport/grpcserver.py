@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from palyra.core.identifiers import Entropy, new_ulid
-from palyra.errors import NotRegistered, PalyraError, VersionOneRefused
+from palyra.errors import NotRegistered, PalyraError
 from palyra.transport.asyncbridge import Tasks, as_future
 from palyra.transport.grpccalls import CallsServicer
 from palyra.transport.grpcgate import LAST_WRITE_S, Context, address, admit, answered
@@ -52,8 +52,6 @@ class EnrolmentServicer(NodeServiceServicer):
     ) -> messages.CompletePairingSessionResponse:
         async def complete() -> messages.CompletePairingSessionResponse:
             proof = pairing_wire.read_complete(request)
-            if proof.enrolment is None:
-                raise VersionOneRefused()
             completed = await as_future(self._desk.complete(proof, address(context)))
             return pairing_wire.write_completed(completed)
 
@@ -105,6 +103,16 @@ class NodeServicer(CallsServicer):
             await carrier.serve(self._desk.attach(peer, event, carrier), request_iterator)
 
         await answered(context, serve())
+
+    async def RotateDeviceCertificate(
+        self, request: messages.RotateDeviceCertificateRequest, context: Context
+    ) -> messages.RotateDeviceCertificateResponse:
+        async def rotate() -> messages.RotateDeviceCertificateResponse:
+            asked = pairing_wire.read_renewal(request)
+            peer = admit(self._desk, context, asked.device_id)
+            return pairing_wire.write_renewed(await as_future(self._desk.renew(peer, asked)))
+
+        return await answered(context, rotate())
 
     async def RevokeDevicePairing(
         self, request: messages.RevokeDevicePairingRequest, context: Context

@@ -1,9 +1,13 @@
 """The border between the error tree and gRPC: each category has one status, each error its code.
 
-The status details are the sentence; the stable code and the hint travel as trailing metadata.
+The status details are the sentence; the stable code and the hint travel as trailing metadata, and
+so does the reason for which a certificate is refused.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
 
 import grpc
 
@@ -16,13 +20,20 @@ from palyra.errors import (
     GatewayUnreachable,
     NotRegistered,
     PairingFailed,
+    PairingLimited,
+    PairingPaused,
     PalyraError,
+    RejoinRefused,
     RemoteRefusal,
 )
 
 CODE_KEY = "palyra-code"
 HINT_KEY = "palyra-hint"
 RETRY_KEY = "palyra-retry-after-ms"
+REASON_KEY = "palyra-reason"
+USUAL_WAIT_S = 600.0
+"""How long pairing is closed where the gateway does not say it: the window that it counts in."""
+_REASON = re.compile(r"[a-z][a-z0-9_]{0,39}\Z", re.ASCII)
 
 _STATUS = {
     Category.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
@@ -64,13 +75,15 @@ def status_of(error: PalyraError) -> tuple[grpc.StatusCode, str, tuple[tuple[str
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
         metadata.append((RETRY_KEY, str(int(retry_after_s * 1000))))
+    if isinstance(error, CertificateRefused):
+        metadata.append((REASON_KEY, _ascii(error.reason)))
     return _STATUS[error.category], error.sentence, tuple(metadata)
 
 
 def error_of(error: grpc.aio.AioRpcError, address: str) -> PalyraError:
     """What a device makes of a failed call: one of our own errors, with the gateway's words."""
-    trailing = {key: value for key, value in error.trailing_metadata() or ()}
-    code = str(trailing.get(CODE_KEY, ""))
+    trailing = {key: str(value) for key, value in error.trailing_metadata() or ()}
+    code = trailing.get(CODE_KEY, "")
     details = error.details() or ""
     if not code:
         if error.code() in _AWAY:
@@ -78,23 +91,42 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> PalyraError:
         refusal = RemoteRefusal(error.code().name.lower(), details)
         refusal.transient = error.code() in _TRANSIENT
         return refusal
-    if code == PairingFailed.code:
-        return PairingFailed()
-    if code == NotRegistered.code:
-        return NotRegistered()
-    if code == CertificateUnknown.code:
-        return CertificateUnknown()
-    if code == CertificateSuperseded.code:
-        return CertificateSuperseded()
-    if code == CertificateRefused.code:
-        return CertificateRefused(details)
-    refusal = RemoteRefusal(code, details, str(trailing.get(HINT_KEY, "")))
+    retry_after_s = _retry_after_s(trailing)
+    known = _known(code, trailing, retry_after_s)
+    if known is not None:
+        return known
+    refusal = RemoteRefusal(code, details, trailing.get(HINT_KEY, ""))
     refusal.final = code == DeviceRevoked.code
     refusal.transient = error.code() in _TRANSIENT
-    retry_after_ms = str(trailing.get(RETRY_KEY, ""))
-    if retry_after_ms.isascii() and retry_after_ms.isdigit():
-        refusal.retry_after_s = int(retry_after_ms[:12]) / 1000
+    refusal.retry_after_s = retry_after_s
     return refusal
+
+
+_BARE = (PairingFailed, NotRegistered, CertificateUnknown, CertificateSuperseded, RejoinRefused)
+_CLOSED = (PairingLimited, PairingPaused)
+
+
+def _known(
+    code: str, trailing: Mapping[str, str], retry_after_s: float | None
+) -> PalyraError | None:
+    """The error that decides what a device does next, where the refusal is one of those."""
+    for bare in _BARE:
+        if code == bare.code:
+            return bare()
+    for closed in _CLOSED:
+        if code == closed.code:
+            return closed(USUAL_WAIT_S if retry_after_s is None else retry_after_s)
+    if code == CertificateRefused.code:
+        reason = trailing.get(REASON_KEY, "")
+        return CertificateRefused(reason if _REASON.match(reason) else "unspecified")
+    return None
+
+
+def _retry_after_s(trailing: Mapping[str, str]) -> float | None:
+    retry_after_ms = trailing.get(RETRY_KEY, "")
+    if retry_after_ms.isascii() and retry_after_ms.isdigit():
+        return int(retry_after_ms[:12]) / 1000
+    return None
 
 
 def _cause(details: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palyra.core import devices
-from palyra.core.devices import AnnouncedCapability, ClientKind, Device, LabelChange
+from palyra.core.devices import AnnouncedCapability, ClientKind, Device, LabelChange, Risk
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.errors import Malformed
 
@@ -132,6 +132,41 @@ def test_a_label_change_holds_labels_or_is_refused(arguments: list[str]) -> None
     assert all(devices.valid_label(key, "") for key in change.unlabel)
     assert not change.labels.keys() & change.unlabel
     assert len(change.labels) + len(change.unlabel) == len(arguments)
+
+
+@pytest.mark.parametrize("limit", Risk)
+@pytest.mark.parametrize("risk", Risk)
+def test_a_risk_covers_what_is_not_above_it(limit: Risk, risk: Risk) -> None:
+    """None, low, medium, high: a limit includes itself and what is before it."""
+    order = ["none", "low", "medium", "high"]
+    assert limit.covers(risk) is (order.index(risk.value) <= order.index(limit.value))
+
+
+def test_nothing_covers_every_capability_but_high() -> None:
+    """A device whose limit is none is granted nothing by itself."""
+    said = [AnnouncedCapability("echo", risk=risk).granted_as for risk in ("low", "medium", "high")]
+    assert not any(Risk.NONE.covers(risk) for risk in said)
+    assert all(Risk.HIGH.covers(risk) for risk in said)
+
+
+@pytest.mark.parametrize(
+    ("name", "risk", "granted"),
+    [
+        ("echo", "low", Risk.LOW),
+        ("system.health", "low", Risk.LOW),
+        ("desktop.open_url", "medium", Risk.MEDIUM),
+        ("system.reboot", "high", Risk.HIGH),
+        ("acme.read", "low", Risk.MEDIUM),
+        ("acme.read", "medium", Risk.MEDIUM),
+        ("acme.wipe", "high", Risk.HIGH),
+        ("echo2", "low", Risk.MEDIUM),
+        ("systematic", "low", Risk.MEDIUM),
+        ("x.system.health", "low", Risk.MEDIUM),
+    ],
+)
+def test_only_our_own_may_call_themselves_harmless(name: str, risk: str, granted: Risk) -> None:
+    """What others call a low risk is granted as medium; a higher risk is taken at its word."""
+    assert AnnouncedCapability(name, risk=risk).granted_as is granted
 
 
 def test_a_device_finds_its_capability() -> None:

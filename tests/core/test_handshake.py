@@ -205,6 +205,7 @@ TAMPERINGS: dict[str, tuple[Callable[[DeviceProof], DeviceProof], type[PalyraErr
 def test_every_field_is_tampered_with() -> None:
     """The table of tamperings has an entry for each field that a device sends."""
     sent = {field.name for field in (*attrs.fields(DeviceProof), *attrs.fields(Enrolment))}
+    sent -= {"pake_share", "pake_confirm"}  # checked before, and not by the handshake
     assert len(sent) == 12
     touched = set()
     for change, _ in TAMPERINGS.values():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from palyra.core.devices import ClientKind
+from palyra.core.devices import ClientKind, Risk
 from palyra.core.identifiers import DeviceId, Fingerprint, RequestId
 from palyra.core.pairing import (
     MAX_FAILED_ATTEMPTS,
@@ -46,7 +46,7 @@ CODE_LEGAL = {
     (C.ACTIVE, "time_passed"): C.EXPIRED,
 }
 REQUEST_ARGUMENTS: dict[str, tuple[object, ...]] = {
-    "approved": ("anna", "known", frozenset({"echo"}), 5),
+    "approved": ("anna", "known", frozenset({"echo"}), Risk.MEDIUM, 5),
     "rejected": ("anna", "unknown", 5),
     "time_passed": (),
     "picked_up": (),
@@ -114,10 +114,18 @@ def test_every_pair_of_a_request(state: RequestState, name: str) -> None:
 def test_an_approval_keeps_what_was_granted() -> None:
     """Who approved which capabilities is kept with the request, and so is who refused."""
     approved, rejected = a_request(), a_request()
-    request_machine(approved).approved("anna", "", frozenset({"echo"}), 5)
+    request_machine(approved).approved("anna", "", frozenset({"echo"}), Risk.HIGH, 5)
     request_machine(rejected).rejected("ben", "never seen", 6)
     assert (approved.decided_by, approved.grants) == ("anna", frozenset({"echo"}))
+    assert (approved.grant_risk, rejected.grant_risk) == (Risk.HIGH, Risk.LOW)
     assert (rejected.decided_by, rejected.reason) == ("ben", "never seen")
+
+
+def test_secrets_are_not_shown() -> None:
+    """Neither a sealed PIN nor a sealed key is in what a log would print."""
+    code, request = a_code(), a_request()
+    code.sealed_pin, request.sealed_key = b"SECRET", b"SECRET"
+    assert "SECRET" not in repr(code) + repr(request)
 
 
 def test_the_fifth_failure_burns() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palyra.core.devices import ClientKind
+from palyra.core.identifiers import Fingerprint
 from palyra.core.pairing import CodeMethod
 from palyra.core.transcript import (
     Purpose,
@@ -23,53 +24,22 @@ from palyra.core.transcript import (
 )
 from palyra.errors import VerificationFailed
 
-P = 2**255 - 19
-D = -121665 * pow(121666, -1, P) % P
-SQRT_M1 = pow(2, (P - 1) // 4, P)
+from .edwards import ORDER, P, Point, recover_x, times
+
 fields = st.lists(st.binary(max_size=12), max_size=5)
-Point = tuple[int, int]
-
-
-def add(left: Point, right: Point) -> Point:
-    """Addition on edwards25519 (RFC 8032, affine)."""
-    (x1, y1), (x2, y2) = left, right
-    k = D * x1 * x2 * y1 * y2 % P
-    x3 = (x1 * y2 + x2 * y1) * pow(1 + k, -1, P) % P
-    y3 = (y1 * y2 + x1 * x2) * pow(1 - k, -1, P) % P
-    return x3, y3
-
-
-def recover_x(y: int) -> int | None:
-    """An x of the point with this y, or None where there is none."""
-    square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
-    x = pow(square, (P + 3) // 8, P)
-    for candidate in (x, x * SQRT_M1 % P):
-        if candidate * candidate % P == square:
-            return candidate
-    return None
-
-
-def times(point: Point, factor: int) -> Point:
-    result = (0, 1)
-    for bit in bin(factor)[2:]:
-        result = add(result, result)
-        if bit == "1":
-            result = add(result, point)
-    return result
 
 
 def small_order_points() -> set[Point]:
     """The eight points of small order: multiples by the group's prime order of arbitrary ones."""
-    order = 2**252 + 27742317777372353535851937790883648493
     points: set[Point] = set()
     for y in range(2, 60):
         x = recover_x(y)
         if x is not None:
-            points |= {times((x, y), order), times((-x % P, y), order)}
+            points |= {times((x, y), ORDER), times((-x % P, y), ORDER)}
     return points
 
 
-def encoded(y: int, sign: int) -> bytes:
+def written(y: int, sign: int) -> bytes:
     return (y | sign << 255).to_bytes(32, "little")
 
 
@@ -107,15 +77,29 @@ def test_payloads_of_our_own() -> None:
     assert status_payload("5e", "D", b"CA", 258) == lp(
         b"palyra-status-v1", b"5e", b"D", b"CA", b"\x02\x01\x00\x00\x00\x00\x00\x00"
     )
-    assert renewal_payload("D", b"CA", b"cert", b"csr") == lp(
+    over = Fingerprint(digest(b"cert").hex())
+    assert renewal_payload("D", b"CA", over, b"csr") == lp(
         b"palyra-renew-v1", b"D", b"CA", digest(b"cert"), digest(b"csr")
     )
 
 
 def test_purposes_of_codes() -> None:
-    """A PIN and a QR code are signed for under different purposes."""
-    assert Purpose.of(CodeMethod.PIN) is Purpose.PAIR_PIN
-    assert Purpose.of(CodeMethod.QR) is Purpose.PAIR_URI
+    """A PIN, a QR code and a rejoin are signed for under different purposes, as published."""
+    purposes = {method: Purpose.of(method).value for method in CodeMethod}
+    assert purposes == {
+        CodeMethod.PIN: "pair-pin",
+        CodeMethod.QR: "pair-uri",
+        CodeMethod.REJOIN: "rejoin",
+    }
+
+
+@pytest.mark.parametrize("field", range(4))
+def test_a_renewal_binds_all_of_it(field: int) -> None:
+    """Another device, CA, certificate or CSR is another payload."""
+    fields = ["D", b"CA", Fingerprint("ab" * 32), b"csr"]
+    others = ["E", b"CB", Fingerprint("cd" * 32), b"csr2"]
+    changed = [*fields[:field], others[field], *fields[field + 1 :]]
+    assert renewal_payload(*changed) != renewal_payload(*fields)  # type: ignore[arg-type]
 
 
 def test_every_small_order_key_is_refused() -> None:
@@ -127,7 +111,7 @@ def test_every_small_order_key_is_refused() -> None:
         for spelling in spellings:
             for sign in (0, 1):
                 with pytest.raises(VerificationFailed):
-                    check_identity_key(encoded(spelling, sign))
+                    check_identity_key(written(spelling, sign))
 
 
 @pytest.mark.parametrize("y", range(P, 2**255))
@@ -135,7 +119,7 @@ def test_non_canonical_keys_are_refused(y: int) -> None:
     """A y coordinate of the field's prime or more is another spelling of a smaller one."""
     for sign in (0, 1):
         with pytest.raises(VerificationFailed):
-            check_identity_key(encoded(y, sign))
+            check_identity_key(written(y, sign))
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])

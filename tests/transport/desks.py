@@ -22,25 +22,37 @@ from palyra.transport.interfaces import (
     INodeDesk,
     Peer,
 )
-from palyra.wire.pairing import SessionOpened
+from palyra.wire.pairing import RenewalAsked, Renewed, SessionOpened
 
 
 @implementer(IEnrolmentDesk)
 class FakeEnrolment:
-    """Answers Begin, refuses the rest."""
+    """Answers Begin, at once or when a test says, and refuses the rest."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, str]] = []
         self.refusal: PalyraError | None = None
+        self.patient = False
+        """Whether Begin waits until a test answers what is in ``waiting``."""
+        self.waiting: list[Deferred[Any]] = []
+        self.came: DeferredQueue[None] = DeferredQueue()
 
     def begin(self, message: Any, address: str) -> Deferred[Any]:
         self.asked.append((message, address))
+        self.came.put(None)
         if self.refusal is not None:
             return fail(self.refusal)
-        return succeed(SessionOpened(Begun("0" * 32, b"c", b"g"), message.client_kind, 5, 6))
+        if self.patient:
+            self.waiting.append(Deferred())
+            return self.waiting[-1]
+        return succeed(self.opened(message))
+
+    def opened(self, message: Any) -> SessionOpened:
+        return SessionOpened(Begun("0" * 32, b"c", b"g"), message.client_kind, 5, 6)
 
     def complete(self, message: Any, address: str) -> Deferred[Any]:
-        return fail(PairingFailed())
+        self.asked.append((message, address))
+        return fail(self.refusal or PairingFailed())
 
     def status(self, message: Any, address: str) -> Deferred[Any]:
         return fail(PairingFailed())
@@ -177,6 +189,10 @@ class FakeDesk:
         if stream in self.streams:
             self.streams.remove(stream)
             self.stream_closed.put(stream)
+
+    def renew(self, peer: Peer, asked: RenewalAsked) -> Deferred[Renewed]:
+        self.asked.append((peer, asked))
+        return fail(self.answer) if isinstance(self.answer, PalyraError) else succeed(self.answer)
 
     def revoke_self(self, peer: Peer, reason: str) -> Deferred[None]:
         self.asked.append((peer.device_id, reason))

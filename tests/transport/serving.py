@@ -49,7 +49,7 @@ async def serve(
         "address": LOOPBACK,
         "servicer": servicer,
         "certificate": gateway_pair,
-        "client_ca_pem": AUTHORITY.ca_pem if mutual else None,
+        "client_ca_pem": (lambda: AUTHORITY.ca_pem) if mutual else None,
         "max_message": MAX_NODE_MESSAGE,
         **changes,
     }

@@ -10,8 +10,10 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from palyra.config.addresses import HostPort
-from palyra.errors import GatewayUnreachable
-from palyra.transport.chain import fetch_chain
+from palyra.errors import CertificateRefused, ClockSkew, GatewayUnreachable
+from palyra.pki.authority import DAY_MS
+from palyra.pki.certificates import unix_ms
+from palyra.transport.chain import check_dates, fetch_chain
 from palyra.transport.grpcserver import EnrolmentServicer
 from tests.transport.desks import FakeEnrolment
 from tests.transport.serving import AUTHORITY, serve
@@ -65,3 +67,26 @@ async def test_something_else_listens() -> None:
         assert "no TLS there" in caught.value.sentence
     finally:
         await port.stopListening()
+
+
+def test_a_clock_that_tls_would_fail_on() -> None:
+    """Before the first second of a certificate or after its last one: both times are named."""
+    root = AUTHORITY.ca_certificate
+    begins = unix_ms(root.not_valid_before_utc)
+    ends = unix_ms(root.not_valid_after_utc)
+    for now_ms in (begins, ends, ends + 999):
+        check_dates(AUTHORITY.ca_der, now_ms)
+    for now_ms, words in ((begins - 1, "certificate begins ("), (ends + 1_000, "ended (")):
+        with pytest.raises(ClockSkew) as caught:
+            check_dates(AUTHORITY.ca_der, now_ms)
+        assert words in caught.value.sentence
+        assert caught.value.sentence.startswith("This clock (")
+    with pytest.raises(ClockSkew) as caught:
+        check_dates(AUTHORITY.ca_der, begins - 40 * DAY_MS)
+    assert caught.value.here != caught.value.begins
+
+
+def test_dates_of_what_is_no_certificate() -> None:
+    """There are none."""
+    with pytest.raises(CertificateRefused):
+        check_dates(b"junk", 0)

@@ -163,6 +163,20 @@ async def test_a_caller_revoked_while_it_waits(house: House) -> None:
 
 
 @over_loopback
+async def test_a_caller_revoked_before_its_job_ends(house: House) -> None:
+    """The desk ends the waiting, and the call is over then, whenever the job ends."""
+    answer = asyncio.ensure_future(house.caller.execute(WANTED))
+    await house.running(1)
+    house.desk.running[0].errback(DeviceRevoked("pi", reason="lost"))
+    told = await refused(answer)
+    assert (told.remote_code, told.final) == (DeviceRevoked.code, True)
+    raw = asyncio.ensure_future(house.raw.ExecuteCapability(wire.write_call(WANTED)).code())
+    await house.running(2)
+    house.desk.running[1].errback(DeviceRevoked("pi"))
+    assert await raw is S.PERMISSION_DENIED
+
+
+@over_loopback
 async def test_a_caller_out_of_patience(house: House) -> None:
     """It is told so; nobody waits for the job any more, and the job goes on."""
     with pytest.raises(TookTooLong, match="echo did not end"):

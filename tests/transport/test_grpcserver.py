@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 from palyra.config.addresses import HostPort
 from palyra.core.devices import ClientKind
 from palyra.core.frames import Dispatch, Drained, GatewayFrame, Hello, NodeEvent, Wanted
-from palyra.core.identifiers import AttemptId
+from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.jobs import Job, JobState
 from palyra.core.pairing import CodeMethod
 from palyra.errors import (
@@ -29,6 +29,7 @@ from palyra.errors import (
     PairingFailed,
     PalyraError,
     PortTaken,
+    VersionOneRefused,
 )
 from palyra.transport.asyncbridge import as_deferred
 from palyra.transport.chain import fetch_chain
@@ -36,7 +37,7 @@ from palyra.transport.grpclistener import ENROLMENT_OPTIONS, GrpcListener
 from palyra.transport.grpcserver import EnrolmentServicer, NodeServicer
 from palyra.transport.interfaces import IEnrolmentDesk, IGatewaySession, INodeDesk
 from palyra.wire import pairing as pairing_wire
-from palyra.wire.pairing import Begin
+from palyra.wire.pairing import Begin, RenewalAsked, Renewed
 from palyra.wire.service import NodeServiceStub, messages
 from palyra.wire.session import write_event, write_hello
 from tests.core.jobs import a_call
@@ -129,11 +130,16 @@ async def test_enrolment(monkeypatch: pytest.MonkeyPatch) -> None:
             v=1, session_id="0" * 32, client_kind="node"
         )
         without.device_id.ulid = DEVICE
+        desk.refusal = VersionOneRefused()
         error = await as_deferred(call(listener.address, "CompletePairingSession", without))
         assert dict(error.trailing_metadata())["palyra-code"] == "csr_required"
-        hello = messages.RegisterNodeRequest(v=1)
-        error = await as_deferred(call(listener.address, "RegisterNode", hello))
-        assert error.code() is S.UNIMPLEMENTED
+        assert desk.asked[-1][0].enrolment is None, "the desk decides about version 1"
+        for method, request in (
+            ("RegisterNode", messages.RegisterNodeRequest(v=1)),
+            ("RotateDeviceCertificate", messages.RotateDeviceCertificateRequest(v=1)),
+        ):
+            error = await as_deferred(call(listener.address, method, request))
+            assert error.code() is S.UNIMPLEMENTED
     finally:
         await listener.stop(0)
 
@@ -235,6 +241,34 @@ async def test_calls_of_paired_clients(monkeypatch: pytest.MonkeyPatch) -> None:
         assert dict(error.trailing_metadata())["palyra-code"] == "certificate_refused"
         begin = messages.BeginPairingSessionRequest(v=1)
         assert (await as_deferred(ask("BeginPairingSession", begin))).code() is S.UNIMPLEMENTED
+    finally:
+        await listener.stop(0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The desk hears who asks over which certificate and what; another device's is refused."""
+    desk = FakeDesk()
+    listener = await serve(monkeypatch, node_servicer(desk), mutual=True)
+    desk.answer = renewed = Renewed("CERT", "CA", 9_000, 57_600)
+
+    async def rotate(asked: RenewalAsked) -> Any:
+        request = pairing_wire.write_renewal(asked)
+        return await call(listener.address, "RotateDeviceCertificate", request, device_pair())
+
+    try:
+        for asked in (RenewalAsked(DEVICE, b"csr", b"s" * 64), RenewalAsked(DEVICE)):
+            answer = await as_deferred(rotate(asked))
+            assert answer.rotated and pairing_wire.read_renewed(answer) == renewed
+            peer, heard = desk.asked[-1]
+            assert (peer.device_id, peer.fingerprint, heard) == (DEVICE, "f", asked)
+        desk.answer = DeviceRevoked("pi")
+        assert (await as_deferred(rotate(asked))).code() is S.PERMISSION_DENIED
+        error = await as_deferred(rotate(RenewalAsked(DeviceId(DEVICE[:-1] + "0"))))
+        assert dict(error.trailing_metadata())["palyra-code"] == "certificate_refused"
+        error = await as_deferred(rotate(RenewalAsked(DEVICE, b"csr", b"short")))
+        assert error.code() is S.INVALID_ARGUMENT
+        assert len(desk.asked) == 3
     finally:
         await listener.stop(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import grpc
 import pytest
 
@@ -14,6 +15,7 @@ from palyra.errors import (
     CertificateUnknown,
     DeviceOffline,
     DeviceRevoked,
+    GatewayNotProven,
     GatewayUnreachable,
     JobStillRunning,
     LimitReached,
@@ -21,9 +23,12 @@ from palyra.errors import (
     NotFound,
     NotRegistered,
     PairingFailed,
+    PairingLimited,
+    PairingPaused,
     PalyraError,
     PayloadTooLarge,
     PolicyDenied,
+    RejoinRefused,
     RemoteRefusal,
     VerificationFailed,
 )
@@ -42,6 +47,9 @@ STATUSES: list[tuple[PalyraError, grpc.StatusCode]] = [
     (LimitReached("sessions", 3, 2.5), S.RESOURCE_EXHAUSTED),
     (PayloadTooLarge("input", 2, 1), S.RESOURCE_EXHAUSTED),
     (JobStillRunning("ABCD", "queued"), S.DEADLINE_EXCEEDED),
+    (PairingLimited(600), S.RESOURCE_EXHAUSTED),
+    (PairingPaused(600), S.RESOURCE_EXHAUSTED),
+    (RejoinRefused(), S.PERMISSION_DENIED),
 ]
 
 
@@ -86,13 +94,34 @@ def test_metadata_is_ascii() -> None:
         NotRegistered(),
         CertificateUnknown(),
         CertificateSuperseded(),
-        CertificateRefused("revoked"),
+        CertificateRefused("wrong_eku"),
+        PairingLimited(90.5),
+        PairingPaused(90.5),
+        RejoinRefused(),
     ],
 )
 def test_what_a_device_acts_on_comes_back(error: PalyraError) -> None:
     """Errors that decide what a node host does next are themselves again at the other end."""
     status, details, metadata = status_of(error)
-    assert type(error_of(failed(status, details, metadata), "home:7444")) is type(error)
+    back = error_of(failed(status, details, metadata), "home:7444")
+    assert type(back) is type(error) and attrs.astuple(back) == attrs.astuple(error)
+
+
+def test_what_a_gateway_does_not_say() -> None:
+    """A wait or a reason that is missing, or is not one, is replaced by the usual."""
+    bare = error_of(failed(S.RESOURCE_EXHAUSTED, "", (("palyra-code", "pairing_limited"),)), "x:1")
+    assert isinstance(bare, PairingLimited) and bare.retry_after_s == 600
+    for reason in ("", "Any words.", "x" * 41, "a\nb"):
+        metadata = (("palyra-code", "certificate_refused"), ("palyra-reason", reason))
+        error = error_of(failed(S.PERMISSION_DENIED, "words", metadata), "x:1")
+        assert isinstance(error, CertificateRefused) and error.reason == "unspecified"
+
+
+def test_a_gateway_cannot_say_that_it_is_not_proven() -> None:
+    """That is for the device alone to find out."""
+    metadata = (("palyra-code", GatewayNotProven.code),)
+    error = error_of(failed(S.UNAUTHENTICATED, "words", metadata), "x:1")
+    assert isinstance(error, RemoteRefusal)
 
 
 def test_other_refusals_keep_their_words() -> None:

@@ -25,13 +25,22 @@ UINT32 = st.integers(0, 2**32 - 1)
 BYTES = st.binary(max_size=64)
 KINDS = st.sampled_from(ClientKind)
 
-begins = st.builds(wire.Begin, KINDS, st.sampled_from(CodeMethod), PLAIN)
+CODES = PLAIN.filter(bool)
+SHARES = st.just(b"") | st.binary(min_size=33, max_size=33)
+CONFIRMS = st.just(b"") | st.binary(min_size=32, max_size=32)
+
+begins = (
+    st.builds(wire.Begin, KINDS, st.sampled_from([CodeMethod.QR, CodeMethod.PIN]), CODES)
+    | st.builds(wire.Begin, KINDS, st.just(CodeMethod.PIN), nameplate=UINT32)
+    | st.builds(wire.Begin, KINDS, st.just(CodeMethod.REJOIN), device_id=st.just(DEVICE))
+)
 opened = st.builds(
     wire.SessionOpened,
     st.builds(Begun, SESSION, BYTES, BYTES),
     KINDS,
     st.integers(0, 2**63),
     st.integers(0, 2**63),
+    BYTES,
 )
 proofs = st.builds(
     DeviceProof,
@@ -43,11 +52,22 @@ proofs = st.builds(
     x25519_public=BYTES,
     challenge_signature=BYTES,
     transcript_mac=BYTES,
-    enrolment=st.none() | st.builds(Enrolment, BYTES.filter(bool), BYTES, BYTES),
+    enrolment=st.none() | st.builds(Enrolment, BYTES.filter(bool), BYTES, BYTES, SHARES, CONFIRMS),
 )
-completed = st.builds(wire.Completed, PLAIN, PLAIN, PLAIN, UINT32)
-questions = st.builds(
-    wire.StatusQuestion, SESSION, st.just(DEVICE), st.integers(0, 2**64 - 1), BYTES
+completed = st.builds(
+    wire.Completed,
+    request_id=PLAIN,
+    identity_fingerprint=PLAIN,
+    transcript_hash=PLAIN,
+    retry_after_ms=UINT32,
+    pake_confirm=BYTES,
+    certificate_pem=PLAIN,
+    ca_pem=PLAIN,
+    certificate_expires_at_ms=st.integers(0, 2**63),
+    renew_after_s=UINT32,
+)
+questions = st.builds(wire.StatusQuestion, SESSION, st.just(DEVICE)) | st.builds(
+    wire.StatusQuestion, SESSION, st.just(DEVICE), st.integers(0, 2**64 - 1), BYTES.filter(bool)
 )
 answers = st.builds(
     wire.StatusAnswer,
@@ -65,10 +85,16 @@ answers = st.builds(
     device_name=PLAIN,
     decided_by=PLAIN,
     node_rpc_address=PLAIN,
+    pake_confirm=BYTES,
+    private_key_pem=PLAIN,
 )
+renewals = st.builds(
+    wire.RenewalAsked, st.just(DEVICE), BYTES, st.binary(min_size=64, max_size=64)
+) | st.builds(wire.RenewalAsked, st.just(DEVICE))
+renewed = st.builds(wire.Renewed, PLAIN, PLAIN, st.integers(0, 2**63), UINT32, PLAIN)
 
 
-@given(begins, opened, proofs, completed, questions, answers)
+@given(begins, opened, proofs, completed, questions, answers, renewals, renewed)
 @SETTINGS
 def test_everything_survives(
     begin: wire.Begin,
@@ -77,20 +103,25 @@ def test_everything_survives(
     completed: wire.Completed,
     question: wire.StatusQuestion,
     answer: wire.StatusAnswer,
+    renewal: wire.RenewalAsked,
+    renewed: wire.Renewed,
 ) -> None:
-    """Each of the six messages is read as it was written."""
+    """Each of the eight messages is read as it was written."""
     assert wire.read_begin(wire.write_begin(begin)) == begin
     assert wire.read_opened(wire.write_opened(opened)) == opened
     assert wire.read_complete(wire.write_complete(proof)) == proof
     assert wire.read_completed(wire.write_completed(completed)) == completed
     assert wire.read_status_question(wire.write_status_question(question)) == question
     assert wire.read_status_answer(wire.write_status_answer(answer)) == answer
+    assert wire.read_renewal(wire.write_renewal(renewal)) == renewal
+    assert wire.read_renewed(wire.write_renewed(renewed)) == renewed
 
 
-@given(st.binary(max_size=300))
+@given(st.binary(max_size=300), st.booleans())
 @SETTINGS
-def test_any_message_is_read_or_refused(data: bytes) -> None:
+def test_any_message_is_read_or_refused(data: bytes, versioned: bool) -> None:
     """Whatever protobuf accepts becomes a value or Malformed."""
+    data = b"\x08\x01" * versioned + data
     readers: list[tuple[Any, Any]] = [
         (node_pb2.BeginPairingSessionRequest, wire.read_begin),
         (node_pb2.BeginPairingSessionResponse, wire.read_opened),
@@ -98,6 +129,8 @@ def test_any_message_is_read_or_refused(data: bytes) -> None:
         (node_pb2.CompletePairingSessionResponse, wire.read_completed),
         (node_pb2.GetPairingRequestStatusRequest, wire.read_status_question),
         (node_pb2.GetPairingRequestStatusResponse, wire.read_status_answer),
+        (node_pb2.RotateDeviceCertificateRequest, wire.read_renewal),
+        (node_pb2.RotateDeviceCertificateResponse, wire.read_renewed),
     ]
     for kind, read in readers:
         message = kind()
@@ -116,17 +149,77 @@ def a_begin() -> node_pb2.BeginPairingSessionRequest:
 
 
 def test_what_a_begin_may_not_say() -> None:
-    """Version, kind, method, length, and what this gateway does not pair by."""
-    wrong = [a_begin() for _ in range(6)]
+    """Version, kind, method and length; a code beside a nameplate or a rejoin; another suite."""
+    wrong = [a_begin() for _ in range(10)]
     wrong[0].v = 2
     wrong[1].client_kind = "toaster"
     wrong[2].ClearField("method")
     wrong[3].method.qr_token = "A" * 65
     wrong[4].pake.suite = 1
     wrong[5].rejoin.device_id.ulid = DEVICE
+    wrong[6].method.pin_code = "004217"
+    wrong[6].pake.suite = 1
+    wrong[7].method.pin_code = ""
+    wrong[7].pake.suite = 2
+    wrong[8].method.qr_token = ""
+    wrong[9].ClearField("method")
+    wrong[9].rejoin.device_id.ulid = DEVICE.lower()
+    for message in wrong:
+        with pytest.raises(Malformed) as refused:
+            wire.read_begin(message)
+        assert "004217" not in refused.value.sentence
+
+
+def test_a_rejoin_beside_a_nameplate() -> None:
+    """One of them only."""
+    message = wire.write_begin(wire.Begin(ClientKind.NODE, CodeMethod.REJOIN, device_id=DEVICE))
+    assert wire.read_begin(message).device_id == DEVICE
+    message.pake.suite = 1
+    with pytest.raises(Malformed):
+        wire.read_begin(message)
+
+
+def test_the_pin_is_not_sent() -> None:
+    """Beside a nameplate pin_code is there, so that version 1 knows the method, and is empty."""
+    begin = wire.Begin(ClientKind.NODE, CodeMethod.PIN, nameplate=3)
+    message = wire.write_begin(begin)
+    assert message.method.WhichOneof("value") == "pin_code" and message.method.pin_code == ""
+    assert (message.pake.suite, message.pake.nameplate) == (1, 3)
+
+
+def test_a_share_of_another_suite() -> None:
+    """A device does not take it for one of its own."""
+    answer = wire.SessionOpened(Begun("0" * 32, b"c", b"g"), ClientKind.NODE, 5, 6, b"B" * 33)
+    message = wire.write_opened(answer)
+    message.pake.suite = 2
+    assert wire.read_opened(message).share == b""
+
+
+@pytest.mark.parametrize(("field", "size"), [("pake_share", 33), ("pake_confirm", 32)])
+def test_the_sizes_of_pake_fields(field: str, size: int) -> None:
+    """They are there in one size, or not at all."""
+    message = node_pb2.CompletePairingSessionRequest(v=1, session_id="0" * 32, client_kind="node")
+    message.device_id.ulid = DEVICE
+    message.enrolment.csr_der = b"csr"
+    for given_size in (0, size):
+        setattr(message.enrolment, field, b"x" * given_size)
+        assert len(getattr(wire.read_complete(message).enrolment, field)) == given_size
+    for given_size in (1, size - 1, size + 1, 1_000):
+        setattr(message.enrolment, field, b"x" * given_size)
+        with pytest.raises(Malformed, match=field):
+            wire.read_complete(message)
+
+
+def test_what_a_renewal_may_not_say() -> None:
+    """Another version, an id that is none, a CSR beyond its bound or without a signature."""
+    wrong = [wire.write_renewal(wire.RenewalAsked(DEVICE, b"csr", b"s" * 64)) for _ in range(4)]
+    wrong[0].v = 2
+    wrong[1].device_id.ulid = "nonsense"
+    wrong[2].csr_der = b"x" * (wire.MAX_CSR + 1)
+    wrong[3].identity_signature = b"s" * 63
     for message in wrong:
         with pytest.raises(Malformed):
-            wire.read_begin(message)
+            wire.read_renewal(message)
 
 
 @pytest.mark.parametrize(
@@ -164,9 +257,11 @@ def test_what_a_complete_may_not_say() -> None:
 
 
 def test_a_status_question_without_a_proof() -> None:
-    """Knowing the session is not enough to ask."""
+    """That of version 1 has none; a proof without its signature is an error."""
     message = node_pb2.GetPairingRequestStatusRequest(v=1, session_id="0" * 32)
     message.device_id.ulid = DEVICE
+    assert wire.read_status_question(message) == wire.StatusQuestion("0" * 32, DEVICE)
+    message.proof.counter = 1
     with pytest.raises(Malformed):
         wire.read_status_question(message)
 
@@ -180,6 +275,9 @@ def test_the_published_fields_are_filled() -> None:
     message = wire.write_status_answer(answer)
     assert (message.paired, message.gateway_ca_certificate_pem) == (True, "B")
     assert message.mtls_client_private_key_pem == ""
+    in_time = wire.write_completed(wire.Completed("R", "F", "T", certificate_pem="C", ca_pem="B"))
+    assert (in_time.paired, in_time.reason) == (True, "")
+    assert (in_time.gateway_ca_certificate_pem, in_time.ca_bundle_pem) == ("B", "B")
 
 
 def test_words_of_a_gateway_are_made_safe() -> None:
@@ -193,3 +291,5 @@ def test_secrets_are_not_shown() -> None:
     """Neither a code nor a session id is in what a log would print."""
     assert "SECRET" not in repr(wire.Begin(ClientKind.NODE, CodeMethod.QR, "SECRET"))
     assert "SECRET" not in repr(wire.StatusQuestion("SECRET", DEVICE, 1, b""))
+    assert "SECRET" not in repr(wire.StatusAnswer("", "", "", "", "", "", private_key_pem="SECRET"))
+    assert "SECRET" not in repr(wire.Renewed("C", "A", 1, 2, "SECRET"))

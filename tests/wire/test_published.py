@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from palyra.core.devices import ClientKind
+from palyra.core.handshake import Begun
+from palyra.core.identifiers import DeviceId
+from palyra.core.pairing import CodeMethod
+from palyra.core.transcript import DeviceProof
+from palyra.wire import pairing as wire
 from palyra.wire.v1 import common_pb2, node_pb2
 
 PUBLISHED: dict[str, dict[int, str]] = {
@@ -141,18 +147,52 @@ def test_our_own_numbers() -> None:
     assert own["CompletePairingSessionRequest"] == {32: "enrolment"}
     assert own["GetPairingRequestStatusRequest"] == {32: "proof"}
     assert own["RegisterNodeRequest"] == {32: "hello"}
+    assert own["CompletePairingSessionResponse"] == {
+        32: "pake_confirm",
+        33: "ca_bundle_pem",
+        34: "retry_after_ms",
+        35: "request_id",
+        36: "renew_after_s",
+    }
+    assert own["GetPairingRequestStatusResponse"] == {
+        **{32: "pake_confirm", 33: "ca_bundle_pem", 34: "retry_after_ms", 35: "request_id"},
+        **{36: "device_name", 37: "decided_by", 38: "node_rpc_address", 39: "renew_after_s"},
+    }
+    assert own["RotateDeviceCertificateRequest"] == {32: "csr_der", 33: "identity_signature"}
+    assert own["RotateDeviceCertificateResponse"] == {32: "ca_bundle_pem", 33: "renew_after_s"}
     assert own["NodeEventResponse"] == {
         32: "dispatches",
         33: "acknowledged",
         34: "cancels",
         35: "drain",
         36: "gateway_unix_ms",
+        37: "renew",
     }
     assert own["NodeEventRequest"] == {
         32: "session_epoch",
         33: "reports",
         34: "progress",
         35: "waiting",
+    }
+
+
+def test_the_numbers_inside_our_own() -> None:
+    """The messages that extensions bring have numbers of their own, which do not change either."""
+    types = node_pb2.DESCRIPTOR.message_types_by_name
+    shown = {
+        name: {field.number: field.name for field in types[name].fields}
+        for name in ("PakeOffer", "PakeShare", "RejoinOffer", "Enrolment", "StatusProof", "Renew")
+    }
+    assert shown == {
+        "PakeOffer": {1: "suite", 2: "nameplate"},
+        "PakeShare": {1: "suite", 2: "share"},
+        "RejoinOffer": {1: "device_id"},
+        "Enrolment": {
+            **{1: "csr_der", 2: "identity_signature", 3: "announcement"},
+            **{4: "pake_share", 5: "pake_confirm"},
+        },
+        "StatusProof": {1: "counter", 2: "signature"},
+        "Renew": {1: "reason", 2: "within_ms"},
     }
 
 
@@ -171,3 +211,99 @@ def test_the_wire_form_of_a_published_message() -> None:
     message = node_pb2.NodeEventRequest(v=1, event_name="node.heartbeat")
     message.device_id.ulid = "A"
     assert message.SerializeToString() == b"\x08\x01\x12\x03\x0a\x01A\x1a\x0enode.heartbeat"
+
+
+# -- version 1 as another implementation writes and reads it --------------------------------------
+
+DEVICE = DeviceId("01M80NKQCNX4K7QM2ZT9B3FVHD")
+SESSION = "5e" * 16
+
+
+def written(*fields: tuple[int, int | str | bytes]) -> bytes:
+    """A protobuf message, by hand: varints and length-delimited fields below number 16."""
+    data = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            data += bytes([number << 3]) + varint(value)
+        else:
+            raw = value.encode() if isinstance(value, str) else value
+            data += bytes([number << 3 | 2]) + varint(len(raw)) + raw
+    return data
+
+
+def varint(value: int) -> bytes:
+    low, rest = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+
+
+HEAD = (1, 1)
+ID = written((1, DEVICE))
+PROOF = DeviceProof(
+    SESSION, DEVICE, ClientKind.NODE, "004217", b"i" * 32, b"x" * 32, b"s" * 64, b"m" * 32
+)
+BEGIN = written(HEAD, (2, "node"), (3, written((1, "004217"))))
+COMPLETE = written(
+    *(HEAD, (2, SESSION), (3, ID), (4, "node"), (5, "004217"), (6, b"i" * 32), (7, b"x" * 32)),
+    *((8, b"s" * 64), (9, b"m" * 32)),
+)
+STATUS = written(HEAD, (2, SESSION), (3, ID))
+ROTATE = written(HEAD, (2, ID))
+
+
+def test_what_a_version_one_device_sends() -> None:
+    """Its messages are read as they always were, and hold nothing that it did not say."""
+    begin = node_pb2.BeginPairingSessionRequest.FromString(BEGIN)
+    assert wire.read_begin(begin) == wire.Begin(ClientKind.NODE, CodeMethod.PIN, "004217")
+    complete = node_pb2.CompletePairingSessionRequest.FromString(COMPLETE)
+    assert wire.read_complete(complete) == PROOF
+    status = node_pb2.GetPairingRequestStatusRequest.FromString(STATUS)
+    assert wire.read_status_question(status) == wire.StatusQuestion(SESSION, DEVICE)
+    rotate = node_pb2.RotateDeviceCertificateRequest.FromString(ROTATE)
+    assert wire.read_renewal(rotate) == wire.RenewalAsked(DEVICE)
+
+
+def test_what_is_written_without_extensions() -> None:
+    """A message that uses none is, byte for byte, the published one."""
+    begin = wire.Begin(ClientKind.NODE, CodeMethod.PIN, "004217")
+    assert wire.write_begin(begin).SerializeToString() == BEGIN
+    assert wire.write_complete(PROOF).SerializeToString() == COMPLETE
+    question = wire.StatusQuestion(SESSION, DEVICE)
+    assert wire.write_status_question(question).SerializeToString() == STATUS
+    assert wire.write_renewal(wire.RenewalAsked(DEVICE)).SerializeToString() == ROTATE
+
+
+def test_what_a_version_one_device_reads() -> None:
+    """Every published field of an answer is where it was; what is new comes behind it."""
+    opened = wire.SessionOpened(Begun(SESSION, b"c" * 32, b"g" * 32), ClientKind.NODE, 300, 6)
+    assert (
+        wire.write_opened(opened)
+        .SerializeToString()
+        .startswith(
+            written(HEAD, (2, SESSION), (3, "node"), (4, b"g" * 32), (5, b"c" * 32), (6, 300))
+        )
+    )
+    pending = wire.write_completed(wire.Completed("R", "F", "T"))
+    assert pending.SerializeToString().startswith(
+        written(HEAD, (3, "pending_approval"), (4, "F"), (5, "T"))
+    )
+    answer = wire.StatusAnswer(
+        *("completed", "", "R", "A", "F", "T"),
+        certificate_pem="CERT",
+        ca_pem="CA",
+        certificate_expires_at_ms=300,
+        private_key_pem="KEY",
+    )
+    assert (
+        wire.write_status_answer(answer)
+        .SerializeToString()
+        .startswith(
+            written(
+                *(HEAD, (2, "completed"), (4, 1), (5, "A"), (6, "F"), (7, "T"), (8, "CERT")),
+                *((9, "KEY"), (10, "CA"), (11, 300)),
+            )
+        )
+    )
+    renewed = wire.write_renewed(wire.Renewed("CERT", "CA", 300, 9, "KEY"))
+    assert renewed.SerializeToString().startswith(
+        written(HEAD, (2, 1), (4, "CERT"), (5, "KEY"), (6, 300))
+    )

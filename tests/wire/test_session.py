@@ -17,6 +17,7 @@ from palyra.core.frames import (
     Hello,
     NodeEvent,
     Progress,
+    Renew,
     Waiting,
     Welcome,
 )
@@ -59,6 +60,7 @@ hellos = st.builds(
         IDS, st.sampled_from([Standing.RUNNING, Standing.FINISHED, Standing.DIED]), max_size=5
     ),
     extended=st.just(True),
+    unix_ms=st.integers(0, 2**63),
 )
 welcomes = st.builds(
     Welcome,
@@ -71,6 +73,7 @@ welcomes = st.builds(
     granted=st.lists(PLAIN, max_size=4).map(tuple),
     device_name=PLAIN,
     version=PLAIN,
+    renew_after_s=st.none() | UINT32,
 )
 reports = st.builds(
     Report,
@@ -110,6 +113,7 @@ frames = st.builds(
     cancels=st.lists(st.tuples(PLAIN, PLAIN), max_size=3),
     answers=st.just(1),
     drain=st.none() | st.builds(Drained, PLAIN, UINT32),
+    renew=st.none() | st.builds(Renew, PLAIN, UINT32),
 )
 
 
