@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_, select, update
 
 from palyra.core.devices import (
     CertificateRecord,
@@ -17,11 +17,13 @@ from palyra.core.devices import (
     DeviceChange,
     DeviceState,
     Registration,
+    Renewal,
     Revocation,
+    RotationOrder,
 )
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.errors import DeviceRevoked
-from palyra.store import joblog, rules
+from palyra.store import joblog, renewal, revocation, rules
 from palyra.store.rows import (
     certificate_of,
     certificate_row,
@@ -32,25 +34,24 @@ from palyra.store.rows import (
 )
 from palyra.store.tables import certificates, devices, revocations
 
+IDS_AT_ONCE = 500
+"""Device ids in one statement: well below what SQLite and PostgreSQL take."""
+
 
 def list_devices(connection: Connection) -> list[Device]:
-    """Every device that was not removed."""
-    present = devices.c.state != DeviceState.REMOVED.value
-    statement = select(devices).where(present).order_by(devices.c.device_id)
-    return [device_of(row) for row in connection.execute(statement).mappings()]
+    """Every device."""
+    return _devices(connection, None)
 
 
 def device(connection: Connection, device_id: DeviceId) -> Device | None:
-    """One device, also one that was removed."""
-    statement = select(devices).where(devices.c.device_id == device_id)
-    row = connection.execute(statement).mappings().first()
-    return None if row is None else device_of(row)
+    """One device."""
+    found = _devices(connection, devices.c.device_id == device_id)
+    return found[0] if found else None
 
 
 def names_of_others(connection: Connection, device_id: DeviceId) -> frozenset[str]:
-    """The names that another device has, of those not removed."""
-    present = devices.c.state != DeviceState.REMOVED.value
-    statement = select(devices.c.name).where(present, devices.c.device_id != device_id)
+    """The names that other devices have."""
+    statement = select(devices.c.name).where(devices.c.device_id != device_id)
     return frozenset(connection.scalars(statement))
 
 
@@ -63,7 +64,7 @@ def keep_device(connection: Connection, kept: Device) -> None:
 
 
 def change(connection: Connection, wanted: DeviceChange) -> Device:
-    """Change name and labels."""
+    """Change name, labels and grants."""
     kept = device(connection, wanted.device_id)
     taken = names_of_others(connection, wanted.device_id) if wanted.name else frozenset()
     now = rules.changed(kept, wanted, taken)
@@ -84,6 +85,19 @@ def register(connection: Connection, registration: Registration) -> Device:
     return now
 
 
+def order_rotation(connection: Connection, order: RotationOrder) -> list[Device]:
+    """Note the order with each of these devices that is paired; they as they are now."""
+    ids = sorted(order.device_ids)
+    ordered: list[Device] = []
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        some = devices.c.device_id.in_(ids[start : start + IDS_AT_ONCE])
+        paired = some & (devices.c.state == DeviceState.PAIRED.value)
+        noted = {"rotate_asked_at_ms": order.at_ms, "rotate_asked_by": order.by}
+        connection.execute(update(devices).where(paired).values(noted))
+        ordered += _devices(connection, paired)
+    return ordered
+
+
 def heard(connection: Connection, times: Mapping[DeviceId, int]) -> None:
     """When devices were last heard; never goes back."""
     if not times:
@@ -101,14 +115,32 @@ def add_certificate(connection: Connection, kept: CertificateRecord, request_id:
     """Keep a certificate that was issued for a pairing request; an older pending one is over."""
     if kept.state is CertificateState.PENDING:
         _supersede(connection, kept.device_id, CertificateState.PENDING)
-    row = certificate_row(kept)
-    connection.execute(insert(certificates).values(row | {"request_id": request_id}))
+    _keep_certificate(connection, kept, request_id)
+
+
+def renew(connection: Connection, wanted: Renewal) -> CertificateRecord:
+    """Keep a certificate as the device's pending one, or find the one its CSR got before."""
+    device_id = wanted.certificate.device_id
+    held = certificates_of(connection, device_id)
+    over = None if wanted.over is None else certificate(connection, wanted.over)
+    renewed = renewal.renewed(device(connection, device_id), held, over, wanted)
+    if not renewed.is_new:
+        return renewed.answer
+    for fingerprint, state in renewed.states.items():
+        _set_state(connection, certificates.c.fingerprint == fingerprint, state)
+    _keep_certificate(connection, renewed.answer, None)
+    return renewed.answer
 
 
 def certificate(connection: Connection, fingerprint: Fingerprint) -> CertificateRecord | None:
     """One certificate."""
     found = _certificates(connection, certificates.c.fingerprint == fingerprint)
     return found[0] if found else None
+
+
+def certificates_of(connection: Connection, device_id: DeviceId) -> list[CertificateRecord]:
+    """Every certificate of a device that is still kept."""
+    return _certificates(connection, certificates.c.device_id == device_id)
 
 
 def certificate_of_request(connection: Connection, request_id: str) -> CertificateRecord | None:
@@ -119,38 +151,74 @@ def certificate_of_request(connection: Connection, request_id: str) -> Certifica
 
 def live_certificates(connection: Connection, now_ms: int) -> list[CertificateRecord]:
     """Every certificate that is current, pending or superseded, and not past its notAfter."""
-    recognised = _in_state(rules.RECOGNISED)
+    recognised = _in_state(renewal.RECOGNISED)
     return _certificates(connection, recognised & (certificates.c.not_after_ms > now_ms))
 
 
 def usable_certificates(connection: Connection) -> list[CertificateRecord]:
     """The current and the pending certificate of every device, whatever their dates."""
-    return _certificates(connection, _in_state(rules.LIVE))
+    return _certificates(connection, _in_state(renewal.LIVE))
 
 
 def revoke(
     connection: Connection, device_id: DeviceId, by: str, reason: str, now_ms: int
 ) -> Revocation:
     """Revoke the device, its key and certificates, end its jobs; once."""
-    kept = rules.revocable(device(connection, device_id), device_id)
-    if kept.state is DeviceState.REVOKED:
-        return _of_device(connection, kept)
-    revocation = revoke_key(connection, kept, by, reason, now_ms)
-    keep_device(connection, rules.revoked(kept, revocation))
-    refusal = rules.device_revoked(kept.name, revocation)
+    kept = revocation.present(device(connection, device_id), device_id)
+    first = _revocation(connection, device_id, kept.identity_fingerprint)
+    if first is not None and kept.state is DeviceState.REVOKED:
+        return first
+    made = revoke_key(connection, kept, by, reason, now_ms)
+    keep_device(connection, revocation.revoked(kept, made))
+    refusal = revocation.device_revoked(kept.name, made)
     end_jobs(connection, device_id, DeviceRevoked.code, refusal.sentence, now_ms)
-    return revocation
+    return made
 
 
 def revoke_key(
     connection: Connection, kept: Device, by: str, reason: str, now_ms: int
 ) -> Revocation:
     """Revoke a device's identity key and certificates; the device itself stays as it is."""
+    held = certificates_of(connection, kept.device_id)
+    earlier = _revocation(connection, kept.device_id, kept.identity_fingerprint)
+    made = revocation.revocation_of(kept, held, earlier, by, reason, now_ms)
     theirs = certificates.c.device_id == kept.device_id
-    revocation = rules.revocation_of(kept, _certificates(connection, theirs), by, reason, now_ms)
     _set_state(connection, theirs, CertificateState.REVOKED)
-    connection.execute(insert(revocations).values(revocation_row(revocation)))
-    return revocation
+    keep_revocation(connection, made)
+    return made
+
+
+def keep_revocation(connection: Connection, kept: Revocation) -> None:
+    """Insert or overwrite a revocation."""
+    row = revocation_row(kept)
+    same = _of_identity(kept.device_id, kept.identity_fingerprint)
+    if connection.execute(update(revocations).where(same).values(row)).rowcount == 0:
+        connection.execute(insert(revocations).values(row))
+
+
+def allow(connection: Connection, approved: Device) -> None:
+    """Note with the tombstones of a device's id, and of its key, that it was approved again."""
+    its = revocations.c.device_id == approved.device_id
+    same_key = revocations.c.identity_fingerprint == approved.identity_fingerprint
+    for each in revocation.allowed(_revocations(connection, its | same_key), approved):
+        keep_revocation(connection, each)
+
+
+def bury(connection: Connection, device_id: DeviceId, by: str, now_ms: int) -> list[Revocation]:
+    """Make tombstones of the revocations of a device."""
+    those = _revocations(connection, revocations.c.device_id == device_id)
+    tombstones = [revocation.tombstone(each, by, now_ms) for each in those]
+    for each in tombstones:
+        keep_revocation(connection, each)
+    return tombstones
+
+
+def delete_device(connection: Connection, device_id: DeviceId) -> int:
+    """Delete a device with its certificates; how many these were."""
+    theirs = certificates.c.device_id == device_id
+    count = connection.execute(delete(certificates).where(theirs)).rowcount
+    connection.execute(delete(devices).where(devices.c.device_id == device_id))
+    return count
 
 
 def end_jobs(
@@ -164,14 +232,12 @@ def end_jobs(
 
 def list_revocations(connection: Connection) -> list[Revocation]:
     """Every revocation that still stands."""
-    statement = select(revocations).order_by(revocations.c.device_id, revocations.c.at_ms)
-    return [revocation_of(row) for row in connection.execute(statement).mappings()]
+    return _revocations(connection, None)
 
 
 def revocations_of_key(connection: Connection, fingerprint: Fingerprint) -> list[Revocation]:
     """The revocations of an identity key."""
-    statement = select(revocations).where(revocations.c.identity_fingerprint == fingerprint)
-    return [revocation_of(row) for row in connection.execute(statement).mappings()]
+    return _revocations(connection, revocations.c.identity_fingerprint == fingerprint)
 
 
 def keep_imported(
@@ -192,12 +258,35 @@ def _insert_all(connection: Connection, table: Any, rows: list[dict[str, Any]]) 
         connection.execute(insert(table), rows)
 
 
-def _of_device(connection: Connection, kept: Device) -> Revocation:
-    return next(
-        each
-        for each in revocations_of_key(connection, kept.identity_fingerprint)
-        if each.device_id == kept.device_id
-    )
+def _devices(connection: Connection, which: ColumnElement[bool] | None) -> list[Device]:
+    statement = select(devices).order_by(devices.c.device_id)
+    statement = statement if which is None else statement.where(which)
+    return [device_of(row) for row in connection.execute(statement).mappings()]
+
+
+def _keep_certificate(
+    connection: Connection, kept: CertificateRecord, request_id: str | None
+) -> None:
+    row = certificate_row(kept) | {"request_id": request_id}
+    connection.execute(insert(certificates).values(row))
+
+
+def _revocation(
+    connection: Connection, device_id: DeviceId, fingerprint: Fingerprint
+) -> Revocation | None:
+    found = _revocations(connection, _of_identity(device_id, fingerprint))
+    return found[0] if found else None
+
+
+def _revocations(connection: Connection, which: ColumnElement[bool] | None) -> list[Revocation]:
+    statement = select(revocations).order_by(revocations.c.device_id, revocations.c.at_ms)
+    statement = statement if which is None else statement.where(which)
+    return [revocation_of(row) for row in connection.execute(statement).mappings()]
+
+
+def _of_identity(device_id: DeviceId, fingerprint: Fingerprint) -> ColumnElement[bool]:
+    column = revocations.c
+    return (column.device_id == device_id) & (column.identity_fingerprint == fingerprint)
 
 
 def _certificates(connection: Connection, which: ColumnElement[bool]) -> list[CertificateRecord]:

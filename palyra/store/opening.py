@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import attrs
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select
+from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select
 from sqlalchemy.pool import NullPool
 
 from palyra._files import write_atomic
@@ -26,6 +26,8 @@ from palyra.store.snapshot import SNAPSHOT_NAME, ImportedState, import_snapshot
 from palyra.store.tables import meta
 
 EPOCH_NAME = "store_epoch"
+UNCONFIRMED = "unconfirmed_since_ms"
+"""The key in ``meta`` of the age of what a store was restored or imported from."""
 BUSY_TIMEOUT_MS = 5_000
 WAL_PAGES = 4_000
 """Where SQLite itself moves the WAL into the database (16 MiB), if no idle moment came before."""
@@ -51,6 +53,8 @@ class Identity:
     gateway_id: str
     store_epoch: str
     imported: bool
+    unconfirmed_since_ms: int | None = None
+    """Of when the state is that nobody has confirmed yet."""
 
 
 def engine_for(path: Path, begin: str) -> Engine:
@@ -199,18 +203,27 @@ def identify(
     migrations.upgrade(connection, name)
     kept = dict(map(tuple, connection.execute(select(meta.c.key, meta.c.value))))
     if kept:
-        return Identity(kept["gateway_id"], kept["store_epoch"], imported=False)
+        since_ms = int(kept[UNCONFIRMED]) if UNCONFIRMED in kept else None
+        return Identity(kept["gateway_id"], kept["store_epoch"], False, since_ms)
     if not may_make:
         raise StoreEmpty(name)
     return _made(connection, imported, entropy, now_ms)
+
+
+def confirm(connection: Connection) -> None:
+    """The operator confirmed a state that was restored or imported."""
+    connection.execute(delete(meta).where(meta.c.key == UNCONFIRMED))
 
 
 def _made(
     connection: Connection, imported: ImportedState | None, entropy: Entropy, now_ms: int
 ) -> Identity:
     gateway_id = new_ulid(now_ms, entropy) if imported is None else imported.gateway_id
-    identity = Identity(gateway_id, entropy(16).hex(), imported is not None)
+    since_ms = None if imported is None else imported.generated_at_ms
+    identity = Identity(gateway_id, entropy(16).hex(), imported is not None, since_ms)
     rows = {"gateway_id": identity.gateway_id, "store_epoch": identity.store_epoch}
+    if since_ms is not None:
+        rows[UNCONFIRMED] = str(since_ms)
     connection.execute(insert(meta), [{"key": key, "value": rows[key]} for key in rows])
     if imported is not None:
         directory.keep_imported(

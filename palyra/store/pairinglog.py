@@ -5,16 +5,17 @@ Every function works in the transaction of the connection it is given.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
 
 from palyra.core.approval import Approval
 from palyra.core.devices import CertificateRecord, Device, Revocation
-from palyra.core.identifiers import RequestId
+from palyra.core.identifiers import DeviceId, RequestId
 from palyra.core.interfaces import RequestQuery
 from palyra.core.pairing import CodeState, PairingCode, PairingRequest, RequestState
 from palyra.errors import PairingFailed
-from palyra.store import directory, rules
+from palyra.store import directory, revocation, rules
 from palyra.store.rows import (
+    Row,
     approval_row,
     code_of,
     code_row,
@@ -35,7 +36,9 @@ def add_code(connection: Connection, code: PairingCode) -> None:
 def save_code(connection: Connection, code: PairingCode) -> None:
     """Keep a code's counters and state; one that is over already stays over."""
     same = pairing_codes.c.code_id == code.code_id
-    values = {"state": code.state.value, "reserved": code.reserved, "failed": code.failed}
+    values: Row = {"state": code.state.value, "reserved": code.reserved, "failed": code.failed}
+    if code.state is not CodeState.ACTIVE:
+        values["sealed_pin"] = None
     connection.execute(update(pairing_codes).where(same, _ACTIVE).values(values))
 
 
@@ -53,11 +56,9 @@ def active_codes(connection: Connection, now_ms: int) -> list[PairingCode]:
 
 
 def open_request(connection: Connection, request: PairingRequest, approval: Approval) -> None:
-    """Use up the request's code and keep request and approval."""
-    same = pairing_codes.c.code_id == request.code_id
-    used = update(pairing_codes).where(same, _ACTIVE).values(state=CodeState.USED.value)
-    if connection.execute(used).rowcount == 0:
-        raise PairingFailed()
+    """Use up the request's code, if it has one, and keep request and approval."""
+    if request.code_id:
+        _use_code(connection, request.code_id)
     connection.execute(insert(pairing_requests).values(request_row(request)))
     connection.execute(insert(approvals).values(approval_row(approval)))
 
@@ -88,6 +89,13 @@ def close_request(connection: Connection, closed: PairingRequest) -> None:
     kept = request(connection, closed.request_id)
     rules.require_state(kept, closed.request_id, RequestState.PENDING)
     _decide(connection, closed)
+    forget_key(connection, closed.request_id)
+
+
+def forget_key(connection: Connection, request_id: RequestId) -> None:
+    """Erase the private key that was made for a version-1 device."""
+    same = pairing_requests.c.request_id == request_id
+    connection.execute(update(pairing_requests).where(same).values(sealed_key=None))
 
 
 def approve_request(
@@ -98,14 +106,15 @@ def approve_request(
     rules.require_state(kept_request, approved.request_id, RequestState.PENDING)
     kept = directory.device(connection, device.device_id)
     if kept is not None:
-        rules.refuse_revoked_device(kept)
+        revocation.refuse_revoked_device(kept)
     key = device.identity_fingerprint
-    rules.refuse_revoked_key(device, directory.revocations_of_key(connection, key))
-    revocation = _revoke_other_key(connection, kept, device, approved)
+    revocation.refuse_revoked_key(device, directory.revocations_of_key(connection, key))
+    directory.allow(connection, device)
+    replaced = _revoke_other_key(connection, kept, device, approved)
     taken = directory.names_of_others(connection, device.device_id)
     directory.keep_device(connection, rules.paired(kept, device, approved, taken))
     _decide(connection, approved)
-    return revocation
+    return replaced
 
 
 def complete_request(
@@ -124,6 +133,22 @@ def complete_request(
     return certificate
 
 
+def delete_requests(connection: Connection, device_id: DeviceId) -> int:
+    """Delete the pairing requests of a device, their approvals, and codes that nothing else used;
+    how many requests there were."""
+    column, theirs = pairing_requests.c, pairing_requests.c.device_id == device_id
+    codes = connection.scalars(select(column.code_id).where(theirs, column.code_id.is_not(None)))
+    code_ids = sorted(set(codes))
+    subjects = approvals.c.subject_id.in_(select(column.request_id).where(theirs))
+    connection.execute(delete(approvals).where(subjects))
+    count = connection.execute(delete(pairing_requests).where(theirs)).rowcount
+    for code_id in code_ids:
+        others = exists().where(column.code_id == code_id)
+        its = pairing_codes.c.code_id == code_id
+        connection.execute(delete(pairing_codes).where(its, ~others))
+    return count
+
+
 def _revoke_other_key(
     connection: Connection, kept: Device | None, device: Device, approved: PairingRequest
 ) -> Revocation | None:
@@ -131,9 +156,16 @@ def _revoke_other_key(
         return None
     by, now_ms = approved.decided_by, device.paired_at_ms
     code, sentence = rules.identity_changed(kept)
-    revocation = directory.revoke_key(connection, kept, by, code, now_ms)
+    replaced = directory.revoke_key(connection, kept, by, code, now_ms)
     directory.end_jobs(connection, kept.device_id, code, sentence, now_ms)
-    return revocation
+    return replaced
+
+
+def _use_code(connection: Connection, code_id: str) -> None:
+    used = update(pairing_codes).where(pairing_codes.c.code_id == code_id, _ACTIVE)
+    values = {"state": CodeState.USED.value, "sealed_pin": None}
+    if connection.execute(used.values(values)).rowcount == 0:
+        raise PairingFailed()
 
 
 def _decide(connection: Connection, decided: PairingRequest) -> None:

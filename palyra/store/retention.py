@@ -1,9 +1,10 @@
-"""Forgetting the oldest jobs in SQL: found by the reader, deleted by the writer.
+"""Forgetting the oldest jobs and certificates in SQL: found by the reader, deleted by the writer.
 
 A job's id begins with the time it was submitted at, so the oldest are the beginning of the primary
 key.  What is looked at there in vain is what stays although it is old: unfinished jobs, the rows of
 unfinished fan-outs, and jobs with a young key.  A final job stays final and gets no key, and a
-fan-out no row, so what was found may be deleted later.
+fan-out no row, so what was found may be deleted later.  The last certificate of a device is never
+found, so none that was found can become it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,16 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select
 
-from palyra.core.identifiers import JobId, new_ulid
-from palyra.store.tables import attempts, fanouts, idempotency_keys, job_notes, jobs
+from palyra.core.identifiers import Fingerprint, JobId, new_ulid
+from palyra.store.tables import (
+    attempts,
+    certificates,
+    fanouts,
+    idempotency_keys,
+    job_notes,
+    jobs,
+    pairing_requests,
+)
 
 KEY_LIFE_MS = 24 * 3_600_000
 """How long an idempotency key is kept at least, and the call it was used for with it."""
@@ -47,6 +56,34 @@ def forget(connection: Connection, job_ids: Sequence[JobId]) -> int:
             connection.execute(delete(table).where(table.c.job_id.in_(some)))
         forgotten += connection.execute(delete(jobs).where(jobs.c.job_id.in_(some))).rowcount
         _forget_empty(connection, fanout_ids)
+    return forgotten
+
+
+def forgettable_certificates(
+    connection: Connection, before_ms: int, limit: int
+) -> list[Fingerprint]:
+    """The certificates that ended first, before ``before_ms``; never the last of a device, nor one
+    that a pairing request which is kept would be answered with again."""
+    column, newer = certificates.c, certificates.alias()
+    longer = or_(
+        newer.c.not_after_ms > column.not_after_ms,
+        and_(newer.c.not_after_ms == column.not_after_ms, newer.c.fingerprint > column.fingerprint),
+    )
+    statement = select(column.fingerprint).where(
+        column.not_after_ms < before_ms,
+        exists().where(newer.c.device_id == column.device_id, longer),
+        ~exists().where(pairing_requests.c.request_id == column.request_id),
+    )
+    oldest = statement.order_by(column.not_after_ms, column.fingerprint)
+    return [*map(Fingerprint, connection.scalars(oldest.limit(limit)))]
+
+
+def forget_certificates(connection: Connection, found: Sequence[Fingerprint]) -> int:
+    """Delete certificates; how many there were."""
+    forgotten = 0
+    for start in range(0, len(found), _CHUNK):
+        those = certificates.c.fingerprint.in_(found[start : start + _CHUNK])
+        forgotten += connection.execute(delete(certificates).where(those)).rowcount
     return forgotten
 
 

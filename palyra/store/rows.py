@@ -16,8 +16,10 @@ from palyra.core.devices import (
     Device,
     DeviceState,
     Revocation,
+    RevokedCertificate,
+    Risk,
 )
-from palyra.core.identifiers import DeviceId, Fingerprint, RequestId
+from palyra.core.identifiers import RequestId
 from palyra.core.pairing import CodeMethod, CodeState, PairingCode, PairingRequest, RequestState
 
 Row = dict[str, Any]
@@ -25,7 +27,7 @@ Row = dict[str, Any]
 _capabilities = msgspec.json.Decoder(tuple[AnnouncedCapability, ...])
 _labels = msgspec.json.Decoder(dict[str, str])
 _names = msgspec.json.Decoder(frozenset[str])
-_spans = msgspec.json.Decoder(tuple[tuple[Fingerprint, int], ...])
+_revoked = msgspec.json.Decoder(tuple[RevokedCertificate, ...])
 
 
 def _json(value: object) -> str:
@@ -48,6 +50,7 @@ def code_row(code: PairingCode) -> Row:
         "state": code.state.value,
         "reserved": code.reserved,
         "failed": code.failed,
+        "sealed_pin": code.sealed_pin or None,
     }
 
 
@@ -57,6 +60,7 @@ def code_of(row: RowMapping) -> PairingCode:
     values["method"] = CodeMethod(values["method"])
     values["labels"] = _labels.decode(values["labels"])
     values["state"] = CodeState(values["state"])
+    values["sealed_pin"] = values["sealed_pin"] or b""
     return PairingCode(**values)
 
 
@@ -76,7 +80,7 @@ def request_row(request: PairingRequest) -> Row:
         "capabilities": _json(request.capabilities),
         "transcript_hash": request.transcript_hash,
         "digest": request.digest,
-        "code_id": request.code_id,
+        "code_id": request.code_id or None,
         "method": request.method.value,
         "issued_by": request.issued_by,
         "issued_at_ms": request.issued_at_ms,
@@ -85,6 +89,8 @@ def request_row(request: PairingRequest) -> Row:
         "created_at_ms": request.created_at_ms,
         "expires_at_ms": request.expires_at_ms,
         "identity_fingerprint": request.identity_fingerprint,
+        "pake_confirm": request.pake_confirm or None,
+        "sealed_key": request.sealed_key or None,
         **decision_row(request),
     }
 
@@ -97,6 +103,7 @@ def decision_row(request: PairingRequest) -> Row:
         "decided_at_ms": request.decided_at_ms,
         "reason": request.reason,
         "grants": _json(request.grants),
+        "grant_risk": request.grant_risk.value,
     }
 
 
@@ -110,6 +117,9 @@ def request_of(row: RowMapping) -> PairingRequest:
     values["labels"] = _labels.decode(values["labels"])
     values["state"] = RequestState(values["state"])
     values["grants"] = _names.decode(values["grants"])
+    values["grant_risk"] = Risk(values["grant_risk"])
+    for name, absent in (("code_id", ""), ("pake_confirm", b""), ("sealed_key", b"")):
+        values[name] = values[name] or absent
     return PairingRequest(**values)
 
 
@@ -153,6 +163,10 @@ def device_row(device: Device) -> Row:
         "last_heard_ms": device.last_heard_ms,
         "transport": device.transport,
         "address": device.address,
+        "grant_risk": device.grant_risk.value,
+        "withheld": _json(device.withheld),
+        "rotate_asked_at_ms": device.rotate_asked_at_ms,
+        "rotate_asked_by": device.rotate_asked_by,
     }
 
 
@@ -164,6 +178,8 @@ def device_of(row: RowMapping) -> Device:
     values["capabilities"] = _capabilities.decode(values["capabilities"])
     values["labels"] = _labels.decode(values["labels"])
     values["state"] = DeviceState(values["state"])
+    values["grant_risk"] = Risk(values["grant_risk"])
+    values["withheld"] = _names.decode(values["withheld"])
     return Device(**values)
 
 
@@ -179,6 +195,7 @@ def certificate_row(certificate: CertificateRecord) -> Row:
         "not_after_ms": certificate.not_after_ms,
         "issued_at_ms": certificate.issued_at_ms,
         "state": certificate.state.value,
+        "issuer": certificate.issuer,
     }
 
 
@@ -199,16 +216,15 @@ def revocation_row(revocation: Revocation) -> Row:
         "at_ms": revocation.at_ms,
         "by": revocation.by,
         "reason": revocation.reason,
+        "device_name": revocation.device_name,
+        "removed_at_ms": revocation.removed_at_ms,
+        "removed_by": revocation.removed_by,
+        "allowed_at_ms": revocation.allowed_at_ms,
     }
 
 
 def revocation_of(row: RowMapping) -> Revocation:
     """The revocation of a row."""
-    return Revocation(
-        device_id=DeviceId(row["device_id"]),
-        identity_fingerprint=Fingerprint(row["identity_fingerprint"]),
-        certificates=_spans.decode(row["certificates"]),
-        at_ms=row["at_ms"],
-        by=row["by"],
-        reason=row["reason"],
-    )
+    values: Row = {**row}
+    values["certificates"] = _revoked.decode(values["certificates"])
+    return Revocation(**values)

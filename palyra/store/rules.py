@@ -6,8 +6,7 @@ and writes, in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Container, Mapping
 from itertools import islice
 
 import attrs
@@ -16,34 +15,21 @@ from palyra.core.approval import Approval, ApprovalState
 from palyra.core.devices import (
     MAX_LABELS,
     CertificateRecord,
-    CertificateState,
     Device,
     DeviceChange,
     DeviceState,
     Registration,
-    Revocation,
     free_name,
 )
-from palyra.core.identifiers import DeviceId, RequestId, short_id
+from palyra.core.identifiers import RequestId, short_id
 from palyra.core.interfaces import LISTED_OUTPUT
 from palyra.core.jobmachine import job_machine
 from palyra.core.jobs import Job, JobState
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
-from palyra.errors import (
-    ApprovalFinal,
-    CertificateRefused,
-    CertificateSuperseded,
-    CertificateUnknown,
-    DeviceRevoked,
-    Malformed,
-    NameTaken,
-    NotBoundToDevice,
-    NotFound,
-)
-
-LIVE = frozenset({CertificateState.CURRENT, CertificateState.PENDING})
-RECOGNISED = LIVE | {CertificateState.SUPERSEDED}
-"""Certificates that the gateway still tells apart from unknown ones."""
+from palyra.errors import ApprovalFinal, Malformed, NameTaken, NotFound
+from palyra.store import grants
+from palyra.store.renewal import require_live
+from palyra.store.revocation import present, refuse_other_key, refuse_revoked_device
 
 APPROVAL_STATES: Mapping[RequestState, ApprovalState] = {
     RequestState.PENDING: ApprovalState.PENDING,
@@ -104,45 +90,29 @@ def require_state(
     return kept
 
 
-def device_revoked(name: str, revocation: Revocation) -> DeviceRevoked:
-    """The refusal that says when and why."""
-    day = datetime.fromtimestamp(revocation.at_ms / 1000, UTC).date().isoformat()
-    return DeviceRevoked(name, day, revocation.reason)
-
-
-def refuse_revoked_key(device: Device, of_its_key: Sequence[Revocation]) -> None:
-    """Refuse to pair an identity key that is revoked, whatever device it was revoked with."""
-    if of_its_key:
-        raise device_revoked(device.name, of_its_key[0])
-
-
-def refuse_revoked_device(kept: Device) -> None:
-    """Refuse anything for a device that was revoked and not removed since."""
-    if kept.state is DeviceState.REVOKED:
-        day = datetime.fromtimestamp((kept.revoked_at_ms or 0) / 1000, UTC).date().isoformat()
-        raise DeviceRevoked(kept.name, day, kept.revoke_reason)
-
-
 def paired(
     kept: Device | None, device: Device, request: PairingRequest, taken: Container[str]
 ) -> Device:
     """The device after its approval.  ``taken`` are the names of the others.
 
-    Its labels are the request's, added to its own where the identity key is the same.  The session
-    epoch never falls: with another key it rises, so that no session of the old key owns dispatch.
+    Its labels are the request's, added to its own where the identity key is the same; its grants
+    are the decision's.  The session epoch never falls: with another key it rises, so that no
+    session of the old key owns dispatch.
     """
+    same_key = kept is not None and kept.identity_fingerprint == device.identity_fingerprint
     wanted = attrs.evolve(
-        device,
+        grants.approved(device, kept if same_key else None),
         state=DeviceState.PAIRED,
         name=free_name(device.name, taken),
         labels=dict(request.labels),
+        grant_risk=request.grant_risk,
         revoked_at_ms=None,
         revoke_reason="",
         gateway_id="",
         memory_id="",
         session_epoch=0 if kept is None else kept.session_epoch + 1,
     )
-    if kept is None or kept.identity_fingerprint != device.identity_fingerprint:
+    if kept is None or not same_key:
         return wanted
     return attrs.evolve(
         wanted,
@@ -153,6 +123,8 @@ def paired(
         last_heard_ms=kept.last_heard_ms,
         transport=kept.transport,
         address=kept.address,
+        rotate_asked_at_ms=kept.rotate_asked_at_ms,
+        rotate_asked_by=kept.rotate_asked_by,
     )
 
 
@@ -160,26 +132,6 @@ def _joined(newer: Mapping[str, str], older: Mapping[str, str]) -> dict[str, str
     """Labels of both, the newer ones first: a device may have only so many."""
     kept = {key: value for key, value in older.items() if key not in newer}
     return dict(islice((*newer.items(), *kept.items()), MAX_LABELS))
-
-
-def revocation_of(
-    device: Device, certificates: Iterable[CertificateRecord], by: str, reason: str, now_ms: int
-) -> Revocation:
-    """The revocation of a device's identity key with all its certificates."""
-    spans = sorted((each.fingerprint, each.not_after_ms) for each in certificates)
-    return Revocation(
-        device.device_id, device.identity_fingerprint, tuple(spans), now_ms, by, reason
-    )
-
-
-def revoked(device: Device, revocation: Revocation) -> Device:
-    """The device after its revocation."""
-    return attrs.evolve(
-        device,
-        state=DeviceState.REVOKED,
-        revoked_at_ms=revocation.at_ms,
-        revoke_reason=revocation.reason,
-    )
 
 
 def end_job(job: Job, code: str, sentence: str, now_ms: int) -> Job:
@@ -204,14 +156,14 @@ def registered(
     NotFound, DeviceRevoked, CertificateUnknown, NotBoundToDevice, CertificateSuperseded or
     CertificateRefused where it may not register over that certificate.
     """
-    device = _present(device, registration.device_id)
+    device = present(device, registration.device_id)
     refuse_revoked_device(device)
-    _require_live(certificate, registration)
+    over = require_live(certificate, registration.device_id, registration.at_ms)
+    device = _without_done_order(device, over)
     return attrs.evolve(
-        device,
+        grants.announced(device, registration.capabilities),
         platform=registration.platform,
         version=registration.version,
-        capabilities=registration.capabilities,
         gateway_id=registration.gateway_id,
         session_epoch=device.session_epoch + 1,
         memory_id=registration.memory_id,
@@ -221,9 +173,17 @@ def registered(
     )
 
 
+def _without_done_order(device: Device, over: CertificateRecord) -> Device:
+    asked_at_ms = device.rotate_asked_at_ms
+    if asked_at_ms is None or over.issued_at_ms < asked_at_ms:
+        return device
+    return attrs.evolve(device, rotate_asked_at_ms=None, rotate_asked_by="")
+
+
 def changed(device: Device | None, change: DeviceChange, taken: Container[str]) -> Device:
-    """The device with another name or other labels.  ``taken`` are the names of the others."""
-    device = _present(device, change.device_id)
+    """The device with another name, other labels or other grants.  ``taken`` are the names of the
+    others."""
+    device = grants.regranted(present(device, change.device_id), change)
     if change.name is not None and change.name in taken:
         raise NameTaken(change.name)
     stay = {key: value for key, value in device.labels.items() if key not in change.unlabel}
@@ -234,33 +194,8 @@ def changed(device: Device | None, change: DeviceChange, taken: Container[str]) 
     return attrs.evolve(device, name=change.name or device.name, labels=labels)
 
 
-def revocable(device: Device | None, device_id: DeviceId) -> Device:
-    """The device, if there is one to revoke."""
-    return _present(device, device_id)
-
-
 def refuse_pick_up(request: PairingRequest, device: Device | None) -> None:
     """Refuse a certificate to a device, or an identity key, that was revoked since approval."""
-    device = _present(device, request.device_id)
+    device = present(device, request.device_id)
     refuse_revoked_device(device)
-    if device.identity_fingerprint != request.identity_fingerprint:
-        raise DeviceRevoked(device.name, "", "paired again with another key")
-
-
-def _present(device: Device | None, device_id: DeviceId) -> Device:
-    if device is None or device.state is DeviceState.REMOVED:
-        raise NotFound("device", short_id(device_id))
-    return device
-
-
-def _require_live(certificate: CertificateRecord | None, registration: Registration) -> None:
-    if certificate is None:
-        raise CertificateUnknown()
-    if certificate.device_id != registration.device_id:
-        raise NotBoundToDevice(registration.device_id)
-    if certificate.state is CertificateState.SUPERSEDED:
-        raise CertificateSuperseded()
-    if certificate.state is CertificateState.REVOKED:
-        raise CertificateRefused("revoked")
-    if registration.at_ms >= certificate.not_after_ms:
-        raise CertificateRefused("expired")
+    refuse_other_key(device, request.identity_fingerprint)

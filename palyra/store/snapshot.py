@@ -14,8 +14,8 @@ from typing import Literal
 import attrs
 import msgspec
 
-from palyra.core.devices import CertificateRecord, Device, Revocation
-from palyra.core.identifiers import DeviceId, FanoutId, JobId
+from palyra.core.devices import CertificateRecord, Device, Revocation, RevokedCertificate
+from palyra.core.identifiers import DeviceId, FanoutId, Fingerprint, JobId
 from palyra.core.jobs import Attempt, Call, Job, JobState
 from palyra.core.pairing import PairingCode, PairingRequest
 from palyra.errors import StoreCorrupt
@@ -48,6 +48,7 @@ class CodeEntry(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     source: str
     failed: int
+    nameplate: int | None = None
 
 
 class RequestEntry(msgspec.Struct, frozen=True):
@@ -68,6 +69,24 @@ class RequestEntry(msgspec.Struct, frozen=True):
     decided_by: str
     decided_at_ms: int | None
     reason: str
+
+
+class RevocationEntry(msgspec.Struct, frozen=True):
+    """A revocation, or the tombstone of a device that was removed.
+
+    Older versions wrote a pair of fingerprint and notAfter in place of a certificate.
+    """
+
+    device_id: DeviceId
+    identity_fingerprint: Fingerprint
+    certificates: list[RevokedCertificate | tuple[Fingerprint, int]]
+    at_ms: int
+    by: str
+    reason: str
+    device_name: str = ""
+    removed_at_ms: int | None = None
+    removed_by: str = ""
+    allowed_at_ms: int | None = None
 
 
 class JobEntry(msgspec.Struct, frozen=True):
@@ -108,7 +127,7 @@ class Document(msgspec.Struct, frozen=True):
     pairing_requests: list[RequestEntry]
     nodes: list[Device]
     certificates: list[CertificateRecord]
-    revocations: list[Revocation]
+    revocations: list[RevocationEntry]
     capability_requests: list[JobEntry]
 
 
@@ -132,6 +151,7 @@ class ImportedState:
     """What a new store takes over from a document; codes and pairing sessions are void."""
 
     gateway_id: str
+    generated_at_ms: int
     devices: tuple[Device, ...]
     certificates: tuple[CertificateRecord, ...]
     revocations: tuple[Revocation, ...]
@@ -152,7 +172,7 @@ def build_snapshot(content: StoreContent, now_ms: int) -> bytes:
         pairing_requests=[_request_entry(request) for request in content.requests],
         nodes=list(content.devices),
         certificates=list(content.certificates),
-        revocations=list(content.revocations),
+        revocations=[_revocation_entry(each) for each in content.revocations],
         capability_requests=[_job_entry(job) for job in content.jobs],
     )
     encoded = msgspec.json.encode(document, order="deterministic")
@@ -168,13 +188,14 @@ def import_snapshot(document: bytes, *, now_ms: int, file: str = SNAPSHOT_NAME) 
     try:
         read = _decoder.decode(document)
         _check_references(read)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise StoreCorrupt(file, str(error)) from error
     return ImportedState(
         gateway_id=read.gateway_id,
+        generated_at_ms=read.generated_at_ms,
         devices=tuple(read.nodes),
         certificates=tuple(read.certificates),
-        revocations=tuple(read.revocations),
+        revocations=tuple(_revocation(entry) for entry in read.revocations),
         jobs=tuple(_imported_job(entry, now_ms) for entry in read.capability_requests),
     )
 
@@ -228,6 +249,7 @@ def _code_entry(code: PairingCode) -> CodeEntry:
         labels=dict(code.labels),
         source=code.source,
         failed=code.failed,
+        nameplate=code.nameplate,
     )
 
 
@@ -249,6 +271,30 @@ def _request_entry(request: PairingRequest) -> RequestEntry:
         decided_at_ms=request.decided_at_ms,
         reason=request.reason,
     )
+
+
+def _revocation_entry(revocation: Revocation) -> RevocationEntry:
+    return RevocationEntry(
+        device_id=revocation.device_id,
+        identity_fingerprint=revocation.identity_fingerprint,
+        certificates=[*revocation.certificates],
+        at_ms=revocation.at_ms,
+        by=revocation.by,
+        reason=revocation.reason,
+        device_name=revocation.device_name,
+        removed_at_ms=revocation.removed_at_ms,
+        removed_by=revocation.removed_by,
+        allowed_at_ms=revocation.allowed_at_ms,
+    )
+
+
+def _revocation(entry: RevocationEntry) -> Revocation:
+    values = msgspec.structs.asdict(entry)
+    values["certificates"] = tuple(
+        each if isinstance(each, RevokedCertificate) else RevokedCertificate(*each)
+        for each in entry.certificates
+    )
+    return Revocation(**values)
 
 
 def _job_entry(job: Job) -> JobEntry:

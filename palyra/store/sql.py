@@ -19,7 +19,10 @@ from palyra.core.devices import (
     Device,
     DeviceChange,
     Registration,
+    Removal,
+    Renewal,
     Revocation,
+    RotationOrder,
 )
 from palyra.core.fanouts import Fanout, Tally
 from palyra.core.identifiers import DeviceId, FanoutId, Fingerprint, JobId, RequestId
@@ -32,7 +35,16 @@ from palyra.core.interfaces import (
 )
 from palyra.core.jobs import FINAL, Job
 from palyra.core.pairing import PairingCode, PairingRequest
-from palyra.store import directory, fanoutlog, joblog, opening, pairinglog, retention, rules
+from palyra.store import (
+    directory,
+    fanoutlog,
+    joblog,
+    opening,
+    pairinglog,
+    removal,
+    retention,
+    rules,
+)
 from palyra.store.jobbatch import FanoutWrite, JobBatch, JobWrite
 from palyra.store.snapshot import (
     FINAL_JOBS,
@@ -57,8 +69,9 @@ T = TypeVar("T")
 class SqlStore:
     """Provides IStore over a writer and a reader.  Every Deferred fires in the reactor's thread.
 
-    ``imported`` says that this start made the store from a snapshot: nothing should be served
-    before an operator has confirmed the revocations made since.
+    ``imported`` says that this start made the store from a snapshot.  While
+    ``unconfirmed_since_ms`` is not None nothing should be served: an operator has yet to confirm
+    the revocations made since then.
     """
 
     def __init__(
@@ -72,6 +85,7 @@ class SqlStore:
         self.gateway_id = identity.gateway_id
         self.store_epoch = identity.store_epoch
         self.imported = identity.imported
+        self.unconfirmed_since_ms = identity.unconfirmed_since_ms
         self._writer = writer
         self._reader = reader
         self._jobs = jobs
@@ -115,6 +129,9 @@ class SqlStore:
         """Replace ``node-runtime.v1.json``; done in the reader's thread."""
         return self._read(self._write_snapshot, path)
 
+    def confirm(self) -> Deferred[None]:
+        return self._write(opening.confirm).addCallback(self._confirmed)
+
     # -- IPairingLog ------------------------------------------------------------------------------
 
     def add_code(self, code: PairingCode) -> Deferred[None]:
@@ -128,6 +145,9 @@ class SqlStore:
 
     def active_codes(self, now_ms: int) -> Deferred[list[PairingCode]]:
         return self._read(pairinglog.active_codes, now_ms)
+
+    def forget_key(self, request_id: RequestId) -> Deferred[None]:
+        return self._write(pairinglog.forget_key, request_id)
 
     def open_request(self, request: PairingRequest, approval: Approval) -> Deferred[None]:
         return self._write(
@@ -174,6 +194,24 @@ class SqlStore:
 
     def certificate(self, fingerprint: Fingerprint) -> Deferred[CertificateRecord | None]:
         return self._read(directory.certificate, fingerprint)
+
+    def renew(self, renewal: Renewal) -> Deferred[CertificateRecord]:
+        return self._write(directory.renew, renewal)
+
+    def order_rotation(self, order: RotationOrder) -> Deferred[list[Device]]:
+        return self._write(directory.order_rotation, order)
+
+    def remove(self, device_id: DeviceId, by: str, reason: str, now_ms: int) -> Deferred[Removal]:
+        return self._write(removal.remove, device_id, by, reason, now_ms)
+
+    def certificates_of(self, device_id: DeviceId) -> Deferred[list[CertificateRecord]]:
+        return self._read(directory.certificates_of, device_id)
+
+    def forget_certificates(self, before_ms: int, limit: int) -> Deferred[int]:
+        found = self._read(retention.forgettable_certificates, before_ms, limit)
+        return found.addCallback(
+            lambda found: self._write(retention.forget_certificates, found) if found else 0
+        )
 
     def live_certificates(self) -> Deferred[list[CertificateRecord]]:
         return self._read(directory.live_certificates, self._now_ms())
@@ -237,6 +275,9 @@ class SqlStore:
         return self._read(fanoutlog.find_fanouts, prefix)
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _confirmed(self, _: None) -> None:
+        self.unconfirmed_since_ms = None
 
     def _write(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         return self._writer.submit(_operation(function, arguments))

@@ -2,7 +2,8 @@
 
 No session id and no token is here in clear: both are found by their SHA-256.  A job is unfinished
 exactly while ``finished_at_ms`` is NULL; the partial index on it stays as small as what is running,
-however long the history grows.  A job's input is NULL where it is its fan-out's.
+however long the history grows.  A job's input is NULL where it is its fan-out's.  A pairing
+request's code is NULL where a device came back without one.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ def _text(name: str) -> Column[str]:
     return Column(name, Text, nullable=False)
 
 
-def _text_or_empty(name: str) -> Column[str]:
+def _text_or(name: str, default: str = "") -> Column[str]:
     """A text that rows of an older schema do not have."""
-    return Column(name, Text, nullable=False, server_default="")
+    return Column(name, Text, nullable=False, server_default=default)
 
 
 def _maybe_text(name: str) -> Column[str]:
@@ -41,6 +42,11 @@ def _number(name: str) -> Column[int]:
 
 def _maybe_number(name: str) -> Column[int]:
     return Column(name, BigInteger)
+
+
+def _maybe_bytes(name: str) -> Column[bytes]:
+    """Bytes that may be absent, or were erased: NULL."""
+    return Column(name, LargeBinary)
 
 
 def _flag(name: str) -> Column[bool]:
@@ -64,6 +70,7 @@ pairing_codes = Table(
     _text("state"),
     _number("reserved"),
     _number("failed"),
+    _maybe_bytes("sealed_pin"),
     Index("pairing_codes_by_digest", "digest"),
     Index("pairing_codes_by_state", "state"),
 )
@@ -84,7 +91,7 @@ pairing_requests = Table(
     _text("capabilities"),
     _text("transcript_hash"),
     _text("digest"),
-    Column("code_id", Text, ForeignKey("pairing_codes.code_id"), nullable=False),
+    Column("code_id", Text, ForeignKey("pairing_codes.code_id")),
     _text("method"),
     _text("issued_by"),
     _number("issued_at_ms"),
@@ -98,6 +105,9 @@ pairing_requests = Table(
     _maybe_number("decided_at_ms"),
     _text("reason"),
     _text("grants"),
+    _text_or("grant_risk", "low"),
+    _maybe_bytes("pake_confirm"),
+    _maybe_bytes("sealed_key"),
     Index("pairing_requests_by_session", "session_digest", unique=True),
     Index("pairing_requests_by_state", "state", "request_id"),
 )
@@ -142,6 +152,10 @@ devices = Table(
     _maybe_number("last_heard_ms"),
     _text("transport"),
     _text("address"),
+    _text_or("grant_risk", "low"),
+    _text_or("withheld", "[]"),
+    _maybe_number("rotate_asked_at_ms"),
+    _text_or("rotate_asked_by"),
 )
 
 certificates = Table(
@@ -157,6 +171,7 @@ certificates = Table(
     _number("issued_at_ms"),
     _text("state"),
     _maybe_text("request_id"),
+    _maybe_text("issuer"),
     Index("certificates_by_device", "device_id"),
     Index("certificates_by_end", "not_after_ms"),
     Index("certificates_by_request", "request_id", unique=True),
@@ -171,6 +186,10 @@ revocations = Table(
     _number("at_ms"),
     _text("by"),
     _text("reason"),
+    _text_or("device_name"),
+    _maybe_number("removed_at_ms"),
+    _text_or("removed_by"),
+    _maybe_number("allowed_at_ms"),
     Index("revocations_by_key", "identity_fingerprint"),
 )
 
@@ -198,8 +217,8 @@ jobs = Table(
     _text("waiting_for"),
     _maybe_number("retry_at_ms"),
     _maybe_number("cancel_requested_at_ms"),
-    _text_or_empty("cancel_requested_by"),
-    _text_or_empty("cancel_reason"),
+    _text_or("cancel_requested_by"),
+    _text_or("cancel_reason"),
     _maybe_number("finished_at_ms"),
     Column("output_json", LargeBinary),
     _text("error_code"),

@@ -9,7 +9,15 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
-from palyra.core.devices import Registration, Revocation
+from palyra.core.devices import (
+    CertificateRecord,
+    Device,
+    Registration,
+    Removal,
+    Renewal,
+    Revocation,
+    RotationOrder,
+)
 from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import DeviceId
 from palyra.core.interfaces import IdempotencyKey, IStore
@@ -21,7 +29,7 @@ from palyra.store.rules import own_job
 
 @implementer(IStore)
 class TroubledStore:
-    """A :class:`MemoryStore` whose commits of jobs, registrations and revocations can wait.
+    """A :class:`MemoryStore` whose commits of jobs and of what devices may do can wait.
 
     While ``holding``, they queue up in the order they came and happen at :meth:`release`, as with
     a writer thread.  While ``trouble`` is set, commits of jobs fail with it.  Everything else goes
@@ -80,6 +88,15 @@ class TroubledStore:
         self, device_id: DeviceId, by: str, reason: str, now_ms: int
     ) -> Deferred[Revocation]:
         return self._commit(lambda: self.store.revoke(device_id, by, reason, now_ms))
+
+    def renew(self, renewal: Renewal) -> Deferred[CertificateRecord]:
+        return self._commit(lambda: self.store.renew(renewal))
+
+    def order_rotation(self, order: RotationOrder) -> Deferred[list[Device]]:
+        return self._commit(lambda: self.store.order_rotation(order))
+
+    def remove(self, device_id: DeviceId, by: str, reason: str, now_ms: int) -> Deferred[Removal]:
+        return self._commit(lambda: self.store.remove(device_id, by, reason, now_ms))
 
     def _write(
         self, kind: str, jobs: Sequence[Job], write: Callable[[], Deferred[None]]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import pytest
@@ -11,9 +10,7 @@ from zope.interface.verify import verifyObject
 
 from palyra.core.devices import (
     MAX_LABELS,
-    CertificateRecord,
     CertificateState,
-    Device,
     DeviceChange,
     DeviceState,
 )
@@ -29,7 +26,7 @@ from palyra.core.interfaces import (
 )
 from palyra.core.jobmachine import job_machine, report_to
 from palyra.core.jobs import UNFINISHED, Job, JobState, Outcome, Report
-from palyra.core.pairing import CodeMethod, CodeState, PairingRequest, RequestState
+from palyra.core.pairing import CodeMethod, CodeState, RequestState
 from palyra.errors import (
     AlreadyKept,
     ApprovalFinal,
@@ -44,6 +41,9 @@ from palyra.errors import (
     NotRegistered,
     PairingFailed,
 )
+from tests.contract.grants import GrantsContract
+from tests.contract.removal import RemovalContract
+from tests.contract.renewal import RenewalContract
 from tests.store.samples import (
     DAY_MS,
     NOW_MS,
@@ -62,49 +62,17 @@ from tests.store.samples import (
     ulid,
 )
 
-T = TypeVar("T")
 KEY = IdempotencyKey("operator:ana POST /jobs", "k", sha256_hex(b"request"))
 
 
-class StoreContract:
+class StoreContract(RenewalContract, RemovalContract, GrantsContract):
     """Mixed into a test class that sets ``store`` and can ``wait`` for what it returns."""
 
-    store: Any
-
-    def wait(self, result: Awaitable[T]) -> T:
-        """The result, once it is there; raises what it failed with."""
-        raise NotImplementedError
-
-    def now_is(self, now_ms: int) -> None:
-        """Set the store's clock."""
-        raise NotImplementedError
-
-    # -- ways to a state --------------------------------------------------------------------------
-
-    def opened(self, name: str = "lab-7", code: str = "code", /, **changes: Any) -> PairingRequest:
-        minted = a_code(code)
-        self.wait(self.store.add_code(minted))
-        request = a_request(name, minted, **changes)
-        self.wait(self.store.open_request(request, an_approval(request)))
-        return request
-
-    def approve(self, request: PairingRequest) -> Any:
-        return self.wait(self.store.approve_request(approved(request), a_device(request)))
-
-    def paired(
-        self, name: str = "lab-7", code: str = "code", **changes: Any
-    ) -> tuple[PairingRequest, CertificateRecord]:
-        request = self.opened(name, code, **changes)
-        self.approve(request)
-        certificate = a_certificate(request)
-        self.wait(self.store.add_certificate(approved(request), certificate))
-        return request, certificate
-
-    def registered(self, name: str = "lab-7", code: str = "code") -> Device:
-        request, certificate = self.paired(name, code)
-        registration = a_registration(request.device_id, certificate.fingerprint)
-        device: Device = self.wait(self.store.register(registration))
-        return device
+    def test_nothing_is_to_confirm(self) -> None:
+        """A store that was neither restored nor imported may serve; confirming it is no error."""
+        assert self.store.unconfirmed_since_ms is None
+        self.wait(self.store.confirm())
+        assert self.store.unconfirmed_since_ms is None
 
     # -- codes ------------------------------------------------------------------------------------
 
@@ -155,6 +123,31 @@ class StoreContract:
         self.wait(self.store.save_code(counted))
         assert self.wait(self.store.code_by_digest(code.digest)) == burnt
 
+    def test_a_pin_is_kept_sealed_while_its_code_is_active(self) -> None:
+        """The nameplate and what was sealed come back, counters do not touch them."""
+        code = a_code(digest="", method=CodeMethod.PIN, nameplate=3, sealed_pin=b"sealed")
+        self.wait(self.store.add_code(code))
+        assert self.wait(self.store.active_codes(NOW_MS)) == [code]
+        counted = attrs.evolve(code, failed=1, sealed_pin=b"")
+        self.wait(self.store.save_code(counted))
+        kept = attrs.evolve(code, failed=1)
+        assert self.wait(self.store.active_codes(NOW_MS)) == [kept]
+
+    def test_a_code_that_is_over_has_no_secret(self) -> None:
+        """Burnt or used, what was sealed for it is erased in the same commit."""
+        for name, state in (("a", CodeState.BURNT), ("b", CodeState.EXPIRED)):
+            code = a_code(name, sealed_pin=b"sealed")
+            self.wait(self.store.add_code(code))
+            self.wait(self.store.save_code(attrs.evolve(code, state=state)))
+            kept = self.wait(self.store.code_by_digest(code.digest))
+            assert (kept.state, kept.sealed_pin) == (state, b"")
+        code = a_code("c", sealed_pin=b"sealed")
+        self.wait(self.store.add_code(code))
+        request = a_request("lab-7", code)
+        self.wait(self.store.open_request(request, an_approval(request)))
+        kept = self.wait(self.store.code_by_digest(code.digest))
+        assert (kept.state, kept.sealed_pin) == (CodeState.USED, b"")
+
     def test_an_unknown_code_is_not_made_by_saving_it(self) -> None:
         """Saving is for codes that were added."""
         self.wait(self.store.save_code(a_code()))
@@ -196,6 +189,38 @@ class StoreContract:
         with pytest.raises(AlreadyKept):
             self.wait(self.store.open_request(same, an_approval(same)))
         assert self.wait(self.store.active_codes(NOW_MS)) == [code]
+
+    def test_a_rejoin_needs_no_code(self) -> None:
+        """Its request has none, waits like any other, and any number of them may."""
+        every = [
+            a_request(name, a_code(), code_id="", issued_by="", method=CodeMethod.REJOIN)
+            for name in ("one", "two")
+        ]
+        for request in every:
+            self.wait(self.store.open_request(request, an_approval(request)))
+            assert self.wait(self.store.request(request.request_id)) == request
+        self.approve(every[0])
+        certificate = a_certificate(every[0])
+        kept = self.wait(self.store.add_certificate(approved(every[0]), certificate))
+        assert kept == certificate
+
+    def test_what_a_device_is_told_again_is_kept(self) -> None:
+        """cB and a key that was made for it survive the decision and the pick-up."""
+        request, _ = self.paired(pake_confirm=b"confirm", sealed_key=b"sealed")
+        kept = self.wait(self.store.request(request.request_id))
+        assert (kept.pake_confirm, kept.sealed_key) == (b"confirm", b"sealed")
+
+    def test_a_made_key_is_forgotten(self) -> None:
+        """When the gateway says so, and with every request that comes to nothing."""
+        request, _ = self.paired(sealed_key=b"sealed")
+        self.wait(self.store.forget_key(request.request_id))
+        self.wait(self.store.forget_key(RequestId(ulid("none"))))
+        assert self.wait(self.store.request(request.request_id)).sealed_key == b""
+        for name, state in (("a", RequestState.REJECTED), ("b", RequestState.EXPIRED)):
+            request = self.opened(name, name, sealed_key=b"sealed")
+            self.wait(self.store.close_request(attrs.evolve(request, state=state)))
+            kept = self.wait(self.store.request(request.request_id))
+            assert (kept.state, kept.sealed_key) == (state, b"")
 
     def test_requests_are_listed_newest_first(self) -> None:
         """State, limit and cursor of a query are kept."""
@@ -285,7 +310,7 @@ class StoreContract:
         request = self.opened("lab-7", "c2", identity_fingerprint=key, identity_public=b"new")
         revocation = self.approve(request)
         assert revocation.identity_fingerprint == device.identity_fingerprint
-        assert [end for _, end in revocation.certificates] == [NOW_MS + DAY_MS]
+        assert [each.not_after_ms for each in revocation.certificates] == [NOW_MS + DAY_MS]
         assert self.wait(self.store.revocations()) == [revocation]
         kept = self.wait(self.store.device(device.device_id))
         assert (kept.identity_fingerprint, kept.state) == (key, DeviceState.PAIRED)

@@ -14,6 +14,7 @@ from palyra.core.devices import (
     ClientKind,
     Device,
     Registration,
+    Renewal,
 )
 from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import (
@@ -139,6 +140,15 @@ def a_certificate(request: PairingRequest, name: str = "", **changes: Any) -> Ce
         issued_at_ms=NOW_MS,
     )
     return attrs.evolve(certificate, **changes)
+
+
+def a_renewal(
+    request: PairingRequest, name: str, over: Fingerprint | None, **changes: Any
+) -> Renewal:
+    """The renewal of a device's certificate by one called ``name``, with a CSR of its own."""
+    changes = {"csr_digest": sha256_hex(f"csr {name}".encode()), **changes}
+    certificate = a_certificate(request, name, **changes)
+    return Renewal(certificate, request.identity_fingerprint, over)
 
 
 def a_registration(device_id: DeviceId, fingerprint: Fingerprint, **changes: Any) -> Registration:

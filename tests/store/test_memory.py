@@ -50,6 +50,13 @@ class TestMemoryStore(StoreContract):
         assert len(state.jobs) == 2
         assert len(state.certificates) == 1
 
+    def test_what_it_is_made_from_can_be_old(self) -> None:
+        """A state that nobody has confirmed is what a test makes it, until it is confirmed."""
+        store = MemoryStore(now_ms=lambda: NOW_MS, unconfirmed_since_ms=7)
+        assert store.unconfirmed_since_ms == 7
+        self.wait(store.confirm())
+        assert store.unconfirmed_since_ms is None
+
     def test_it_closes(self) -> None:
         """Closing is immediate, and it was not imported."""
         self.wait(self.store.close())

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, NullPool, create_engine, insert, inspect
 from sqlalchemy.sql import column, table
 
 from palyra.core.identifiers import DeviceId
-from palyra.store import joblog, migrations, tables
+from palyra.store import joblog, migrations, opening, tables
 from palyra.store.jobrows import (
     ATTEMPT_COLUMNS,
     CALL_COLUMNS,
@@ -22,6 +22,7 @@ from palyra.store.jobrows import (
     state_values,
 )
 from palyra.store.tables import metadata
+from tests.store import schema2
 from tests.store.samples import a_job, dispatch, succeed, ulid
 
 NEW = {"retry_at_ms", "cancel_requested_by", "cancel_reason"}
@@ -80,6 +81,34 @@ def test_an_upgrade_keeps_every_job(tmp_path: Path) -> None:
             each["name"] for each in inspect(connection).get_columns("jobs") if each["nullable"]
         }
         assert "input_json" in nullable and "requested_by" not in nullable
+
+
+def test_an_upgrade_keeps_every_device(tmp_path: Path) -> None:
+    """A database of the second schema, with foreign keys enforced as the store enforces them."""
+    connection = opening.connect(tmp_path / "old", "BEGIN IMMEDIATE")
+    with connection.begin():
+        schema2.fill(connection)
+    with connection.begin():
+        schema2.check(connection)
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall() == []
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        found = {each["name"] for each in inspect(connection).get_indexes("pairing_requests")}
+    connection.close()
+    assert found == {"pairing_requests_by_session", "pairing_requests_by_state"}
+
+
+def test_an_upgrade_that_is_cut_leaves_the_old_schema(tmp_path: Path) -> None:
+    """It is one transaction: nothing is half-way."""
+    connection = opening.connect(tmp_path / "old", "BEGIN IMMEDIATE")
+    with connection.begin():
+        schema2.fill(connection)
+    with connection.begin() as transaction:
+        migrations.upgrade(connection, "old")
+        transaction.rollback()
+    with connection.begin():
+        assert migrations.revision_of(connection) == "0002"
+        schema2.check(connection)
+    connection.close()
 
 
 def test_head_is_the_newest_revision(tmp_path: Path) -> None:

@@ -66,9 +66,15 @@ def snapshot_at(path: Path) -> MemoryStore:
     store.add_certificate(request, certificate)
     store.register(a_registration(request.device_id, certificate.fingerprint))
     device_id = request.device_id
+    spare = a_request("spare", a_code("spare"))
+    store.add_code(a_code("spare"))
+    store.open_request(spare, an_approval(spare))
+    store.approve_request(approved(spare), a_device(spare))
     store.accept(a_job("queued", device_id))
     store.accept(dispatch(a_job("sent", device_id)))
     store.accept(succeed(dispatch(a_job("done", device_id))))
+    store.revoke(spare.device_id, "ana", "lost", NOW_MS)
+    store.remove(spare.device_id, "ana", "sold", NOW_MS)
     store.add_code(a_code("unused"))
     store.write_snapshot(path)
     return store
@@ -209,6 +215,9 @@ def test_a_snapshot_is_imported_where_no_database_ever_was(calls: Calls, path: P
     (device,) = calls.wait(store.devices())
     assert [device] == calls.wait(old.devices())
     assert len(calls.wait(store.live_certificates())) == 1
+    (tombstone,) = calls.wait(store.revocations())
+    assert [tombstone] == calls.wait(old.revocations())
+    assert tombstone.removed_at_ms == NOW_MS
     assert calls.wait(store.active_codes(NOW_MS)) == []
     assert calls.wait(store.unfinished()) == []
     sent = dispatch(a_job("sent", device.device_id))
@@ -221,6 +230,23 @@ def test_a_snapshot_is_imported_where_no_database_ever_was(calls: Calls, path: P
     again = calls.open(path)
     assert not again.imported
     calls.wait(again.close())
+
+
+def test_what_was_imported_is_to_be_confirmed(calls: Calls, path: Path) -> None:
+    """As of the document's age, over every start, until an operator has confirmed it."""
+    snapshot_at(path.with_name("node-runtime.v1.json"))
+    calls.now_ms = NOW_MS + 9
+    for _ in range(2):
+        store = calls.open(path)
+        assert store.unconfirmed_since_ms == NOW_MS
+        calls.wait(store.close())
+    store = calls.open(path)
+    calls.wait(store.confirm())
+    assert store.unconfirmed_since_ms is None
+    calls.wait(store.close())
+    store = calls.open(path)
+    assert (store.unconfirmed_since_ms, store.imported) == (None, False)
+    calls.wait(store.close())
 
 
 def test_a_start_that_was_cut_imports_all_the_same(calls: Calls, path: Path) -> None:

@@ -30,6 +30,7 @@ from palyra.store.postgres import PostgresStore, database_name
 from palyra.store.snapshot import import_snapshot
 from palyra.store.tables import metadata
 from tests.contract.store import StoreContract
+from tests.store import schema2
 from tests.store.conftest import engine
 from tests.store.postgresql import TEMPLATE, Server
 from tests.store.reactorless import Calls
@@ -97,6 +98,19 @@ class TestWhatIsItsOwn(OnPostgres):
         first = self.submit(work)
         assert begun.wait(30)
         return first, busy
+
+    def test_a_restored_state_is_to_be_confirmed(self) -> None:
+        """Over every start until an operator has confirmed it, and not after that."""
+        note = "INSERT INTO meta (key, value) VALUES ('unconfirmed_since_ms', '7')"
+        self.wait(self.store.close())
+        self.server.run(note, self.database)
+        self.store = self.open()
+        assert self.store.unconfirmed_since_ms == 7
+        self.wait(self.store.confirm())
+        assert self.store.unconfirmed_since_ms is None
+        self.wait(self.store.close())
+        self.store = self.open()
+        assert self.store.unconfirmed_since_ms is None
 
     def test_everything_is_there_again(self) -> None:
         """A store that was closed and opened again has what it had, and the same identity."""
@@ -368,6 +382,15 @@ class TestOpening:
         assert found == postgres.run(question, made)
         assert "WHERE" in str(found)
         postgres.drop(made)
+
+    def test_an_upgrade_keeps_every_device(self, postgres: Server) -> None:
+        """A database of the second schema is what a new one is, and has what it had."""
+        database = postgres.make()
+        with engine(postgres.url(database)).begin() as connection:
+            schema2.fill(connection)
+        with engine(postgres.url(database)).begin() as connection:
+            schema2.check(connection)
+        postgres.drop(database)
 
     def test_an_empty_database_is_not_taken_for_a_full_one(self, postgres: Server) -> None:
         """Where there was a store before, nothing is made, not even a table."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palyra.core.devices import Revocation
-from palyra.core.identifiers import DeviceId, Fingerprint
+from palyra.core.devices import Revocation, RevokedCertificate, Risk
+from palyra.core.identifiers import DeviceId, Fingerprint, sha256_hex
 from palyra.core.jobs import Attempt, Job, JobState
+from palyra.core.pairing import CodeMethod
 from palyra.errors import StoreCorrupt
 from palyra.store.snapshot import (
     SUMMARY_LENGTH,
@@ -35,19 +37,38 @@ from tests.store.samples import (
 )
 
 CODE = a_code()
-REQUEST = a_request("lab-7", CODE)
-DEVICE = a_device(REQUEST)
+PIN = a_code("pin", digest="", method=CodeMethod.PIN, nameplate=4, sealed_pin=b"sealed pin")
+REQUEST = a_request("lab-7", CODE, pake_confirm=b"confirmation", sealed_key=b"sealed key")
+DEVICE = attrs.evolve(
+    a_device(REQUEST),
+    grant_risk=Risk.MEDIUM,
+    withheld=frozenset({"acme.b", "acme.a"}),
+    rotate_asked_at_ms=NOW_MS + 4,
+    rotate_asked_by="operator:ana",
+)
+TOMBSTONE = Revocation(
+    DeviceId(ulid("x")),
+    Fingerprint("f"),
+    (RevokedCertificate(Fingerprint("c"), NOW_MS + 5, "0a", Fingerprint("ca")),),
+    NOW_MS,
+    "ana",
+    "lost",
+    device_name="lab-9",
+    removed_at_ms=NOW_MS + 6,
+    removed_by="bo",
+    allowed_at_ms=NOW_MS + 7,
+)
 
 
 def content(*jobs: Job) -> StoreContent:
     return StoreContent(
         gateway_id=ulid("gateway"),
         store_epoch="ab" * 16,
-        codes=[CODE],
+        codes=[CODE, PIN],
         requests=[REQUEST],
         devices=[DEVICE],
-        certificates=[a_certificate(REQUEST)],
-        revocations=[Revocation(DeviceId(ulid("x")), Fingerprint("f"), (), NOW_MS, "ana", "lost")],
+        certificates=[a_certificate(REQUEST, issuer=sha256_hex(b"ca"))],
+        revocations=[TOMBSTONE],
         jobs=jobs,
     )
 
@@ -60,6 +81,10 @@ def test_it_holds_no_secret() -> None:
     assert REQUEST.session_digest not in document
     for absent in ("input_json", "output_json", "csr_der", "session_digest", "digest"):
         assert f'"{absent}"' not in document.replace('"digest": ""', "")
+    for secret in (PIN.sealed_pin, REQUEST.pake_confirm, REQUEST.sealed_key):
+        assert base64.b64encode(secret).decode() not in document
+    for absent in ("sealed", "pake"):
+        assert absent not in document
 
 
 def test_its_shape_is_stable() -> None:
@@ -80,6 +105,7 @@ def test_its_shape_is_stable() -> None:
     ]
     assert document["nodes"][0]["name"] == "lab-7"
     assert document["pairing_codes"][0]["code_id"] == CODE.code_id
+    assert [each["nameplate"] for each in document["pairing_codes"]] == [None, 4]
     assert document["capability_requests"][0]["state"] == "queued"
 
 
@@ -88,7 +114,7 @@ def test_what_is_written_can_be_imported() -> None:
     queued, done = a_job("q", DEVICE.device_id), succeed(dispatch(a_job("d", DEVICE.device_id)))
     written = content(queued, done)
     state = import_snapshot(build_snapshot(written, NOW_MS), now_ms=NOW_MS + 9)
-    assert state.gateway_id == written.gateway_id
+    assert (state.gateway_id, state.generated_at_ms) == (written.gateway_id, NOW_MS)
     assert state.devices == (DEVICE,)
     assert state.certificates == tuple(written.certificates)
     assert state.revocations == tuple(written.revocations)
@@ -118,6 +144,28 @@ def test_what_older_versions_wrote_can_be_imported() -> None:
         del entry[name]
     (kept,) = import_snapshot(json.dumps(written).encode(), now_ms=NOW_MS).jobs
     assert kept.call.fanout_id is None
+
+
+def test_what_older_versions_wrote_of_devices_can_be_imported() -> None:
+    """A document without grants by risk, issuers and tombstones, of pairs for certificates."""
+    written = json.loads(build_snapshot(content(), NOW_MS))
+    (node,), (certificate,), (revocation,) = (
+        written[part] for part in ("nodes", "certificates", "revocations")
+    )
+    for name in ("grant_risk", "withheld", "rotate_asked_at_ms", "rotate_asked_by"):
+        del node[name]
+    del certificate["issuer"]
+    for name in ("device_name", "removed_at_ms", "removed_by", "allowed_at_ms"):
+        del revocation[name]
+    revocation["certificates"] = [["c", NOW_MS + 5]]
+    for code in written["pairing_codes"]:
+        del code["nameplate"]
+    state = import_snapshot(json.dumps(written).encode(), now_ms=NOW_MS)
+    assert state.devices == (a_device(REQUEST),)
+    assert state.certificates == (a_certificate(REQUEST),)
+    (kept,) = state.revocations
+    assert kept.certificates == (RevokedCertificate(Fingerprint("c"), NOW_MS + 5),)
+    assert (kept.device_name, kept.removed_at_ms, kept.allowed_at_ms) == ("", None, None)
 
 
 def test_newest_jobs_come_first() -> None:

@@ -15,12 +15,12 @@ from zope.interface import implementer
 from palyra._files import write_atomic
 from palyra.core.identifiers import Entropy, new_ulid
 from palyra.core.interfaces import IStore
-from palyra.store import rules
 from palyra.store.memory.directory import DeviceDirectory
 from palyra.store.memory.fanoutlog import FanoutLog
 from palyra.store.memory.joblog import JobLog
 from palyra.store.memory.pairinglog import PairingLog
 from palyra.store.memory.records import fired
+from palyra.store.renewal import LIVE
 from palyra.store.snapshot import FINAL_JOBS, StoreContent, build_snapshot, newest_jobs
 
 __all__ = ["MemoryStore"]
@@ -32,10 +32,21 @@ class MemoryStore(PairingLog, DeviceDirectory, JobLog, FanoutLog):
 
     imported = False
 
-    def __init__(self, *, now_ms: Callable[[], int], entropy: Entropy = os.urandom) -> None:
+    def __init__(
+        self,
+        *,
+        now_ms: Callable[[], int],
+        entropy: Entropy = os.urandom,
+        unconfirmed_since_ms: int | None = None,
+    ) -> None:
         super().__init__(now_ms)
+        self.unconfirmed_since_ms = unconfirmed_since_ms
         self.gateway_id = new_ulid(now_ms(), entropy)
         self.store_epoch = entropy(16).hex()
+
+    @fired
+    def confirm(self) -> None:
+        self.unconfirmed_since_ms = None
 
     @fired
     def close(self) -> None:
@@ -53,7 +64,7 @@ class MemoryStore(PairingLog, DeviceDirectory, JobLog, FanoutLog):
             codes=self._active(now_ms),
             requests=self._list_requests()[:FINAL_JOBS],
             devices=self._list_devices(),
-            certificates=self._certificates_where(lambda each: each.state in rules.LIVE),
+            certificates=self._certificates_where(lambda each: each.state in LIVE),
             revocations=self._list_revocations(),
             jobs=newest_jobs((job for job in newest if not job.final), final),
         )

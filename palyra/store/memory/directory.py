@@ -13,13 +13,17 @@ from palyra.core.devices import (
     DeviceChange,
     DeviceState,
     Registration,
+    Removal,
+    Renewal,
     Revocation,
+    RotationOrder,
 )
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.pairing import PairingRequest, RequestState
 from palyra.errors import AlreadyKept, DeviceRevoked
-from palyra.store import rules
+from palyra.store import revocation, rules
 from palyra.store.memory.records import Records, fired
+from palyra.store.renewal import RECOGNISED, renewed
 
 
 class DeviceDirectory(Records):
@@ -75,10 +79,56 @@ class DeviceDirectory(Records):
         return self._certificates.get(fingerprint)
 
     @fired
+    def renew(self, renewal: Renewal) -> CertificateRecord:
+        offered = renewal.certificate
+        held = self._held(offered.device_id)
+        over = None if renewal.over is None else self._certificates.get(renewal.over)
+        wanted = renewed(self._devices.get(offered.device_id), held, over, renewal)
+        if not wanted.is_new:
+            return wanted.answer
+        if offered.fingerprint in self._certificates:
+            raise AlreadyKept()
+        for each in held:
+            self._set_state(each, wanted.states.get(each.fingerprint, each.state))
+        self._certificates[offered.fingerprint] = wanted.answer
+        return wanted.answer
+
+    @fired
+    def order_rotation(self, order: RotationOrder) -> list[Device]:
+        ordered = []
+        for kept in self._list_devices():
+            if kept.device_id in order.device_ids and kept.state is DeviceState.PAIRED:
+                self._devices[kept.device_id] = attrs.evolve(
+                    kept, rotate_asked_at_ms=order.at_ms, rotate_asked_by=order.by
+                )
+                ordered.append(rules.own_device(self._devices[kept.device_id]))
+        return ordered
+
+    @fired
+    def certificates_of(self, device_id: DeviceId) -> list[CertificateRecord]:
+        return self._held(device_id)
+
+    @fired
+    def forget_certificates(self, before_ms: int, limit: int) -> int:
+        def age(certificate: CertificateRecord) -> tuple[int, str]:
+            return certificate.not_after_ms, certificate.fingerprint
+
+        last = {
+            each.device_id: each.fingerprint
+            for each in sorted(self._certificates.values(), key=age)
+        }
+        spared = {*last.values(), *self._issued.values()}
+        over = [each for each in self._certificates.values() if each.not_after_ms < before_ms]
+        gone = [each for each in sorted(over, key=age) if each.fingerprint not in spared][:limit]
+        for each in gone:
+            del self._certificates[each.fingerprint]
+        return len(gone)
+
+    @fired
     def live_certificates(self) -> list[CertificateRecord]:
         now_ms = self._now_ms()
         return self._certificates_where(
-            lambda each: each.state in rules.RECOGNISED and each.not_after_ms > now_ms
+            lambda each: each.state in RECOGNISED and each.not_after_ms > now_ms
         )
 
     @fired
@@ -90,20 +140,53 @@ class DeviceDirectory(Records):
 
     @fired
     def revoke(self, device_id: DeviceId, by: str, reason: str, now_ms: int) -> Revocation:
-        kept = rules.revocable(self._devices.get(device_id), device_id)
-        if kept.state is DeviceState.REVOKED:
-            return self._revocations[device_id, kept.identity_fingerprint]
-        revocation = self._revoke_key(kept, by, reason, now_ms)
-        self._devices[device_id] = rules.revoked(kept, revocation)
-        sentence = rules.device_revoked(kept.name, revocation).sentence
-        self._end_jobs(device_id, DeviceRevoked.code, sentence, now_ms)
-        return revocation
+        return self._revoke(device_id, by, reason, now_ms)
+
+    @fired
+    def remove(self, device_id: DeviceId, by: str, reason: str, now_ms: int) -> Removal:
+        before = revocation.present(self._devices.get(device_id), device_id)
+        self._revoke(device_id, by, reason, now_ms)
+        theirs = [each for each in self._list_revocations() if each.device_id == device_id]
+        tombstones = tuple(revocation.tombstone(each, by, now_ms) for each in theirs)
+        for each in tombstones:
+            self._keep_revocation(each)
+        requests = self._delete_requests(device_id)
+        held = self._held(device_id)
+        for certificate in held:
+            del self._certificates[certificate.fingerprint]
+        del self._devices[device_id]
+        return Removal(rules.own_device(before), tombstones, len(held), requests)
 
     @fired
     def revocations(self) -> list[Revocation]:
         return self._list_revocations()
 
+    def _revoke(self, device_id: DeviceId, by: str, reason: str, now_ms: int) -> Revocation:
+        kept = revocation.present(self._devices.get(device_id), device_id)
+        first = self._revocations.get((device_id, kept.identity_fingerprint))
+        if first is not None and kept.state is DeviceState.REVOKED:
+            return first
+        made = self._revoke_key(kept, by, reason, now_ms)
+        self._devices[device_id] = revocation.revoked(kept, made)
+        sentence = revocation.device_revoked(kept.name, made).sentence
+        self._end_jobs(device_id, DeviceRevoked.code, sentence, now_ms)
+        return made
+
+    def _delete_requests(self, device_id: DeviceId) -> int:
+        gone = [each for each in self._requests.values() if each.device_id == device_id]
+        for each in gone:
+            del self._requests[each.request_id]
+            del self._approvals[each.approval_id]
+            self._issued.pop(each.request_id, None)
+        left = {each.code_id for each in self._requests.values()}
+        for code_id in {each.code_id for each in gone} - left - {""}:
+            del self._codes[code_id]
+        return len(gone)
+
+    def _held(self, device_id: DeviceId) -> list[CertificateRecord]:
+        return self._certificates_where(lambda each: each.device_id == device_id)
+
     def _supersede(self, device_id: DeviceId, state: CertificateState) -> None:
-        for each in self._certificates_where(lambda each: each.device_id == device_id):
+        for each in self._held(device_id):
             if each.state is state:
                 self._set_state(each, CertificateState.SUPERSEDED)

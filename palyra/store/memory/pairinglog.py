@@ -10,7 +10,7 @@ from palyra.core.identifiers import RequestId
 from palyra.core.interfaces import RequestQuery
 from palyra.core.pairing import CodeState, PairingCode, PairingRequest, RequestState
 from palyra.errors import AlreadyKept, PairingFailed
-from palyra.store import rules
+from palyra.store import revocation, rules
 from palyra.store.memory.records import Records, add, fired, newest
 
 
@@ -26,6 +26,8 @@ class PairingLog(Records):
         kept = self._codes.get(code.code_id)
         if kept is not None and kept.state is CodeState.ACTIVE:
             kept.state, kept.reserved, kept.failed = code.state, code.reserved, code.failed
+            if code.state is not CodeState.ACTIVE:
+                kept.sealed_pin = b""
 
     @fired
     def code_by_digest(self, digest: str) -> PairingCode | None:
@@ -39,14 +41,20 @@ class PairingLog(Records):
     @fired
     def open_request(self, request: PairingRequest, approval: Approval) -> None:
         code = self._codes.get(request.code_id)
-        if code is None or code.state is not CodeState.ACTIVE:
+        if request.code_id and (code is None or code.state is not CodeState.ACTIVE):
             raise PairingFailed()
         sessions = {kept.session_digest for kept in self._requests.values()}
         if request.session_digest in sessions or approval.approval_id in self._approvals:
             raise AlreadyKept()
         add(self._requests, request.request_id, rules.own_request(request))
         self._approvals[approval.approval_id] = attrs.evolve(approval)
-        code.state = CodeState.USED
+        if code is not None:
+            code.state, code.sealed_pin = CodeState.USED, b""
+
+    @fired
+    def forget_key(self, request_id: RequestId) -> None:
+        if request_id in self._requests:
+            self._requests[request_id].sealed_key = b""
 
     @fired
     def request(self, request_id: RequestId) -> PairingRequest | None:
@@ -73,6 +81,7 @@ class PairingLog(Records):
     def close_request(self, request: PairingRequest) -> None:
         kept = self._requests.get(request.request_id)
         self._decide(rules.require_state(kept, request.request_id, RequestState.PENDING), request)
+        self._requests[request.request_id].sealed_key = b""
 
     @fired
     def approve_request(self, request: PairingRequest, device: Device) -> Revocation | None:
@@ -80,21 +89,23 @@ class PairingLog(Records):
         kept_request = rules.require_state(kept_request, request.request_id, RequestState.PENDING)
         kept = self._devices.get(device.device_id)
         if kept is not None:
-            rules.refuse_revoked_device(kept)
-        key = device.identity_fingerprint
-        rules.refuse_revoked_key(
-            device, [each for each in self._list_revocations() if each.identity_fingerprint == key]
-        )
-        revocation = None
+            revocation.refuse_revoked_device(kept)
+        key, every = device.identity_fingerprint, self._list_revocations()
+        of_key = [each for each in every if each.identity_fingerprint == key]
+        of_id = [each for each in every if each.device_id == device.device_id]
+        revocation.refuse_revoked_key(device, of_key)
+        for each in revocation.allowed([*of_key, *of_id], device):
+            self._keep_revocation(each)
+        replaced = None
         if kept is not None and kept.identity_fingerprint != key:
             code, sentence = rules.identity_changed(kept)
             now_ms = device.paired_at_ms
-            revocation = self._revoke_key(kept, request.decided_by, code, now_ms)
+            replaced = self._revoke_key(kept, request.decided_by, code, now_ms)
             self._end_jobs(kept.device_id, code, sentence, now_ms)
         taken = self._names_of_others(device.device_id)
         self._devices[device.device_id] = rules.paired(kept, device, request, taken)
         self._decide(kept_request, request)
-        return revocation
+        return replaced
 
     def _active(self, now_ms: int) -> list[PairingCode]:
         return [

@@ -10,14 +10,14 @@ import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 
 from palyra.core.approval import Approval
-from palyra.core.devices import CertificateRecord, CertificateState, Device, DeviceState, Revocation
+from palyra.core.devices import CertificateRecord, CertificateState, Device, Revocation
 from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import DeviceId, FanoutId, Fingerprint, JobId, RequestId
 from palyra.core.interfaces import IdempotencyKey, KeyUse
 from palyra.core.jobs import Job
 from palyra.core.pairing import PairingCode, PairingRequest
 from palyra.errors import AlreadyKept, PalyraError
-from palyra.store import rules
+from palyra.store import revocation, rules
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="Records")
@@ -56,12 +56,7 @@ class Records:
         self._keys: dict[tuple[str, str], tuple[KeyUse, int]] = {}
 
     def _list_devices(self) -> list[Device]:
-        present = (
-            device
-            for _, device in sorted(self._devices.items())
-            if device.state is not DeviceState.REMOVED
-        )
-        return [rules.own_device(device) for device in present]
+        return [rules.own_device(device) for _, device in sorted(self._devices.items())]
 
     def _names_of_others(self, device_id: DeviceId) -> frozenset[str]:
         return frozenset(each.name for each in self._list_devices() if each.device_id != device_id)
@@ -82,6 +77,7 @@ class Records:
             decided_at_ms=decided.decided_at_ms,
             reason=decided.reason,
             grants=decided.grants,
+            grant_risk=decided.grant_risk,
         )
         self._requests[kept.request_id] = now
         approval = self._approvals[kept.approval_id]
@@ -89,11 +85,15 @@ class Records:
 
     def _revoke_key(self, device: Device, by: str, reason: str, now_ms: int) -> Revocation:
         theirs = self._certificates_where(lambda each: each.device_id == device.device_id)
-        revocation = rules.revocation_of(device, theirs, by, reason, now_ms)
+        earlier = self._revocations.get((device.device_id, device.identity_fingerprint))
+        made = revocation.revocation_of(device, theirs, earlier, by, reason, now_ms)
         for certificate in theirs:
             self._set_state(certificate, CertificateState.REVOKED)
-        self._revocations[device.device_id, device.identity_fingerprint] = revocation
-        return revocation
+        self._keep_revocation(made)
+        return made
+
+    def _keep_revocation(self, kept: Revocation) -> None:
+        self._revocations[kept.device_id, kept.identity_fingerprint] = kept
 
     def _end_jobs(self, device_id: DeviceId, code: str, sentence: str, now_ms: int) -> None:
         for job in self._jobs.values():

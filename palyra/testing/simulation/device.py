@@ -117,6 +117,12 @@ class NodeHost:
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
         """Not connected."""
 
+    def renewed(self, ends_ms: int) -> None:
+        """Not here: the certificate outlives the simulation."""
+
+    def clock_differs(self, ahead_ms: int) -> None:
+        """The gateway's is another one."""
+
     def _from_thread(self, act: Any, *arguments: Any) -> None:
         self.clock.soon(0.0002, act, *arguments)
 

@@ -28,6 +28,7 @@ from palyra.errors import (
 )
 from palyra.testing.simulation.clock import HostClock, Timeline
 from palyra.transport.interfaces import ICarrier, IGatewaySession, INodeSession
+from palyra.wire.pairing import RenewalAsked, Renewed
 
 CALL_TIMEOUT_S = 15.0
 ADDRESS = "gateway.sim:7444"
@@ -124,6 +125,10 @@ class Channel:
         """StreamNodeEvents."""
         stream = self._stream = Stream(self._link, self._clock)
         return stream.begin(make_session)
+
+    def renew(self, asked: RenewalAsked) -> Deferred[Renewed]:
+        """RotateDeviceCertificate: nobody asks here, where certificates outlive everything."""
+        return fail(_away("no answer"))
 
     def close(self) -> Deferred[None]:
         """The connection ends with the call on it."""
