@@ -160,8 +160,11 @@ class _Operator:
         grants = [INVOKE_OTHERS]
         self.approval = deferToThread(_approve, self._console, request_id, grants)
 
-    def gateway_verified(self, address: str, ca_hash: str) -> None:
+    def gateway_verified(self, address: str, ca_hash: str, matches: bool) -> None:
         """Nobody looks."""
+
+    def pin_confirmed(self) -> None:
+        """It pairs by a pairing line."""
 
     def identity_shown(self, name: str, device_id: str, fingerprint: Fingerprint) -> None:
         """Nobody looks."""

@@ -1485,7 +1485,7 @@ class NotPaired(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "palyra node run --pairing-uri -"
+        return "palyra node run --gateway HOST"
 
 
 @attrs.define

@@ -18,24 +18,34 @@ from palyra._lock import RootLock
 from palyra._reactor import require_asyncio_reactor, the_reactor
 from palyra.capability.registry import Registry
 from palyra.config import Config, load
+from palyra.config.addresses import HostPort
 from palyra.core.devices import ClientKind
 from palyra.core.pairing_uri import PairingUri
-from palyra.errors import NotPaired, PalyraError
+from palyra.core.pin import PinCode
+from palyra.errors import NotPaired, PairingFailed, PalyraError
 from palyra.node.files import NodeFiles
 from palyra.node.identity import DeviceIdentity
 from palyra.node.mediation import Headless, IMediator, TerminalMediator
 from palyra.node.pairing import Pairing
 from palyra.node.screen import PairingScreen, Screen, ServingScreen
 from palyra.node.service import NodeService, announcement, default_name, paired_host
+from palyra.node.typedpins import PinPrompt, pair_by_pin
 from palyra.observe.logs import file_observer
 
 
 @attrs.frozen
 class NodeRunOptions:
-    """What ``palyra node run`` was asked."""
+    """What ``palyra node run`` was asked.
+
+    ``gateway`` and ``pin`` come together; ``pin_typed`` where a person typed it on a terminal and
+    may be asked for another one.
+    """
 
     state_root: Path
     pairing_uri: str | None = attrs.field(default=None, repr=False)
+    gateway: HostPort | None = None
+    pin: PinCode | None = attrs.field(default=None, repr=False)
+    pin_typed: bool = False
     name: str | None = None
     device_id: str | None = None
     grpc_url: str | None = None
@@ -57,6 +67,7 @@ def run(options: NodeRunOptions) -> int:
         [file_observer(files.root / "node-host.stderr.log")], redirectStandardIO=False
     )
     host = _Foreground(options, config, files, lock, the_reactor())
+    del options  # it holds the PIN, which is forgotten when it was used
     host.start()
     the_reactor().run(installSignalHandlers=False)
     return host.end()
@@ -73,7 +84,8 @@ class _Foreground:
         lock: RootLock,
         reactor: Any,
     ) -> None:
-        self._options = options
+        self._options = attrs.evolve(options, pin=None)
+        self._pin = options.pin
         self._config = config
         self._files = files
         self._lock = lock
@@ -134,7 +146,7 @@ class _Foreground:
         """Pair with the line that was given, go on with a pairing that waits, or do nothing."""
         options, files = self._options, self._files
         waiting = files.identity.waiting()
-        if options.pairing_uri is None and waiting is None:
+        if options.pairing_uri is None and options.gateway is None and waiting is None:
             if files.host() is None:
                 raise NotPaired(str(files.state_root))
             return
@@ -151,15 +163,29 @@ class _Foreground:
             now_ms=self._now_ms,
             node_rpc_override=options.grpc_url,
         )
+        ca_pem = options.ca_file.read_bytes() if options.ca_file else None
         try:
             if options.pairing_uri is not None:
-                ca_pem = options.ca_file.read_bytes() if options.ca_file else None
                 await pairing.run(PairingUri.parse(options.pairing_uri), ca_pem)
+            elif options.gateway is not None:
+                await pair_by_pin(pairing, options.gateway, ca_pem, self._next_pin)
             else:
-                assert waiting is not None, "one of the two is there"
+                assert waiting is not None, "one of the three is there"
                 await pairing.resume(waiting)
         finally:
             self._pairing_screen.stop()
+
+    async def _next_pin(self, failed: PairingFailed | None) -> PinCode | None:
+        """The PIN that was given, then what a person types; None where nobody can be asked."""
+        given, self._pin = self._pin, None
+        if given is not None or failed is None or not self._options.pin_typed:
+            return given
+        self._pairing_screen.pin_failed(failed.sentence)
+        self._screen.hold(True)
+        try:
+            return await PinPrompt(self._reactor).ask()
+        finally:
+            self._screen.hold(False)
 
     def _failed(self, failure: Failure) -> None:
         if not self._stopping:  # what is given up half-way fails in many ways

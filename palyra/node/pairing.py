@@ -1,59 +1,57 @@
-"""Pairing, the device's side (PROTOCOL: URI PAIRING)."""
+"""Pairing, the device's side (PROTOCOL: PIN PAIRING, URI PAIRING)."""
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import hmac
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from twisted.internet.task import deferLater
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 
 from palyra.config.addresses import HostPort
 from palyra.core.announcement import Announcement, encode_announcement
 from palyra.core.devices import ClientKind
 from palyra.core.handshake import DeviceHandshake
-from palyra.core.identifiers import Entropy, Fingerprint
-from palyra.core.pairing import CodeMethod, RequestState
+from palyra.core.identifiers import Entropy
+from palyra.core.pairing import SESSION_WINDOW_MS, CodeMethod
 from palyra.core.pairing_uri import PairingUri
-from palyra.core.transcript import Purpose
+from palyra.core.pake import Confirmations, DevicePake, PakeTranscript, confirms, with_pake
+from palyra.core.pin import PinCode
+from palyra.core.transcript import DeviceProof, Purpose
 from palyra.errors import (
-    CaMismatch,
-    CertificateRefused,
-    ClockSkew,
+    GatewayNotProven,
     GatewayUnreachable,
-    Malformed,
-    PairingExpired,
-    PairingRejected,
+    PairingFailed,
+    PairingSessionUnknown,
     PalyraError,
     RemoteRefusal,
 )
 from palyra.node.files import POLL_INTERVAL_MS, HostFile, NodeFiles
+from palyra.node.firstcontact import given_root, named_root, shown_root
+from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import DeviceIdentity, PairingFile
-from palyra.pki.certificates import read_root, unix_ms
-from palyra.transport.chain import fetch_chain
+from palyra.node.pickup import PickUp, PickUpWitness
+from palyra.node.roots import Root
+from palyra.transport.chain import check_dates, fetch_chain
 from palyra.transport.grpcclient import GatewayChannel
-from palyra.wire.pairing import Begin, Completed, StatusAnswer, StatusQuestion
+from palyra.wire.pairing import Begin, SessionOpened, StatusAnswer
 
 SCHEMA_VERSION = 1
-SKEW_WARN_MS = 60_000
-MAX_POLL_MS = 10_000
+MAX_PINS = 3
+MAX_UNKNOWN = 5
+"""How often a gateway may not know (yet) what it was told in a Complete whose answer got lost."""
 
 
-class Witness(Protocol):
+class Witness(PickUpWitness, Protocol):
     """Who watches a pairing: a terminal, or lines for a program."""
 
-    def gateway_verified(self, address: str, ca_hash: str) -> None:
-        """The gateway shows the CA that the pairing line names."""
+    def gateway_verified(self, address: str, ca_hash: str, matches: bool) -> None:
+        """The CA under which the gateway is spoken to; ``matches``: the pairing line names it."""
 
-    def identity_shown(self, name: str, device_id: str, fingerprint: Fingerprint) -> None:
-        """What the operator will compare."""
-
-    def waiting(self, request_id: str) -> None:
-        """An operator must decide now."""
+    def pin_confirmed(self) -> None:
+        """Both sides know the PIN, and nobody is in between."""
 
     def approved(self, by: str, name: str) -> None:
         """An operator said yes and the certificate is here."""
@@ -61,12 +59,9 @@ class Witness(Protocol):
     def clock_differs(self, by_ms: int) -> None:
         """This clock is ahead (positive) or behind by more than a minute."""
 
-    def retrying(self, cause: str) -> None:
-        """The gateway does not answer any more; it is asked until it does."""
-
 
 class Pairing:
-    """One pairing of this device."""
+    """One pairing of this device, by a pairing line or by at most three PINs."""
 
     def __init__(
         self,
@@ -91,8 +86,16 @@ class Pairing:
         self._now_ms = now_ms
         self._node_rpc_override = node_rpc_override
         self._handshake = DeviceHandshake(identity.key, identity.device_id, client_kind)
-        self._counter = 0
-        self._unanswered = False
+        self._pickup = PickUp(
+            reactor=reactor,
+            identity=identity,
+            client_kind=client_kind,
+            name=announcement.name,
+            witness=witness,
+            now_ms=now_ms,
+        )
+        self._time = GatewayTime(now_ms, witness.clock_differs)
+        self._pins = 0
 
     async def run(self, uri: PairingUri, ca_pem: bytes | None = None) -> HostFile:
         """Pair with a pairing line; returns when an operator has approved.
@@ -103,19 +106,47 @@ class Pairing:
         :raises PairingFailed, PairingRejected, PairingExpired, PalyraError: as they say.
         """
         address = HostPort(uri.host, uri.port)
-        trusted = _read_ca(ca_pem) if ca_pem is not None else None
+        given = given_root(ca_pem) if ca_pem is not None else None
         chain = await fetch_chain(self._reactor, address)
-        root = self._verified_root(chain, uri.ca, trusted)
-        self._check_clock(chain[0])
-        self._witness.gateway_verified(str(address), uri.ca.hex())
-        channel = GatewayChannel(address, root)
+        root = named_root(chain, uri.ca, given)
+        check_dates(chain[0], self._now_ms())
+        self._witness.gateway_verified(str(address), uri.ca.hex(), matches=True)
+        channel = GatewayChannel(address, root.pem.encode())
         try:
-            session_id, completed = await self._exchange(channel, uri)
-            waiting = PairingFile(
-                SCHEMA_VERSION, session_id, completed.request_id, str(address), root.decode()
-            )
+            waiting = await self._proven_by_token(channel, uri, root)
             self._files.identity.keep_waiting(waiting)
-            return await self._wait(channel, waiting)
+            return await self._picked_up(channel, waiting)
+        finally:
+            await channel.close()
+
+    async def run_pin(
+        self, address: HostPort, pin: PinCode, ca_pem: bytes | None = None
+    ) -> HostFile:
+        """Pair with a PIN that was typed for this one run; returns when an operator has approved.
+
+        The PIN is not sent, and is forgotten before anything keyed is.  Nothing of the gateway is
+        believed or kept before it has proved that it knows the PIN too, under the CA that this
+        device sees.  ``ca_pem`` is that CA where it came another way.
+
+        :raises GatewayNotProven: it did not prove that; somebody else may have answered.
+        :raises PairingFailed: wrong, expired or used up, with the number of tries by now.
+        :raises PairingRejected, PairingExpired, PalyraError: as they say.
+        """
+        assert self._pins < MAX_PINS, "who asks for PINs counts them"
+        self._pins += 1
+        given = given_root(ca_pem) if ca_pem is not None else None
+        chain = await fetch_chain(self._reactor, address)
+        root = given or shown_root(chain, address)
+        if chain:
+            check_dates(chain[0], self._now_ms())
+        self._witness.gateway_verified(str(address), root.hash.hex(), matches=False)
+        channel = GatewayChannel(address, root.pem.encode())
+        try:
+            proven = self._proven_by_pin(channel, pin, root)
+            del pin
+            waiting = await proven
+            self._files.identity.keep_waiting(waiting)
+            return await self._picked_up(channel, waiting)
         finally:
             await channel.close()
 
@@ -123,92 +154,123 @@ class Pairing:
         """Go on waiting for an operator after a restart."""
         channel = GatewayChannel(HostPort.parse(waiting.gateway), waiting.ca_pem.encode())
         try:
-            return await self._wait(channel, waiting)
+            return await self._picked_up(channel, waiting)
         finally:
             await channel.close()
 
-    def _verified_root(
-        self, chain: list[bytes], expected: bytes, trusted: x509.Certificate | None
-    ) -> bytes:
-        if not chain or not hmac.compare_digest(hashlib.sha256(chain[-1]).digest(), expected):
-            raise CaMismatch()
+    # -- the handshake ------------------------------------------------------------------------
+
+    async def _proven_by_token(
+        self, channel: GatewayChannel, uri: PairingUri, root: Root
+    ) -> PairingFile:
+        opened = await self._begun(channel, Begin(self._kind, CodeMethod.QR, uri.proof))
+        proof = self._proof(opened, uri.proof, root.hash, Purpose.PAIR_URI)
+        completed = await channel.complete(proof)
+        return self._waiting(channel, opened, root, completed.request_id)
+
+    async def _proven_by_pin(
+        self, channel: GatewayChannel, pin: PinCode, root: Root
+    ) -> PairingFile:
+        nameplate = pin.nameplate
         try:
-            root = read_root(chain[-1])
-        except CertificateRefused as error:
-            raise CaMismatch() from error
-        if trusted is not None and trusted != root:
-            raise CaMismatch()
-        return root.public_bytes(Encoding.PEM)
+            begin = Begin(self._kind, CodeMethod.PIN, nameplate=nameplate)
+            opened = await self._begun(channel, begin)
+            share, key = await self._agreed(pin, opened.share)
+            del pin
+            proof = self._proof(opened, "", root.hash, Purpose.PAIR_PIN)
+            transcript = PakeTranscript(
+                opened.begun, nameplate, root.hash, opened.share, share, proof
+            )
+            both = Confirmations.of(key, transcript)
+            unproven = self._waiting(channel, opened, root, request_id="")
+            proof = with_pake(proof, share, both.device)
+            request_id, confirm = await self._completed(channel, proof, unproven)
+        except PairingFailed as error:
+            raise PairingFailed(pin=True, tries=self._pins) from error
+        if not confirms(confirm, both.gateway):
+            raise GatewayNotProven()
+        self._witness.pin_confirmed()
+        return msgspec.structs.replace(unproven, request_id=request_id)
 
-    def _check_clock(self, leaf_der: bytes) -> None:
-        begins = x509.load_der_x509_certificate(leaf_der).not_valid_before_utc
-        if self._now_ms() < unix_ms(begins):
-            here = datetime.datetime.fromtimestamp(self._now_ms() / 1000).astimezone()
-            raise ClockSkew(f"{here:%d %b %H:%M}", f"{begins.astimezone():%d %b %H:%M}")
+    async def _begun(self, channel: GatewayChannel, begin: Begin) -> SessionOpened:
+        opened = await channel.begin(begin)
+        self._time.heard(opened.gateway_unix_ms)
+        return opened
 
-    async def _exchange(self, channel: GatewayChannel, uri: PairingUri) -> tuple[str, Completed]:
-        identity, files = self._identity, self._files.identity
-        opened = await channel.begin(Begin(self._kind, CodeMethod.QR, uri.proof))
-        ahead_ms = self._now_ms() - opened.gateway_unix_ms
-        if abs(ahead_ms) > SKEW_WARN_MS:
-            self._witness.clock_differs(ahead_ms)
-        proof = self._handshake.complete(
+    def _agreed(self, pin: PinCode, gateway_share: bytes) -> Deferred[tuple[bytes, bytes]]:
+        """X and K of the PIN's one run, made off the reactor."""
+        pool = self._reactor.getThreadPool()
+        return deferToThreadPool(
+            self._reactor, pool, _run_pake, pin.pin, gateway_share, self._entropy
+        )
+
+    def _proof(
+        self, opened: SessionOpened, proof: str, ca_hash: bytes, purpose: Purpose
+    ) -> DeviceProof:
+        return self._handshake.complete(
             opened.begun,
-            proof=uri.proof,
-            ca_hash=uri.ca,
-            csr_der=files.new_csr(identity.device_id),
+            proof=proof,
+            ca_hash=ca_hash,
+            csr_der=self._files.identity.new_csr(self._identity.device_id),
             announcement=encode_announcement(self._announcement),
-            purpose=Purpose.PAIR_URI,
+            purpose=purpose,
             entropy=self._entropy,
         )
-        return opened.begun.session_id, await channel.complete(proof)
 
-    async def _wait(self, channel: GatewayChannel, waiting: PairingFile) -> HostFile:
-        identity = self._identity
-        self._witness.identity_shown(
-            self._announcement.name, identity.device_id, identity.fingerprint
-        )
-        self._witness.waiting(waiting.request_id)
-        while True:
-            answer = await self._ask(channel, waiting)
-            if answer is None:
-                # A new connection next time: gRPC's own pause grows to two minutes.
-                await channel.close()
-            elif answer.certificate_pem:
-                return self._accept(waiting, answer)
-            elif answer.status != RequestState.PENDING.value:
-                self._files.identity.stop_waiting()
-                _refused(answer)
-            pause_ms = answer.retry_after_ms if answer is not None else MAX_POLL_MS // 5
-            pause_ms = min(max(pause_ms, POLL_INTERVAL_MS), MAX_POLL_MS)
-            await deferLater(self._reactor, pause_ms / 1000)
+    def _waiting(
+        self,
+        channel: GatewayChannel,
+        opened: SessionOpened,
+        root: Root,
+        request_id: str,
+    ) -> PairingFile:
+        gateway, ca_pem = str(channel.address), root.pem
+        return PairingFile(SCHEMA_VERSION, opened.begun.session_id, request_id, gateway, ca_pem)
 
-    async def _ask(self, channel: GatewayChannel, waiting: PairingFile) -> StatusAnswer | None:
-        """One question; None where the gateway could not answer (it is asked again)."""
-        ca_der = x509.load_pem_x509_certificate(waiting.ca_pem.encode()).public_bytes(Encoding.DER)
-        # Time rises by itself, over restarts too; a clock that is set back must not matter here.
-        counter = self._counter = max(self._counter + 1, self._now_ms())
-        proof = self._handshake.status_proof(
-            waiting.session_id, hashlib.sha256(ca_der).digest(), counter
-        )
-        question = StatusQuestion(waiting.session_id, self._identity.device_id, counter, proof)
+    async def _completed(
+        self, channel: GatewayChannel, proof: DeviceProof, unproven: PairingFile
+    ) -> tuple[str, bytes]:
+        """The request's id and cB; where that answer is lost, as status tells them later."""
         try:
-            answer = await channel.status(question)
-        except PalyraError as error:
-            unreachable = isinstance(error, GatewayUnreachable)
-            if not unreachable and not (isinstance(error, RemoteRefusal) and error.transient):
-                self._files.identity.stop_waiting()
-                raise
-            if not self._unanswered:
-                self._witness.retrying(error.sentence)
-            self._unanswered = True
-            return None
-        self._unanswered = False
-        return answer
+            completed = await channel.complete(proof)
+            return completed.request_id, completed.pake_confirm
+        except GatewayUnreachable as error:
+            lost = Failure(error)
+        await channel.close()
+        asking = Deferred.fromCoroutine(self._asked_later(channel, unproven))
+        asking.addTimeout(SESSION_WINDOW_MS / 1000, self._reactor, onTimeoutCancel=lambda *_: lost)
+        answer = await asking
+        return answer.request_id, answer.pake_confirm
+
+    async def _asked_later(self, channel: GatewayChannel, unproven: PairingFile) -> StatusAnswer:
+        unknown = 0
+        while True:
+            await self._pickup.pause(None)
+            try:
+                answer = await self._pickup.ask(channel, unproven)
+            except RemoteRefusal as refusal:
+                # It knows what it has committed; it may be about to.
+                unknown += 1
+                if refusal.remote_code != PairingSessionUnknown.code or unknown == MAX_UNKNOWN:
+                    raise
+                continue
+            if answer is not None:
+                return answer
+
+    # -- the certificate ----------------------------------------------------------------------
+
+    async def _picked_up(self, channel: GatewayChannel, waiting: PairingFile) -> HostFile:
+        """Wait for the operator, and keep what comes of it."""
+        try:
+            answer = await self._pickup.wait(channel, waiting)
+        except PalyraError:
+            self._files.identity.stop_waiting()
+            raise
+        return self._accept(waiting, answer)
 
     def _accept(self, waiting: PairingFile, answer: StatusAnswer) -> HostFile:
         files, device_id = self._files, self._identity.device_id
-        files.identity.accept(device_id, answer.certificate_pem, waiting.ca_pem)
+        files.identity.accept(device_id, answer.certificate_pem, waiting.ca_pem, answer.ca_pem)
         now_ms = self._now_ms()
         host = HostFile(
             schema_version=SCHEMA_VERSION,
@@ -228,14 +290,6 @@ class Pairing:
         return host
 
 
-def _read_ca(pem: bytes) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
-        raise Malformed("gateway-ca-file", "is not a PEM certificate") from error
-
-
-def _refused(answer: StatusAnswer) -> None:
-    if answer.status == RequestState.REJECTED.value:
-        raise PairingRejected(answer.reason)
-    raise PairingExpired()
+def _run_pake(pin: str, gateway_share: bytes, entropy: Entropy) -> tuple[bytes, bytes]:
+    pake = DevicePake(pin, entropy)
+    return pake.share, pake.finish(gateway_share)

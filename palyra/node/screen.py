@@ -15,9 +15,10 @@ from palyra.config.addresses import HostPort
 from palyra.core.devices import clean_text
 from palyra.core.frames import Welcome
 from palyra.core.identifiers import Fingerprint, grouped, short_id
-from palyra.errors import GatewayUnreachable, PalyraError, RemoteRefusal
+from palyra.errors import GatewayUnreachable, PalyraError
 from palyra.node.identity import IdentityStore
-from palyra.node.service import Watcher
+from palyra.node.rejoin import is_final
+from palyra.node.service import Watcher, skew
 
 APPROVAL_S = 600
 MAX_TEXT = 512
@@ -106,9 +107,16 @@ class PairingScreen:
         self._seconds = clock.seconds
         self._countdown = _every_second(self._tick, clock)
 
-    def gateway_verified(self, address: str, ca_hash: str) -> None:
-        text = f"{address}  CA {grouped(ca_hash)} matches the line"
+    def gateway_verified(self, address: str, ca_hash: str, matches: bool) -> None:
+        text = f"{address}  CA {grouped(ca_hash)}{' matches the line' if matches else ''}"
         self._screen.step("gateway", text, address, ca_hash)
+
+    def pin_confirmed(self) -> None:
+        self._screen.step("PIN", "confirmed by both sides")
+
+    def pin_failed(self, warning: str) -> None:
+        """A PIN was used up, and a person may type another one."""
+        self._screen.note(f"!!  {warning}")
 
     def identity_shown(self, name: str, device_id: str, fingerprint: Fingerprint) -> None:
         text = f"{name}  {short_id(device_id)}  {grouped(fingerprint)}"
@@ -184,7 +192,7 @@ class ServingScreen(Watcher):
 
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
         super().offline(error, retry_s)
-        if isinstance(error, RemoteRefusal) and error.final:
+        if error is not None and is_final(error):
             self._final(error)
             return
         self._retry_at_s = self._seconds() + retry_s
@@ -192,6 +200,39 @@ class ServingScreen(Watcher):
         if self._screen.tty or self._online or cause != self._cause:
             self._online, self._cause = "", cause
             self._changed()
+
+    def renewal_failed(self, error: PalyraError | None, left_s: float) -> None:
+        super().renewal_failed(error, left_s)
+        cause = error.sentence if error is not None else "A fault of this device; see its log."
+        text = f"!!  The certificate could not be renewed, {_life(left_s)} left. {cause}"
+        self._screen.note(clean_text(text, MAX_TEXT))
+
+    def identity_shown(self, name: str, device_id: str, fingerprint: Fingerprint) -> None:
+        super().identity_shown(name, device_id, fingerprint)
+        text = f"{name}  {short_id(device_id)}  {grouped(fingerprint)}"
+        self._screen.step("identity", text, name, short_id(device_id), fingerprint)
+
+    def waiting(self, request_id: str) -> None:
+        super().waiting(request_id)
+        self._online = self._cause = ""
+        if self._screen.tty:
+            self._screen.live("..  waiting for an operator to approve")
+        else:
+            self._screen.note(f"waiting\t{request_id}")
+
+    def retrying(self, cause: str) -> None:
+        super().retrying(cause)
+        self._screen.note(f"!!  {clean_text(cause, MAX_TEXT)} Asking again.")
+
+    def rejoined(self, ends_ms: int) -> None:
+        super().rejoined(ends_ms)
+        if self._screen.tty:
+            self._screen.live("")
+        self._screen.step("rejoined", "by identity key")
+
+    def clock_differs(self, ahead_ms: int) -> None:
+        super().clock_differs(ahead_ms)
+        self._screen.note(f"!!  {skew(ahead_ms)}")
 
     def noticed(self, line: str, jobs: int) -> None:
         super().noticed(line, jobs)

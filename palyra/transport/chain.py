@@ -1,13 +1,15 @@
-"""Fetching a gateway's certificate chain before it is trusted (PROTOCOL: URI PAIRING, step 1).
+"""Fetching a gateway's certificate chain before it is trusted (PROTOCOL: Trust; Exchanges).
 
-Nothing is sent over this connection.  The chain's last certificate is the CA itself; what it must
-hash to came over another road, and from then on it is the only root.
+Nothing is sent over this connection.  The chain's last certificate is the CA itself, and from then
+on the only root; what it must hash to came over another road, or is bound into PIN pairing.
 """
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,7 +20,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from palyra.config.addresses import HostPort
-from palyra.errors import GatewayUnreachable
+from palyra.errors import CertificateRefused, ClockSkew, GatewayUnreachable
+from palyra.pki.certificates import unix_ms
 
 TLS_NAME = "palyrad-node-rpc"
 """The name every gateway certificate carries; devices check it and never the address typed."""
@@ -49,6 +52,30 @@ def fetch_chain(reactor: Any, address: HostPort) -> Deferred[list[bytes]]:
                 transport.abortConnection()
 
     return Deferred.fromCoroutine(fetch())
+
+
+def check_dates(leaf_der: bytes, now_ms: int) -> None:
+    """Refuse a certificate that TLS would refuse on its dates, with a sentence that names them.
+
+    ``now_ms`` is this device's clock, Unix milliseconds; the certificate is not trusted yet.
+
+    :raises ClockSkew: by that clock it has not begun, or has ended.
+    :raises CertificateRefused: it is no certificate.
+    """
+    try:
+        leaf = x509.load_der_x509_certificate(leaf_der)
+        begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    except ValueError as error:
+        raise CertificateRefused("malformed") from error
+    here = _day_and_time(datetime.datetime.fromtimestamp(now_ms / 1000))
+    if now_ms < unix_ms(begins):
+        raise ClockSkew(here, begins=_day_and_time(begins))
+    if now_ms >= unix_ms(ends) + 1000:  # its last second is valid (RFC 5280, 4.1.2.5)
+        raise ClockSkew(here, ends=_day_and_time(ends))
+
+
+def _day_and_time(moment: datetime.datetime) -> str:
+    return f"{moment.astimezone():%d %b %H:%M}"
 
 
 @implementer(IOpenSSLClientConnectionCreator)

@@ -12,9 +12,12 @@ import pytest
 
 from palyra.cli import main
 from palyra.cli.node import pairing_line
+from palyra.config.addresses import HostPort
+from palyra.core.pin import PinCode
 from palyra.errors import InsecureCodeArgument, Malformed
 from tests.cli.terminal import Terminal
 
+ALLOW = "--allow-insecure-pairing-code-arg"
 LINE = "palyra://home.example.org:7443/?ca=abc&t=def"
 
 
@@ -50,6 +53,9 @@ def test_options_reach_the_node_host(
         {
             "state_root": tmp_path,
             "pairing_uri": LINE,
+            "gateway": None,
+            "pin": None,
+            "pin_typed": False,
             "name": "pi",
             "device_id": "ID",
             "grpc_url": "h:1",
@@ -63,6 +69,7 @@ def test_a_paired_device_needs_no_option(started: list[dict[str, Any]], tmp_path
     """Nothing is asked."""
     assert main(["node", "run", "--state-root", str(tmp_path)]) == 7
     assert started[0]["pairing_uri"] is None
+    assert started[0]["gateway"] is None
     assert started[0]["transport"] == "auto"
 
 
@@ -74,6 +81,103 @@ def test_the_line_as_an_argument_is_refused(
     err = capsys.readouterr().err
     assert err.startswith("error: A code as an argument stays in the shell history.\n")
     assert "palyra://" not in err
+    assert started == []
+
+
+@pytest.mark.parametrize("gateway", [["--gateway", "gw"], []])
+def test_the_pin_as_an_argument_is_refused(
+    started: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    gateway: list[str],
+) -> None:
+    """Exit 2, nothing of it is repeated, and what to do instead is told."""
+    args = ["node", "run", *gateway, "--pairing-code", "418207", "--state-root", str(tmp_path)]
+    assert main(args) == 2
+    err = capsys.readouterr().err
+    assert err == (
+        "error: A code as an argument stays in the shell history.\n"
+        "hint:  palyra node run --gateway HOST (it asks), or --pairing-code-stdin\n"
+    )
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    ("gateway", "address"),
+    [
+        ("home.example.org", HostPort("home.example.org", 7443)),
+        ("home.example.org:9443", HostPort("home.example.org", 9443)),
+        ("[2001:db8::9]", HostPort("2001:db8::9", 7443)),
+    ],
+)
+def test_a_pin_from_stdin(
+    started: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gateway: str,
+    address: HostPort,
+) -> None:
+    """Its first line, for one try: a program cannot be asked again."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(" 2-530 946 \n111111\n"))
+    args = ["--gateway", gateway, "--pairing-code-stdin", "--state-root", str(tmp_path)]
+    assert main(["node", "run", *args]) == 7
+    assert started[0]["gateway"] == address
+    assert started[0]["pin"] == PinCode(2, "530946")
+    assert (started[0]["pin_typed"], started[0]["pairing_uri"]) == (False, None)
+
+
+def test_a_pin_as_an_argument_that_is_allowed(
+    started: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """For tests and for those who know; it is one try too."""
+    args = ["--gateway", "gw", "--pairing-code", "418207", ALLOW]
+    assert main(["node", "run", *args, "--state-root", str(tmp_path)]) == 7
+    assert started[0]["pin"] == PinCode(1, "418207")
+    assert started[0]["pin_typed"] is False
+
+
+@pytest.mark.parametrize("typed", ["", "12345\n", "palyra://x\n"])
+def test_a_pin_on_stdin_that_is_none(
+    started: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    typed: str,
+) -> None:
+    """Is refused without being repeated."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    args = ["--gateway", "gw", "--pairing-code-stdin", "--state-root", str(tmp_path)]
+    assert main(["node", "run", *args]) == 1
+    err = capsys.readouterr().err
+    assert "must be six digits" in err
+    assert "12345" not in err and "palyra://" not in err
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--gateway", "gw", "--pairing-uri", "-"], "give one of them"),
+        (["--pairing-code-stdin"], "a PIN goes with --gateway"),
+        (
+            ["--gateway=gw", "--pairing-code-stdin", "--pairing-code=1", ALLOW],
+            "give the PIN once",
+        ),
+        (["--gateway", "gw"], "--pairing-code-stdin"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    started: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    args: list[str],
+    words: str,
+) -> None:
+    """And a PIN that nobody can be asked for: a service never pairs."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("418207\n"))
+    assert main(["node", "run", *args, "--state-root", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().err
     assert started == []
 
 
@@ -110,3 +214,19 @@ def test_a_person_is_asked_without_echo(tmp_path: Path) -> None:
     status, seen = made.end()
     assert status == 130
     assert "secret" not in seen
+
+
+def test_a_person_is_asked_for_the_pin_without_echo(tmp_path: Path) -> None:
+    """Until it can be one; nothing was tried with what cannot."""
+    made = Terminal(tmp_path, "node", "run", "--gateway", "127.0.0.1:1")
+    made.read_until("PIN shown by the gateway:")
+    made.type("4182\n")
+    made.read_until("must be six digits, as the gateway shows them.\r\nPIN shown by the gateway:")
+    made.type("418 207\n")
+    status, seen = made.end()
+    assert status == 3
+    assert "4182" not in seen and "418 207" not in seen
+    assert seen.endswith(
+        "error: Cannot reach 127.0.0.1:1: connection refused.\n"
+        "hint:  on the gateway: palyra doctor\n"
+    )

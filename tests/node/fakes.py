@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from palyra.capability.context import CapabilityContext, DeviceFacts
 from palyra.capability.descriptor import Capability
 from palyra.capability.outcome import Outcome, OutcomeKind, interrupted
 from palyra.capability.registry import Registered, Registry
-from palyra.core.frames import Dispatch, Progress, Waiting
+from palyra.config.addresses import HostPort
+from palyra.core.frames import Dispatch, Hello, Progress, Waiting, Welcome
 from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.jobs import Report
 from palyra.errors import PalyraError
 from palyra.node.attempts import AttemptMemory
+from palyra.node.identity import Credential, IdentityStore
 from palyra.node.mediation import Answer, IMediator, Question
+from palyra.pki.authority import Authority
+from palyra.pki.csr import check_csr
 from palyra.transport.interfaces import ICarrier
+from palyra.wire.pairing import RenewalAsked, Renewed
 
 T = TypeVar("T")
 NOW_MS = 1_700_000_000_000
@@ -181,3 +187,70 @@ class FakeCarrier:
 
     def close(self, error: PalyraError | None) -> None:
         self.closed.append(error)
+
+
+class FakeChannel:
+    """A connection to a gateway, whose calls the test answers."""
+
+    made: list[FakeChannel]
+    """Every one of a test, which begins with none."""
+
+    def __init__(self, address: HostPort, ca_pem: bytes, identity: tuple[bytes, bytes]) -> None:
+        self.ca_pem = ca_pem
+        self.identity = identity
+        self.hello: Hello | None = None
+        self.registered: Deferred[Welcome] = Deferred()
+        self.streamed: Deferred[None] = Deferred()
+        self.asked: list[tuple[RenewalAsked, Deferred[Renewed]]] = []
+        self.closed = False
+        self.session: Any = None
+        self.carrier = FakeCarrier()
+        FakeChannel.made.append(self)
+
+    def register(self, hello: Hello) -> Deferred[Welcome]:
+        self.hello = hello
+        return self.registered
+
+    def renew(self, asked: RenewalAsked) -> Deferred[Renewed]:
+        answer: Deferred[Renewed] = Deferred()
+        self.asked.append((asked, answer))
+        return answer
+
+    def stream(self, make: Callable[[Any], Any], device_id: str) -> Deferred[None]:
+        self.session = make(self.carrier)
+        return self.streamed
+
+    def close(self) -> Deferred[None]:
+        self.closed = True
+        return succeed(None)
+
+
+def new_authority() -> Authority:
+    """A gateway's CA."""
+    return Authority.create(trust_domain="palyra", now_ms=NOW_MS, entropy=os.urandom)
+
+
+class PairedDevice:
+    """A device that is paired, and the CA of its gateway."""
+
+    def __init__(self, path: Path, authority: Authority) -> None:
+        self.authority = authority
+        self.store = IdentityStore(path)
+        self.identity = self.store.open(NOW_MS, os.urandom, DEVICE_ID)
+        self.ca_pem = authority.ca_pem.decode()
+        csr_der = self.store.new_csr(DEVICE_ID)
+        self.first = self.store.accept(DEVICE_ID, self.issue(csr_der), self.ca_pem)
+
+    def issue(self, csr_der: bytes, at_ms: int = NOW_MS, by: Authority | None = None) -> str:
+        """A certificate to that CSR, issued then."""
+        key = check_csr(csr_der, DEVICE_ID)
+        return (by or self.authority).issue_device(key, DEVICE_ID, at_ms).pem.decode()
+
+    def renewed(self, asked: RenewalAsked, at_ms: int = NOW_MS) -> Renewed:
+        """What the gateway answers."""
+        return Renewed(self.issue(asked.csr_der, at_ms), self.ca_pem, 0, 0)
+
+    def make_next(self, at_ms: int = NOW_MS) -> Credential:
+        """A next certificate, issued then, beside the current one."""
+        pem = self.issue(self.store.new_csr(DEVICE_ID), at_ms)
+        return self.store.accept_next(DEVICE_ID, pem, self.ca_pem)

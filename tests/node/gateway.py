@@ -4,24 +4,34 @@ memory."""
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, execute, succeed
 from zope.interface import implementer
 
 from palyra._reactor import the_reactor
 from palyra.config.addresses import HostPort
 from palyra.config.enrolment import EnrolmentSection
-from palyra.core.pairing import PairingRequest
+from palyra.core.pairing import CodeMethod, PairingRequest
 from palyra.core.pairing_uri import PairingUri
+from palyra.core.pin import PinCode
+from palyra.core.rates import RateLimits, SourceLedger
 from palyra.errors import PalyraError
 from palyra.gateway.approvals import Approvals, Verdict
+from palyra.gateway.codes import Codes, CodeWish
 from palyra.gateway.desk import EnrolmentDesk
 from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.inventory import Inventory
-from palyra.pki.authority import Authority
+from palyra.gateway.issuing import Issuer
+from palyra.gateway.pinwork import PinWork
+from palyra.gateway.proofs import Office, Verifier
+from palyra.gateway.rejoin import Rejoins
+from palyra.gateway.requests import PairingRequests
+from palyra.pki.authority import DAY_MS, Authority
+from palyra.pki.sealing import Sealer
 from palyra.pki.trust import ChainVerifier
 from palyra.store.memory import MemoryStore
 from palyra.transport.asyncbridge import as_deferred
@@ -30,6 +40,7 @@ from palyra.transport.grpcserver import EnrolmentServicer
 from palyra.transport.interfaces import IEnrolmentDesk
 
 GATEWAY_ID = "01M80NKQCNGATEWAYZT9B3FVHD"
+T = TypeVar("T")
 NODE_RPC = "127.0.0.1:7444"
 
 
@@ -57,6 +68,20 @@ class WatchedDesk:
         return self._desk.status(message, address)
 
 
+def _at_once(work: Callable[..., T], *arguments: Any) -> Deferred[T]:
+    return execute(work, *arguments)
+
+
+class OneCa:
+    """The identity of a gateway with one CA, on no disk (as far as enrolment uses it)."""
+
+    def __init__(self, authority: Authority) -> None:
+        self.issuing = authority
+        self.ca_bundle_pem = authority.ca_pem
+        self.ca_hashes = (bytes.fromhex(authority.ca_hash),)
+        self.sealer = Sealer(bytes(32), entropy=os.urandom)
+
+
 class Gateway:
     """One gateway that only enrols."""
 
@@ -66,8 +91,7 @@ class Gateway:
         self.authority = Authority.create(
             trust_domain="palyra", now_ms=self.now_ms(), entropy=os.urandom
         )
-        chain = ChainVerifier([self.authority.ca_certificate], "palyra")
-        inventory = Inventory(chain)
+        inventory = Inventory(ChainVerifier([self.authority.ca_certificate], "palyra"))
         self.approvals = Approvals(
             clock=self.reactor,
             store=self.store,
@@ -75,22 +99,57 @@ class Gateway:
             identity_replaced=lambda *_: succeed(None),
             changed=lambda: None,
         )
-        self.enrolment = Enrolment(
-            clock=self.reactor,
-            elapsed_ms=lambda: int(self.reactor.seconds() * 1000),
-            entropy=os.urandom,
-            store=self.store,
-            inventory=inventory,
-            authority=self.authority,
-            limits=EnrolmentSection(),
-            node_rpc_address=lambda: NODE_RPC,
-            approvals=self.approvals,
-            changed=lambda: None,
-        )
+        self._compose(OneCa(self.authority), inventory, EnrolmentSection())
         self.desk = WatchedDesk(EnrolmentDesk(self.enrolment))
         self.address = HostPort("127.0.0.1", 0)
         self._listener: GrpcListener | None = None
         self._served = self._certificate()
+
+    def _compose(self, trust: Any, inventory: Inventory, limits: EnrolmentSection) -> None:
+        self.codes = Codes(
+            log=self.store,
+            sealer=trust.sealer,
+            entropy=os.urandom,
+            limits=limits,
+            now_ms=self.now_ms,
+        )
+        issuer = Issuer(trust=trust, life_ms=DAY_MS, now_ms=self.now_ms)
+        requests = PairingRequests(
+            now_ms=self.now_ms,
+            entropy=os.urandom,
+            store=self.store,
+            inventory=inventory,
+            approvals=self.approvals,
+            issuer=issuer,
+            sealer=trust.sealer,
+            limits=limits,
+            node_rpc_address=lambda: NODE_RPC,
+            changed=lambda: None,
+        )
+        office = Office(
+            codes=self.codes,
+            verifier=Verifier(ca_hashes=lambda: trust.ca_hashes, inventory=inventory),
+            requests=requests,
+            ledger=SourceLedger(RateLimits()),
+            limits=limits,
+            entropy=os.urandom,
+            now_ms=self.now_ms,
+            elapsed_ms=self.now_ms,
+        )
+        self.enrolment = Enrolment(
+            clock=self.reactor,
+            elapsed_ms=self.now_ms,
+            office=office,
+            pins=PinWork(in_thread=_at_once, entropy=os.urandom, elapsed_ms=self.now_ms),
+            rejoins=Rejoins(
+                directory=self.store,
+                inventory=inventory,
+                issuer=issuer,
+                grace_ms=limits.rejoin_grace_s * 1000,
+                old_sessions=lambda *_: succeed(None),
+                changed=lambda: None,
+            ),
+        )
 
     def now_ms(self) -> int:
         """The time of day."""
@@ -128,9 +187,15 @@ class Gateway:
 
     async def line(self) -> PairingUri:
         """A new pairing line."""
-        new = await self.enrolment.mint(issued_by="ana", ttl_ms=None, labels={}, source="")
+        new = await self.codes.mint(CodeWish(CodeMethod.QR, "ana"))
         ca = bytes.fromhex(self.authority.ca_hash)
         return PairingUri(self.address.host, self.address.port, ca, new.token)
+
+    async def pin(self) -> PinCode:
+        """A new PIN."""
+        new = await self.codes.mint(CodeWish(CodeMethod.PIN, "ana"))
+        assert new.pin is not None
+        return new.pin
 
     async def approve(self, request_id: Any) -> PairingRequest:
         """An operator's yes."""

@@ -19,7 +19,7 @@ from palyra.errors import (
 from palyra.node.identity import IdentityStore, PairingFile
 from palyra.pki.authority import Authority
 from palyra.pki.csr import check_csr
-from tests.node.fakes import DEVICE_ID, NOW_MS
+from tests.node.fakes import DEVICE_ID, NOW_MS, PairedDevice, new_authority
 
 OTHER_ID = "01M80NKQCNX4K7QM2ZT9B3FVHE"
 
@@ -183,3 +183,140 @@ def test_a_waiting_pairing_survives(store: IdentityStore) -> None:
     store.stop_waiting()
     store.stop_waiting()
     assert store.waiting() is None
+
+
+@pytest.fixture
+def paired(tmp_path: Path, authority: Authority) -> PairedDevice:
+    """A device with its first certificate."""
+    return PairedDevice(tmp_path / "paired", authority)
+
+
+def test_current_and_next_in_one_file(paired: PairedDevice) -> None:
+    """Both live until the node has registered over the next one; then there is one again."""
+    following = paired.make_next(NOW_MS + 3_600_000)
+    client = IdentityStore(paired.store.path).client()
+    assert (client.current, client.next, client.pending) == (paired.first, following, None)
+    paired.store.registered(paired.first.fingerprint)
+    assert paired.store.client() == client
+    paired.store.registered(following.fingerprint)
+    client = IdentityStore(paired.store.path).client()
+    assert (client.current, client.next) == (following, None)
+    paired.store.registered(following.fingerprint)
+    assert paired.store.client() == client
+
+
+def test_which_one_to_use(paired: PairedDevice) -> None:
+    """The next one first; what ran out is of no use."""
+    following = paired.make_next(NOW_MS + 3_600_000)
+    client = paired.store.client()
+    assert client.usable(NOW_MS) == [following, paired.first]
+    assert client.usable(paired.first.cert_expires_at_unix_ms) == [following]
+    assert client.usable(following.cert_expires_at_unix_ms) == []
+
+
+def test_a_next_one_that_is_dropped(paired: PairedDevice) -> None:
+    """Another key is made for another one."""
+    following = paired.make_next()
+    paired.store.drop_next()
+    assert paired.store.client().next is None
+    assert paired.make_next().private_key_pem != following.private_key_pem
+    assert paired.store.client().current == paired.first
+
+
+def test_a_new_pairing_ends_both(paired: PairedDevice) -> None:
+    """Pairing and rejoin leave one certificate."""
+    paired.make_next()
+    pem = paired.issue(paired.store.new_csr(DEVICE_ID))
+    kept = paired.store.accept(DEVICE_ID, pem, paired.ca_pem)
+    client = paired.store.client()
+    assert (client.current, client.next, client.pending) == (kept, None, None)
+
+
+def test_a_next_certificate_that_is_not_ours(paired: PairedDevice) -> None:
+    """For another device or key, from another CA, or never asked for: nothing is kept."""
+    pem = paired.issue(paired.store.new_csr(DEVICE_ID))
+    before = paired.store.client()
+    stranger = new_authority()
+    pending = before.pending
+    assert pending is not None
+    csr_der = paired.store.new_csr(DEVICE_ID)
+    foreign = paired.issue(csr_der, by=stranger)
+    both = paired.ca_pem + stranger.ca_pem.decode()
+    wrong = [
+        (issued(paired.authority, csr_der, OTHER_ID), paired.ca_pem),
+        (paired.first.certificate_pem, paired.ca_pem),
+        (foreign, paired.ca_pem),
+        (foreign, stranger.ca_pem.decode()),
+        (pem, stranger.ca_pem.decode()),
+        (pem, "no certificate"),
+    ]
+    for certificate, bundle in wrong:
+        with pytest.raises(VerificationFailed):
+            paired.store.accept_next(DEVICE_ID, certificate, bundle)
+    assert paired.store.client() == before
+    paired.store.accept_next(DEVICE_ID, foreign, both)
+    with pytest.raises(VerificationFailed, match="nobody asked for"):
+        paired.store.accept_next(DEVICE_ID, foreign, both)
+
+
+def test_a_crash_while_the_next_one_is_written(
+    paired: PairedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old file stays whole: the same CSR brings the same certificate."""
+    csr_der = paired.store.new_csr(DEVICE_ID)
+    before = paired.store.client()
+
+    def crash(*_: object) -> None:
+        raise OSError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", crash)
+        with pytest.raises(OSError, match="power cut"):
+            paired.store.accept_next(DEVICE_ID, paired.issue(csr_der), paired.ca_pem)
+    assert paired.store.client() == before
+    assert paired.store.new_csr(DEVICE_ID) == csr_der
+
+
+def test_the_bundle_moves_in_steps(paired: PairedDevice) -> None:
+    """Old, both, new; never to strangers, and never to none."""
+    new = new_authority()
+    new_pem = new.ca_pem.decode()
+    with pytest.raises(VerificationFailed):
+        paired.store.trust(new_pem)
+    paired.store.trust("")
+    assert paired.store.client().ca_bundle_pem == paired.ca_pem
+    paired.store.trust(paired.ca_pem + new_pem)
+    paired.store.trust(new_pem)
+    assert paired.store.client().ca_bundle_pem == new_pem
+    assert paired.store.client().current == paired.first
+
+
+def test_paired_while_the_gateway_changes_its_ca(
+    store: IdentityStore, authority: Authority
+) -> None:
+    """The pairing was verified under the old CA, the certificate is from the new one."""
+    new = new_authority()
+    old_pem, both = authority.ca_pem.decode(), (authority.ca_pem + new.ca_pem).decode()
+    pem = issued(new, store.new_csr(DEVICE_ID))
+    for bundle in ("", new.ca_pem.decode()):
+        with pytest.raises(VerificationFailed):
+            store.accept(DEVICE_ID, pem, old_pem, bundle)
+    store.accept(DEVICE_ID, pem, old_pem, both)
+    assert store.client().ca_bundle_pem == both
+
+
+def test_a_file_from_before_there_was_a_next_one(paired: PairedDevice) -> None:
+    """Reads as one that has none."""
+    path = paired.store.path / "node-mtls-client.json"
+    kept = json.loads(path.read_bytes())
+    del kept["next"]
+    path.write_text(json.dumps(kept))
+    assert paired.store.client().current == paired.first
+    assert paired.store.client().next is None
+
+
+def test_no_secret_is_shown(paired: PairedDevice) -> None:
+    """Neither a file nor a certificate with its key shows more than its name."""
+    paired.make_next()
+    paired.store.new_csr(DEVICE_ID)
+    assert "PRIVATE" not in repr(paired.store.client())

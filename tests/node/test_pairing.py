@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ import attrs
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from palyra.core.announcement import Announcement
-from palyra.core.devices import AnnouncedCapability, ClientKind
 from palyra.errors import (
     CaMismatch,
     ClockSkew,
@@ -23,82 +20,18 @@ from palyra.errors import (
     PairingExpired,
     PairingFailed,
     PairingRejected,
-    PalyraError,
     RemoteRefusal,
     VerificationFailed,
 )
-from palyra.gateway import enrolment as gateway_enrolment
-from palyra.node import pairing as node_pairing
-from palyra.node.files import HostFile, NodeFiles
-from palyra.node.pairing import Pairing
+from palyra.node import pickup
+from palyra.node.files import HostFile
 from palyra.pki.authority import Authority
 from tests.node.awaiting import awaiting, awaiting_fixture
 from tests.node.fakes import DEVICE_ID
 from tests.node.gateway import NODE_RPC, Gateway
+from tests.node.pairingdevice import Device, refused, turn
 
 HOUR_MS = 3_600_000
-
-
-class Device:
-    """A device that pairs; it is the pairing's witness."""
-
-    def __init__(self, root: Path, gateway: Gateway) -> None:
-        self.files = NodeFiles(root)
-        self.files.make()
-        self.gateway = gateway
-        self.ahead_ms = 0
-        self.seen: list[tuple[Any, ...]] = []
-        self.asked: Deferred[str] = Deferred()
-        self.missed: Deferred[str] = Deferred()
-
-    def pairing(self, **given: Any) -> Pairing:
-        """A new attempt, as a node host that was started makes it."""
-        announced = AnnouncedCapability("echo", True, "d" * 64, "1", "low", False, True, 1_000, "")
-        return Pairing(
-            reactor=self.gateway.reactor,
-            files=self.files,
-            identity=self.files.identity.open(self.now_ms(), os.urandom, DEVICE_ID),
-            announcement=Announcement("pi", "linux x86_64", "1", (announced,)),
-            client_kind=ClientKind.NODE,
-            witness=self,
-            entropy=os.urandom,
-            now_ms=self.now_ms,
-            **given,
-        )
-
-    def now_ms(self) -> int:
-        return self.gateway.now_ms() + self.ahead_ms
-
-    def begin(self, uri: Any, ca_pem: bytes | None = None) -> Deferred[HostFile]:
-        """Pair; the failure of what is not awaited is the test's."""
-        return Deferred.fromCoroutine(self.pairing().run(uri, ca_pem))
-
-    def kinds(self) -> list[str]:
-        return [each[0] for each in self.seen]
-
-    # -- the witness: a test goes on in the next turn, not in the middle of the pairing ----------
-
-    def gateway_verified(self, address: str, ca_hash: str) -> None:
-        self.seen.append(("verified", address, ca_hash))
-
-    def identity_shown(self, name: str, device_id: str, fingerprint: str) -> None:
-        self.seen.append(("identity", name, device_id))
-
-    def waiting(self, request_id: str) -> None:
-        self.seen.append(("waiting", request_id))
-        asked, self.asked = self.asked, Deferred()
-        self.gateway.reactor.callLater(0, asked.callback, request_id)
-
-    def approved(self, by: str, name: str) -> None:
-        self.seen.append(("approved", by, name))
-
-    def clock_differs(self, by_ms: int) -> None:
-        self.seen.append(("clock", by_ms))
-
-    def retrying(self, cause: str) -> None:
-        self.seen.append(("retrying", cause))
-        missed, self.missed = self.missed, Deferred()
-        self.gateway.reactor.callLater(0, missed.callback, cause)
 
 
 Scene = tuple[Gateway, Device]
@@ -107,20 +40,12 @@ Scene = tuple[Gateway, Device]
 @awaiting_fixture
 async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     """A gateway that listens and a device that was never paired; both ask and answer quickly."""
-    monkeypatch.setattr(gateway_enrolment, "POLL_MS", 20)
-    monkeypatch.setattr(node_pairing, "POLL_INTERVAL_MS", 20)
-    monkeypatch.setattr(node_pairing, "MAX_POLL_MS", 200)
+    monkeypatch.setattr(pickup, "POLL_INTERVAL_MS", 20)
+    monkeypatch.setattr(pickup, "MAX_POLL_MS", 20)
     gateway = Gateway()
     await gateway.start()
-    yield gateway, Device(tmp_path, gateway)
+    yield gateway, Device(tmp_path)
     await gateway.stop()
-
-
-async def refused(result: Awaitable[object]) -> BaseException:
-    """What a pairing failed with."""
-    with pytest.raises((PalyraError, CancelledError)) as caught:
-        await result
-    return caught.value
 
 
 @awaiting
@@ -132,6 +57,7 @@ async def test_a_pairing(scene: Scene) -> None:
     await gateway.approve(await asked)
     host = await paired
     assert device.kinds() == ["verified", "identity", "waiting", "approved"]
+    assert device.seen[0] == ("verified", str(gateway.address), uri.ca.hex(), True)
     assert device.seen[-1] == ("approved", "ana", "pi")
     assert (host.grpc_url, host.device_id, host.name) == (NODE_RPC, DEVICE_ID, "pi")
     assert host.enrolment_address == str(gateway.address)
@@ -140,6 +66,23 @@ async def test_a_pairing(scene: Scene) -> None:
     assert client.current is not None and client.pending is None
     assert client.ca_bundle_pem == gateway.authority.ca_pem.decode()
     assert device.files.identity.waiting() is None
+
+
+@awaiting
+async def test_a_pairing_by_pin(scene: Scene) -> None:
+    """The same with a PIN, which is used up; what else a PIN is, test_pairing_pin has."""
+    gateway, device = scene
+    await gateway.pin()
+    second = await gateway.pin()
+    assert str(second).startswith("2-")
+    asked = device.asked
+    paired = Deferred.fromCoroutine(device.pairing().run_pin(gateway.address, second))
+    await gateway.approve(await asked)
+    assert (await paired).name == "pi"
+    assert device.kinds() == ["verified", "pin", "identity", "waiting", "approved"]
+    again = Deferred.fromCoroutine(device.pairing().run_pin(gateway.address, second))
+    error = await refused(again)
+    assert isinstance(error, PairingFailed) and error.pin
 
 
 @awaiting
@@ -167,21 +110,6 @@ async def test_another_ca_is_told_nothing(scene: Scene) -> None:
     assert not device.files.identity.client().pending
 
 
-def test_a_leaf_in_place_of_the_ca_is_refused(tmp_path: Path) -> None:
-    """The hash alone is not enough: what becomes the only root must be fit to be one."""
-    authority = Authority.create(trust_domain="palyra", now_ms=HOUR_MS, entropy=os.urandom)
-    verify = Pairing._verified_root
-    ca = bytes.fromhex(authority.ca_hash)
-    pairing: Any = None
-    assert verify(pairing, [authority.ca_der], ca, None) == authority.ca_pem
-    for chain in ([], [authority.ca_der, b"leaf"]):
-        with pytest.raises(CaMismatch):
-            verify(pairing, chain, ca, None)
-    junk = b"not a certificate"
-    with pytest.raises(CaMismatch):
-        verify(pairing, [junk], hashlib.sha256(junk).digest(), None)
-
-
 @awaiting
 async def test_a_clock_before_the_certificate(scene: Scene) -> None:
     """TLS would refuse it: both times are named, and nothing is sent."""
@@ -189,7 +117,18 @@ async def test_a_clock_before_the_certificate(scene: Scene) -> None:
     device.ahead_ms = -3 * HOUR_MS
     error = await refused(device.begin(await gateway.line()))
     assert isinstance(error, ClockSkew)
-    assert error.here != error.begins
+    assert error.here != error.begins and not error.ends
+    assert gateway.desk.calls == []
+
+
+@awaiting
+async def test_a_clock_after_the_certificate(scene: Scene) -> None:
+    """One that is years ahead is told so too; TLS would refuse the certificate as run out."""
+    gateway, device = scene
+    device.ahead_ms = 40_000 * HOUR_MS
+    error = await refused(device.begin(await gateway.line()))
+    assert isinstance(error, ClockSkew)
+    assert "is after the gateway's certificate ended (" in error.sentence
     assert gateway.desk.calls == []
 
 
@@ -333,7 +272,7 @@ async def test_a_clock_that_is_set_back_while_it_waits(scene: Scene) -> None:
     polled = len(gateway.desk.calls)
     device.ahead_ms = -30_000
     while len(gateway.desk.calls) < polled + 3:
-        await _turn(gateway)
+        await turn()
     await gateway.approve(request_id)
     await paired
 
@@ -345,7 +284,7 @@ async def test_stop_at_any_moment(scene: Scene) -> None:
     uri = await gateway.line()
     for turns in (0, 1, 5):
         paired = device.begin(uri)
-        await _turn(gateway, turns)
+        await turn(turns)
         paired.cancel()
         await refused(paired)
     assert device.files.identity.waiting() is None
@@ -360,11 +299,3 @@ async def test_nobody_listens(scene: Scene) -> None:
     error = await refused(device.begin(uri))
     assert isinstance(error, GatewayUnreachable)
     assert error.sentence == f"Cannot reach {gateway.address}: connection refused."
-
-
-async def _turn(gateway: Gateway, count: int = 1) -> None:
-    """Let the reactor turn."""
-    for _ in range(count):
-        turned: Deferred[None] = Deferred()
-        gateway.reactor.callLater(0, turned.callback, None)
-        await turned

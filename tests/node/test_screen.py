@@ -220,7 +220,7 @@ def test_pairing_for_a_person() -> None:
     """Steps, and a countdown in place of a last line until an operator decides."""
     out, clock = Out(), Clock()
     shown = PairingScreen(Screen(out), clock)
-    shown.gateway_verified("gw:7443", "9f3c51d07ab8e264" + "0" * 48)
+    shown.gateway_verified("gw:7443", "9f3c51d07ab8e264" + "0" * 48, matches=True)
     shown.identity_shown("pi", DEVICE_ID, "7d4c19e203abf58e" + "0" * 48)  # type: ignore[arg-type]
     shown.waiting("01M80TNY9PZTHXEWCMG453300P")
     clock.advance(1)
@@ -242,11 +242,26 @@ def test_pairing_for_a_person() -> None:
     assert not clock.getDelayedCalls()
 
 
+def test_pairing_by_pin_for_a_person() -> None:
+    """As it is drawn in the guide: the CA is no more than shown, before both sides confirm."""
+    out, clock = Out(), Clock()
+    shown = PairingScreen(Screen(out), clock)
+    shown.gateway_verified("home.example.org:7443", "9f3c51d07ab8e264" + "0" * 48, matches=False)
+    shown.pin_failed("That PIN is wrong, expired or used up.")
+    shown.pin_confirmed()
+    assert out.take() == (
+        "ok  gateway    home.example.org:7443  CA 9f3c 51d0 7ab8 e264\n"
+        "!!  That PIN is wrong, expired or used up.\n"
+        "ok  PIN        confirmed by both sides\n"
+    )
+
+
 def test_pairing_for_a_program() -> None:
     """A label and fields, tab-separated."""
     out, clock = Out(tty=False), Clock()
     shown = PairingScreen(Screen(out), clock)
-    shown.gateway_verified("gw:7443", "ca")
+    shown.gateway_verified("gw:7443", "ca", matches=False)
+    shown.pin_confirmed()
     shown.identity_shown("pi", DEVICE_ID, "fingerprint")  # type: ignore[arg-type]
     shown.waiting("R")
     shown.clock_differs(60_001)
@@ -254,6 +269,7 @@ def test_pairing_for_a_program() -> None:
     shown.stop()
     assert out.take().splitlines() == [
         "gateway\tgw:7443\tca",
+        "PIN\tconfirmed by both sides",
         "identity\tpi\tX4K7QM\tfingerprint",
         "waiting\tR",
         "!!  This clock is 1 min ahead of the gateway's.",

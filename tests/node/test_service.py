@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
 import msgspec
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import provider
 
 from palyra._lock import RootLock
 from palyra._reactor import the_reactor
 from palyra.config.addresses import HostPort
 from palyra.config.node import NodeSection
 from palyra.core.frames import Welcome
-from palyra.errors import Malformed, NotPaired, PalyraError, StoreCorrupt
+from palyra.core.identifiers import Fingerprint, short_id
+from palyra.errors import GatewayUnreachable, Malformed, NotPaired, PalyraError, StoreCorrupt
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.service import (
     NodeHost,
@@ -33,6 +37,8 @@ from palyra.pki.authority import Authority
 from palyra.pki.csr import check_csr
 from tests.node.awaiting import awaiting
 from tests.node.fakes import DEVICE_ID, NOW_MS, registry
+
+REQUEST_ID = "01M80NKQCNREQ4EST000000001"
 
 
 class Seen(Watcher):
@@ -99,6 +105,21 @@ def threads() -> list[str]:
     ]
 
 
+@pytest.fixture
+def log() -> Iterator[Callable[[], list[str]]]:
+    """What was logged by the node host."""
+    kept: list[str] = []
+
+    @provider(ILogObserver)
+    def keep(event: LogEvent) -> None:
+        if event["log_namespace"].endswith(".Watcher"):
+            kept.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(keep)
+    yield lambda: kept
+    globalLogPublisher.removeObserver(keep)
+
+
 @awaiting
 async def test_stop_at_once(paired: Paired) -> None:
     """Before the first answer of the gateway: everything is closed and the lock is free."""
@@ -123,10 +144,38 @@ async def test_stop_while_the_gateway_is_away(paired: Paired) -> None:
     assert threads() == []
 
 
+@awaiting
+async def test_a_start_with_a_certificate_that_ran_out(paired: Paired) -> None:
+    """It starts, and asks where the gateway enrols; nothing else heals it."""
+    credential = paired.files.identity.client().current
+    assert credential is not None
+    path = paired.files.identity.path / "node-mtls-client.json"
+    kept = msgspec.json.decode(path.read_bytes())
+    kept["current"]["cert_expires_at_unix_ms"] = NOW_MS
+    path.write_bytes(msgspec.json.encode(kept))
+    for address, shown in (
+        (paired.address, f"Cannot reach {paired.address}: connection refused."),
+        ("", "This device's certificate ran out on 14 Nov"),
+    ):
+        watcher = Seen()
+        service = paired.service(watcher, enrolment_address=address)
+        service.startService()
+        error = await watcher.missed
+        await service.stopService()
+        assert error is not None
+        assert error.sentence.startswith(shown)
+    assert paired.unlocked()
+    assert threads() == []
+
+
 def test_a_refused_start_leaves_nothing_running(paired: Paired) -> None:
     """A thread that is left would keep the process alive."""
     service = paired.service(grpc_url="nowhere")
     with pytest.raises(Malformed, match="grpc_url"):
+        service.startService()
+    service._lock.release()
+    service = paired.service(enrolment_address="nowhere")
+    with pytest.raises(Malformed, match="enrolment_address"):
         service.startService()
     service._lock.release()
     paired.files.attempts.write_text("not a database at all" * 100)
@@ -147,6 +196,32 @@ def test_an_unpaired_device(tmp_path: Path) -> None:
     files.keep_host(HostFile(1, "gw:1", DEVICE_ID, 500, "", NOW_MS, NOW_MS))
     with pytest.raises(NotPaired):
         paired_host(files, registry(), identity)
+
+
+def test_what_the_log_says(log: Callable[[], list[str]]) -> None:
+    """Every step of a certificate's life in a line, with the time of its end."""
+    watcher = Watcher()
+    watcher.renewed(NOW_MS)
+    watcher.renewal_failed(GatewayUnreachable("gw:7444", "no answer"), 3_600)
+    watcher.renewal_failed(None, -1)
+    watcher.identity_shown("pi", DEVICE_ID, Fingerprint("ab" * 32))
+    watcher.waiting(REQUEST_ID)
+    watcher.retrying("Cannot reach gw:7443: no answer.")
+    watcher.rejoined(NOW_MS)
+    watcher.clock_differs(720_000)
+    watcher.clock_differs(-61_000)
+    end = f"{datetime.datetime.fromtimestamp(NOW_MS / 1000).astimezone():%d %b %H:%M}"
+    assert log() == [
+        f"certificate renewed, valid until {end}",
+        "certificate not renewed, 60 min left: Cannot reach gw:7444: no answer.",
+        "certificate not renewed, 0 min left: a fault here, see the log",
+        f"rejoin: pi  {short_id(DEVICE_ID)}  abab abab abab abab",
+        f"rejoin: waiting for an operator to approve {short_id(REQUEST_ID)}",
+        "rejoin: Cannot reach gw:7443: no answer. Asking again.",
+        f"rejoined by identity key, certificate valid until {end}",
+        "This clock is 12 min ahead of the gateway's.",
+        "This clock is 1 min behind the gateway's.",
+    ]
 
 
 def test_what_it_announces() -> None:

@@ -20,6 +20,7 @@ from palyra.core.frames import (
     GatewayFrame,
     NodeEvent,
     Progress,
+    Renew,
     Waiting,
     Welcome,
 )
@@ -62,6 +63,7 @@ class Held:
         self.carrier = FakeCarrier()
         self.runs = FakeRuns()
         self.drained: list[int] = []
+        self.directed: list[Renew] = []
         self.heard = 0
         self.session = NodeSession(
             clock=self.clock,
@@ -71,6 +73,7 @@ class Held:
             welcome=WELCOME,
             runs=self.runs,  # type: ignore[arg-type]
             drained=self.drained.append,
+            directed=self.directed.append,
             heard=self._heard,
         )
         self.session.start()
@@ -163,7 +166,7 @@ def test_a_stopped_session_beats_no_more(held: Held) -> None:
 
 
 def test_frames_reach_the_runs(held: Held) -> None:
-    """Acknowledgements, cancels and dispatches, and a drain with its pause."""
+    """Acknowledgements, cancels and dispatches, a drain with its pause, and an order to renew."""
     order = dispatch()
     held.session.received(
         GatewayFrame(
@@ -171,6 +174,7 @@ def test_frames_reach_the_runs(held: Held) -> None:
             acknowledged=[attempt(1)],
             cancels=[(attempt(2), "why")],
             drain=Drained("bye", 2_000),
+            renew=Renew("rotate", 60_000),
         )
     )
     assert held.runs.calls[1:] == [
@@ -179,6 +183,7 @@ def test_frames_reach_the_runs(held: Held) -> None:
         ("dispatched", order),
     ]
     assert held.drained == [2_000]
+    assert held.directed == [Renew("rotate", 60_000)]
 
 
 def test_what_gathers_goes_out_together(held: Held) -> None:

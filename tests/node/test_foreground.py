@@ -1,0 +1,135 @@
+"""Tests of :mod:`palyra.node.foreground`: ``palyra node run`` in a terminal, against a gateway that
+pairs by PIN."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from palyra.core.pairing import RequestState
+from palyra.node.files import NodeFiles
+from tests.cli.terminal import Terminal
+from tests.node.awaiting import awaiting, awaiting_fixture
+from tests.node.pingateway import PinGateway
+
+PROMPT = "PIN shown by the gateway:"
+WRONG = "!!  That PIN is wrong, expired or used up."
+BETWEEN = "Someone may be in between."
+
+
+@awaiting_fixture
+async def gateway() -> AsyncIterator[PinGateway]:
+    """A gateway with one active PIN, where every request is approved."""
+    made = PinGateway()
+    await made.start()
+    made.desk.codes = {1: "418207"}
+    made.desk.state = RequestState.APPROVED
+    yield made
+    await made.stop()
+
+
+def at_terminal(
+    root: Path, gateway: PinGateway, person: Callable[[Terminal], Any], *args: str
+) -> Deferred[Any]:
+    """What a person does in a terminal, in a thread; the gateway answers meanwhile."""
+    run = ("node", "run", "--gateway", str(gateway.address), "--name", "pi", *args)
+    return deferToThread(lambda: person(Terminal(root, *run, columns=120)))
+
+
+@awaiting
+async def test_a_person_types_three_pins(gateway: PinGateway, tmp_path: Path) -> None:
+    """Each wrong one is told, the second with a warning; the third is right, and it serves."""
+
+    def person(terminal: Terminal) -> tuple[int, str]:
+        terminal.read_until(PROMPT)
+        terminal.type("111111\n")
+        terminal.read_until(f"{WRONG}\r\n{PROMPT}")
+        terminal.type("222222\n")
+        terminal.read_until(f"{WRONG} {BETWEEN}\r\n{PROMPT}")
+        terminal.type("418-207\n")
+        terminal.read_until("offline  retry in")
+        terminal.type("\x03")
+        return terminal.end()
+
+    status, seen = await at_terminal(tmp_path, gateway, person)
+    ca = gateway.authority.ca_hash
+    grouped = " ".join(ca[at : at + 4] for at in range(0, 16, 4))
+    shown = f"ok  gateway    {gateway.address}  CA {grouped}\n"
+    assert status == 0
+    assert seen.startswith(f"{PROMPT}\n{shown}{WRONG}\n{PROMPT}\n{shown}{WRONG} {BETWEEN}\n")
+    assert f"{shown}ok  PIN        confirmed by both sides\nok  identity   pi  " in seen
+    assert "ok  approved   by ana as pi\n" in seen
+    assert all(pin not in seen for pin in ("111111", "222222", "418-207"))
+    assert gateway.desk.guesses == [False, False, True]
+    assert NodeFiles(tmp_path).host() is not None
+
+
+@awaiting
+async def test_three_wrong_pins(gateway: PinGateway, tmp_path: Path) -> None:
+    """End it, and nothing is kept of the gateway."""
+
+    def person(terminal: Terminal) -> tuple[int, str]:
+        terminal.read_until(PROMPT)
+        terminal.type("111111\n")
+        terminal.read_until(f"{WRONG}\r\n{PROMPT}")
+        terminal.type("222222\n")
+        terminal.read_until(f"{WRONG} {BETWEEN}\r\n{PROMPT}")
+        terminal.type("333333\n")
+        return terminal.end()
+
+    status, seen = await at_terminal(tmp_path, gateway, person)
+    assert status == 1
+    assert seen.endswith(
+        f"error: That PIN is wrong, expired or used up. {BETWEEN}\n"
+        "hint:  ask for a new one; on the gateway: palyra pairing code\n"
+    )
+    files = NodeFiles(tmp_path)
+    assert files.host() is None and files.identity.waiting() is None
+    assert not files.identity.client().ca_bundle_pem
+
+
+@awaiting
+async def test_ctrl_c_instead_of_another_pin(gateway: PinGateway, tmp_path: Path) -> None:
+    """It ends at once."""
+
+    def person(terminal: Terminal) -> tuple[int, str]:
+        terminal.read_until(PROMPT)
+        terminal.type("111111\n")
+        terminal.read_until(f"{WRONG}\r\n{PROMPT}")
+        terminal.type("\x03")
+        return terminal.end()
+
+    status, _ = await at_terminal(tmp_path, gateway, person)
+    assert status == 0
+    assert gateway.desk.guesses == [False]
+
+
+@awaiting
+async def test_a_program_has_one_try(gateway: PinGateway, tmp_path: Path) -> None:
+    """From stdin, with plain lines; the right PIN on the second line is not looked at."""
+    command = [sys.executable, "-m", "palyra", "node", "run", "--pairing-code-stdin"]
+    command += ["--gateway", str(gateway.address), "--state-root", str(tmp_path)]
+
+    def program() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            input="111111\n418207\n",
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONUTF8": "1"},
+            timeout=60,
+            check=False,
+        )
+
+    done: Any = await deferToThread(program)
+    assert done.returncode == 1
+    assert done.stdout == f"gateway\t{gateway.address}\t{gateway.authority.ca_hash}\n"
+    assert done.stderr.startswith("error: That PIN is wrong, expired or used up.\n")
+    assert gateway.desk.guesses == [False]

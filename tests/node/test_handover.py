@@ -1,0 +1,365 @@
+"""Tests of the handover of :mod:`palyra.node.connection`: a new certificate under full work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from palyra.capability.outcome import succeeded
+from palyra.config.addresses import HostPort
+from palyra.core.frames import Drained, GatewayFrame, Hello, Renew, Welcome
+from palyra.core.identifiers import AttemptId
+from palyra.core.jobs import Standing
+from palyra.errors import CertificateSuperseded, GatewayUnreachable, PalyraError
+from palyra.node.connection import GOODBYE_S, HANDOVER_S, Connection
+from palyra.node.renewal import FIRST_RETRY_S, Renewal
+from palyra.node.running import Runs
+from tests.node.fakes import (
+    DEVICE_ID,
+    FACTS,
+    NOW_MS,
+    FakeChannel,
+    FakeMediator,
+    FakeRunner,
+    PairedDevice,
+    Turns,
+    attempt,
+    dispatch,
+    new_authority,
+    registry,
+)
+
+AUTHORITY = new_authority()
+AWAY = GatewayUnreachable("gw.example:7444", "no answer")
+
+
+class Node:
+    """A node host at work, and a busy gateway that the test plays."""
+
+    def __init__(self, path: Path) -> None:
+        FakeChannel.made = []
+        self.clock = Clock()
+        self.clock.advance(NOW_MS / 1000)
+        self.turns = Turns()
+        self.memory = self.turns.memory(path / "attempts.sqlite3")
+        self.runner = FakeRunner()
+        self.runs = Runs(
+            reactor=self.clock,
+            elapsed_s=self.clock.seconds,
+            call_from_thread=lambda call, *args: call(*args),
+            registry=registry(),
+            runner=self.runner,
+            memory=self.memory,
+            mediator=FakeMediator(),
+            facts=FACTS,
+            now_ms=self.now_ms,
+            max_waiting=8,
+            mediation_timeout_s=120,
+            noticed=lambda line, jobs: None,
+        )
+        self.device = PairedDevice(path / "identity", AUTHORITY)
+        self.seen: list[Any] = []
+        self.acknowledged: set[str] = set()
+        self.epoch = 0
+        self.connection = self._connection()
+
+    def _connection(self) -> Connection:
+        def middle(low: float, high: float) -> float:
+            return (low + high) / 2
+
+        renewal = Renewal(
+            reactor=self.clock,
+            elapsed_s=self.clock.seconds,
+            jitter=middle,
+            identity=self.device.identity,
+            store=self.device.store,
+            witness=self,
+        )
+        return Connection(
+            reactor=self.clock,
+            elapsed_s=self.clock.seconds,
+            address=HostPort("gw.example", 7444),
+            channel=FakeChannel,
+            jitter=middle,
+            identity=self.device.store,
+            hello=lambda epoch: Hello(DEVICE_ID, "linux", (), attempts=self.runs.standings()),
+            runs=self.runs,
+            witness=self,
+            first_retry_s=1.0,
+            max_retry_s=60.0,
+            renewal=renewal,
+        )
+
+    def now_ms(self) -> int:
+        return int(self.clock.seconds() * 1000)
+
+    # -- what it shows ------------------------------------------------------------------------
+
+    def online(self, welcome: Welcome, address: HostPort) -> None:
+        self.seen.append(("online", welcome.session_epoch))
+
+    def offline(self, error: PalyraError | None, retry_s: float) -> None:
+        self.seen.append(("offline", error))
+
+    def renewed(self, ends_ms: int) -> None:
+        self.seen.append(("renewed", (ends_ms - NOW_MS) // 3_600_000))
+
+    def clock_differs(self, ahead_ms: int) -> None:
+        raise AssertionError("both clocks are the same")
+
+    def renewal_failed(self, error: PalyraError | None, left_s: float) -> None:
+        self.seen.append(("not renewed", error))
+
+    # -- the gateway --------------------------------------------------------------------------
+
+    @property
+    def channel(self) -> FakeChannel:
+        """The newest."""
+        return FakeChannel.made[-1]
+
+    def welcome(self, channel: FakeChannel, renew_after_s: int = 57_600) -> None:
+        """RegisterNode succeeds: the newest session owns dispatch."""
+        self.epoch += 1
+        channel.registered.callback(
+            Welcome(
+                DEVICE_ID,
+                "e",
+                self.epoch,
+                15_000,
+                self.now_ms(),
+                self.device.ca_pem,
+                (),
+                "pi",
+                "1",
+                renew_after_s,
+            )
+        )
+
+    def reports(self, channel: FakeChannel) -> list[str]:
+        """What the session has to say of attempts that ended."""
+        said = []
+        while (event := channel.session.take_event()) is not None:
+            said += [each.attempt_id for each in event.reports]
+        return said
+
+    def acknowledge(self, channel: FakeChannel, *attempts: AttemptId) -> None:
+        self.acknowledged |= set(attempts)
+        channel.session.received(GatewayFrame(acknowledged=list(attempts)))
+
+    def work(self, channel: FakeChannel, number: int) -> None:
+        channel.session.received(GatewayFrame(dispatches=[dispatch(number, "test.look")]))
+
+    def end(self, run: int) -> None:
+        self.runner.runs[run].on_done(succeeded(b"{}"))
+
+    def renew(self) -> FakeChannel:
+        """The gateway orders a renewal and answers it; the channel that registers then."""
+        old = self.channel
+        old.session.received(GatewayFrame(renew=Renew("rotate", 0)))
+        self.clock.advance(0)
+        asked, answer = old.asked[-1]
+        answer.callback(self.device.renewed(asked, self.now_ms()))
+        assert self.channel is not old
+        return self.channel
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A node whose clock is empty at the end, and whose connections are all closed."""
+    made = Node(tmp_path)
+    made.connection.start()
+    yield made
+    made.connection.stop()
+    made.clock.advance(GOODBYE_S)
+    assert not made.clock.getDelayedCalls()
+    assert all(each.closed for each in FakeChannel.made)
+    made.memory.stop()
+
+
+@pytest.fixture
+def first(node: Node) -> FakeChannel:
+    """The session over the first certificate, with two jobs at work."""
+    node.welcome(node.channel)
+    for number in (1, 2):
+        node.work(node.channel, number)
+    return node.channel
+
+
+def test_no_job_notices(node: Node, first: FakeChannel) -> None:
+    """Jobs run on, each report arrives, and the node is online all the time."""
+    node.clock.advance(3_600)
+    second = node.renew()
+    assert second.identity[1].decode() != first.identity[1].decode()
+    assert second.hello is not None
+    assert second.hello.attempts == dict.fromkeys((attempt(1), attempt(2)), Standing.RUNNING)
+    node.work(first, 3)  # sent before the gateway saw the new registration
+    node.welcome(second)
+    first.session.received(GatewayFrame(drain=Drained("this device has registered again")))
+    node.end(0)
+    node.runner.runs[1].context.progress(0.5)
+    assert node.reports(first) == []
+    assert node.reports(second) == [attempt(1)]
+    node.acknowledge(second, attempt(1))
+    node.work(second, 3)  # it was not in the hello
+    node.work(first, 4)  # it was on its way
+    assert len(node.runner.runs) == 4
+    for run in (1, 2, 3):
+        node.end(run)
+    assert node.reports(second) == [attempt(2), attempt(3), attempt(4)]
+    node.acknowledge(first, attempt(2))
+    node.acknowledge(second, attempt(3), attempt(4))
+    first.streamed.callback(None)
+    assert first.closed and not second.closed
+    assert node.memory.unacknowledged() == []
+    assert node.seen == [("online", 1), ("renewed", 25), ("online", 2)]
+    client = node.device.store.client()
+    assert client.next is None and client.current is not None
+    assert client.current.certificate_pem.encode() == second.identity[1]
+
+
+def test_a_report_that_was_not_acknowledged(node: Node, first: FakeChannel) -> None:
+    """Is sent again over the new session, at once."""
+    node.end(0)
+    assert node.reports(first) == [attempt(1)]
+    second = node.renew()
+    assert second.hello is not None
+    assert second.hello.attempts[attempt(1)] is Standing.FINISHED
+    node.welcome(second)
+    assert node.reports(second) == [attempt(1)]
+    node.acknowledge(first, attempt(1))
+    assert node.memory.unacknowledged() == []
+
+
+def test_an_old_session_that_does_not_end(node: Node, first: FakeChannel) -> None:
+    """Half a minute is enough; the new one is not touched."""
+    second = node.renew()
+    node.welcome(second)
+    node.clock.advance(HANDOVER_S - 1)
+    first.session.received(GatewayFrame(answers=1))
+    second.session.received(GatewayFrame(answers=1))
+    assert not first.closed
+    node.clock.advance(1)
+    assert first.closed and not second.closed
+    assert node.seen[-1] == ("online", 2)
+
+
+def test_a_registration_that_fails(node: Node, first: FakeChannel) -> None:
+    """The old session works on; the same certificate is tried again with backoff."""
+    second = node.renew()
+    second.registered.errback(AWAY)
+    assert second.closed and not first.closed
+    node.end(0)
+    assert node.reports(first) == [attempt(1)]
+    node.clock.advance(FIRST_RETRY_S * 2)
+    first.session.received(GatewayFrame(answers=1))
+    third = node.channel
+    assert third.identity == second.identity
+    assert len(first.asked) == 1
+    node.welcome(third)
+    assert node.seen[-1] == ("online", 2)
+
+
+def test_a_certificate_that_is_not_taken(node: Node, first: FakeChannel) -> None:
+    """The old session works on, and asks for another one."""
+    second = node.renew()
+    second.registered.errback(CertificateSuperseded())
+    assert node.device.store.client().next is None
+    assert not first.closed
+    node.clock.advance(FIRST_RETRY_S * 2)
+    assert len(first.asked) == 2
+    assert first.asked[0][0].csr_der != first.asked[1][0].csr_der
+
+
+def test_the_old_session_ends_meanwhile(node: Node, first: FakeChannel) -> None:
+    """The registration is given up, and made again with the same certificate."""
+    second = node.renew()
+    first.streamed.errback(AWAY)
+    assert second.closed
+    node.clock.advance(1)
+    third = node.channel
+    assert third.identity == second.identity
+    node.welcome(third)
+    assert node.seen[-2:] == [("renewed", 24), ("online", 2)]
+
+
+def test_a_new_session_that_breaks(node: Node, first: FakeChannel) -> None:
+    """The node connects again, with the new certificate; nothing of a job is lost."""
+    second = node.renew()
+    node.welcome(second)
+    node.end(0)
+    second.streamed.errback(AWAY)
+    assert first.closed
+    node.clock.advance(1)
+    third = node.channel
+    assert third.identity == second.identity
+    node.welcome(third)
+    assert node.reports(third) == [attempt(1)]
+
+
+def test_a_new_session_that_breaks_at_once(
+    node: Node, first: FakeChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, where the stream cannot even be opened."""
+    second = node.renew()
+    monkeypatch.setattr(second, "stream", lambda *_: second.streamed)
+    second.streamed.errback(AWAY)
+    node.welcome(second)
+    assert first.closed and second.closed
+    assert node.seen[-1] == ("offline", AWAY)
+
+
+def test_the_next_directive_is_the_new_sessions(node: Node, first: FakeChannel) -> None:
+    """What the old one still says of renewal and of coming back is over."""
+    second = node.renew()
+    node.welcome(second)
+    first.session.received(GatewayFrame(renew=Renew("rotate", 0), drain=Drained("bye", 60_000)))
+    node.clock.advance(0)
+    assert second.asked == []
+    second.session.received(GatewayFrame(renew=Renew("rotate", 0)))
+    node.clock.advance(0)
+    assert len(second.asked) == 1
+    second.streamed.callback(None)
+    node.clock.advance(1)
+    assert node.channel is not second
+
+
+def test_stop_during_a_handover(node: Node, first: FakeChannel) -> None:
+    """The handover is given up; the gateway is told, and ends the session."""
+    second = node.renew()
+    node.connection.stop()
+    assert second.closed and not first.closed
+    first.streamed.callback(None)
+    assert first.closed
+
+
+def test_stop_after_a_handover(node: Node, first: FakeChannel) -> None:
+    """The new session says goodbye; the old one is closed with it."""
+    second = node.renew()
+    node.welcome(second)
+    node.connection.stop()
+    second.streamed.callback(None)
+    assert first.closed and second.closed
+
+
+def test_a_start_between_the_two(tmp_path: Path) -> None:
+    """A host that stopped before the handover tries the next certificate first."""
+    made = Node(tmp_path)
+    credential = made.device.make_next()
+    made.connection.start()
+    assert made.channel.identity[1].decode() == credential.certificate_pem
+    made.channel.registered.errback(GatewayUnreachable("gw:1", "the connection was closed"))
+    assert made.channel.identity[1].decode() == made.device.first.certificate_pem
+    made.welcome(made.channel)
+    assert made.device.store.client().next == credential
+    made.clock.advance(FIRST_RETRY_S * 2)
+    made.welcome(made.channel)
+    assert made.channel.identity[1].decode() == credential.certificate_pem
+    assert made.device.store.client().current == credential
+    made.connection.stop()
+    made.clock.advance(GOODBYE_S)
+    assert not made.clock.getDelayedCalls()
+    made.memory.stop()
