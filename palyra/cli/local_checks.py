@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sqlite3
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from palyra.cli import words
 from palyra.cli.ports import can_bind, listener_of
@@ -19,6 +22,7 @@ DATABASE = "palyra.sqlite3"
 LOW_ON_SPACE = 256 * 1024 * 1024
 OUT_OF_SPACE = 16 * 1024 * 1024
 _HEADER = b"SQLite format 3\x00"
+_UNCONFIRMED = "unconfirmed_since_ms"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -82,8 +86,25 @@ def database(root: Path, url: str = "") -> Check:
             str(file),
             "put a backup in its place",
         )
-    size = words.size(file.stat().st_size)
-    return Check("ok", "database", f"{DATABASE}, {size}", str(file))
+    finding = f"{DATABASE}, {words.size(file.stat().st_size)}"
+    since_ms = _unconfirmed_since(file)
+    if since_ms is not None:
+        finding += f", restored state of {words.whole_time(since_ms)}, not confirmed"
+        return Check("warn", "database", finding, str(file), "palyra state confirm")
+    return Check("ok", "database", finding, str(file))
+
+
+def _unconfirmed_since(file: Path) -> int | None:
+    """The age of a restored state that nobody has confirmed; None too where it cannot be read."""
+    wal = file.with_name(file.name + "-wal")
+    immutable = "" if wal.exists() else "&immutable=1"  # leaves no trace
+    uri = f"file:{quote(str(file))}?mode=ro{immutable}"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as raw:
+            found = raw.execute("SELECT value FROM meta WHERE key = ?", (_UNCONFIRMED,)).fetchone()
+    except sqlite3.Error:
+        return None
+    return None if found is None else int(found[0])
 
 
 def _on_a_server(url: str, file: str) -> Check:

@@ -89,9 +89,10 @@ def test_a_root_is_restored(root: Path, backup: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_go_on_is_ended(root: Path, backup: Path, tmp_path: Path) -> None:
-    """Running jobs are outcome_unknown, codes and open requests expired; all else is as it was."""
+    """Jobs that may have run are outcome_unknown, codes and open requests expired; no other row
+    is touched."""
     target = tmp_path / "restored"
-    assert restored(backup, target) == Voided(unknown=1, queued=1, codes=1, requests=2)
+    assert restored(backup, target) == Voided(unknown=2, queued=1, codes=1, requests=2)
     database = target / DATABASE
     before, after = rows(root / DATABASE), rows(database)
     changed = {"meta", "jobs", "pairing_codes", "pairing_requests", "approvals"}
@@ -100,7 +101,7 @@ def test_what_cannot_go_on_is_ended(root: Path, backup: Path, tmp_path: Path) ->
         name: len(after[name]) for name in after if name != "meta"
     }
     jobs = column(database, "SELECT state FROM jobs ORDER BY state")
-    assert jobs == ["outcome_unknown", "queued", "succeeded"]
+    assert jobs == ["outcome_unknown", "outcome_unknown", "queued", "succeeded"]
     codes = column(database, "SELECT DISTINCT state FROM pairing_codes ORDER BY state")
     assert codes == ["expired", "used"]
     requests = column(database, "SELECT state FROM pairing_requests ORDER BY state")
