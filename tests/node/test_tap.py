@@ -69,7 +69,7 @@ def test_an_unpaired_device(tmp_path: Path, stderr: io.StringIO) -> None:
     refused(tmp_path)
     assert stderr.getvalue() == (
         f"error: The node host on state root {tmp_path} is not paired.\n"
-        "hint:  palyra node run --pairing-uri -\n"
+        "hint:  palyra node run --gateway HOST\n"
     )
     assert list(tmp_path.iterdir()) == []
 

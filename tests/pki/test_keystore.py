@@ -64,7 +64,7 @@ def sans(identity: GatewayIdentity) -> list[str]:
 def test_first_use(path: Path) -> None:
     """First use makes an authority and a gateway certificate that its chain verifies."""
     identity = opened(path)
-    root = identity.authority.ca_certificate
+    root = identity.issuing.ca_certificate
     chain = ChainVerifier([root], "palyra.test")
     chain.verify(identity.gateway_certificate, NOW_MS, Role.GATEWAY)
     leaf, last = x509.load_pem_x509_certificates(identity.gateway_chain_pem)
@@ -90,7 +90,7 @@ def test_modes(path: Path) -> None:
     for file in files:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert b"PRIVATE" not in file.read_bytes()
-    assert (path / "ca.pem").read_bytes() == identity.authority.ca_pem
+    assert (path / "ca.pem").read_bytes() == identity.issuing.ca_pem
 
 
 def test_reopened(path: Path) -> None:
@@ -98,7 +98,7 @@ def test_reopened(path: Path) -> None:
     first = opened(path)
     before = {file.name: file.stat().st_mtime_ns for file in path.iterdir()}
     second = opened(path)
-    assert second.authority.ca_hash == first.authority.ca_hash
+    assert second.issuing.ca_hash == first.issuing.ca_hash
     assert second.gateway_chain_pem == first.gateway_chain_pem
     assert second.gateway_key_pem == first.gateway_key_pem
     assert {file.name: file.stat().st_mtime_ns for file in path.iterdir()} == before
@@ -148,18 +148,18 @@ def test_crash_while_made(path: Path) -> None:
     first = opened(path)
     for lost in ("gateway.pem", "gateway.key.sealed", "ca.pem"):
         (path / lost).unlink()
-        assert opened(path).authority.ca_hash == first.authority.ca_hash
+        assert opened(path).issuing.ca_hash == first.issuing.ca_hash
     for lost in ("gateway.pem", "gateway.key.sealed", "ca.pem", "ca.key.sealed"):
         (path / lost).unlink()
-    assert opened(path).authority.ca_hash != first.authority.ca_hash
+    assert opened(path).issuing.ca_hash != first.issuing.ca_hash
 
 
 def test_readable_copy_is_only_a_copy(path: Path) -> None:
     """A changed ca.pem has no effect and is put right."""
     first = opened(path)
     (path / "ca.pem").write_bytes(b"another root")
-    assert opened(path).authority.ca_hash == first.authority.ca_hash
-    assert (path / "ca.pem").read_bytes() == first.authority.ca_pem
+    assert opened(path).issuing.ca_hash == first.issuing.ca_hash
+    assert (path / "ca.pem").read_bytes() == first.issuing.ca_pem
 
 
 def test_wrong_store_key(path: Path) -> None:
@@ -187,7 +187,7 @@ def pair(
 def test_sealed_nonsense(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """What opens but is not a key with its own certificate is refused with its reason."""
     identity = opened(path)
-    root = identity.authority
+    root = identity.issuing
     edwards = ed25519.Ed25519PrivateKey.generate()
     for plain, why in (
         (b"nonsense", "does not hold a key"),
@@ -201,7 +201,7 @@ def test_sealed_nonsense(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
 
 def test_wrong_kinds(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """A root in the gateway's place and a leaf in the root's place are refused."""
-    authority = opened(path).authority
+    authority = opened(path).issuing
     reseal(path, "gateway.key.sealed", pair(authority.ca_key, authority.ca_pem))
     assert "not a gateway's" in unreadable(path)
     (path / "gateway.key.sealed").unlink()
@@ -241,7 +241,7 @@ class TestReissue:
         first = opened(path)
         second = opened(path, **asked)
         assert second.gateway_key_pem != first.gateway_key_pem
-        assert second.authority.ca_hash == first.authority.ca_hash
+        assert second.issuing.ca_hash == first.issuing.ca_hash
 
     def test_other_order(self, path: Path) -> None:
         """The same names in another order or case are the same names."""
@@ -257,7 +257,7 @@ class TestReissue:
         reseal(path, "gateway.key.sealed", pair(key, leaf.pem))
         again = opened(path)
         assert again.gateway_certificate.fingerprint != leaf.fingerprint
-        chain = ChainVerifier([identity.authority.ca_certificate], "palyra.test")
+        chain = ChainVerifier([identity.issuing.ca_certificate], "palyra.test")
         chain.verify(again.gateway_certificate, NOW_MS, Role.GATEWAY)
 
 

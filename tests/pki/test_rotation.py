@@ -94,7 +94,6 @@ def test_steady(path: Path) -> None:
     check_whole(path, identity)
     assert identity.rotation is None
     assert identity.authorities == (identity.issuing,)
-    assert identity.authority is identity.issuing
     assert identity.serving_ca_hash == identity.issuing.ca_hash
 
 
