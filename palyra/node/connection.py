@@ -1,4 +1,5 @@
-"""The connection of a node host: made, kept, and made again with jittered, capped backoff."""
+"""The connection of a node host: made, kept, made again with jittered, capped backoff, and handed
+over to the next certificate without a gap (PROTOCOL: RENEWAL)."""
 
 from __future__ import annotations
 
@@ -7,54 +8,69 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from palyra.config.addresses import HostPort
-from palyra.core.frames import Hello, Welcome
-from palyra.errors import CertificateExpired, CertificateRefused, PalyraError, RemoteRefusal
-from palyra.node.identity import IdentityStore
+from palyra.core.frames import Hello, Renew, Welcome
+from palyra.errors import (
+    CertificateExpired,
+    CertificateRefused,
+    CertificateSuperseded,
+    CertificateUnknown,
+    GatewayUnreachable,
+    PalyraError,
+    VerificationFailed,
+)
+from palyra.node.gatewaytime import GatewayTime
+from palyra.node.identity import ClientFile, Credential, IdentityStore
+from palyra.node.link import Link, OpenChannel
+from palyra.node.rejoin import Rejoin, is_final
+from palyra.node.renewal import Renewal
 from palyra.node.running import Runs
 from palyra.node.session import NodeSession
 from palyra.transport.interfaces import ICarrier
 
 FINAL_RETRY_S = 600.0
 """How often a node that was told to stay away (revoked) looks whether a person changed that."""
+MAX_ASKED_S = 3_600.0
+"""The longest pause that a gateway can ask for with a refusal."""
 AT_ONCE_S = 1.0
 GOODBYE_S = 1.0
 """How long a gateway may take to end the session after the node's last word."""
-
-
-class Channel(Protocol):
-    """A connection to the gateway, made when its first call is."""
-
-    def register(self, hello: Hello) -> Deferred[Welcome]:
-        """RegisterNode."""
-
-    def stream(self, make_session: Callable[[ICarrier], Any], device_id: str) -> Deferred[None]:
-        """Carry a session until either side ends it; cancelling ends it here."""
-
-    def close(self) -> Deferred[None]:
-        """Close it, if there is one."""
-
-
-OpenChannel = Callable[[HostPort, bytes, tuple[bytes, bytes]], Channel]
-"""Address, CA and identity (key and certificate chain, PEM);
-:class:`palyra.transport.grpcclient.GatewayChannel` in production."""
+HANDOVER_S = 30.0
+"""How long the old session may still bring dispatches and acknowledgements after a handover."""
+CUTS = 3
+"""So often in a row the connection is cut off before the certificate is taken for the cause."""
+_CUT = ("the TLS handshake was refused", "the connection was closed")
+"""How it looks when a gateway does not take a certificate.  TLS 1.3 lets the node believe that the
+handshake is over before the gateway has seen the certificate: gRPC mostly says the second."""
 
 
 class ConnectionWitness(Protocol):
     """Who watches the connection: a status line, or the log."""
 
     def online(self, welcome: Welcome, address: HostPort) -> None:
-        """Registered; the gateway can dispatch."""
+        """Registered; the gateway can dispatch.  Again after a handover."""
 
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
         """The session ended, or could not be made; tried again after ``retry_s`` seconds."""
 
+    def renewed(self, ends_ms: int) -> None:
+        """The next certificate is the current one, until then (Unix ms)."""
+
+    def clock_differs(self, ahead_ms: int) -> None:
+        """This clock is ahead of the gateway's (negative: behind) by more than a minute."""
+
 
 class Connection:
-    """Keeps one session with the gateway, for as long as the node host runs."""
+    """Keeps one session with the gateway, for as long as the node host runs.
+
+    Two for the moment of a handover: the newer one is this device's session, the older one only
+    ends in peace.
+    """
 
     _log = Logger()
 
@@ -72,7 +88,10 @@ class Connection:
         witness: ConnectionWitness,
         first_retry_s: float,
         max_retry_s: float,
+        renewal: Renewal | None = None,
+        rejoin: Rejoin | None = None,
     ) -> None:
+        """Without ``renewal`` and ``rejoin`` a certificate is used to its end, and that is that."""
         self._reactor = reactor
         self._elapsed_s = elapsed_s
         self._address = address
@@ -84,10 +103,17 @@ class Connection:
         self._witness = witness
         self._first_retry_s = first_retry_s
         self._max_retry_s = max_retry_s
+        self._renewal = renewal
+        self._rejoin = rejoin
+        self._time = GatewayTime(lambda: int(reactor.seconds() * 1000), witness.clock_differs)
         self._store_epoch = ""
         self._failures = 0
+        self._cuts = 0
         self._drained_ms: int | None = None
-        self._session: NodeSession | None = None
+        self._main: Link | None = None
+        self._over: Deferred[None] = Deferred()
+        self._carried: dict[Link, Deferred[None]] = {}
+        self._patience: dict[Link, IDelayedCall] = {}
         self._running: Deferred[None] | None = None
         self._stopping = False
         self.last_heard_s: float | None = None
@@ -105,13 +131,16 @@ class Connection:
         if self._stopping:
             return
         self._stopping = True
+        if self._renewal is not None:
+            self._renewal.stop()
         running = self._running
         if running is None or running.called:
             return
-        if self._session is None:
+        session = self._main.session if self._main is not None else None
+        if session is None:
             running.cancel()
             return
-        self._session.say_stopping()
+        session.say_stopping()
         patience = self._reactor.callLater(GOODBYE_S, running.cancel)
 
         def ended(result: Any) -> Any:
@@ -146,51 +175,157 @@ class Connection:
             self._log.failure("the connection failed in a way nobody foresaw")
         return None
 
-    async def _serve(self) -> None:
-        """One connection: register, then carry the session until it ends."""
+    # -- registering --------------------------------------------------------------------------
+
+    async def _connect(self) -> Link:
+        """Register, after a rejoin where the gateway takes no certificate of this device."""
+        try:
+            return await self._register_any()
+        except PalyraError as error:
+            self._cuts = self._cuts + 1 if is_cut(error) else 0
+            if self._rejoin is None or not self._must_rejoin(error):
+                raise
+            refused = error
+        try:
+            await self._rejoin.run(self._time, expired=isinstance(refused, CertificateExpired))
+        except GatewayUnreachable as away:
+            raise (refused if isinstance(refused, GatewayUnreachable) else away) from refused
+        self._cuts = 0
+        return await self._register_any()
+
+    def _must_rejoin(self, error: PalyraError) -> bool:
+        """Whether no certificate of this device is of use any more.
+
+        A gateway that is gone cuts connections too; that its enrolment listener answers tells the
+        two apart, and the rejoin finds out.
+        """
+        if self._cuts >= CUTS:
+            return True
+        if isinstance(error, CertificateRefused) and error.reason == "expired":
+            return True
+        return isinstance(error, (CertificateUnknown, CertificateSuperseded))
+
+    async def _register_any(self) -> Link:
+        """Register over the next certificate, where there is one, else over the current one."""
         client = self._identity.client()
         if client.current is None:
             raise CertificateRefused("missing")
-        expires_s = client.current.cert_expires_at_unix_ms / 1000
-        if self._reactor.seconds() >= expires_s:
-            when = datetime.datetime.fromtimestamp(expires_s).astimezone()
-            raise CertificateExpired(when=f"{when:%d %b %H:%M}")
-        key = client.current.private_key_pem.encode()
-        chain = client.current.certificate_pem.encode()
+        refused: PalyraError = _ran_out(client.current)
+        for credential in client.usable(self._time.now_ms()):
+            try:
+                return await self._register(client, credential)
+            except (CertificateRefused, GatewayUnreachable) as error:
+                # A gateway that does not take a certificate cuts the handshake: the other one
+                # may do.  One that is away is asked twice then; it does not mind.
+                refused = error
+        raise refused
+
+    async def _register(self, client: ClientFile, credential: Credential) -> Link:
+        """A channel with that certificate, on which RegisterNode succeeded."""
+        key, chain = credential.private_key_pem.encode(), credential.certificate_pem.encode()
         channel = self._channel(self._address, client.ca_bundle_pem.encode(), (key, chain))
         try:
-            hello = self._hello(self._store_epoch)
-            welcome = await channel.register(hello)
-            # At a new one the gateway has lost its memory; every unacknowledged report is sent
-            # again at each session anyhow, so it is only remembered here.
-            self._store_epoch = welcome.store_epoch
-            self._drained_ms = None
-            await channel.stream(lambda carrier: self._begin(carrier, welcome), hello.device_id)
-        finally:
-            session, self._session = self._session, None
-            if session is not None:
-                session.stop()
+            welcome = await channel.register(self._hello(self._store_epoch))
+            if credential is client.next:
+                self._identity.registered(credential.fingerprint)
+                self._witness.renewed(credential.cert_expires_at_unix_ms)
+            self._welcomed(client, welcome)
+        except Exception:
             await channel.close()
+            raise
+        return Link(channel, credential, welcome)
 
-    def _begin(self, carrier: ICarrier, welcome: Welcome) -> NodeSession:
-        session = NodeSession(
+    def _welcomed(self, client: ClientFile, welcome: Welcome) -> None:
+        # At a new one the gateway has lost its memory; every unacknowledged report is sent again
+        # at each session anyhow, so it is only remembered here.
+        self._store_epoch = welcome.store_epoch
+        self._drained_ms = None
+        self._cuts = 0
+        self._time.heard(welcome.gateway_unix_ms)
+        if welcome.ca_bundle_pem not in ("", client.ca_bundle_pem):
+            try:
+                self._identity.trust(welcome.ca_bundle_pem)
+            except VerificationFailed as error:
+                self._log.error("the gateway's CA bundle is not kept: {e}", e=error.sentence)
+
+    # -- serving ------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        """Register, then carry this device's session, over one link after another, to its end."""
+        link = await self._connect()
+        over = self._over = Deferred()
+        try:
+            self._carry(link)
+            await over
+        finally:
+            if self._renewal is not None:
+                self._renewal.stop()
+            self._main = None
+            for carried in list(self._carried.values()):
+                carried.cancel()
+                await carried
+
+    def _carry(self, link: Link) -> None:
+        """Make that link this device's session; the one before it may end in peace."""
+        old, self._main = self._main, link
+        if old is not None:
+            running = self._carried[old]
+            self._patience[old] = self._reactor.callLater(HANDOVER_S, running.cancel)
+        if self._renewal is not None:
+            self._renewal.begin(link.channel, link.credential, link.welcome, self._hand_over)
+        device_id = link.welcome.device_id
+        carried = Deferred.fromCoroutine(
+            link.carry(lambda carrier: self._begin(link, carrier), device_id)
+        )
+        self._carried[link] = carried
+        carried.addBoth(self._ended, link)
+
+    async def _hand_over(self) -> Callable[[], object]:
+        """Register over the next certificate; the session moves when what this gives is called.
+
+        Until then, and where it fails, the session that there is goes on as it was.
+        """
+        client = self._identity.client()
+        assert client.next is not None, "it is why a renewal hands over"
+        link = await self._register(client, client.next)
+        return lambda: self._carry(link)
+
+    def _ended(self, result: Failure | None, link: Link) -> None:
+        """A link is closed; what ended this device's session ends the attempt."""
+        del self._carried[link]
+        patience = self._patience.pop(link, None)
+        if patience is not None and patience.active():
+            patience.cancel()
+        if link is not self._main or self._over.called:
+            return
+        self._main = None
+        if isinstance(result, Failure):
+            self._over.errback(result)
+        else:
+            self._over.callback(None)
+
+    def _begin(self, link: Link, carrier: ICarrier) -> NodeSession:
+        self._failures = 0
+        self._witness.online(link.welcome, self._address)
+        return NodeSession(
             clock=self._reactor,
             elapsed_s=self._elapsed_s,
             jitter=self._jitter,
             carrier=carrier,
-            welcome=welcome,
+            welcome=link.welcome,
             runs=self._runs,
-            drained=self._drained,
+            drained=lambda retry_after_ms: self._drained(link, retry_after_ms),
+            directed=lambda renew: self._directed(link, renew),
             heard=self._heard,
         )
-        self._session = session
-        session.start()
-        self._failures = 0
-        self._witness.online(welcome, self._address)
-        return session
 
-    def _drained(self, retry_after_ms: int) -> None:
-        self._drained_ms = retry_after_ms
+    def _drained(self, link: Link, retry_after_ms: int) -> None:
+        if link is self._main:  # the older one of a handover is drained as a matter of course
+            self._drained_ms = retry_after_ms
+
+    def _directed(self, link: Link, renew: Renew) -> None:
+        if link is self._main and self._renewal is not None:
+            self._renewal.directed(renew)
 
     def _heard(self) -> None:
         self.last_heard_s = self._elapsed_s()
@@ -201,8 +336,12 @@ class Connection:
         A thousand nodes that lost the same gateway come back spread out.
         """
         self._failures += 1
-        if isinstance(error, RemoteRefusal) and error.final:
+        if is_final(error):
             return FINAL_RETRY_S
+        asked_s = min(MAX_ASKED_S, getattr(error, "retry_after_s", None) or 0.0)
+        return max(asked_s * self._jitter(1.0, 1.1), self._backoff_s())
+
+    def _backoff_s(self) -> float:
         drained_ms, self._drained_ms = self._drained_ms, None
         if drained_ms:
             return drained_ms / 1000 * self._jitter(1.0, 2.0)
@@ -210,3 +349,13 @@ class Connection:
             return self._jitter(0.0, self._first_retry_s)
         ceiling_s = min(self._max_retry_s, AT_ONCE_S * 2 ** min(self._failures, 16))
         return self._jitter(ceiling_s / 4, ceiling_s)
+
+
+def is_cut(error: PalyraError) -> bool:
+    """Whether it may be that the gateway did not take the certificate in the TLS handshake."""
+    return isinstance(error, GatewayUnreachable) and error.cause in _CUT
+
+
+def _ran_out(credential: Credential) -> CertificateExpired:
+    ended = datetime.datetime.fromtimestamp(credential.cert_expires_at_unix_ms / 1000)
+    return CertificateExpired(when=f"{ended.astimezone():%d %b %H:%M}")

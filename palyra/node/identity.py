@@ -1,7 +1,8 @@
 """The device's identity and certificate: made here, kept 0600, never sent.
 
 ``device-identity.json`` holds the Ed25519 key that is the device; ``node-mtls-client.json`` holds
-the current certificate with its key, and the key and CSR of one that was asked for (pending).
+the current certificate with its key, the next one that no session was opened with yet, and the key
+and CSR of one that was asked for (pending).  It is one file, so that no crash parts them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import TypeVar
 
 import attrs
 import msgspec
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -26,7 +26,8 @@ from cryptography.x509 import load_pem_x509_certificate
 from palyra._files import check_private, make_private_dir, write_atomic
 from palyra.core.identifiers import DeviceId, Entropy, Fingerprint, new_ulid, parse_ulid, sha256_hex
 from palyra.errors import Malformed, MalformedIdentifier, StoreCorrupt, VerificationFailed
-from palyra.pki.certificates import Role, read_certificate
+from palyra.node.roots import Roots
+from palyra.pki.certificates import Role, certificate_fingerprint, read_certificate
 from palyra.pki.csr import make_csr
 
 SCHEMA_VERSION = 1
@@ -54,6 +55,12 @@ class Credential(_Secret, frozen=True):
     private_key_pem: str
     cert_expires_at_unix_ms: int
 
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """SHA-256 of the certificate's DER."""
+        certificate = load_pem_x509_certificate(self.certificate_pem.encode())
+        return certificate_fingerprint(certificate)
+
 
 class PendingKey(_Secret, frozen=True):
     """A key whose certificate was asked for; the same CSR is sent until it is answered."""
@@ -63,12 +70,18 @@ class PendingKey(_Secret, frozen=True):
 
 
 class ClientFile(msgspec.Struct, frozen=True):
-    """``node-mtls-client.json``."""
+    """``node-mtls-client.json``.  ``next`` was issued, and no session was opened with it yet."""
 
     schema_version: int
     ca_bundle_pem: str = ""
     current: Credential | None = None
+    next: Credential | None = None
     pending: PendingKey | None = None
+
+    def usable(self, now_ms: int) -> list[Credential]:
+        """The certificates that have not run out, the one to try first before the other."""
+        held = (self.next, self.current)
+        return [each for each in held if each and now_ms < each.cert_expires_at_unix_ms]
 
 
 class PairingFile(_Secret, frozen=True):
@@ -142,33 +155,64 @@ class IdentityStore:
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             csr = base64.b64encode(make_csr(key, device_id)).decode()
             pending = PendingKey(csr, pem.decode())
-            client = msgspec.structs.replace(client, pending=pending)
-            _write(self._client, client)
-        assert client.pending is not None, "it was made above"
+            self._change(client, pending=pending)
+            return base64.b64decode(csr)
         return base64.b64decode(client.pending.csr_der)
 
-    def accept(self, device_id: DeviceId, certificate_pem: str, ca_pem: str) -> Credential:
-        """Keep a certificate that the gateway issued to the pending key.
+    def accept(
+        self, device_id: DeviceId, certificate_pem: str, ca_pem: str, ca_bundle_pem: str = ""
+    ) -> Credential:
+        """Keep the certificate of a pairing or a rejoin; those that there were are over.
 
-        :raises VerificationFailed: it is not for that key, this device, or not from that CA.
+        ``ca_pem`` is what the connection was verified under, ``ca_bundle_pem`` what the gateway
+        wants to be trusted from now on.
+
+        :raises VerificationFailed: it is not for the pending key, this device, or not from a CA
+            of that bundle; or the bundle is one of strangers.
         """
         client = self.client()
         if client.current is not None and client.current.certificate_pem == certificate_pem:
             return client.current  # a crash came between this file and the next one
-        if client.pending is None:
-            raise VerificationFailed("a certificate came that nobody asked for")
-        peer = read_certificate(certificate_pem.encode())
-        key = load_pem_private_key(client.pending.private_key_pem.encode(), None)
-        same_key = peer.public_key == key.public_key()
-        if not same_key or peer.subject.role is not Role.DEVICE or peer.subject.id != device_id:
-            raise VerificationFailed("the certificate is not for this device's key")
-        try:
-            peer.certificate.verify_directly_issued_by(load_pem_x509_certificate(ca_pem.encode()))
-        except (InvalidSignature, ValueError, TypeError) as error:
-            raise VerificationFailed("the certificate is not from this gateway's CA") from error
-        credential = Credential(certificate_pem, client.pending.private_key_pem, peer.not_after_ms)
-        _write(self._client, ClientFile(SCHEMA_VERSION, ca_pem, credential))
+        bundle_pem = _successor(ca_pem, ca_bundle_pem)
+        credential = _issued(client.pending, device_id, certificate_pem, bundle_pem)
+        _write(self._client, ClientFile(SCHEMA_VERSION, bundle_pem, credential))
         return credential
+
+    def accept_next(
+        self, device_id: DeviceId, certificate_pem: str, ca_bundle_pem: str
+    ) -> Credential:
+        """Keep the certificate of a renewal beside the current one, until it is registered.
+
+        :raises VerificationFailed: as :meth:`accept`; nothing is kept then.
+        """
+        client = self.client()
+        bundle_pem = _successor(client.ca_bundle_pem, ca_bundle_pem)
+        credential = _issued(client.pending, device_id, certificate_pem, bundle_pem)
+        self._change(client, ca_bundle_pem=bundle_pem, next=credential, pending=None)
+        return credential
+
+    def registered(self, fingerprint: Fingerprint) -> None:
+        """RegisterNode succeeded over that certificate: the next one becomes the current one."""
+        client = self.client()
+        if client.next is not None and client.next.fingerprint == fingerprint:
+            self._change(client, current=client.next, next=None)
+
+    def drop_next(self) -> None:
+        """The gateway does not take the next certificate: another key is made for another one."""
+        self._change(self.client(), next=None)
+
+    def trust(self, ca_bundle_pem: str) -> None:
+        """Keep the CA bundle that the gateway tells of, where it is another one.
+
+        :raises VerificationFailed: it is one of strangers, or none; the old one stays.
+        """
+        client = self.client()
+        bundle_pem = _successor(client.ca_bundle_pem, ca_bundle_pem)
+        if bundle_pem != client.ca_bundle_pem:
+            self._change(client, ca_bundle_pem=bundle_pem)
+
+    def _change(self, client: ClientFile, **changed: object) -> None:
+        _write(self._client, msgspec.structs.replace(client, **changed))
 
     def waiting(self) -> PairingFile | None:
         """The pairing session that waits for an operator."""
@@ -181,6 +225,30 @@ class IdentityStore:
     def stop_waiting(self) -> None:
         """It was decided."""
         self._pairing.unlink(missing_ok=True)
+
+
+def _successor(trusted_pem: str, bundle_pem: str) -> str:
+    """The bundle to trust from now on: the new one, where trust may move to it."""
+    if bundle_pem in ("", trusted_pem):
+        return trusted_pem
+    Roots.read(trusted_pem).check_successor(Roots.read(bundle_pem))
+    return bundle_pem
+
+
+def _issued(
+    pending: PendingKey | None, device_id: DeviceId, certificate_pem: str, bundle_pem: str
+) -> Credential:
+    """The certificate with the pending key, where the gateway issued it to that key."""
+    if pending is None:
+        raise VerificationFailed("a certificate came that nobody asked for")
+    peer = read_certificate(certificate_pem.encode())
+    key = load_pem_private_key(pending.private_key_pem.encode(), None)
+    same_key = peer.public_key == key.public_key()
+    if not same_key or peer.subject.role is not Role.DEVICE or peer.subject.id != device_id:
+        raise VerificationFailed("the certificate is not for this device's key")
+    if not Roots.read(bundle_pem).issued(peer.certificate):
+        raise VerificationFailed("the certificate is not from this gateway's CA")
+    return Credential(certificate_pem, pending.private_key_pem, peer.not_after_ms)
 
 
 def _read(path: Path, kind: type[S]) -> S | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import random
@@ -26,13 +27,15 @@ from palyra.config.node import NodeSection
 from palyra.core.announcement import Announcement
 from palyra.core.devices import AnnouncedCapability, clean_name
 from palyra.core.frames import Hello, Welcome
-from palyra.core.identifiers import Entropy
+from palyra.core.identifiers import Entropy, Fingerprint, grouped, short_id
 from palyra.errors import NotPaired, PalyraError
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.identity import DeviceIdentity
 from palyra.node.mediation import Headless, IMediator
+from palyra.node.rejoin import Rejoin
+from palyra.node.renewal import Renewal
 from palyra.node.running import Runs
 from palyra.transport.asyncbridge import call_from_thread
 from palyra.transport.grpcclient import GatewayChannel
@@ -56,9 +59,60 @@ class Watcher:
         cause = error.sentence if error is not None else "the gateway closed the session"
         self._log.warn("offline, retry in {s:.0f}s: {cause}", s=retry_s, cause=cause)
 
+    def renewed(self, ends_ms: int) -> None:
+        """There is a new certificate."""
+        self._log.info("certificate renewed, valid until {end}", end=_when(ends_ms))
+
+    def renewal_failed(self, error: PalyraError | None, left_s: float) -> None:
+        """It runs out soon."""
+        self._log.warn(
+            "certificate not renewed, {left} min left: {cause}",
+            left=max(0, round(left_s / 60)),
+            cause=error.sentence if error is not None else "a fault here, see the log",
+        )
+
+    def identity_shown(self, name: str, device_id: str, fingerprint: Fingerprint) -> None:
+        """This device asks to be let in again by its identity key; an operator must decide."""
+        self._log.warn(
+            "rejoin: {name}  {device}  {fingerprint}",
+            name=name,
+            device=short_id(device_id),
+            fingerprint=grouped(fingerprint),
+        )
+
+    def waiting(self, request_id: str) -> None:
+        """Until an operator decides."""
+        self._log.warn(
+            "rejoin: waiting for an operator to approve {request}", request=short_id(request_id)
+        )
+
+    def retrying(self, cause: str) -> None:
+        """The gateway does not answer whether one did."""
+        self._log.warn("rejoin: {cause} Asking again.", cause=cause)
+
+    def rejoined(self, ends_ms: int) -> None:
+        """There is a certificate again."""
+        self._log.info(
+            "rejoined by identity key, certificate valid until {end}", end=_when(ends_ms)
+        )
+
+    def clock_differs(self, ahead_ms: int) -> None:
+        """By more than a minute."""
+        self._log.warn("{sentence}", sentence=skew(ahead_ms))
+
     def noticed(self, line: str, jobs: int) -> None:
         """A job started or ended; ``jobs`` are being worked on now.  The log does not tell: even
         a line that it drops would cost a quarter of what a small job does here."""
+
+
+def skew(ahead_ms: int) -> str:
+    """What to say of a clock that is ahead of the gateway's, or behind it where negative."""
+    side = "ahead of" if ahead_ms > 0 else "behind"
+    return f"This clock is {max(1, round(abs(ahead_ms) / 60_000))} min {side} the gateway's."
+
+
+def _when(unix_ms: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(unix_ms / 1000).astimezone():%d %b %H:%M}"
 
 
 def announcement(registry: Registry, name: str) -> Announcement:
@@ -141,6 +195,7 @@ class NodeService(Service):
         node, config = self._node, self._config
         # What may be refused comes before the first thread: one that is left keeps a process alive.
         address = HostPort.parse(node.host.grpc_url, "grpc_url")
+        rejoin = self._rejoin()
         self._memory = AttemptMemory.open(
             node.files.attempts,
             reactor=self._reactor,
@@ -176,9 +231,37 @@ class NodeService(Service):
             witness=self._watcher,
             first_retry_s=config.first_retry_s,
             max_retry_s=config.max_retry_s,
+            renewal=self._renewal(),
+            rejoin=rejoin,
         )
         super().startService()
         self._reactor.callWhenRunning(self._connect)
+
+    def _renewal(self) -> Renewal:
+        return Renewal(
+            reactor=self._reactor,
+            elapsed_s=time.monotonic,
+            jitter=random.uniform,
+            identity=self._node.identity,
+            store=self._node.files.identity,
+            witness=self._watcher,
+        )
+
+    def _rejoin(self) -> Rejoin | None:
+        """The way back, where it is known on which address the gateway enrols."""
+        node = self._node
+        if not node.host.enrolment_address:
+            return None
+        return Rejoin(
+            reactor=self._reactor,
+            address=HostPort.parse(node.host.enrolment_address, "enrolment_address"),
+            channel=GatewayChannel,
+            identity=node.identity,
+            store=node.files.identity,
+            announcement=lambda: announcement(node.registry, node.host.name),
+            witness=self._watcher,
+            entropy=self._entropy,
+        )
 
     def _connect(self) -> None:
         self._connected = self._connection.start()
@@ -232,6 +315,7 @@ class NodeService(Service):
             max_in_flight=min(MAX_IN_FLIGHT, self._config.max_running + self._config.max_waiting),
             attempts=self._runs.standings(),
             extended=True,
+            unix_ms=self._now_ms(),
         )
 
     def _now_ms(self) -> int:

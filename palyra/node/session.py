@@ -14,6 +14,7 @@ from palyra.core.frames import (
     GatewayFrame,
     NodeEvent,
     Progress,
+    Renew,
     Waiting,
     Welcome,
 )
@@ -45,8 +46,11 @@ class NodeSession:
         welcome: Welcome,
         runs: Runs,
         drained: Callable[[int], object],
+        directed: Callable[[Renew], object],
         heard: Callable[[], object],
     ) -> None:
+        """``drained`` is told in how many ms to come back, ``directed`` that a certificate is to
+        be renewed, ``heard`` that the gateway said anything at all."""
         self._clock = clock
         self._elapsed_s = elapsed_s
         self._jitter = jitter
@@ -55,6 +59,7 @@ class NodeSession:
         self._interval_s = max(1.0, welcome.heartbeat_interval_ms / 1000)
         self._runs = runs
         self._drained = drained
+        self._directed = directed
         self._heard = heard
         self._names: list[str] = []
         self._reports: list[Report] = []
@@ -113,6 +118,8 @@ class NodeSession:
             self._runs.dispatched(dispatch)
         if frame.drain is not None:
             self._drained(frame.drain.retry_after_ms)
+        if frame.renew is not None:
+            self._directed(frame.renew)
 
     def take_event(self) -> NodeEvent | None:
         if not (self._names or self._reports or self._progress or self._waiting):

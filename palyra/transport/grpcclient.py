@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class GatewayChannel:
-    """A connection to one listener of a gateway, verified under ``ca_pem`` alone.
+    """A connection to one listener of a gateway, verified under ``ca_pem`` (one CA or more) alone.
 
     With ``identity`` (key and certificate chain, PEM) it authenticates as that device.
     """
@@ -81,6 +81,15 @@ class GatewayChannel:
         async def call() -> Welcome:
             request = session_wire.write_hello(hello)
             return session_wire.read_welcome(await self._stub().RegisterNode(request))
+
+        return self._called(call)
+
+    def renew(self, asked: pairing_wire.RenewalAsked) -> Deferred[pairing_wire.Renewed]:
+        """RotateDeviceCertificate, beside the session on this connection."""
+
+        async def call() -> pairing_wire.Renewed:
+            request = pairing_wire.write_renewal(asked)
+            return pairing_wire.read_renewed(await self._stub().RotateDeviceCertificate(request))
 
         return self._called(call)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from palyra.config.addresses import HostPort
@@ -238,6 +238,28 @@ def test_stop_ends_the_timer_and_the_exchange(node: Node) -> None:
     assert node.channel.asked[1][0].csr_der == node.channel.asked[0][0].csr_der
 
 
+def test_a_stopped_handover_that_ends_late(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It closes its connection first; the session that began meanwhile is not disturbed."""
+    closed: Deferred[None] = Deferred()
+
+    async def slow() -> Callable[[], object]:
+        try:
+            return await Deferred()
+        finally:
+            await closed
+
+    monkeypatch.setattr(node, "hand_over", lambda: Deferred.fromCoroutine(slow()))
+    node.begin(0)
+    node.wait()
+    node.answer()
+    node.renewal.stop()
+    node.device.store.drop_next()
+    node.begin(3_600)
+    closed.callback(None)
+    assert node.due_s == pytest.approx(3_600)
+    assert node.failed == []
+
+
 def test_a_handover_that_fails(node: Node) -> None:
     """Is tried again with the certificate that is there."""
     node.begin(0)
@@ -302,11 +324,12 @@ def test_a_bundle_of_strangers(node: Node) -> None:
     assert node.device.store.client().ca_bundle_pem == node.device.ca_pem
 
 
-def test_a_surprise(node: Node) -> None:
-    """Is logged, shown in the end, and tried again."""
+@pytest.mark.parametrize("surprise", [ValueError("a bug"), CancelledError()])
+def test_a_surprise(node: Node, surprise: Exception) -> None:
+    """Is shown in the end, and tried again; a call that somebody else ended is one."""
     node.begin(0, NOW_MS + 23 * 3_600_000)
     node.wait()
-    node.channel.asked[0][1].errback(ValueError("a bug"))
+    node.channel.asked[0][1].errback(surprise)
     assert node.failed[0][0] is None
     node.wait()
     node.answer()

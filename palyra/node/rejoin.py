@@ -1,0 +1,188 @@
+"""Rejoin: a device whose certificate is of no use any more comes back by its identity key.
+
+It asks the enrolment listener, under a CA that it trusts already (PROTOCOL: REJOIN).  Within the
+grace that the operator sets a certificate comes at once; after it an operator approves anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+
+from palyra.config.addresses import HostPort
+from palyra.core.announcement import Announcement, encode_announcement
+from palyra.core.devices import ClientKind
+from palyra.core.handshake import DeviceHandshake
+from palyra.core.identifiers import Entropy
+from palyra.core.pairing import CodeMethod
+from palyra.core.transcript import DeviceProof, Purpose
+from palyra.errors import (
+    GatewayUnreachable,
+    PairingRejected,
+    PalyraError,
+    RejoinRefused,
+    RemoteRefusal,
+    VerificationFailed,
+)
+from palyra.node.gatewaytime import GatewayTime
+from palyra.node.identity import DeviceIdentity, IdentityStore, PairingFile
+from palyra.node.pickup import PickUp, PickUpWitness
+from palyra.node.roots import Root, Roots
+from palyra.transport.grpcclient import GatewayChannel
+from palyra.wire.pairing import Begin, SessionOpened
+
+SCHEMA_VERSION = 1
+
+
+def is_final(error: BaseException | None) -> bool:
+    """Whether trying again cannot help until a person acts."""
+    if isinstance(error, RemoteRefusal):
+        return error.final
+    return isinstance(error, (RejoinRefused, PairingRejected))
+
+
+class RejoinWitness(PickUpWitness, Protocol):
+    """Who watches a device come back."""
+
+    def rejoined(self, ends_ms: int) -> None:
+        """It has a certificate again, until then (Unix ms)."""
+
+
+OpenEnrolment = Callable[[HostPort, bytes], GatewayChannel]
+"""A connection to the enrolment listener, verified under that one root (PEM)."""
+
+
+class Rejoin:
+    """The way back of one device."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        reactor: Any,
+        address: HostPort,
+        channel: OpenEnrolment,
+        identity: DeviceIdentity,
+        store: IdentityStore,
+        announcement: Callable[[], Announcement],
+        witness: RejoinWitness,
+        entropy: Entropy,
+    ) -> None:
+        """``address`` is the enrolment listener's."""
+        self._reactor = reactor
+        self._address = address
+        self._channel = channel
+        self._identity = identity
+        self._store = store
+        self._announcement = announcement
+        self._witness = witness
+        self._entropy = entropy
+
+    async def run(self, time: GatewayTime, *, expired: bool) -> None:
+        """Come back; returns when there is a certificate to connect with.
+
+        ``expired``: the only reason is this device's clock.  Where the gateway's says otherwise,
+        nothing is asked for and the certificates stay.
+
+        :raises RejoinRefused, RemoteRefusal, PairingRejected: see :func:`is_final`.
+        :raises PalyraError: it did not work now.
+        """
+        waiting = self._store.waiting()
+        if waiting is not None and self._is_ours(waiting):
+            channel = self._channel(self._address, waiting.ca_pem.encode())
+            try:
+                await self._pick_up(channel, waiting)
+            finally:
+                await channel.close()
+            return
+        root, channel, opened = await self._open()
+        try:
+            time.heard(opened.gateway_unix_ms)
+            if expired and self._store.client().usable(time.now_ms()):
+                return
+            await self._complete(channel, root, opened)
+        finally:
+            await channel.close()
+
+    def _is_ours(self, waiting: PairingFile) -> bool:
+        """Whether that approval is one of this gateway: it may be of a pairing with another."""
+        try:
+            trusted = Roots.read(self._store.client().ca_bundle_pem)
+            return (
+                waiting.gateway == str(self._address)
+                and Roots.read(waiting.ca_pem).first in trusted.each
+            )
+        except VerificationFailed:
+            return False
+
+    async def _open(self) -> tuple[Root, GatewayChannel, SessionOpened]:
+        """Begin, under each root alone: what is signed names the one that the gateway showed."""
+        begin = Begin(ClientKind.NODE, CodeMethod.REJOIN, device_id=self._identity.device_id)
+        away: list[GatewayUnreachable] = []
+        for root in Roots.read(self._store.client().ca_bundle_pem).each:
+            channel = self._channel(self._address, root.pem.encode())
+            try:
+                return root, channel, await channel.begin(begin)
+            except GatewayUnreachable as error:
+                away.append(error)
+                await channel.close()
+            except Exception:
+                await channel.close()
+                raise
+        raise away[0]
+
+    async def _complete(self, channel: GatewayChannel, root: Root, opened: SessionOpened) -> None:
+        completed = await channel.complete(self._proof(root, opened))
+        if completed.certificate_pem:
+            self._accept(completed.certificate_pem, completed.ca_pem)
+            return
+        waiting = PairingFile(
+            schema_version=SCHEMA_VERSION,
+            session_id=opened.begun.session_id,
+            request_id=completed.request_id,
+            gateway=str(self._address),
+            ca_pem=root.pem,
+        )
+        self._store.keep_waiting(waiting)
+        await self._pick_up(channel, waiting)
+
+    def _proof(self, root: Root, opened: SessionOpened) -> DeviceProof:
+        identity = self._identity
+        handshake = DeviceHandshake(identity.key, identity.device_id, ClientKind.NODE)
+        return handshake.complete(
+            opened.begun,
+            proof="",
+            ca_hash=root.hash,
+            csr_der=self._store.new_csr(identity.device_id),
+            announcement=encode_announcement(self._announcement()),
+            purpose=Purpose.REJOIN,
+            entropy=self._entropy,
+        )
+
+    async def _pick_up(self, channel: GatewayChannel, waiting: PairingFile) -> None:
+        """An operator must approve; asked again after a restart, until it is decided."""
+        pick_up = PickUp(
+            reactor=self._reactor,
+            identity=self._identity,
+            client_kind=ClientKind.NODE,
+            name=self._announcement().name,
+            witness=self._witness,
+            now_ms=lambda: int(self._reactor.seconds() * 1000),
+        )
+        try:
+            answer = await pick_up.wait(channel, waiting)
+            self._accept(answer.certificate_pem, answer.ca_pem)
+        except PalyraError:
+            self._store.stop_waiting()
+            raise
+        self._store.stop_waiting()
+
+    def _accept(self, certificate_pem: str, ca_bundle_pem: str) -> None:
+        trusted_pem = self._store.client().ca_bundle_pem
+        kept = self._store.accept(
+            self._identity.device_id, certificate_pem, trusted_pem, ca_bundle_pem
+        )
+        self._witness.rejoined(kept.cert_expires_at_unix_ms)

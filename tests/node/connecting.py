@@ -1,0 +1,137 @@
+"""A connection of a node host, with a clock and a gateway that the test plays."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from palyra.config.addresses import HostPort
+from palyra.core.frames import Hello, Welcome
+from palyra.errors import (
+    GatewayUnreachable,
+    PalyraError,
+    VerificationFailed,
+)
+from palyra.node.connection import GOODBYE_S, Connection
+from palyra.node.gatewaytime import GatewayTime
+from palyra.node.identity import ClientFile, Credential
+from tests.node.fakes import DEVICE_ID, NOW_MS, FakeChannel
+
+ADDRESS = HostPort("gw.example", 7444)
+AWAY = GatewayUnreachable("gw.example:7444", "connection refused")
+WELCOME = Welcome(DEVICE_ID, "epoch", 1, 15_000, NOW_MS, "", (), "pi", "1")
+
+
+@attrs.define
+class FakeIdentity:
+    """A device with, or without, a certificate."""
+
+    current: Credential | None = attrs.Factory(lambda: Credential("cert", "key", NOW_MS))
+    next: Credential | None = None
+    bundle: str = "ca"
+
+    def client(self) -> ClientFile:
+        return ClientFile(1, self.bundle, self.current, self.next)
+
+    def trust(self, bundle: str) -> None:
+        if bundle == "strangers":
+            raise VerificationFailed("the CA bundle has no CA that this device trusts")
+        self.bundle = bundle
+
+
+@attrs.define(eq=False)
+class FakeRejoin:
+    """The way back, as the test has it end."""
+
+    identity: FakeIdentity
+    asked: list[bool] = attrs.Factory(list)
+    error: PalyraError | None = None
+    gateway_ms: int = 0
+    renews: bool = True
+
+    async def run(self, time: GatewayTime, *, expired: bool) -> None:
+        self.asked.append(expired)
+        time.heard(self.gateway_ms)
+        if self.error is not None:
+            raise self.error
+        if self.renews:
+            self.identity.current = Credential("new cert", "new key", NOW_MS * 2)
+
+
+class NoRuns:
+    """Runs that have nothing to do."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+class Node:
+    """A connection with a clock and a gateway that the test plays."""
+
+    def __init__(self) -> None:
+        FakeChannel.made = []
+        self.clock = Clock()
+        self.identity = FakeIdentity()
+        self.rejoin = FakeRejoin(self.identity)
+        self.seen: list[tuple[str, Any, float]] = []
+        self.connection = Connection(
+            reactor=self.clock,
+            elapsed_s=self.clock.seconds,
+            address=ADDRESS,
+            channel=FakeChannel,
+            jitter=random.uniform,
+            identity=self.identity,  # type: ignore[arg-type]
+            hello=lambda epoch: Hello(DEVICE_ID, "linux", (), store_epoch=epoch),
+            runs=NoRuns(),  # type: ignore[arg-type]
+            witness=self,
+            first_retry_s=10.0,
+            max_retry_s=60.0,
+            rejoin=self.rejoin,  # type: ignore[arg-type]
+        )
+
+    def online(self, welcome: Welcome, address: HostPort) -> None:
+        self.seen.append(("online", welcome, 0))
+
+    def offline(self, error: PalyraError | None, retry_s: float) -> None:
+        self.seen.append(("offline", error, retry_s))
+
+    def renewed(self, ends_ms: int) -> None:
+        raise AssertionError("there is no next certificate here")
+
+    def clock_differs(self, ahead_ms: int) -> None:
+        self.seen.append(("clock", ahead_ms, 0))
+
+    @property
+    def channel(self) -> FakeChannel:
+        """The newest."""
+        return FakeChannel.made[-1]
+
+    def start(self) -> Deferred[None]:
+        self.ended = self.connection.start()
+        return self.ended
+
+    def expire(self) -> None:
+        """The certificate runs out, by this clock."""
+        self.clock.advance(NOW_MS / 1000)
+
+    def fail(self, error: BaseException = AWAY) -> float:
+        """The gateway cannot be reached; how long until the next try, which is then made."""
+        self.channel.registered.errback(error)
+        retry_s = self.seen[-1][2]
+        self.clock.advance(retry_s)
+        return retry_s
+
+
+def new_node() -> Iterator[Node]:
+    """A node whose clock is empty at the end, and whose connections are all closed."""
+    made = Node()
+    yield made
+    made.connection.stop()
+    made.clock.advance(GOODBYE_S)
+    assert not made.clock.getDelayedCalls()
+    assert all(each.closed for each in FakeChannel.made)

@@ -1,0 +1,86 @@
+"""Tests of :mod:`palyra.transport.grpcclient` over real sockets."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from palyra.core.devices import AnnouncedCapability
+from palyra.core.frames import Hello
+from palyra.errors import CertificateUnknown, GatewayUnreachable
+from palyra.node.connection import is_cut
+from palyra.pki.authority import DAY_MS, Authority
+from palyra.transport.grpcclient import GatewayChannel
+from palyra.wire.pairing import RenewalAsked, Renewed
+from tests.gateway.enrolling import wall_ms
+from tests.node.awaiting import awaiting
+from tests.transport.desks import FakeDesk
+from tests.transport.serving import AUTHORITY, DEVICE, KEY, KEY_PEM, device_pair, serve
+from tests.transport.test_grpcserver import node_servicer
+
+HELLO = Hello(DEVICE, "linux", (AnnouncedCapability("echo"),), extended=True)
+STRANGER = Authority.create(trust_domain="palyra.test", now_ms=wall_ms(), entropy=os.urandom)
+
+
+async def refusal(call: Any) -> Exception:
+    """What a call fails with."""
+    try:
+        answer = await call
+    except Exception as error:
+        return error
+    raise AssertionError(f"it was not refused but answered {answer!r}")
+
+
+@awaiting
+async def test_a_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked and what is answered arrive as they are; a refusal as its own error."""
+    desk = FakeDesk()
+    listener = await serve(monkeypatch, node_servicer(desk), mutual=True)
+    channel = GatewayChannel(listener.address, AUTHORITY.ca_pem, device_pair())
+    asked = RenewalAsked(DEVICE, b"csr", b"s" * 64)
+    desk.answer = renewed = Renewed("CERT", "CA", 9_000, 57_600)
+    try:
+        assert await channel.renew(asked) == renewed
+        assert desk.asked[0][1] == asked
+        desk.answer = CertificateUnknown()
+        assert isinstance(await refusal(channel.renew(asked)), CertificateUnknown)
+    finally:
+        await channel.close()
+        await listener.stop(0)
+
+
+@awaiting
+async def test_a_bundle_of_roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any root of it may have signed the gateway's certificate."""
+    listener = await serve(monkeypatch, node_servicer(FakeDesk()), mutual=True)
+    bundle = STRANGER.ca_pem + AUTHORITY.ca_pem
+    channel = GatewayChannel(listener.address, bundle, device_pair())
+    alone = GatewayChannel(listener.address, STRANGER.ca_pem, device_pair())
+    try:
+        assert (await channel.register(HELLO)).session_epoch == 3
+        error = await refusal(alone.register(HELLO))
+        assert isinstance(error, GatewayUnreachable)
+        assert not is_cut(error)
+    finally:
+        await channel.close()
+        await alone.close()
+        await listener.stop(0)
+
+
+@awaiting
+async def test_a_certificate_that_the_handshake_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ran out, and one of another CA: a node takes either for what it may be."""
+    listener = await serve(monkeypatch, node_servicer(FakeDesk()), mutual=True)
+    foreign = STRANGER.issue_device(KEY.public_key(), DEVICE, wall_ms()).pem
+    expired = device_pair(now_ms=wall_ms() - 3 * DAY_MS)
+    try:
+        for identity in (expired, (KEY_PEM, foreign)):
+            channel = GatewayChannel(listener.address, AUTHORITY.ca_pem, identity)
+            error = await refusal(channel.register(HELLO))
+            await channel.close()
+            assert isinstance(error, GatewayUnreachable)
+            assert is_cut(error), error.cause
+    finally:
+        await listener.stop(0)
