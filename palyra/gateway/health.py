@@ -149,10 +149,11 @@ class HealthCheck:
         due_ms = self.rotator.next_step_ms() or self.now_ms()
         days = max(0, due_ms - self.now_ms()) // DAY_MS
         if not left:
-            finding = f"{self.rotator.phase}, no device is left; next step within {days} days"
+            within = _counted(days + 1, "day")
+            finding = f"{self.rotator.phase}, no device is left; next step within {within}"
             return Check("ok", "CA rotation", finding, "identity/ca.pem")
         finding = f"{self.rotator.phase}, {_counted(len(left), 'device')} left: {_names(left)}"
-        hint = f"switch them on within {days} days; then they have to pair again"
+        hint = f"switch them on within {_counted(days, 'day')}; then they have to pair again"
         return Check("warn", "CA rotation", finding, "identity/ca.pem", hint)
 
     def _restored(self) -> list[Check]:

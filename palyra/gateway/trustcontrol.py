@@ -150,7 +150,7 @@ class TrustControl:
             contract=CONTRACT,
             phase=self._rotator.phase,
             cas=[self._ca_item(each) for each in self._rotator.identity.authorities],
-            started_unix_ms=rotation.started_at_ms if rotation is not None else None,
+            started_unix_ms=rotation.switched_at_ms or rotation.started_at_ms if rotation else None,
             next_step_unix_ms=self._rotator.next_step_ms(),
             left=[self._view.item(device) for device in left[:MAX_LEFT_SHOWN]],
             left_total=len(left),
