@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import json
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import click
 import msgspec
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from palyra import errors
+from palyra.cli.main import palyra
 from palyra.config import Config
 from palyra.config.root import parse
+from palyra.console.app import ROUTES
+from palyra.core.devices import ClientKind
+from palyra.core.handshake import Begun
+from palyra.core.identifiers import DeviceId, Entropy
+from palyra.core.pake import Confirmations, DevicePake, GatewayPake, PakeTranscript
+from palyra.core.transcript import DeviceProof, Enrolment
+from palyra.wire.v1 import node_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PROTOCOL = ROOT / "docs" / "protocol.md"
+PUBLISHED = 32
+"""Field numbers below are version 1 and stand in no table."""
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")])
 
 
@@ -64,15 +83,27 @@ def test_every_relative_link_resolves(page: Path) -> None:
     assert not broken
 
 
-def toml_blocks(page: Path) -> list[str]:
-    return [
-        token.content for token in tokens(page) if token.type == "fence" and token.info == "toml"
-    ]
+def blocks_of(page: Path, language: str) -> list[str]:
+    """The fenced blocks in a language."""
+    found = tokens(page)
+    return [token.content for token in found if token.type == "fence" and token.info == language]
+
+
+def rows(page: Path) -> Iterator[list[str]]:
+    """The rows of all tables, as they are written, heads included."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| "):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def quoted(text: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`([^`]+)`", text)
 
 
 def test_the_configuration_examples_are_valid() -> None:
     """Every TOML block of the configuration page is a palyra.toml that the gateway takes."""
-    blocks = toml_blocks(CONFIGURATION)
+    blocks = blocks_of(CONFIGURATION, "toml")
     assert blocks
     for block in blocks:
         parse(block, CONFIGURATION.name)
@@ -80,7 +111,7 @@ def test_the_configuration_examples_are_valid() -> None:
 
 def test_the_first_configuration_example_is_every_default() -> None:
     """The page's list of values has every one, with the default that the code has."""
-    block = toml_blocks(CONFIGURATION)[0]
+    block = blocks_of(CONFIGURATION, "toml")[0]
     assert parse(block, CONFIGURATION.name) == Config()
     sections = tomllib.loads(block)
     assert {name: list(section) for name, section in sections.items()} == {
@@ -93,3 +124,172 @@ def test_every_page_is_in_the_index() -> None:
     index = ROOT / "docs" / "index.md"
     linked = {(index.parent / urlsplit(link).path).resolve() for link in links(index)}
     assert set(ROOT.glob("docs/**/*.md")) - {index} <= linked
+
+
+# -- commands ----------------------------------------------------------------------------------
+
+TYPED = re.compile(r"(?:^|\$ |hint:? +|: +|&& )palyra ([a-z][^\n]*)", re.MULTILINE)
+AFTERWARDS = re.compile(r"  +\(| \| | && ")
+"""What follows a command on its line."""
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The commands of ours that a page tells to type, without the first word."""
+    for token in tokens(page):
+        if token.type in ("fence", "code_block", "code_inline"):
+            text = "\n".join(line.strip() for line in token.content.splitlines())
+            for typed in TYPED.findall(text):
+                yield AFTERWARDS.split(typed)[0]
+
+
+def fault(typed: str) -> str:
+    """What is wrong with a command line: a verb or an option that there is not."""
+    command: click.Command = palyra
+    context = click.Context(command, info_name="palyra")
+    for word in shlex.split(typed):
+        if word.startswith("--"):
+            known = {name for each in command.get_params(context) for name in each.opts}
+            if word.partition("=")[0] not in known:
+                return f"{word} in: {typed}"
+        elif isinstance(command, click.Group):
+            verb = command.get_command(context, word)
+            if verb is None:
+                return f"{word} in: {typed}"
+            command, context = verb, click.Context(verb, context, word)
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_every_command_exists(page: Path) -> None:
+    """A command that a page tells to type has these verbs and these options."""
+    assert not [problem for typed in commands(page) if (problem := fault(typed))]
+
+
+def test_commands_are_found_and_judged() -> None:
+    """The check above looks at something, and would see a mistake."""
+    assert len(list(commands(OPERATIONS))) > 30
+    assert fault("nodes destroy pi") and fault("pairing code --forever") and not fault("nodes list")
+
+
+# -- the control API, the wire, the rooms ------------------------------------------------------
+
+
+def test_every_route_is_in_the_table() -> None:
+    """The page's table of routes is the routes."""
+    told = set()
+    for cell, *_ in rows(OPERATIONS):
+        method, _, routes = cell.partition(" ")
+        if method in ("GET", "POST"):
+            paths = (route.partition("?")[0] for route in quoted(routes))
+            told |= {(method, "/" + path.replace("{id}", "<target>")) for path in paths}
+    assert told == {(method, path) for method, path, _ in ROUTES}
+
+
+def extensions() -> dict[str, str]:
+    """The fields that are not of version 1, and those of the messages which are in them."""
+    extended: dict[str, list[Any]] = {}
+    within = []
+    for name, message in node_pb2.DESCRIPTOR.message_types_by_name.items():
+        beyond = [field for field in message.fields if field.number >= PUBLISHED]
+        if beyond:
+            extended[name] = beyond
+            within += [field.message_type for field in beyond if field.message_type]
+    for message in within:
+        extended.setdefault(message.name, list(message.fields))
+    return {
+        name: ", ".join(f"{each.number} {each.name}" for each in fields)
+        for name, fields in extended.items()
+    }
+
+
+def test_every_extension_field_is_in_the_table() -> None:
+    """The page's field numbers and names are those of the messages."""
+    expected = extensions()
+    told = {row[0]: row[1] for row in rows(PROTOCOL) if row[0] in expected}
+    assert told == expected
+
+
+def test_every_code_that_a_device_acts_on_exists() -> None:
+    """The codes on the page are codes of errors."""
+    known = {
+        each.code
+        for _, each in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(each, errors.PalyraError)
+    }
+    text = PROTOCOL.read_text(encoding="utf-8").partition("Codes that a device acts on")[2]
+    told = set(
+        re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)))
+    )
+    assert len(told) > 8 and told <= known
+
+
+def exactly(number: str) -> Entropy:
+    """Entropy of which SPAKE2 makes that scalar."""
+    return lambda size: bytes.fromhex(number).rjust(size, b"\0")
+
+
+def times(text: str) -> bytes:
+    """``33 times 64``."""
+    byte, _, count = text.partition(" times ")
+    return bytes.fromhex(byte) * int(count)
+
+
+def test_the_vector_of_the_pin_exchange() -> None:
+    """The page's numbers are what this code makes of its inputs."""
+    (block,) = blocks_of(PROTOCOL, "json")
+    vector = json.loads(block)
+    raw = {key: bytes.fromhex(vector[key]) for key in ("challenge", "CA", "csr", "announcement")}
+    device = DevicePake(vector["pin"], exactly(vector["x"]))
+    gateway = GatewayPake(vector["pin"], exactly(vector["y"]))
+    proof = DeviceProof(
+        session_id=vector["session_id"],
+        device_id=DeviceId(vector["device_id"]),
+        client_kind=ClientKind(vector["client_kind"]),
+        proof="",
+        identity_public=bytes.fromhex(vector["identity_pub"]),
+        x25519_public=bytes.fromhex(vector["x25519_pub"]),
+        challenge_signature=times(vector["challenge_signature"]),
+        transcript_mac=bytes.fromhex(vector["transcript_mac"]),
+        enrolment=Enrolment(raw["csr"], times(vector["SIG"]), raw["announcement"]),
+    )
+    transcript = PakeTranscript(
+        begun=Begun(
+            vector["session_id"],
+            raw["challenge"],
+            bytes.fromhex(vector["gateway_ephemeral_public"]),
+        ),
+        nameplate=vector["nameplate"],
+        ca_hash=raw["CA"],
+        gateway_share=gateway.share,
+        device_share=device.share,
+        proof=proof,
+    )
+    key = device.finish(gateway.share)
+    both = Confirmations.of(key, transcript)
+    assert key == gateway.finish(device.share)
+    made = (device.share, gateway.share, key, transcript.digest(), both.device, both.gateway)
+    assert [each.hex() for each in made] == [
+        vector[name] for name in ("X", "Y", "K", "T", "cA", "cB")
+    ]
+
+
+def modules(room: str) -> set[str]:
+    return {file.name for file in (ROOT / "palyra" / room).glob("*.py")} - {"__init__.py"}
+
+
+@pytest.mark.parametrize(
+    ("room", "heading"), [("gateway", "The gateway"), ("node", "The node host")]
+)
+def test_every_file_of_a_room_is_told(room: str, heading: str) -> None:
+    """The tables of the architecture have each file of the two largest rooms, and no other."""
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    section = text.partition(f"## {heading}, file by file")[2].partition("\n## ")[0]
+    table = (line for line in section.splitlines() if line.startswith("| `"))
+    told = [name for line in table for name in quoted(line.split(" | ")[0])]
+    assert sorted(told) == sorted(modules(room))
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    """A path with a room in front leads to a file of the package."""
+    found = re.findall(r"`((?:core|pki|store)/\w+\.py)`", ARCHITECTURE.read_text(encoding="utf-8"))
+    assert found and not [name for name in found if not (ROOT / "palyra" / name).is_file()]
