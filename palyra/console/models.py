@@ -476,8 +476,8 @@ class CaAnswer(msgspec.Struct, frozen=True):
     """GET ca, POST ca/rotate.
 
     ``phase`` is steady, overlap (devices move to the new CA) or switched (the listeners show a
-    certificate of the new one), since ``started_unix_ms``.  ``left`` are devices that would be locked out by the next step,
-    which is taken without them not before ``next_step_unix_ms``.
+    certificate of the new one), since ``started_unix_ms``.  ``left`` are devices that would be
+    locked out by the next step, which is taken without them not before ``next_step_unix_ms``.
     """
 
     contract: Contract

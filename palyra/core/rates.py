@@ -134,8 +134,11 @@ class SourceLedger:
         """The verification is over; a failure is told first, by :meth:`proof_failed`."""
         _decrease(self._reserved, source)
 
-    def proof_failed(self, source: str, now_ms: int) -> None:
-        """Charge the source with a failed proof or an unknown token; may pause PIN pairing."""
+    def proof_failed(self, source: str, now_ms: int, *, pin: bool = True) -> None:
+        """Charge the source with a failed proof or an unknown token.
+
+        A wrong PIN may pause PIN pairing; what cannot be a guess at one may not.
+        """
         failures = self._recent(source, now_ms)
         if len(failures) >= self.limits.failures_per_source:
             failures.popleft()
@@ -143,7 +146,8 @@ class SourceLedger:
         self._failures[source] = failures
         self._failures.move_to_end(source)
         self._forget(now_ms)
-        self._count_for_pause(now_ms)
+        if pin:
+            self._count_for_pause(now_ms)
 
     def failing(self, now_ms: int) -> list[tuple[str, int]]:
         """Sources with failures in the window and how many, worst first."""

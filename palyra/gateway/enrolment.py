@@ -77,8 +77,8 @@ class Enrolment:
         peer = Peer(address, source_of(address))
         try:
             return await self._begin(message, peer)
-        except PairingFailed:
-            self._ledger.proof_failed(peer.source, self._elapsed_ms())
+        except PairingFailed as failed:
+            self._ledger.proof_failed(peer.source, self._elapsed_ms(), pin=failed.pin)
             raise
         finally:
             await self._no_sooner(arrived_s)
@@ -126,9 +126,10 @@ class Enrolment:
                 raise PairingSessionUnknown()
             self._close_session(message.session_id)
             return await session.proof.check(session.handshake, message, session.peer)
-        except (PairingFailed, RejoinRefused):
+        except (PairingFailed, RejoinRefused) as failed:
             if session is not None:
-                self._ledger.proof_failed(session.peer.source, self._elapsed_ms())
+                pin = isinstance(failed, PairingFailed) and failed.pin
+                self._ledger.proof_failed(session.peer.source, self._elapsed_ms(), pin=pin)
             raise
         finally:
             await self._no_sooner(arrived_s)

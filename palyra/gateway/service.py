@@ -281,9 +281,10 @@ class GatewayService(Service):
         return Deferred.fromCoroutine(self._forget())
 
     async def _forget(self) -> None:
-        """Forget what nobody needs any more: ended jobs, ended certificates, keys made here."""
+        """Forget what nobody needs any more: ended jobs, certificates and PINs, keys made here."""
         await self._rooms.retention.sweep()
         await self._rooms.requests.forget_made_keys()
+        await self._rooms.codes.forget_ended()
         before_ms = self._now_ms() - FORGET_CERTIFICATES_MS
         while await self._store.forget_certificates(before_ms, FORGET_AT_ONCE):
             pass

@@ -20,6 +20,7 @@ from palyra.errors import (
     CertificateRefused,
     CertificateSuperseded,
     CertificateUnknown,
+    ClockSkew,
     GatewayUnreachable,
     PalyraError,
     VerificationFailed,
@@ -31,7 +32,9 @@ from palyra.node.rejoin import Rejoin, is_final
 from palyra.node.renewal import Renewal
 from palyra.node.running import Runs
 from palyra.node.session import NodeSession
+from palyra.transport.chain import check_dates
 from palyra.transport.interfaces import ICarrier
+from palyra.transport.statuses import OUT_OF_DATE
 
 FINAL_RETRY_S = 600.0
 """How often a node that was told to stay away (revoked) looks whether a person changed that."""
@@ -90,8 +93,13 @@ class Connection:
         max_retry_s: float,
         renewal: Renewal | None = None,
         rejoin: Rejoin | None = None,
+        look: Callable[[HostPort], Deferred[list[bytes]]] | None = None,
     ) -> None:
-        """Without ``renewal`` and ``rejoin`` a certificate is used to its end, and that is that."""
+        """Without ``renewal`` and ``rejoin`` a certificate is used to its end, and that is that.
+
+        ``look`` fetches the chain that the gateway shows, to name both times where TLS refuses it
+        on its dates.
+        """
         self._reactor = reactor
         self._elapsed_s = elapsed_s
         self._address = address
@@ -105,6 +113,7 @@ class Connection:
         self._max_retry_s = max_retry_s
         self._renewal = renewal
         self._rejoin = rejoin
+        self._look = look
         self._time = GatewayTime(lambda: int(reactor.seconds() * 1000), witness.clock_differs)
         self._store_epoch = ""
         self._failures = 0
@@ -156,7 +165,7 @@ class Connection:
             if self._stopping:
                 return
             retry_s = self._pause(error)
-            self._witness.offline(error, retry_s)
+            self._witness.offline(await self._explained(error), retry_s)
             if self._stopping:  # the witness gave up: cancelling finds nothing to wait for here
                 return
             await deferLater(self._reactor, retry_s)
@@ -174,6 +183,21 @@ class Connection:
             # Whatever it was, a node that does not come back could not be helped from afar.
             self._log.failure("the connection failed in a way nobody foresaw")
         return None
+
+    async def _explained(self, error: PalyraError | None) -> PalyraError | None:
+        """What a person can act on: of a clock that is off, both times."""
+        if self._look is None or not isinstance(error, GatewayUnreachable):
+            return error
+        if error.cause != OUT_OF_DATE:
+            return error
+        try:
+            chain = await self._look(self._address)
+            check_dates(chain[0], int(self._reactor.seconds() * 1000))
+        except ClockSkew as skew:
+            return skew
+        except (PalyraError, IndexError):
+            pass  # it is gone meanwhile: the first word stands
+        return error
 
     # -- registering --------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
 from palyra.node.running import Runs
 from palyra.transport.asyncbridge import call_from_thread
+from palyra.transport.chain import fetch_chain
 from palyra.transport.grpcclient import GatewayChannel
 
 MAX_IN_FLIGHT = 256
@@ -233,6 +234,7 @@ class NodeService(Service):
             max_retry_s=config.max_retry_s,
             renewal=self._renewal(),
             rejoin=rejoin,
+            look=lambda address: fetch_chain(self._reactor, address),
         )
         super().startService()
         self._reactor.callWhenRunning(self._connect)

@@ -57,6 +57,8 @@ _AWAY = frozenset(
     }
 )
 """What a call ends with when there is no gateway, or no longer."""
+OUT_OF_DATE = "its certificate is not valid by this clock"
+"""The cause where TLS refuses a gateway on its certificate's dates."""
 _TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -134,6 +136,8 @@ def _cause(details: str) -> str:
     for known in ("connection refused", "no route to host", "network is unreachable"):
         if known in lowered:
             return known
+    if "certificate is not yet valid" in lowered or "certificate has expired" in lowered:
+        return OUT_OF_DATE
     if "certificate_verify_failed" in lowered or "certificate verify failed" in lowered:
         return "its certificate is not signed by the CA this device knows"
     if "dns resolution failed" in lowered or "name or service not known" in lowered:

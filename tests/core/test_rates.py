@@ -189,3 +189,12 @@ def test_no_sequence_exceeds_a_bound(sequence: list[tuple[str, str, int]]) -> No
         for times in failed.values():
             recent = [at for at in times if now_ms - at < limits.failure_window_ms]
             assert len(recent) <= limits.failures_per_source
+
+
+def test_only_pins_pause_pins() -> None:
+    """Tokens and rejoins that fail are charged to their source, and pause nobody's PINs."""
+    ledger = SourceLedger()
+    for number in range(60):
+        ledger.proof_failed(f"192.0.2.{number}", 1_000 + number, pin=False)
+    assert ledger.pin_paused_until_ms is None
+    assert len(ledger.failing(2_000)) == 60

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from palyra.config.addresses import HostPort
@@ -79,6 +79,7 @@ class Node:
         self.identity = FakeIdentity()
         self.rejoin = FakeRejoin(self.identity)
         self.seen: list[tuple[str, Any, float]] = []
+        self.chain: list[bytes] = []
         self.connection = Connection(
             reactor=self.clock,
             elapsed_s=self.clock.seconds,
@@ -92,7 +93,12 @@ class Node:
             first_retry_s=10.0,
             max_retry_s=60.0,
             rejoin=self.rejoin,  # type: ignore[arg-type]
+            look=self.look,
         )
+
+    def look(self, address: HostPort) -> Deferred[list[bytes]]:
+        """The chain that the gateway shows."""
+        return succeed(self.chain) if self.chain else fail(AWAY)
 
     def online(self, welcome: Welcome, address: HostPort) -> None:
         self.seen.append(("online", welcome, 0))

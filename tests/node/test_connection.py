@@ -10,13 +10,19 @@ from twisted.internet.defer import CancelledError
 from palyra.core.frames import Drained, GatewayFrame
 from palyra.errors import (
     CertificateRefused,
+    ClockSkew,
+    GatewayUnreachable,
     RemoteRefusal,
 )
 from palyra.node.connection import FINAL_RETRY_S, GOODBYE_S
+from palyra.transport.statuses import OUT_OF_DATE
+from tests.gateway.enrolling import wall_ms
 from tests.node.connecting import AWAY, WELCOME, Node, new_node
 from tests.node.fakes import FakeChannel
+from tests.transport.serving import AUTHORITY, KEY
 
 node = pytest.fixture(name="node")(new_node)
+LEAF = AUTHORITY.issue_gateway(KEY.public_key(), "g1", [], wall_ms())
 
 
 def test_it_registers_and_serves(node: Node) -> None:
@@ -69,6 +75,19 @@ def test_a_drain_says_when_to_come_back(node: Node) -> None:
     node.clock.advance(node.seen[-1][2])
     node.fail()
     assert node.seen[-1][2] <= 10
+
+
+def test_a_clock_that_is_off_is_named(node: Node) -> None:
+    """With the time here and the time the gateway's certificate begins; and tried again."""
+    refused = GatewayUnreachable("gw.example:7444", OUT_OF_DATE)
+    node.chain = [LEAF.der]
+    node.start()
+    node.fail(refused)
+    error = node.seen[-1][1]
+    assert isinstance(error, ClockSkew) and "before the gateway's certificate" in error.sentence
+    node.chain = []  # it is gone meanwhile: the first word stands
+    node.fail(refused)
+    assert node.seen[-1][1] is refused
 
 
 def test_a_final_refusal_waits_long(node: Node) -> None:

@@ -13,6 +13,7 @@ from palyra.errors import CertificateUnknown, GatewayUnreachable
 from palyra.node.connection import is_cut
 from palyra.pki.authority import DAY_MS, Authority
 from palyra.transport.grpcclient import GatewayChannel
+from palyra.transport.statuses import OUT_OF_DATE
 from palyra.wire.pairing import RenewalAsked, Renewed
 from tests.gateway.enrolling import wall_ms
 from tests.node.awaiting import awaiting
@@ -83,4 +84,27 @@ async def test_a_certificate_that_the_handshake_refuses(monkeypatch: pytest.Monk
             assert isinstance(error, GatewayUnreachable)
             assert is_cut(error), error.cause
     finally:
+        await listener.stop(0)
+
+
+@pytest.mark.parametrize("days", [40, -40], ids=["not yet", "ended"])
+@awaiting
+async def test_a_gateway_whose_dates_tls_refuses(
+    monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """The cause is the date, so that a person looks at the clocks and not at the CA."""
+    when_ms = wall_ms() + days * DAY_MS
+    root = Authority.create(
+        trust_domain="palyra.test", now_ms=wall_ms() - 400 * DAY_MS, entropy=os.urandom
+    )
+    leaf = root.issue_gateway(KEY.public_key(), "g1", [], when_ms)
+    pair = (KEY_PEM, leaf.pem + root.ca_pem)
+    servicer = node_servicer(FakeDesk())
+    listener = await serve(monkeypatch, servicer, mutual=True, certificate=lambda: pair)
+    channel = GatewayChannel(listener.address, root.ca_pem, device_pair())
+    try:
+        error = await refusal(channel.register(HELLO))
+        assert isinstance(error, GatewayUnreachable) and error.cause == OUT_OF_DATE
+    finally:
+        await channel.close()
         await listener.stop(0)
