@@ -441,6 +441,23 @@ class IdentityChanged(PalyraError):
 
 
 @attrs.define
+class KeyInUse(PalyraError):
+    """An identity key asks to pair under one device id and is another paired device's already."""
+
+    code = "key_in_use"
+    category = Category.CONFLICT
+    device: str
+
+    @property
+    def sentence(self) -> str:
+        return f"That identity key is the one of {self.device} already; a key is one device."
+
+    @property
+    def hint(self) -> str:
+        return f"on the gateway: palyra nodes remove {self.device}, then pair again"
+
+
+@attrs.define
 class ApprovalFinal(PalyraError):
     """The approval was decided or has expired; an approval is decided once."""
 
@@ -708,7 +725,7 @@ class CapabilityNotGranted(PalyraError):
 
     @property
     def hint(self) -> str:
-        return f"palyra nodes show {self.name}"
+        return f"palyra nodes grant {self.name} {self.capability}"
 
 
 @attrs.define
@@ -1211,9 +1228,13 @@ class SocketPathTooLong(PalyraError):
         return "use a shorter --state-root DIR"
 
 
+RESTORE = "palyra state restore FILE --state-root DIR (an empty one)"
+"""What comes next where a part of a gateway's state is damaged or gone."""
+
+
 @attrs.define
 class StoreCorrupt(PalyraError):
-    """A database or snapshot is damaged; it was left as it is."""
+    """A database, snapshot or identity file is damaged; it was left as it is."""
 
     code = "store_corrupt"
     category = Category.INTERNAL
@@ -1227,16 +1248,22 @@ class StoreCorrupt(PalyraError):
 
     @property
     def hint(self) -> str:
+        if self.file.endswith("palyra.sqlite3"):
+            return RESTORE  # without it nothing starts anew: store_epoch says that it was there
         return "move it away to start anew, or put a backup in its place"
 
 
 @attrs.define
 class StoreMissing(PalyraError):
-    """The state root was used before but its database is gone: an error, never a fresh start."""
+    """The state root was used before but its database is gone: an error, never a fresh start.
+
+    ``snapshot``: node-runtime.v1.json is there, of which a database can be made.
+    """
 
     code = "store_missing"
     category = Category.INTERNAL
     file: str
+    snapshot: bool = False
 
     @property
     def sentence(self) -> str:
@@ -1244,13 +1271,16 @@ class StoreMissing(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "put a backup in its place, or remove store_epoch to start from node-runtime.v1.json"
+        # Without the snapshot a removed store_epoch would mean an empty database under a known CA.
+        if not self.snapshot:
+            return RESTORE
+        return f"{RESTORE}, or remove store_epoch to start from node-runtime.v1.json"
 
 
 @attrs.define
 class RestoreUnconfirmed(PalyraError):
     """The state is a restored or imported one (``since`` is a text), and nobody has confirmed yet
-    that what was revoked since then is revoked here too."""
+    that who lost trust since then has lost it here too."""
 
     code = "restore_unconfirmed"
     category = Category.UNAVAILABLE
@@ -1259,13 +1289,13 @@ class RestoreUnconfirmed(PalyraError):
     @property
     def sentence(self) -> str:
         return (
-            f"This state is of {self.since}; devices that were revoked since then must be revoked "
-            "again before it is served."
+            f"This state is of {self.since}; devices that were revoked, removed or paired with "
+            "another key since then must be revoked or removed again before it is served."
         )
 
     @property
     def hint(self) -> str:
-        return "palyra nodes revoke each of them, then: palyra state confirm"
+        return "palyra nodes revoke or remove each of them, then: palyra state confirm"
 
 
 @attrs.define
@@ -1386,7 +1416,7 @@ class StoreEmpty(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "correct [store] url, or restore it; to begin anew move node-runtime.v1.json away"
+        return "correct [store] url, or pg_restore it; to begin anew move node-runtime.v1.json away"
 
 
 @attrs.define

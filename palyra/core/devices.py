@@ -145,6 +145,8 @@ class CertificateRecord:
     state: CertificateState = CertificateState.PENDING
     issuer: Fingerprint | None = None
     """The CA certificate that signed it; None where only one CA ever signed."""
+    made_key: bool = False
+    """Whether its private key was made by this gateway, for a version-1 device."""
 
 
 @attrs.frozen
@@ -237,6 +239,14 @@ class Revocation:
     removed_by: str = ""
     allowed_at_ms: int | None = None
     """When an operator approved a pairing with that key again."""
+
+
+@attrs.frozen
+class Approved:
+    """What an approval made of a device, and the identity that it put out of use, if any."""
+
+    device: Device
+    replaced: Revocation | None = None
 
 
 @attrs.frozen

@@ -32,6 +32,7 @@ from palyra.core.transcript import (
     v1_signature_payload,
     v1_transcript_mac,
     verify_identity_signature,
+    verify_under_any,
 )
 from palyra.errors import (
     Malformed,
@@ -229,9 +230,10 @@ class GatewayHandshake:
         """The CA hash that SIG was made with; empty for version 1, which binds none."""
         if message.enrolment is None:
             return b""
-        refused = VerificationFailed("no CA of this gateway is given")
-        for ca_hash in ca_hashes:
-            payload = identity_payload(
+        enrolment = message.enrolment
+
+        def payload(ca_hash: bytes) -> bytes:
+            return identity_payload(
                 self.purpose,
                 self.session_id,
                 self.challenge,
@@ -239,17 +241,13 @@ class GatewayHandshake:
                 message.device_id,
                 self.client_kind,
                 message.identity_public,
-                message.enrolment.csr_der,
-                message.enrolment.announcement,
+                enrolment.csr_der,
+                enrolment.announcement,
             )
-            signature = message.enrolment.identity_signature
-            try:
-                verify_identity_signature(message.identity_public, signature, payload)
-            except VerificationFailed as cause:
-                refused = cause
-            else:
-                return ca_hash
-        raise refused
+
+        return verify_under_any(
+            ca_hashes, payload, message.identity_public, enrolment.identity_signature
+        )
 
     def _verified(self, message: DeviceProof, ca_hash: bytes) -> Verified:
         begun, enrolment = self.begun, message.enrolment

@@ -14,6 +14,7 @@ from zope.interface import Interface
 
 from palyra.core.approval import Approval
 from palyra.core.devices import (
+    Approved,
     CertificateRecord,
     Device,
     DeviceChange,
@@ -74,6 +75,8 @@ class RequestQuery:
     states: frozenset[RequestState] | None = None
     limit: int = 50
     before: RequestId | None = None
+    with_key: bool = False
+    """Only those that hold a private key made for a version-1 device."""
 
 
 class IPairingLog(Interface):
@@ -116,12 +119,17 @@ class IPairingLog(Interface):
         :raises palyra.errors.ApprovalFinal: it was decided meanwhile.
         """
 
-    def approve_request(request: PairingRequest, device: Device) -> Awaitable[Revocation | None]:
+    def forget_requests(before_ms: int, limit: int) -> Awaitable[int]:
+        """Delete requests that were rejected or expired before ``before_ms``, with their approvals,
+        and codes that ended before it and that no request refers to; at most ``limit`` of each.
+        How many were deleted."""
+
+    def approve_request(request: PairingRequest, device: Device) -> Awaitable[Approved]:
         """In one transaction: keep the approved request, its approval and the device.
 
         Where the device id was paired with another identity key, that key and its certificates
         are revoked, queued jobs become rejected (``identity_changed``) and dispatched ones
-        outcome_unknown; the revocation is returned.  A tombstone of the key says from then on
+        outcome_unknown.  A tombstone of the key says from then on
         that it was allowed again.
 
         :raises palyra.errors.ApprovalFinal: it was decided meanwhile.

@@ -14,7 +14,7 @@ from typing import Protocol
 import attrs
 from automat import TypeMachineBuilder
 
-from palyra.core.devices import AnnouncedCapability, CertificateRecord, ClientKind, Risk
+from palyra.core.devices import AnnouncedCapability, ClientKind, Risk
 from palyra.core.identifiers import DeviceId, Fingerprint, RequestId
 
 TOKEN_BYTES = 16
@@ -274,11 +274,3 @@ _request_machine = _requests.build()
 def request_machine(request: PairingRequest) -> RequestInputs:
     """The machine of a pairing request, in the state the request is in."""
     return _request_machine(request, _REQUEST_STATES[request.state])
-
-
-@attrs.frozen
-class PickedUp:
-    """What a device gets at pick-up; the same session asking again gets the same."""
-
-    request: PairingRequest
-    certificate: CertificateRecord

@@ -81,13 +81,14 @@ class SourceLedger:
         """How many entries this ledger keeps; bounded by its limits."""
         return len(self._open) + len(self._reserved) + len(self._failures) + len(self._starts)
 
-    def session_started(self, source: str, now_ms: int) -> None:
-        """Count a session that opens.
+    def session_started(self, source: str, now_ms: int, *, guess: bool = True) -> None:
+        """Count a session that opens.  What is no ``guess`` is not held against failed ones.
 
         :raises PairingLimited: too many failures, or too many open sessions, of that source.
         :raises LimitReached: too many sessions over all sources.
         """
-        self.admit(source, now_ms)
+        if guess:
+            self.admit(source, now_ms)
         limits = self.limits
         if self._open.get(source, 0) >= limits.open_per_source:
             raise PairingLimited(SESSION_WINDOW_MS / 1000)
@@ -105,6 +106,12 @@ class SourceLedger:
         """A session of that source completed, failed or expired; once for each that started."""
         _decrease(self._open, source)
         self._open_total -= 1
+
+    def session_refused(self, source: str) -> None:
+        """A session that was counted did not open: what is refused must not keep others out."""
+        self.session_ended(source)
+        if self._starts:
+            self._starts.pop()
 
     def admit(self, source: str, now_ms: int) -> None:
         """Refuse a source with too many failed proofs.

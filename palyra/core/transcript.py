@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from collections.abc import Callable, Sequence
 
 import attrs
 from cryptography.exceptions import InvalidSignature
@@ -222,6 +223,30 @@ def verify_identity_signature(
         key.verify(signature, payload)
     except InvalidSignature as cause:
         raise VerificationFailed(f"the {what} does not hold") from cause
+
+
+def verify_under_any(
+    ca_hashes: Sequence[bytes],
+    payload: Callable[[bytes], bytes],
+    identity_public: bytes,
+    signature: bytes,
+    what: str = "identity signature",
+) -> bytes:
+    """The CA hash under which a signature holds: several are trusted while the CA is rotated.
+
+    ``payload`` gives what is signed for a CA hash.
+
+    :raises VerificationFailed: it holds under none of them.
+    """
+    refused = VerificationFailed("no CA of this gateway is given")
+    for ca_hash in ca_hashes:
+        try:
+            verify_identity_signature(identity_public, signature, payload(ca_hash), what)
+        except VerificationFailed as cause:
+            refused = cause
+        else:
+            return ca_hash
+    raise refused
 
 
 def _sha256(data: bytes) -> bytes:

@@ -8,11 +8,12 @@ from collections.abc import Hashable
 
 class Windows:
     """At most ``limit`` events of a key in ``window_ms``.  A key that is quiet costs nothing more
-    than its last ``limit`` times."""
+    than its last ``limit`` times; beyond ``max_keys`` the one that came first is forgotten."""
 
-    def __init__(self, limit: int, window_ms: int) -> None:
+    def __init__(self, limit: int, window_ms: int, *, max_keys: int = 65_536) -> None:
         self.limit = limit
         self._window_ms = window_ms
+        self._max_keys = max_keys
         self._times: dict[Hashable, deque[int]] = {}
 
     def wait_ms(self, key: Hashable, now_ms: int) -> int:
@@ -26,3 +27,5 @@ class Windows:
     def add(self, key: Hashable, now_ms: int) -> None:
         """It happened."""
         self._times.setdefault(key, deque(maxlen=self.limit)).append(now_ms)
+        if len(self._times) > self._max_keys:
+            del self._times[next(iter(self._times))]

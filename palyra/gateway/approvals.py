@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -60,6 +60,8 @@ class Approvals:
         self._identity_replaced = identity_replaced
         self._changed = changed
         self._names: dict[RequestId, str] = {}
+        # One decision at a time: each is judged by what the one before it made of the device.
+        self._deciding = DeferredLock()
         self._wheel = TimerWheel(clock, self._now_ms, self._due, tick_ms=500)
 
     async def start(self) -> None:
@@ -90,8 +92,13 @@ class Approvals:
 
         :raises NotFound, ApprovalFinal: there is nothing to decide.
         :raises IdentityChanged: the device id has another key and nobody accepted that.
+        :raises KeyInUse: another device was paired with that key meanwhile.
         :raises Malformed: a grant names a capability that was not announced.
         """
+        async with self._deciding:
+            return await self._approve(request_id, verdict)
+
+    async def _approve(self, request_id: RequestId, verdict: Verdict) -> PairingRequest:
         request = await self._pending(request_id)
         known = self._inventory.device(request.device_id)
         changed = known is not None and known.identity_fingerprint != request.identity_fingerprint
@@ -102,20 +109,20 @@ class Approvals:
                 known.identity_fingerprint,
                 request.identity_fingerprint,
             )
+        self._inventory.refuse_key_of_another(request.device_id, request.identity_fingerprint)
         now_ms = self._now_ms()
-        grants = granted(request, verdict.grants)
+        grants = granted(request, verdict.grants, known)
         by = clean_text(verdict.by, 64)
         reason = clean_text(verdict.reason, 240)
         request_machine(request).approved(by, reason, grants, verdict.grant_risk, now_ms)
-        device = device_of(request, now_ms)
-        replaced = await self._store.approve_request(request, device)
-        if replaced is not None:
-            self._inventory.revoke(replaced, identity_only=True)
-            await self._identity_replaced(request.device_id, "paired again with another key")
-        kept = await self._store.device(request.device_id)
-        assert kept is not None, "it was committed just now"
-        self._inventory.put(kept)
+        approved = await self._store.approve_request(request, device_of(request, now_ms))
+        if approved.replaced is not None:
+            self._inventory.revoke(approved.replaced, identity_only=True)
+        self._inventory.put(approved.device)
+        self._inventory.allowed(approved.device)
         self._decided(request)
+        if approved.replaced is not None:
+            await self._identity_replaced(request.device_id, "paired again with another key")
         return request
 
     async def reject(self, request_id: RequestId, verdict: Verdict) -> PairingRequest:
@@ -123,12 +130,13 @@ class Approvals:
 
         :raises NotFound, ApprovalFinal: there is nothing to decide.
         """
-        request = await self._pending(request_id)
-        by, reason = clean_text(verdict.by, 64), clean_text(verdict.reason, 240)
-        request_machine(request).rejected(by, reason, self._now_ms())
-        await self._store.close_request(request)
-        self._decided(request)
-        return request
+        async with self._deciding:
+            request = await self._pending(request_id)
+            by, reason = clean_text(verdict.by, 64), clean_text(verdict.reason, 240)
+            request_machine(request).rejected(by, reason, self._now_ms())
+            await self._store.close_request(request)
+            self._decided(request)
+            return request
 
     async def _pending(self, request_id: RequestId) -> PairingRequest:
         request = await self._store.request(request_id)
@@ -162,6 +170,7 @@ class Approvals:
         request = await self._store.request(request_id)
         if request is not None and request.state is RequestState.PENDING:
             await self._expire(request)
+        self._names.pop(request_id, None)  # also of a request that went with its device
 
     async def _expire(self, request: PairingRequest) -> None:
         request_machine(request).time_passed()
@@ -173,17 +182,30 @@ class Approvals:
         return int(self._clock.seconds() * 1000)
 
 
-def granted(request: PairingRequest, wanted: tuple[str, ...] | None) -> frozenset[str]:
-    """The capabilities a yes grants; without a choice, those that were announced."""
+def granted(
+    request: PairingRequest, wanted: tuple[str, ...] | None, known: Device | None
+) -> frozenset[str]:
+    """The capabilities a yes grants; without a choice, what :func:`usual_grants` says."""
     announced = {item.name for item in request.capabilities}
     if wanted is None:
-        return frozenset(announced)
+        return usual_grants(request, known)
     # A cli or desktop client may be granted more than it announces: to address other devices.
     allowed = announced if request.client_kind is ClientKind.NODE else announced | {INVOKE_OTHERS}
     unknown = sorted(set(wanted) - allowed)
     if unknown:
         raise Malformed("grants", f"{clean_text(unknown[0], 64)} was not announced")
     return frozenset(wanted)
+
+
+def usual_grants(request: PairingRequest, known: Device | None) -> frozenset[str]:
+    """What was announced, but for what was withheld from the same identity before.
+
+    To address other devices is never granted just because a client announces it.
+    """
+    announced = frozenset(item.name for item in request.capabilities)
+    if known is not None and known.identity_fingerprint == request.identity_fingerprint:
+        announced -= known.withheld
+    return announced - {INVOKE_OTHERS}
 
 
 def device_of(request: PairingRequest, now_ms: int) -> Device:

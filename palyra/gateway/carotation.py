@@ -19,6 +19,8 @@ from palyra.gateway.renewals import Renewals
 from palyra.pki.keystore import GatewayIdentity
 from palyra.pki.trust import ChainVerifier
 
+REASON = "the gateway's CA is rotated"
+JUMP_MS = 3_600_000
 EXPIRY_MARGIN_MS = 300_000
 """A session may outlive its certificate by as much."""
 
@@ -38,10 +40,14 @@ class CaRotator:
         device_life_ms: int,
         grace_ms: int,
         now_ms: Callable[[], int],
+        elapsed_ms: Callable[[], int],
         published: Callable[[], object],
     ) -> None:
         """``grace_ms`` is how long a device may be away and still rejoin; ``published`` renews the
         revocation lists."""
+        self._elapsed_ms = elapsed_ms
+        self._ticked = (now_ms(), elapsed_ms())
+        self._doubt_ends_ms = 0
         self.identity = identity
         self._inventory = inventory
         self._renewals = renewals
@@ -70,7 +76,7 @@ class CaRotator:
             old=grouped(rotation.old),
             new=grouped(rotation.new),
         )
-        await self._renewals.order(self._paired(), by, reason or "the gateway's CA is rotated")
+        await self._renewals.order(self._paired(), by, reason or REASON)
 
     def left(self) -> list[Device]:
         """The devices that have not registered with a certificate of the newest CA."""
@@ -89,12 +95,19 @@ class CaRotator:
         switched_ms = rotation.switched_at_ms or rotation.started_at_ms
         return switched_ms + self._device_life_ms + EXPIRY_MARGIN_MS
 
-    def tick(self) -> None:
-        """Take the next step if it is time for it."""
+    async def tick(self) -> None:
+        """Take the next step if it is time for it, and order whoever nobody has ordered yet."""
+        doubtful = self._clock_jumped()
         rotation, now_ms = self.identity.rotation, self._now_ms()
         due_ms = self.next_step_ms()
         if rotation is None or due_ms is None:
             return
+        if rotation.phase == "overlap":
+            unasked = [each for each in self.left() if each.rotate_asked_at_ms is None]
+            if unasked:
+                await self._renewals.order(unasked, "the gateway", REASON)
+        if doubtful and now_ms >= due_ms:
+            return  # no step back: whether so much time has passed is seen in an hour
         if rotation.phase == "overlap" and (now_ms >= due_ms or not self.left()):
             self.identity.switch(now_ms)
             self._log.warn("CA rotation: the listeners show a certificate of the new CA")
@@ -103,6 +116,15 @@ class CaRotator:
             self.identity.finish(now_ms)
             self._log.warn("CA rotation: the old CA is trusted no more")
             self._changed()
+
+    def _clock_jumped(self) -> bool:
+        """Whether the wall clock has leapt forward of late: it may be about to be put right."""
+        wall_ms, elapsed_ms = self._now_ms(), self._elapsed_ms()
+        before_wall_ms, before_ms = self._ticked
+        self._ticked = (wall_ms, elapsed_ms)
+        if wall_ms - before_wall_ms > elapsed_ms - before_ms + JUMP_MS:
+            self._doubt_ends_ms = elapsed_ms + JUMP_MS
+        return elapsed_ms < self._doubt_ends_ms
 
     def _changed(self) -> None:
         self._inventory.gate.replace_chain(ChainVerifier(self.identity.roots, self._trust_domain))

@@ -25,12 +25,13 @@ from palyra.core.pairing import (
     CodeState,
     PairingCode,
     attempt_failed,
+    code_machine,
     release_attempt,
     reserve_attempt,
 )
 from palyra.core.pairing_uri import spell_token
 from palyra.core.pin import MAX_NAMEPLATES, PinCode, draw_pin, free_nameplate
-from palyra.errors import LimitReached, Malformed, SealedEntryUnreadable
+from palyra.errors import LimitReached, Malformed, PalyraError, SealedEntryUnreadable
 from palyra.pki.sealing import Sealer
 
 MAX_ACTIVE_CODES = 1_000
@@ -104,14 +105,17 @@ class Codes:
         _check_network(wish.source)
         if len(await self._log.active_codes(self._now_ms())) >= MAX_ACTIVE_CODES:
             raise LimitReached("active pairing codes", MAX_ACTIVE_CODES, 60.0)
-        minted = self._pin(wish, life_ms) if wish.method is CodeMethod.PIN else None
-        if minted is None:
-            minted = self._token(wish, life_ms)
-        await self._log.add_code(minted.code)
+        await self.forget_ended()
+        make = self._pin if wish.method is CodeMethod.PIN else self._token
+        minted = make(wish, life_ms)
+        try:
+            await self._log.add_code(minted.code)
+        except PalyraError:
+            self._forget_pin(minted.code)
+            raise
         return minted
 
     def _pin(self, wish: CodeWish, life_ms: int) -> NewCode:
-        self._drop_ended()
         nameplate = free_nameplate(self._pins)
         if nameplate is None:
             raise LimitReached("active PINs", MAX_NAMEPLATES, 60.0)
@@ -195,6 +199,17 @@ class Codes:
         """A request was opened with it: that is on record."""
         self._faults.pop(code.code_id, None)
         self._forget_pin(code)
+        if code.state is CodeState.ACTIVE:  # whoever else is about to try it has come too late
+            code_machine(code).used()
+
+    async def forget_ended(self) -> None:
+        """Erase the PINs whose time is over."""
+        now_ms = self._now_ms()
+        for code in [each for each in self._pins.values() if now_ms >= each.expires_at_ms]:
+            self._forget_pin(code)
+            if code.state is CodeState.ACTIVE:
+                code_machine(code).time_passed()
+                await self._log.save_code(code)
 
     def burnt(self) -> list[PairingCode]:
         """The codes that wrong tries have burnt within the last hour."""
@@ -218,12 +233,6 @@ class Codes:
     def _forget_pin(self, code: PairingCode) -> None:
         if code.nameplate is not None and self._pins.get(code.nameplate) is code:
             del self._pins[code.nameplate]
-
-    def _drop_ended(self) -> None:
-        now_ms = self._now_ms()
-        for code in list(self._pins.values()):
-            if now_ms >= code.expires_at_ms:
-                self._forget_pin(code)
 
 
 def _check_labels(labels: dict[str, str]) -> None:

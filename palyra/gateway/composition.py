@@ -191,6 +191,7 @@ class Composition:
             device_life_ms=device_life_ms,
             grace_ms=grace_ms,
             now_ms=now_ms,
+            elapsed_ms=ground.elapsed_ms,
             published=self.lists.publish,
         )
         self.rejoins = Rejoins(

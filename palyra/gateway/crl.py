@@ -49,6 +49,7 @@ class RevocationLists:
         self._in_thread = in_thread
         self._making: Deferred[Any] | None = None
         self._again = False
+        self._number = 0
         self.pem = b""
         """The lists as they were published last, PEM, one after the other."""
 
@@ -58,8 +59,15 @@ class RevocationLists:
             self._again = True
             return
         now_ms = self._now_ms()
+        # Time rises by itself, over restarts and restores too: a CRL number must.
+        self._number = max(self._number + 1, now_ms)
         made = self._in_thread(
-            _write, self._file, self._identity.authorities, self._entries(now_ms), now_ms
+            _write,
+            self._file,
+            self._identity.authorities,
+            self._entries(now_ms),
+            now_ms,
+            self._number,
         )
         self._making = made
         made.addCallbacks(self._published, self._failed)
@@ -102,20 +110,30 @@ class RevocationLists:
         return revoked + superseded
 
 
-def _write(file: Path, authorities: Sequence[Authority], entries: Entries, now_ms: int) -> bytes:
-    lists = b"".join(_list(authority, authorities, entries, now_ms) for authority in authorities)
+def _write(
+    file: Path, authorities: Sequence[Authority], entries: Entries, now_ms: int, number: int
+) -> bytes:
+    lists = b"".join(
+        make_crl(
+            authority,
+            _of(authority, authorities, entries),
+            now_ms,
+            number=number,
+            life_ms=LIFE_MS,
+        )
+        for authority in authorities
+    )
     write_atomic(file, lists)
     return lists
 
 
-def _list(
-    authority: Authority, authorities: Sequence[Authority], entries: Entries, now_ms: int
-) -> bytes:
-    """The list of one CA: what it issued, and the oldest one what nobody else is known to have."""
-    own = [
+def _of(
+    authority: Authority, authorities: Sequence[Authority], entries: Entries
+) -> list[RevokedEntry]:
+    """What a CA issued, and of the oldest one also what nobody else is known to have issued."""
+    oldest = authority is authorities[-1]
+    return [
         entry
         for issuer, entry in entries
-        if issuer == authority.ca_hash or (issuer is None and authority is authorities[-1])
+        if issuer == authority.ca_hash or (issuer is None and oldest)
     ]
-    # Time rises by itself, over restarts and restores too: a CRL number must.
-    return make_crl(authority, own, now_ms, number=now_ms, life_ms=LIFE_MS)

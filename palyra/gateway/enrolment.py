@@ -13,18 +13,21 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from palyra.core.handshake import GatewayHandshake
-from palyra.core.pairing import CodeMethod
+from palyra.core.pairing import SESSION_WINDOW_MS, CodeMethod
 from palyra.core.rates import source_of
 from palyra.core.transcript import DeviceProof
-from palyra.errors import PairingFailed, PairingSessionUnknown, RejoinRefused
+from palyra.core.windows import Windows
+from palyra.errors import PairingFailed, PairingLimited, PairingSessionUnknown
 from palyra.gateway.pinwork import PinWork
-from palyra.gateway.proofs import ByClearPin, ByPin, ByToken, IProof, Office, Peer
+from palyra.gateway.proofs import ByClearPin, ByPin, ByToken, IProof, Office, Stranger
 from palyra.gateway.rejoin import ByIdentity, Rejoins
 from palyra.gateway.waits import deferred
 from palyra.gateway.wheel import TimerWheel
 from palyra.wire.pairing import Begin, Completed, SessionOpened, StatusAnswer, StatusQuestion
 
 ANSWER_NO_SOONER_S = 0.05
+MAX_QUESTIONS = 1_200
+"""Status questions of one source in a minute: ten devices behind one address that wait."""
 
 
 @attrs.define(eq=False)
@@ -33,7 +36,7 @@ class _OpenSession:
 
     handshake: GatewayHandshake
     proof: IProof
-    peer: Peer
+    peer: Stranger
 
 
 class Enrolment:
@@ -55,7 +58,8 @@ class Enrolment:
         self._rejoins = rejoins
         self._ledger = office.ledger
         self._sessions: dict[str, _OpenSession] = {}
-        self._wheel = TimerWheel(clock, self._now_ms, self._due, tick_ms=500)
+        self._asked = Windows(MAX_QUESTIONS, 60_000)
+        self._wheel = TimerWheel(clock, elapsed_ms, self._due, tick_ms=500)
 
     def start(self) -> None:
         """Watch the windows of open pairing sessions."""
@@ -74,7 +78,7 @@ class Enrolment:
         :raises VersionOneRefused: the operator allows no such device.
         """
         arrived_s = self._clock.seconds()
-        peer = Peer(address, source_of(address))
+        peer = Stranger(address, source_of(address))
         try:
             return await self._begin(message, peer)
         except PairingFailed as failed:
@@ -83,18 +87,20 @@ class Enrolment:
         finally:
             await self._no_sooner(arrived_s)
 
-    async def _begin(self, message: Begin, peer: Peer) -> SessionOpened:
-        self._ledger.session_started(peer.source, self._elapsed_ms())
+    async def _begin(self, message: Begin, peer: Stranger) -> SessionOpened:
+        # A rejoin cannot be guessed: devices behind one address must not keep each other out.
+        guess = message.method is not CodeMethod.REJOIN
+        self._ledger.session_started(peer.source, self._elapsed_ms(), guess=guess)
         try:
             proof = await self._opened(message, peer)
         except BaseException:
-            self._ledger.session_ended(peer.source)
+            self._ledger.session_refused(peer.source)
             raise
         handshake = GatewayHandshake.begin(
             message.client_kind, proof.purpose, self._office.entropy, self._now_ms()
         )
         self._sessions[handshake.session_id] = _OpenSession(handshake, proof, peer)
-        self._wheel.set(handshake.session_id, handshake.expires_at_ms)
+        self._wheel.set(handshake.session_id, self._elapsed_ms() + SESSION_WINDOW_MS)
         return SessionOpened(
             handshake.begun,
             message.client_kind,
@@ -103,7 +109,7 @@ class Enrolment:
             proof.share,
         )
 
-    async def _opened(self, message: Begin, peer: Peer) -> IProof:
+    async def _opened(self, message: Begin, peer: Stranger) -> IProof:
         if message.method is CodeMethod.QR:
             return await ByToken.open(self._office, message, peer)
         if message.nameplate is not None:
@@ -126,16 +132,24 @@ class Enrolment:
                 raise PairingSessionUnknown()
             self._close_session(message.session_id)
             return await session.proof.check(session.handshake, message, session.peer)
-        except (PairingFailed, RejoinRefused) as failed:
+        except PairingFailed as failed:
             if session is not None:
-                pin = isinstance(failed, PairingFailed) and failed.pin
-                self._ledger.proof_failed(session.peer.source, self._elapsed_ms(), pin=pin)
+                source, now_ms = session.peer.source, self._elapsed_ms()
+                self._ledger.proof_failed(source, now_ms, pin=failed.pin)
             raise
         finally:
             await self._no_sooner(arrived_s)
 
     async def status(self, question: StatusQuestion, address: str) -> StatusAnswer:
-        """GetPairingRequestStatus: see :meth:`PairingRequests.status`."""
+        """GetPairingRequestStatus: see :meth:`PairingRequests.status`.
+
+        :raises PairingLimited: the source asks too often.
+        """
+        source, now_ms = source_of(address), self._elapsed_ms()
+        wait_ms = self._asked.wait_ms(source, now_ms)
+        if wait_ms:
+            raise PairingLimited(wait_ms / 1000)
+        self._asked.add(source, now_ms)
         return await self._office.requests.status(question)
 
     # -- time -------------------------------------------------------------------------------

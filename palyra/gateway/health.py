@@ -151,7 +151,9 @@ class HealthCheck:
         if not left:
             within = _counted(days + 1, "day")
             finding = f"{self.rotator.phase}, no device is left; next step within {within}"
-            return Check("ok", "CA rotation", finding, "identity/ca.pem")
+            again = "back up again: palyra state backup FILE; older backups do not fit any more"
+            hint = again if self.rotator.phase == "switched" else ""
+            return Check("ok", "CA rotation", finding, "identity/ca.pem", hint)
         finding = f"{self.rotator.phase}, {_counted(len(left), 'device')} left: {_names(left)}"
         hint = f"switch them on within {_counted(days, 'day')}; then they have to pair again"
         return Check("warn", "CA rotation", finding, "identity/ca.pem", hint)

@@ -19,9 +19,11 @@ from palyra.core.devices import (
     Revocation,
 )
 from palyra.core.identifiers import DeviceId, Fingerprint, as_prefix, has_prefix, short_id
-from palyra.errors import AmbiguousTarget, DeviceRevoked, NotFound
+from palyra.errors import AmbiguousTarget, DeviceRevoked, KeyInUse, NotFound
 from palyra.pki import revocation as revocation_index
 from palyra.pki import trust
+
+KEPT_AFTER_END_MS = 7 * 86_400_000
 
 
 class Inventory:
@@ -32,10 +34,11 @@ class Inventory:
         self.gate = trust.TrustGate(chain, self.revoked, self._known)
         self._devices: dict[DeviceId, Device] = {}
         self._names: dict[str, DeviceId] = {}
+        self._keys: dict[Fingerprint, DeviceId] = {}
         self._certificates: dict[Fingerprint, CertificateRecord] = {}
         self._of_device: dict[DeviceId, set[Fingerprint]] = {}
         self._revocations: dict[DeviceId, Revocation] = {}
-        self._of_key: dict[Fingerprint, Revocation] = {}
+        self._of_key: dict[Fingerprint, dict[DeviceId, Revocation]] = {}
 
     def load(
         self,
@@ -63,8 +66,11 @@ class Inventory:
         before = self._devices.get(device.device_id)
         if before is not None:
             self._names.pop(before.name, None)
+            self._free_key(before)
         self._devices[device.device_id] = device
         self._names[device.name] = device.device_id
+        if device.state is DeviceState.PAIRED:
+            self._keys[device.identity_fingerprint] = device.device_id
 
     def device(self, device_id: DeviceId) -> Device | None:
         """The device of that id, in whatever state."""
@@ -91,6 +97,19 @@ class Inventory:
             self.revoked.check_device(device_id)
             raise DeviceRevoked(short_id(device_id))
         return device
+
+    def _free_key(self, device: Device) -> None:
+        if self._keys.get(device.identity_fingerprint) == device.device_id:
+            del self._keys[device.identity_fingerprint]
+
+    def refuse_key_of_another(self, device_id: DeviceId, fingerprint: Fingerprint) -> None:
+        """An identity key is one device: with its revocation everything must end.
+
+        :raises KeyInUse: another device is paired with it.
+        """
+        holder = self._keys.get(fingerprint)
+        if holder is not None and holder != device_id:
+            raise KeyInUse(self._devices[holder].name)
 
     def resolve(self, target: str) -> Device:
         """A device by full id, exact name, or a prefix (4 or more) of its id's random part.
@@ -125,7 +144,8 @@ class Inventory:
         """The live certificate of a device that lasts longest."""
         live = (CertificateState.CURRENT, CertificateState.PENDING)
         held = [item for item in self._held(device_id) if item.state in live]
-        return max(held, key=lambda item: item.not_after_ms, default=None)
+        # Certificates end on whole seconds: of two that end together the later one counts.
+        return max(held, key=lambda item: (item.not_after_ms, item.issued_at_ms), default=None)
 
     def current_certificate(self, device_id: DeviceId) -> CertificateRecord | None:
         """The certificate that the device registered with last, as long as it lives."""
@@ -135,6 +155,12 @@ class Inventory:
     def certificate(self, fingerprint: Fingerprint) -> CertificateRecord | None:
         """A certificate that is not past its end."""
         return self._certificates.get(fingerprint)
+
+    def issued_to(self, device_id: DeviceId, csr_digest: str) -> CertificateRecord | None:
+        """The certificate of that CSR, if it is live."""
+        live = (CertificateState.CURRENT, CertificateState.PENDING)
+        held = [each for each in self._held(device_id) if each.csr_digest == csr_digest]
+        return next((each for each in held if each.state in live), None)
 
     def is_current(self, device_id: DeviceId, csr_digest: str) -> bool:
         """Whether the device registered with the certificate of that CSR."""
@@ -159,9 +185,10 @@ class Inventory:
         self.put_certificate(kept)
 
     def forget_expired(self, now_ms: int) -> None:
-        """Drop what dates refuse by now."""
-        self.revoked.forget_expired(now_ms)
-        for each in [item for item in self._certificates.values() if item.not_after_ms < now_ms]:
+        """Drop what dates refuse by now, and will even when this clock is set back by days."""
+        before_ms = now_ms - KEPT_AFTER_END_MS
+        self.revoked.forget_expired(before_ms)
+        for each in [item for item in self._certificates.values() if item.not_after_ms < before_ms]:
             del self._certificates[each.fingerprint]
             self._of_device[each.device_id].discard(each.fingerprint)
 
@@ -185,6 +212,16 @@ class Inventory:
     def revoke(self, revocation: Revocation, *, identity_only: bool = False) -> None:
         """Refuse a device from now on; with ``identity_only`` just its old key and certificates."""
         self._note(revocation)
+        known = self._devices.get(revocation.device_id)
+        if known is not None and not identity_only:
+            self.put(
+                attrs.evolve(
+                    known,
+                    state=DeviceState.REVOKED,
+                    revoked_at_ms=revocation.at_ms,
+                    revoke_reason=revocation.reason,
+                )
+            )
         enter = self.revoked.retire_identity if identity_only else self.revoked.revoke
         enter(
             revocation.device_id,
@@ -201,13 +238,26 @@ class Inventory:
         device_id = removal.device.device_id
         for tombstone in removal.tombstones:
             self.revoke(tombstone)
-            self.revoked.readmit_key(tombstone.identity_fingerprint)
+        for tombstone in removal.tombstones:
+            if not self._still_refused(tombstone.identity_fingerprint):
+                self.revoked.readmit_key(tombstone.identity_fingerprint)
         self.revoked.readmit_device(device_id)
         for fingerprint in self._of_device.pop(device_id, set()):
             del self._certificates[fingerprint]
         gone = self._devices.pop(device_id, None)
+        if gone is not None:
+            self._free_key(gone)
         if gone is not None and self._names.get(gone.name) == device_id:
             del self._names[gone.name]
+
+    def allowed(self, device: Device) -> None:
+        """An operator approved a device: the tombstones of its id and its key are answered."""
+        for each in sorted(self.revocations(), key=lambda item: item.at_ms):
+            if each.removed_at_ms is not None and (
+                each.device_id == device.device_id
+                or each.identity_fingerprint == device.identity_fingerprint
+            ):
+                self._note(attrs.evolve(each, allowed_at_ms=device.paired_at_ms))
 
     def revocation(self, device_id: DeviceId) -> Revocation | None:
         """The last revocation of that device id."""
@@ -215,15 +265,22 @@ class Inventory:
 
     def revocation_of_key(self, fingerprint: Fingerprint) -> Revocation | None:
         """The last revocation of that identity key, under whatever device id."""
-        return self._of_key.get(fingerprint)
+        of_key = self._of_key.get(fingerprint, {}).values()
+        return max(of_key, key=lambda each: each.at_ms, default=None)
+
+    def _still_refused(self, fingerprint: Fingerprint) -> bool:
+        """Whether a device that was not removed was revoked with that key."""
+        of_key = self._of_key.get(fingerprint, {}).values()
+        return any(each.removed_at_ms is None for each in of_key)
 
     def revocations(self) -> list[Revocation]:
-        """The last revocation of every identity key."""
-        return list(self._of_key.values())
+        """Every revocation, of each device and each of its identity keys."""
+        return [each for of_key in self._of_key.values() for each in of_key.values()]
 
     def _note(self, revocation: Revocation) -> None:
         self._revocations[revocation.device_id] = revocation
-        self._of_key[revocation.identity_fingerprint] = revocation
+        of_key = self._of_key.setdefault(revocation.identity_fingerprint, {})
+        of_key[revocation.device_id] = revocation
 
     def _known(self, fingerprint: Fingerprint) -> trust.CertificateState | None:
         record = self._certificates.get(fingerprint)

@@ -15,7 +15,7 @@ from palyra.core.pairing import CodeMethod, PairingRequest, RequestState
 from palyra.core.pairing_uri import PairingUri
 from palyra.core.rates import SourceLedger
 from palyra.errors import AmbiguousTarget, Malformed, NotFound
-from palyra.gateway.approvals import Approvals, Verdict
+from palyra.gateway.approvals import Approvals, Verdict, usual_grants
 from palyra.gateway.codes import Codes, CodeWish, NewCode
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.queries import state_named, ulid_cursor
@@ -170,8 +170,9 @@ class PairingControl:
         return models.PairingAnswer(CONTRACT, await self._pairing_item(decided))
 
     async def _pairing_item(self, request: PairingRequest) -> models.PairingItem:
-        announced = {item.name for item in request.capabilities}
-        granted = announced if request.state is RequestState.PENDING else request.grants
+        granted = request.grants
+        if request.state is RequestState.PENDING:  # what a yes without a choice would grant
+            granted = usual_grants(request, self._inventory.device(request.device_id))
         return models.PairingItem(
             request_id=request.request_id,
             state=request.state.value,

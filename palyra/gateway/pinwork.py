@@ -6,7 +6,8 @@ One thread, few that wait for it, and so many a second: strangers cannot keep th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+
+from twisted.internet.defer import DeferredLock
 
 from palyra.core.identifiers import Entropy
 from palyra.core.pake import GatewayPake
@@ -17,7 +18,6 @@ from palyra.gateway.onethread import InThread
 MAX_WAITING = 4
 MAX_A_SECOND = 20
 _RETRY_S = 1.0
-T = TypeVar("T")
 
 
 class PinWork:
@@ -30,6 +30,7 @@ class PinWork:
         self._entropy = entropy
         self._elapsed_ms = elapsed_ms
         self._waiting = 0
+        self._turn = DeferredLock()
         self._runs = Windows(MAX_A_SECOND, 1_000)
 
     async def begin(self, pin: str) -> GatewayPake:
@@ -43,18 +44,22 @@ class PinWork:
         if self._waiting > MAX_WAITING:
             raise LimitReached("pairings by PIN at once", MAX_WAITING, _RETRY_S)
         self._runs.add("begin", self._elapsed_ms())
-        return await self._run(GatewayPake, pin, self._entropy)
+        self._waiting += 1
+        try:
+            return await self._in_thread(GatewayPake, pin, self._entropy)
+        finally:
+            self._waiting -= 1
 
-    async def finish(self, run: GatewayPake, share: bytes) -> bytes:
+    async def finish(
+        self, run: GatewayPake, share: bytes, check: Callable[[], object] = lambda: None
+    ) -> bytes:
         """The shared key K.  Every run that began may finish: the device's PIN is void otherwise.
+
+        ``check`` may refuse it when its turn comes: so many may have been started that PIN pairing
+        has paused meanwhile, and then the others must cost nothing.
 
         :raises VerificationFailed: the device's share is not acceptable.
         """
-        return await self._run(run.finish, share)
-
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        self._waiting += 1
-        try:
-            return await self._in_thread(work, *arguments)
-        finally:
-            self._waiting -= 1
+        async with self._turn:
+            check()
+            return await self._in_thread(run.finish, share)

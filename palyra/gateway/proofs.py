@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import attrs
 from twisted.logger import Logger
@@ -38,7 +38,7 @@ from palyra.wire.pairing import Begin, Completed
 
 
 @attrs.frozen
-class Peer:
+class Stranger:
     """Who speaks to the enrolment listener: its IP address, and the source that counts as."""
 
     address: str
@@ -53,7 +53,7 @@ class IProof(Protocol):
     """Y, for a nameplate; else empty."""
 
     async def check(
-        self, handshake: GatewayHandshake, message: DeviceProof, peer: Peer
+        self, handshake: GatewayHandshake, message: DeviceProof, peer: Stranger
     ) -> Completed:
         """Check the device's proof and act on it.
 
@@ -96,12 +96,15 @@ class Verifier:
             check_csr(verified.csr_der, verified.device_id)
         self._inventory.revoked.check_device(verified.device_id)
         self._inventory.revoked.check_key(verified.identity_fingerprint)
+        self._inventory.refuse_key_of_another(verified.device_id, verified.identity_fingerprint)
         return verified
 
 
 @attrs.frozen
 class Office:
     """What every way of proving needs."""
+
+    _log = Logger()
 
     codes: Codes
     verifier: Verifier
@@ -125,6 +128,18 @@ class Office:
             yield
         finally:
             self.ledger.release_proof(source)
+
+    async def guessed(self, code: PairingCode | None) -> NoReturn:
+        """Count a wrong PIN, with its code where it took one of the tries of that.
+
+        It is a guess whether or not that can be put on record: a full disk must not make it free.
+        """
+        if code is not None:
+            try:
+                await self.codes.failed(code)
+            except PalyraError as error:
+                self._log.error("a wrong PIN is not on record: {why}", why=error.sentence)
+        raise PairingFailed(pin=True)
 
     @contextlib.contextmanager
     def faults_of(self, code: PairingCode) -> Iterator[None]:
@@ -150,7 +165,7 @@ class ByToken:
         self._token = token
 
     @classmethod
-    async def open(cls, office: Office, message: Begin, peer: Peer) -> ByToken:
+    async def open(cls, office: Office, message: Begin, peer: Stranger) -> ByToken:
         """:raises PairingFailed: the token is unknown, used, over, or not for this source."""
         code = await office.codes.by_token(message.code, peer.address)
         if code is None:
@@ -158,7 +173,7 @@ class ByToken:
         return cls(office, code, message.code)
 
     async def check(
-        self, handshake: GatewayHandshake, message: DeviceProof, peer: Peer
+        self, handshake: GatewayHandshake, message: DeviceProof, peer: Stranger
     ) -> Completed:
         office, code = self._office, self._code
         with office.faults_of(code):
@@ -195,7 +210,7 @@ class ByPin:
         self.share = run.share
 
     @classmethod
-    async def open(cls, office: Office, work: PinWork, message: Begin, peer: Peer) -> ByPin:
+    async def open(cls, office: Office, work: PinWork, message: Begin, peer: Stranger) -> ByPin:
         """:raises PairingPaused: nobody may pair by PIN now.
         :raises LimitReached: too many try at once."""
         nameplate = message.nameplate
@@ -206,7 +221,7 @@ class ByPin:
         return cls(office, work, code, nameplate, run)
 
     async def check(
-        self, handshake: GatewayHandshake, message: DeviceProof, peer: Peer
+        self, handshake: GatewayHandshake, message: DeviceProof, peer: Stranger
     ) -> Completed:
         office, code = self._office, self._code
         with office.reserved(peer.source):
@@ -220,9 +235,7 @@ class ByPin:
                 raise
             if code is None or not reserved or confirmed is None:
                 handshake.fail()
-                if code is not None and reserved:
-                    await office.codes.failed(code)
-                raise PairingFailed(pin=True)
+                await office.guessed(code if reserved else None)
             try:
                 return await self._open(handshake, message, peer, code, confirmed)
             finally:
@@ -232,7 +245,7 @@ class ByPin:
         self,
         handshake: GatewayHandshake,
         message: DeviceProof,
-        peer: Peer,
+        peer: Stranger,
         code: PairingCode,
         confirmed: Confirmations,
     ) -> Completed:
@@ -257,7 +270,7 @@ class ByPin:
         given = enrolment.pake_confirm if enrolment is not None else b""
         share = enrolment.pake_share if enrolment is not None else b""
         try:
-            key = await self._work.finish(self._run, share)
+            key = await self._work.finish(self._run, share, lambda: _refuse_paused(self._office))
         except VerificationFailed:
             return None
         found = None
@@ -290,7 +303,7 @@ class ByClearPin:
         self._expected = expected
 
     @classmethod
-    async def open(cls, office: Office, message: Begin, peer: Peer) -> ByClearPin:
+    async def open(cls, office: Office, message: Begin, peer: Stranger) -> ByClearPin:
         """:raises VersionOneRefused, PairingPaused: it is not allowed, or not now."""
         if not office.limits.allow_v1_codes:
             raise VersionOneRefused()
@@ -307,7 +320,7 @@ class ByClearPin:
         return cls(office, code, message.code, message.code if right else office.entropy(16).hex())
 
     async def check(
-        self, handshake: GatewayHandshake, message: DeviceProof, peer: Peer
+        self, handshake: GatewayHandshake, message: DeviceProof, peer: Stranger
     ) -> Completed:
         office, code = self._office, self._code
         with office.reserved(peer.source):
@@ -316,9 +329,7 @@ class ByClearPin:
             guessed = message.proof != self._expected
             if code is None or not reserved or guessed:
                 handshake.fail()
-                if code is not None and reserved:
-                    await office.codes.failed(code)
-                raise PairingFailed(pin=True)
+                await office.guessed(code if reserved else None)
             try:
                 with office.faults_of(code):
                     verified = office.verifier.verify(

@@ -16,12 +16,14 @@ from palyra.errors import (
     DeviceRevoked,
     LimitReached,
     Malformed,
+    PairingFailed,
     RejoinRefused,
     VerificationFailed,
 )
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.issuing import Issuer
-from palyra.gateway.proofs import Office, Peer
+from palyra.gateway.proofs import Office, Stranger
+from palyra.gateway.renewals import after_order
 from palyra.gateway.requests import Opening
 from palyra.pki.csr import check_csr
 from palyra.wire.pairing import Completed
@@ -61,6 +63,15 @@ class Rejoins:
         device = self._inventory.device(device_id)
         return device.identity_public if device is not None else _NOBODY
 
+    def check_kind(self, verified: Verified) -> None:
+        """What a client is was fixed when it was approved.
+
+        :raises VerificationFailed: it says that it is something else.
+        """
+        device = self._inventory.device(verified.device_id)
+        if device is not None and device.client_kind is not verified.client_kind:
+            raise VerificationFailed("the client kind is not the recorded one")
+
     async def admit(
         self, verified: Verified, now_ms: int, ask: Callable[[], Awaitable[Completed]]
     ) -> Completed:
@@ -83,10 +94,10 @@ class Rejoins:
         return await self._issue(device, verified)
 
     async def _issue(self, device: Device, verified: Verified) -> Completed:
-        offered = self._issuer.issue(device.device_id, verified.csr_der)
+        offered = after_order(device, self._issuer.issue(device.device_id, verified.csr_der))
         kept = await self._directory.renew(Renewal(offered, device.identity_fingerprint, over=None))
-        self._inventory.rejoined(kept)
-        if kept.fingerprint == offered.fingerprint:  # not an answer that is given once more
+        if self._inventory.certificate(kept.fingerprint) is None:  # no answer given once more
+            self._inventory.rejoined(kept)
             self._old_sessions(device.device_id)
             self._log.info("{name} rejoined by its identity key", name=device.name)
         self._changed()
@@ -125,14 +136,13 @@ class ByIdentity:
         self._device_id = device_id
 
     async def check(
-        self, handshake: GatewayHandshake, message: DeviceProof, peer: Peer
+        self, handshake: GatewayHandshake, message: DeviceProof, peer: Stranger
     ) -> Completed:
-        with self._office.reserved(peer.source):
-            verified = self._verified(handshake, message)
-            opening = Opening(verified, handshake.session_id, peer.address)
-            return await self._rejoins.admit(
-                verified, self._office.now_ms(), lambda: self._office.requests.open(opening)
-            )
+        verified = self._verified(handshake, message)
+        opening = Opening(verified, handshake.session_id, peer.address)
+        return await self._rejoins.admit(
+            verified, self._office.now_ms(), lambda: self._office.requests.open(opening)
+        )
 
     def _verified(self, handshake: GatewayHandshake, message: DeviceProof) -> Verified:
         """Whoever cannot prove the key learns nothing: not even whether there is such a device."""
@@ -147,7 +157,8 @@ class ByIdentity:
                 now_ms=self._office.now_ms(),
                 recorded_identity=self._rejoins.key_of(self._device_id),
             )
-        except (VerificationFailed, Malformed) as refusal:
+        except (PairingFailed, VerificationFailed, Malformed) as refusal:
             raise RejoinRefused() from refusal
         check_csr(verified.csr_der, verified.device_id)
+        self._rejoins.check_kind(verified)
         return verified

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import attrs
 from twisted.logger import Logger
 
 from palyra.config.enrolment import EnrolmentSection
@@ -18,9 +19,9 @@ from palyra.core.devices import (
 from palyra.core.frames import Renew
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.interfaces import IDeviceDirectory
-from palyra.core.transcript import renewal_payload, verify_identity_signature
+from palyra.core.transcript import renewal_payload, verify_under_any
 from palyra.core.windows import Windows
-from palyra.errors import LimitReached, VerificationFailed, VersionOneRefused
+from palyra.errors import LimitReached, VersionOneRefused
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.issuing import Issuer, made_key
 from palyra.gateway.sessions import Sessions
@@ -75,15 +76,18 @@ class Renewals:
         csr_der, made_pem = asked.csr_der, b""
         if csr_der:
             self._check_signature(device, peer.fingerprint, asked)
-        elif self._limits.allow_gateway_made_keys:
+        elif self._may_have_key_made(peer.fingerprint):
             self._log.warn("making the next private key of {name} here", name=device.name)
             made_pem, csr_der = made_key(device.device_id)
         else:
             raise VersionOneRefused()
-        offered = self._issuer.issue(device.device_id, csr_der)
+        offered = after_order(device, self._issuer.issue(device.device_id, csr_der))
+        offered = attrs.evolve(offered, made_key=bool(made_pem))
         renewal = Renewal(offered, device.identity_fingerprint, over=peer.fingerprint)
         kept = await self._directory.renew(renewal)
-        self._inventory.renewed(peer.fingerprint, kept)
+        known = self._inventory.certificate(kept.fingerprint)
+        if known is None:  # else it is an answer that is given once more
+            self._inventory.renewed(peer.fingerprint, kept)
         self._changed()
         return Renewed(
             certificate_pem=kept.pem,
@@ -93,20 +97,21 @@ class Renewals:
             private_key_pem=made_pem.decode(),
         )
 
+    def _may_have_key_made(self, over: Fingerprint) -> bool:
+        """A device that makes its own keys must prove its identity key at each renewal."""
+        certificate = self._inventory.certificate(over)
+        allowed = self._limits.allow_v1_codes and self._limits.allow_gateway_made_keys
+        return allowed and certificate is not None and certificate.made_key
+
     def _check_signature(self, device: Device, over: Fingerprint, asked: RenewalAsked) -> None:
         """The recorded identity key asks, over this connection's certificate, for this CSR."""
-        refused = VerificationFailed("the renewal is not signed")
-        for ca_hash in self._issuer.trust.ca_hashes:
-            payload = renewal_payload(device.device_id, ca_hash, over, asked.csr_der)
-            try:
-                verify_identity_signature(
-                    device.identity_public, asked.signature, payload, "renewal signature"
-                )
-            except VerificationFailed as cause:
-                refused = cause
-            else:
-                return
-        raise refused
+        verify_under_any(
+            self._issuer.trust.ca_hashes,
+            lambda ca_hash: renewal_payload(device.device_id, ca_hash, over, asked.csr_der),
+            device.identity_public,
+            asked.signature,
+            "renewal signature",
+        )
 
     def _guard(self, device: Device) -> None:
         now_ms = self._now_ms()
@@ -146,6 +151,12 @@ class Renewals:
         if is_ordered(device, certificate):
             return 0
         return self._issuer.renew_after_s(certificate)
+
+
+def after_order(device: Device, issued: CertificateRecord) -> CertificateRecord:
+    """A certificate that was issued just now, also where the clock was set back since an order."""
+    asked_ms = device.rotate_asked_at_ms or 0
+    return attrs.evolve(issued, issued_at_ms=max(issued.issued_at_ms, asked_ms))
 
 
 def is_ordered(device: Device, certificate: CertificateRecord) -> bool:

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from palyra.config.enrolment import EnrolmentSection
 from palyra.core.approval import Approval
+from palyra.core.devices import CertificateRecord
 from palyra.core.handshake import Verified
 from palyra.core.identifiers import Entropy, RequestId, new_ulid, sha256_hex, short_id
 from palyra.core.interfaces import IStore, RequestQuery
@@ -21,7 +22,7 @@ from palyra.core.pairing import (
     RequestState,
     request_machine,
 )
-from palyra.core.transcript import status_payload, verify_identity_signature
+from palyra.core.transcript import status_payload, verify_under_any
 from palyra.errors import (
     PairingSessionUnknown,
     SealedEntryUnreadable,
@@ -38,6 +39,8 @@ POLL_MS = 500
 PICK_UP_MS = 24 * 3_600_000
 MAX_REMEMBERED = 10_000
 MAX_SWEPT = 1_000
+FORGET_REQUESTS_MS = 7 * 86_400_000
+"""How long a request that was rejected or expired is shown."""
 _SEALED_IN = "pairing_requests"
 _PURPOSE = "made-key"
 
@@ -178,6 +181,7 @@ class PairingRequests:
 
         :raises PairingSessionUnknown: no such session, or it is over.
         :raises VerificationFailed: the asker is not the device that paired.
+        :raises DeviceRevoked: it was revoked since.
         """
         request = await self._store.request_by_session(_session_digest(question.session_id))
         if request is None or request.device_id != question.device_id or self._is_over(request):
@@ -199,29 +203,31 @@ class PairingRequests:
         remember(self._counters, request.request_id, question.counter)
 
     def _check_signature(self, request: PairingRequest, question: StatusQuestion) -> None:
-        """The device signs with the CA it paired under; several are trusted in a rotation."""
-        refused = VerificationFailed("the status proof does not hold")
-        for ca_hash in self._issuer.trust.ca_hashes:
-            payload = status_payload(
+        """The device signs with the CA it paired under."""
+        verify_under_any(
+            self._issuer.trust.ca_hashes,
+            lambda ca_hash: status_payload(
                 question.session_id, question.device_id, ca_hash, question.counter
-            )
-            try:
-                verify_identity_signature(
-                    request.identity_public, question.signature, payload, "status proof"
-                )
-            except VerificationFailed as cause:
-                refused = cause
-            else:
-                return
-        raise refused
+            ),
+            request.identity_public,
+            question.signature,
+            "status proof",
+        )
 
     async def _pick_up(self, request: PairingRequest) -> StatusAnswer:
-        """Issue the certificate to the CSR of the transcript, once; again gives the same one."""
-        offered = self._issuer.issue(request.device_id, request.csr_der)
-        request_machine(request).picked_up()
-        kept = await self._store.add_certificate(request, offered)
-        self._inventory.put_certificate(kept)
-        self._changed()
+        """Issue the certificate to the CSR of the transcript, once; again gives the same one.
+
+        :raises DeviceRevoked: the identity key it asked with was revoked since.
+        """
+        self._inventory.revoked.check_key(request.identity_fingerprint)
+        kept = self._picked_up(request)
+        if kept is None:
+            offered = self._issuer.issue(request.device_id, request.csr_der)
+            offered = attrs.evolve(offered, made_key=bool(request.sealed_key))
+            request_machine(request).picked_up()
+            kept = await self._store.add_certificate(request, offered)
+            self._inventory.put_certificate(kept)
+            self._changed()
         return attrs.evolve(
             self._answer(request),
             status=RequestState.COMPLETED.value,
@@ -232,6 +238,12 @@ class PairingRequests:
             renew_after_s=self._issuer.renew_after_s(kept),
             node_rpc_address=self._node_rpc_address(),
         )
+
+    def _picked_up(self, request: PairingRequest) -> CertificateRecord | None:
+        """The certificate that a completed request brought, as long as it is of use."""
+        if request.state is not RequestState.COMPLETED:
+            return None
+        return self._inventory.issued_to(request.device_id, sha256_hex(request.csr_der))
 
     def _made_key(self, request: PairingRequest, fingerprint: str) -> str:
         if not request.sealed_key:
@@ -266,28 +278,39 @@ class PairingRequests:
         if request_id is not None:
             await self._store.forget_key(request_id)
 
-    async def forget_made_keys(self) -> None:
-        """Forget the keys of sessions that are over, and of certificates that are in use."""
-        for request in await self._store.requests(RequestQuery(limit=MAX_SWEPT)):
-            if request.sealed_key and (self._is_over(request) or self._is_in_use(request)):
+    async def sweep(self) -> None:
+        """Forget made keys that nobody may fetch any more, and requests that led to nothing."""
+        for request in await self._store.requests(RequestQuery(limit=MAX_SWEPT, with_key=True)):
+            revoked = self._inventory.revoked.refuses(
+                request.device_id, request.identity_fingerprint
+            )
+            if revoked or self._is_over(request) or self._is_in_use(request):
                 await self._store.forget_key(request.request_id)
+        before_ms = self._now_ms() - FORGET_REQUESTS_MS
+        while await self._store.forget_requests(before_ms, MAX_SWEPT) == MAX_SWEPT:
+            pass
 
     def _is_in_use(self, request: PairingRequest) -> bool:
         digest = sha256_hex(request.csr_der)
         return self._inventory.is_current(request.device_id, digest)
 
     def _is_over(self, request: PairingRequest) -> bool:
-        """A pairing session ends five minutes after a no.
+        """A pairing session ends five minutes after its request is final.
 
-        After a yes the device has a day to pick its certificate up, and to ask for it again: it
-        proves each time that it holds the identity key, and gets the same certificate.
+        After a yes the device has a day to pick its certificate up.  For five minutes it may ask
+        for it again: it proves each time that it holds the identity key.
         """
-        now_ms = self._now_ms()
         if request.state is RequestState.PENDING:
             return False
-        if request.state in (RequestState.APPROVED, RequestState.COMPLETED):
-            return now_ms > (request.decided_at_ms or request.expires_at_ms) + PICK_UP_MS
-        return now_ms > (request.decided_at_ms or request.expires_at_ms) + SESSION_WINDOW_MS
+        decided_ms = request.decided_at_ms or request.expires_at_ms
+        if request.state is RequestState.APPROVED:
+            return self._now_ms() > decided_ms + PICK_UP_MS
+        if request.state is RequestState.COMPLETED:
+            kept = self._picked_up(request)
+            if kept is None:
+                return True
+            decided_ms = kept.issued_at_ms
+        return self._now_ms() > decided_ms + SESSION_WINDOW_MS
 
 
 def remember(kept: dict[K, T], key: K, value: T) -> None:

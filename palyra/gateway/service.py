@@ -10,11 +10,12 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from palyra._lock import RootLock
+from palyra._openfiles import raise_open_files
 from palyra.config import Config
 from palyra.config.addresses import HostPort
 from palyra.console.socket import ConsoleSocket
@@ -23,6 +24,7 @@ from palyra.errors import Draining, NamesRequired, PalyraError, RestoreUnconfirm
 from palyra.gateway.composition import IDENTITY, Composition, Doors, Ground
 from palyra.gateway.health import moment_text
 from palyra.pki.keystore import GatewayIdentity
+from palyra.store.opening import EPOCH_NAME
 from palyra.store.postgres import PostgresStore, database_name
 from palyra.store.snapshot import SNAPSHOT_NAME
 from palyra.store.sql import SqlStore
@@ -41,6 +43,7 @@ DATABASE = "palyra.sqlite3"
 SOCKET = "console.sock"
 SAVE_HEARD_S = 10.0
 REFRESH_S = 3_600.0
+MAX_ENROLMENT_CONNECTIONS = 256
 ROTATION_S = 30.0
 PUBLISH_S = 86_400.0
 SWEEP_S = 600.0
@@ -93,11 +96,13 @@ class GatewayService(Service):
         self._elapsed_ms = elapsed_ms
         self._repeating: list[LoopingCall] = []
         self._bound: list[GrpcListener] = []
+        self._opening = DeferredLock()
         self._rooms: Composition
 
     def startService(self) -> None:
         """Open what is on disk, load it, bind every listener, then say so."""
         self._lock.sign()
+        self._max_files = raise_open_files()
         self._open()
         try:
             self._compose()
@@ -109,7 +114,7 @@ class GatewayService(Service):
         self._rooms.board.start()
         self._repeat(self._save_heard, SAVE_HEARD_S)
         self._repeat(self._refresh_certificate, REFRESH_S)
-        self._repeat(self._rooms.rotator.tick, ROTATION_S)
+        self._repeat(self._rotate, ROTATION_S)
         self._repeat(self._rooms.lists.publish, PUBLISH_S)
         self._repeat(self._sweep, SWEEP_S)
         super().startService()
@@ -125,6 +130,9 @@ class GatewayService(Service):
     def _open(self) -> None:
         root, config = self._settings.state_root, self._settings.config
         self._new = not (root / IDENTITY).exists()
+        used_before = (root / EPOCH_NAME).exists() or (
+            bool(config.store.url) and (root / SNAPSHOT_NAME).exists()
+        )
         self._store = self._open_store()
         try:
             self._identity = GatewayIdentity.open(
@@ -135,6 +143,8 @@ class GatewayService(Service):
                 now_ms=self._now_ms(),
                 entropy=self._entropy,
                 store_key_file=_path(config.gateway.store_key_file),
+                # A lost identity must not silently become a new one, which no device knows.
+                sealed_elsewhere=used_before,
             )
         except Exception:
             run_now_deferred(self._give_up())
@@ -201,6 +211,7 @@ class GatewayService(Service):
             certificate=self._certificate,
             client_ca_pem=None,
             max_message=MAX_PAIRING_MESSAGE,
+            max_connections=min(MAX_ENROLMENT_CONNECTIONS, self._max_files // 4),
             options=ENROLMENT_OPTIONS,
         )
         self._node_listener = GrpcListener(
@@ -210,6 +221,7 @@ class GatewayService(Service):
             certificate=self._certificate,
             client_ca_pem=lambda: self._identity.ca_bundle_pem,
             max_message=MAX_NODE_MESSAGE,
+            max_connections=self._max_files // 2,
             options=NODE_OPTIONS,
         )
 
@@ -235,6 +247,12 @@ class GatewayService(Service):
 
         :raises PortTaken, CannotBind: it is not possible; asked again, it is tried again.
         """
+        async with self._opening:
+            await self._open_doors()
+
+    async def _open_doors(self) -> None:
+        if self.serving:
+            return
         for listener in self._for_devices():
             if listener not in self._bound:
                 await listener.open()
@@ -277,13 +295,16 @@ class GatewayService(Service):
         if self._identity.refresh(self._now_ms()):
             self._log.info("the gateway's certificate was renewed")
 
+    def _rotate(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._rooms.rotator.tick())
+
     def _sweep(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._forget())
 
     async def _forget(self) -> None:
         """Forget what nobody needs any more: ended jobs, certificates and PINs, keys made here."""
         await self._rooms.retention.sweep()
-        await self._rooms.requests.forget_made_keys()
+        await self._rooms.requests.sweep()
         await self._rooms.codes.forget_ended()
         before_ms = self._now_ms() - FORGET_CERTIFICATES_MS
         while await self._store.forget_certificates(before_ms, FORGET_AT_ONCE):

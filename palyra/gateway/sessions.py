@@ -294,7 +294,6 @@ class Sessions:
         device = await self._directory.register(registration)
         self._inventory.put(device)
         self._inventory.registered_over(peer.fingerprint)
-        await self.certificate_used(peer.fingerprint)
         if hello.unix_ms:
             self.clocks[peer.device_id] = hello.unix_ms - self._now_ms()
         self._greetings[peer.device_id] = _Greeting(device.session_epoch, hello, peer)
@@ -302,6 +301,7 @@ class Sessions:
         if old is not None:  # nothing can be dispatched to it any more
             old.drain("this device has registered again")
             old.close_after(HANDOVER_S)
+        await self._used(peer.fingerprint)
         return Welcome(
             device_id=peer.device_id,
             store_epoch=self._store_epoch,
@@ -314,6 +314,13 @@ class Sessions:
             version=__version__,
             renew_after_s=self.renew_after_s(peer.device_id, peer.fingerprint),
         )
+
+    async def _used(self, fingerprint: Fingerprint) -> None:
+        """Say that a certificate is in use.  The registration is on record already."""
+        try:
+            await self.certificate_used(fingerprint)
+        except PalyraError as error:
+            self._log.error("a key that was made here is not erased yet: {e}", e=error.sentence)
 
     def attach(self, peer: Peer, first: NodeEvent, carrier: ICarrier) -> NodeSession:
         """Open the session of the newest registration.
@@ -389,6 +396,7 @@ class Sessions:
     def expel(self, device_id: DeviceId, error: PalyraError) -> None:
         """End every session and every call stream of a device at once (revocation)."""
         self._greetings.pop(device_id, None)
+        self.clocks.pop(device_id, None)
         self.callers.expel(device_id, error)
         for session in list(self._all.get(device_id, ())):
             session.close(error)

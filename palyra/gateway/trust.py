@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from twisted.logger import Logger
@@ -10,7 +11,7 @@ from twisted.logger import Logger
 from palyra.core.devices import Device, Removal, Revocation, clean_text
 from palyra.core.identifiers import DeviceId, short_id
 from palyra.core.interfaces import IDeviceDirectory
-from palyra.errors import DeviceRevoked, PalyraError
+from palyra.errors import DeviceRevoked, NotFound, PalyraError
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.sessions import Sessions
@@ -58,6 +59,22 @@ class Revoker:
 
         Its certificates stay refused; its id and its key reach an approval that shows all this.
         """
+        removal = await self._remove_one(device, by, reason)
+        await self._snapshot()
+        self._published()
+        return removal
+
+    async def remove_all(self, devices: Iterable[Device], by: str, reason: str) -> list[Removal]:
+        """Forget several devices; one that is gone by then is nothing to do."""
+        removals = []
+        for device in devices:
+            with contextlib.suppress(NotFound):
+                removals.append(await self._remove_one(device, by, reason))
+        await self._snapshot()
+        self._published()
+        return removals
+
+    async def _remove_one(self, device: Device, by: str, reason: str) -> Removal:
         return await self._silenced(
             device, self._remove(device, clean_text(by, 64), clean_text(reason, 240))
         )
@@ -76,9 +93,6 @@ class Revoker:
 
     async def _revoke(self, device: Device, by: str, text: str) -> Revocation:
         revocation = await self._directory.revoke(device.device_id, by, text, self._now_ms())
-        kept = await self._directory.device(device.device_id)
-        if kept is not None:
-            self._inventory.put(kept)
         self._inventory.revoke(revocation)
         await self.expel(device.device_id, text)
         await self._snapshot()
@@ -90,8 +104,6 @@ class Revoker:
         removal = await self._directory.remove(device.device_id, by, text, self._now_ms())
         self._inventory.remove(removal)
         await self.expel(device.device_id, text or "removed")
-        await self._snapshot()
-        self._published()
         self._log.info("{name} removed by {by}: {reason}", name=device.name, by=by, reason=text)
         return removal
 

@@ -125,11 +125,10 @@ class TrustControl:
         return Deferred.fromCoroutine(self._clear(body, by))
 
     async def _clear(self, body: models.Remove, by: str) -> models.ClearAnswer:
-        removed = []
-        for device in self._inventory.devices():
-            if device.state is DeviceState.REVOKED:
-                removed.append(await self._remove(device, body, by))
-        return models.ClearAnswer(CONTRACT, removed)
+        known = self._inventory.devices()
+        revoked = [device for device in known if device.state is DeviceState.REVOKED]
+        removals = await self._revoker.remove_all(revoked, by, body.reason)
+        return models.ClearAnswer(CONTRACT, [removal_answer(each) for each in removals])
 
     # -- the CAs ------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import attrs
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -41,8 +42,22 @@ _GATEWAY_SEALED = "gateway.key.sealed"
 _GATEWAY_COPY = "gateway.pem"
 
 
+@attrs.frozen
+class _Served:
+    """What the listeners show: a key, its certificate, and the CA that signed that."""
+
+    leaf: PeerCertificate
+    signer: Authority
+    key_pem: bytes = attrs.field(repr=False)
+    chain_pem: bytes
+
+
 class GatewayIdentity:
-    """The gateway's CAs, its own certificate and the sealer of the state root."""
+    """The gateway's CAs, its own certificate and the sealer of the state root.
+
+    It is changed in one thread only; what is served and what is trusted may be read in any: each
+    is one value, replaced whole once it is on the disk.
+    """
 
     def __init__(
         self,
@@ -60,9 +75,7 @@ class GatewayIdentity:
         self._subject = Subject(Role.GATEWAY, gateway_id, authorities.issuing.trust_domain)
         self._names = tuple(names)
         self._entropy = entropy
-        self._leaf: PeerCertificate | None = None
-        self._server: Authority | None = None
-        self._key_pem = b""
+        self._shown: _Served | None = None
 
     @classmethod
     def open(
@@ -144,12 +157,12 @@ class GatewayIdentity:
     @property
     def serving_ca_hash(self) -> str:
         """Of the CA that signed the listeners' certificate: what a fresh device sees and binds."""
-        return self._serving.ca_hash
+        return self._serving.signer.ca_hash
 
     @property
     def serving_ca_pem(self) -> bytes:
         """The CA certificate that :attr:`gateway_chain_pem` ends with."""
-        return self._serving.ca_pem
+        return self._serving.signer.ca_pem
 
     @property
     def rotation(self) -> CaRotation | None:
@@ -199,21 +212,28 @@ class GatewayIdentity:
     # -- the gateway's own certificate ------------------------------------------------------
 
     @property
+    def served(self) -> tuple[bytes, bytes]:
+        """:attr:`gateway_key_pem` and :attr:`gateway_chain_pem`, which belong together.
+
+        Whoever needs both asks here: between two questions the certificate may be renewed.
+        """
+        serving = self._serving
+        return serving.key_pem, serving.chain_pem
+
+    @property
     def gateway_chain_pem(self) -> bytes:
         """The gateway's certificate, then its CA's: devices take the last one as their root."""
-        leaf = self.gateway_certificate.certificate
-        return leaf.public_bytes(Encoding.PEM) + self.serving_ca_pem
+        return self._serving.chain_pem
 
     @property
     def gateway_key_pem(self) -> bytes:
         """The private key of the gateway's certificate, PKCS #8 in clear: never write it."""
-        return self._key_pem
+        return self._serving.key_pem
 
     @property
     def gateway_certificate(self) -> PeerCertificate:
         """The certificate that the listeners show now."""
-        assert self._leaf is not None, "open() makes or loads it"
-        return self._leaf
+        return self._serving.leaf
 
     def refresh(self, now_ms: int) -> bool:
         """Issue a new certificate with a new key if it is time; whether that was done.
@@ -234,19 +254,20 @@ class GatewayIdentity:
         issued = signer.issue_gateway(key.public_key(), self._subject.id, self._names, now_ms)
         certificate = x509.load_der_x509_certificate(issued.der)
         write_sealed(self._path, self.sealer, _GATEWAY_SEALED, pair_pem(key, certificate))
-        self._take_leaf(key, certificate)
+        self._shown = _served(key, certificate, signer)
 
     @property
-    def _serving(self) -> Authority:
-        assert self._server is not None, "open() makes or loads what it signed"
-        return self._server
+    def _serving(self) -> _Served:
+        assert self._shown is not None, "open() makes or loads it"
+        return self._shown
 
     def _is_due(self, signer: Authority, now_ms: int) -> bool:
-        leaf = self._leaf
-        if leaf is None or self._server is not signer:
+        shown = self._shown
+        if shown is None or shown.signer is not signer:
             return True
         if now_ms > signer.ca_not_after_ms:
             return False
+        leaf = shown.leaf
         if leaf.subject != self._subject or now_ms < leaf.not_before_ms:
             return True
         # The last one that a CA can give ends with it: another would not live any longer.
@@ -259,25 +280,36 @@ class GatewayIdentity:
         return set(extension.value) != {*gateway_names(self._names), uri}
 
     def _load_leaf(self) -> None:
-        if (self._path / _GATEWAY_SEALED).exists():
-            plain = read_sealed(self._path, self.sealer, _GATEWAY_SEALED)
-            self._take_leaf(*read_pair(plain, _GATEWAY_SEALED))
-
-    def _take_leaf(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+        """What was served before; nothing where the CA that signed it is not here any more."""
+        if not (self._path / _GATEWAY_SEALED).exists():
+            return
+        plain = read_sealed(self._path, self.sealer, _GATEWAY_SEALED)
+        key, certificate = read_pair(plain, _GATEWAY_SEALED)
+        signer = next((each for each in self.authorities if _signed(each, certificate)), None)
         try:
-            self._leaf = peer_certificate(certificate)
+            peer_certificate(certificate)
         except CertificateRefused as cause:
             raise unreadable(_GATEWAY_SEALED, "its certificate is not a gateway's") from cause
-        self._server = next((each for each in self.authorities if _signed(each, certificate)), None)
-        self._key_pem = key_pem(key)
+        self._shown = None if signer is None else _served(key, certificate, signer)
 
     def _write_copies(self) -> None:
         """Of the roots the serving one comes first: it is the one that a device takes as its CA."""
-        serving = self.serving_ca_pem
-        others = [each.ca_pem for each in self.authorities if each is not self._server]
-        write_copy(self._path / _CA_COPY, b"".join([serving, *others]))
-        leaf = self.gateway_certificate.certificate
+        serving = self._serving
+        others = [each.ca_pem for each in self.authorities if each is not serving.signer]
+        write_copy(self._path / _CA_COPY, b"".join([serving.signer.ca_pem, *others]))
+        leaf = serving.leaf.certificate
         write_copy(self._path / _GATEWAY_COPY, leaf.public_bytes(Encoding.PEM))
+
+
+def _served(
+    key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, signer: Authority
+) -> _Served:
+    return _Served(
+        leaf=peer_certificate(certificate),
+        signer=signer,
+        key_pem=key_pem(key),
+        chain_pem=certificate.public_bytes(Encoding.PEM) + signer.ca_pem,
+    )
 
 
 def _signed(authority: Authority, certificate: x509.Certificate) -> bool:

@@ -114,6 +114,10 @@ class RevocationIndex:
         if (revocation := self._keys.get(key_fp)) is not None:
             raise _refusal(revocation)
 
+    def refuses(self, device_id: str, key_fp: Fingerprint) -> bool:
+        """Whether the device id or the identity key is refused."""
+        return device_id in self._devices or key_fp in self._keys
+
     def check_certificate(self, fingerprint: Fingerprint) -> None:
         """:class:`DeviceRevoked` or :class:`CertificateSuperseded` if it is refused."""
         if (found := self._certificates.get(fingerprint)) is not None:

@@ -57,23 +57,25 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     new: str
 
 
-class Authorities:
-    """The CAs whose keys are here: one, or two while the CA is rotated."""
+@attrs.frozen
+class _Kept:
+    """The CAs of one moment, the issuing one first, and how far their rotation is."""
 
-    def __init__(
-        self,
-        directory: Path,
-        sealer: Sealer,
-        newest: Authority,
-        old: Authority | None,
-        rotation: CaRotation | None,
-    ) -> None:
-        self.issuing = newest
-        """The CA that signs new certificates of devices and operators."""
-        self.rotation = rotation
+    authorities: tuple[Authority] | tuple[Authority, Authority]
+    rotation: CaRotation | None = None
+
+
+class Authorities:
+    """The CAs whose keys are here: one, or two while the CA is rotated.
+
+    Steps are taken in one thread, but what is trusted is read in others: by each handshake.  So
+    what is kept is one value, which a step replaces whole.
+    """
+
+    def __init__(self, directory: Path, sealer: Sealer, kept: _Kept) -> None:
         self._directory = directory
         self._sealer = sealer
-        self._old = old
+        self._kept = kept
 
     @classmethod
     def open(
@@ -98,16 +100,26 @@ class Authorities:
         plain = read_sealed(directory, sealer, CA_SEALED)
         if not plain.startswith(b"{"):
             only = _authority(plain, trust_domain, entropy)
-            return cls(directory, sealer, only, None, None)
+            return cls(directory, sealer, _Kept((only,)))
         document = _document(plain)
         old = _authority(document.old.encode(), trust_domain, entropy)
         new = _authority(document.new.encode(), trust_domain, entropy)
-        return cls(directory, sealer, new, old, _rotation(document, old, new))
+        return cls(directory, sealer, _Kept((new, old), _rotation(document, old, new)))
 
     @property
     def all(self) -> tuple[Authority, ...]:
         """Every CA whose key is here and which is trusted, the issuing one first."""
-        return (self.issuing,) if self._old is None else (self.issuing, self._old)
+        return self._kept.authorities
+
+    @property
+    def issuing(self) -> Authority:
+        """The CA that signs new certificates of devices and operators."""
+        return self._kept.authorities[0]
+
+    @property
+    def rotation(self) -> CaRotation | None:
+        """How far the rotation is; None when there is none."""
+        return self._kept.rotation
 
     def serving(self, now_ms: int) -> Authority:
         """The CA that is to sign the listeners' certificate.
@@ -115,10 +127,12 @@ class Authorities:
         In overlap that is the old one, the only one that every device trusts; unless its own life
         is over, so that nobody can trust it any more.
         """
-        old, rotation = self._old, self.rotation
-        if old is None or rotation is None or rotation.phase == "switched":
-            return self.issuing
-        return old if now_ms <= old.ca_not_after_ms else self.issuing
+        newest, *older = self._kept.authorities
+        rotation = self._kept.rotation
+        if rotation is None or rotation.phase == "switched":
+            return newest
+        (old,) = older
+        return old if now_ms <= old.ca_not_after_ms else newest
 
     def begin(self, now_ms: int, entropy: Entropy) -> CaRotation:
         """Make a new CA that issues from now on; :class:`RotationRunning` if one was made."""
@@ -127,40 +141,47 @@ class Authorities:
         old = self.issuing
         new = Authority.create(trust_domain=old.trust_domain, now_ms=now_ms, entropy=entropy)
         rotation = CaRotation("overlap", now_ms, None, old.ca_hash, new.ca_hash)
-        self._keep(new, old, rotation)
+        self._keep(_Kept((new, old), rotation))
         return rotation
 
     def switch(self, now_ms: int) -> bool:
         """Let the new CA sign for the listeners; false where there is no overlap to end."""
-        if self.rotation is None or self.rotation.phase != "overlap":
+        kept = self._kept
+        if kept.rotation is None or kept.rotation.phase != "overlap":
             return False
-        switched = attrs.evolve(self.rotation, phase="switched", switched_at_ms=now_ms)
-        self._keep(self.issuing, self._old, switched)
+        switched = attrs.evolve(kept.rotation, phase="switched", switched_at_ms=now_ms)
+        self._keep(attrs.evolve(kept, rotation=switched))
         return True
 
     def finish(self) -> bool:
         """Drop the old CA, its key and its trust; false where nothing was switched."""
         if self.rotation is None or self.rotation.phase != "switched":
             return False
-        self._keep(self.issuing, None, None)
+        self._keep(_Kept((self.issuing,)))
         return True
 
-    def _keep(self, newest: Authority, old: Authority | None, rotation: CaRotation | None) -> None:
+    def _keep(self, kept: _Kept) -> None:
         """Write, then believe: what did not reach the disk is not so in memory either."""
-        plain = _pair(newest)
-        if old is not None and rotation is not None:
-            plain = msgspec.json.encode(
-                _Document(
-                    schema_version=1,
-                    phase=rotation.phase,
-                    started_at_ms=rotation.started_at_ms,
-                    switched_at_ms=rotation.switched_at_ms,
-                    old=_pair(old).decode(),
-                    new=plain.decode(),
-                )
-            )
-        write_sealed(self._directory, self._sealer, CA_SEALED, plain)
-        self.issuing, self._old, self.rotation = newest, old, rotation
+        write_sealed(self._directory, self._sealer, CA_SEALED, _plain(kept))
+        self._kept = kept
+
+
+def _plain(kept: _Kept) -> bytes:
+    newest, *older = kept.authorities
+    rotation = kept.rotation
+    if rotation is None:
+        return _pair(newest)
+    (old,) = older
+    return msgspec.json.encode(
+        _Document(
+            schema_version=1,
+            phase=rotation.phase,
+            started_at_ms=rotation.started_at_ms,
+            switched_at_ms=rotation.switched_at_ms,
+            old=_pair(old).decode(),
+            new=_pair(newest).decode(),
+        )
+    )
 
 
 def _pair(authority: Authority) -> bytes:

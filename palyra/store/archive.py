@@ -3,7 +3,8 @@
 It is a plain tar.  ``manifest.json`` comes first and names every other member with size and
 SHA-256; it carries the store key, sealed with AES-256-GCM under a key that scrypt (RFC 7914) makes
 of the passphrase, and it is authenticated with a key that comes from the store key.  What is
-sealed in the state root is sealed in the backup.
+sealed in the state root is sealed in the backup, and so is the configuration
+(:mod:`palyra.store.sealedconfig`).
 
 A backup is read strictly: every byte of it must be the one that :func:`write_backup` would have
 written for that manifest, so there are no links, devices, holes, or members that nobody named.
@@ -32,6 +33,7 @@ from palyra.core.identifiers import Entropy
 from palyra.errors import BackupInvalid
 from palyra.store.faults import translated
 from palyra.store.gathering import DATABASE, OF_IDENTITY, gather
+from palyra.store.sealedconfig import seal_config
 
 MANIFEST = "manifest.json"
 SCRYPT_N = 2**17
@@ -100,7 +102,7 @@ def write_backup(
     """Write a backup of ``root`` to ``file`` (0600), whole or not at all; what it holds.
 
     The gateway may run meanwhile.  The database is copied beside ``file``: there must be room for
-    it twice.
+    it twice.  The copy is gone afterwards, unless the process is killed by SIGKILL.
 
     :param store_key: the 32 bytes that sealed entries of the root are sealed with.
     :param version: of this package; a restore tells it.
@@ -109,11 +111,17 @@ def write_backup(
     :raises palyra.errors.StoreCorrupt: the database is damaged.
     :raises palyra.errors.StoreUnavailable: it cannot be read.
     :raises palyra.errors.DiskFull: there is no room for the backup.
+    :raises FileExistsError: something is there, also where it came only now; it is kept.
     """
     try:
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as scratch:
             tree = Path(scratch, "tree")
-            gathered = gather(root, tree, database=database)
+            gathered = gather(
+                root,
+                tree,
+                database=database,
+                seal_config=lambda plain: seal_config(store_key, plain, entropy),
+            )
             manifest = Manifest(
                 format=1,
                 palyra=version,
@@ -127,8 +135,7 @@ def write_backup(
             _write(made, tree, manifest, store_key)
             with Archive.open(made) as archive:
                 archive.verify()
-            os.replace(made, file)
-            sync_directory(file.parent)
+            put_new(made, file)
     except OSError as error:
         raise translated(error, str(file)) from error
     return manifest
@@ -177,7 +184,8 @@ class Archive:
                 pass
 
     def extract(self, directory: Path) -> None:
-        """Write every member below an empty ``directory``, 0600, and make it durable.
+        """Write every member below an empty ``directory``, 0600, and make it durable; what is
+        sealed stays sealed.
 
         :raises BackupInvalid: as :meth:`verify`; files may be there then.
         :raises OSError: it cannot be written.
@@ -270,6 +278,22 @@ def private_file(path: Path) -> Iterator[IO[bytes]]:
         yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+def put_new(made: Path, file: Path) -> None:
+    """Give a finished file its name, durably; ``FileExistsError`` where something has that name.
+
+    ``made`` has to be on the same file system, and may be there afterwards.
+    """
+    try:
+        os.link(made, file)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, as sticks have it
+        with private_file(file):
+            pass
+        os.replace(made, file)
+    sync_directory(file.parent)
 
 
 def _member(tree: Path, name: str) -> Member:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -36,11 +37,14 @@ class Gathered:
     schema: str | None
 
 
-def gather(root: Path, tree: Path, *, database: bool) -> Gathered:
+def gather(
+    root: Path, tree: Path, *, database: bool, seal_config: Callable[[bytes], bytes]
+) -> Gathered:
     """Copy what a backup holds of ``root`` into ``tree``, a new directory.
 
     The database first: an identity that is newer than it is no harm, the other way round it could
-    lack the CA of a certificate that the database knows.
+    lack the CA of a certificate that the database knows.  The configuration is kept as
+    ``seal_config`` makes it: never in clear, not even in ``tree``.
 
     :raises NoGatewayState: there is no database, or no identity.
     :raises palyra.errors.StoreCorrupt: the database is damaged.
@@ -52,9 +56,10 @@ def gather(root: Path, tree: Path, *, database: bool) -> Gathered:
     tree.mkdir(mode=0o700)
     gateway_id, schema = copy_database(source, tree / DATABASE) if database else ("", None)
     names = [f"{IDENTITY}/{name}" for name in _keep_identity(root / IDENTITY, tree / IDENTITY)]
-    for name in (CONFIG, *([EPOCH_NAME] if database else [])):
+    kept = {CONFIG: seal_config, **({EPOCH_NAME: bytes} if database else {})}
+    for name, as_kept in kept.items():
         if (root / name).is_file():
-            (tree / name).write_bytes((root / name).read_bytes())
+            (tree / name).write_bytes(as_kept((root / name).read_bytes()))
             names.append(name)
     return Gathered((*sorted(names), *([DATABASE] if database else [])), gateway_id, schema)
 

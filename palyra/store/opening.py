@@ -107,7 +107,7 @@ def prepare(path: Path, *, entropy: Entropy, now_ms: int) -> Identity:
     if path.exists():
         check(path)
     elif epoch_file.exists():
-        raise StoreMissing(str(path))
+        raise StoreMissing(str(path), snapshot.exists())
     made = _is_made(path)
     if epoch_file.exists() and not made:
         raise StoreCorrupt(str(path), "it is empty")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
 
 from palyra.core.approval import Approval
-from palyra.core.devices import CertificateRecord, Device, Revocation
+from palyra.core.devices import Approved, CertificateRecord, Device, Revocation
 from palyra.core.identifiers import DeviceId, RequestId
 from palyra.core.interfaces import RequestQuery
 from palyra.core.pairing import CodeState, PairingCode, PairingRequest, RequestState
@@ -81,6 +81,8 @@ def list_requests(connection: Connection, query: RequestQuery) -> list[PairingRe
         statement = statement.where(column.state.in_([state.value for state in query.states]))
     if query.before is not None:
         statement = statement.where(column.request_id < query.before)
+    if query.with_key:
+        statement = statement.where(column.sealed_key != b"")  # nor NULL
     return [request_of(row) for row in connection.execute(statement).mappings()]
 
 
@@ -98,9 +100,7 @@ def forget_key(connection: Connection, request_id: RequestId) -> None:
     connection.execute(update(pairing_requests).where(same).values(sealed_key=None))
 
 
-def approve_request(
-    connection: Connection, approved: PairingRequest, device: Device
-) -> Revocation | None:
+def approve_request(connection: Connection, approved: PairingRequest, device: Device) -> Approved:
     """Keep the approved request, its approval and the device; revoke another key it had."""
     kept_request = request(connection, approved.request_id)
     rules.require_state(kept_request, approved.request_id, RequestState.PENDING)
@@ -112,9 +112,10 @@ def approve_request(
     directory.allow(connection, device)
     replaced = _revoke_other_key(connection, kept, device, approved)
     taken = directory.names_of_others(connection, device.device_id)
-    directory.keep_device(connection, rules.paired(kept, device, approved, taken))
+    now = rules.paired(kept, device, approved, taken)
+    directory.keep_device(connection, now)
     _decide(connection, approved)
-    return replaced
+    return Approved(now, replaced)
 
 
 def complete_request(

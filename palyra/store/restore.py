@@ -26,6 +26,7 @@ from palyra.store.archive import Archive, private_file, sync_directory
 from palyra.store.faults import translated
 from palyra.store.gathering import CONFIG, DATABASE, IDENTITY, STORE_KEY
 from palyra.store.opening import EPOCH_NAME, UNCONFIRMED
+from palyra.store.sealedconfig import open_config
 from palyra.store.snapshot import SNAPSHOT_NAME, ImportedState, import_snapshot
 from palyra.store.tables import approvals, jobs, meta, pairing_codes, pairing_requests
 
@@ -56,6 +57,8 @@ def restore_backup(
     :raises StateRootNotEmpty: something is there already.
     :raises palyra.errors.StateRootLocked: a gateway is starting on it.
     :raises palyra.errors.StoreTooNew: a newer version made the backup.
+    :raises palyra.errors.BackupInvalid: it changed since it was verified, or ``store_key`` is
+        another one.
     :raises DiskFull: there is no room for it.
     """
     made = not root.exists()
@@ -133,6 +136,9 @@ def _restored(
         with private_file(staging / IDENTITY / STORE_KEY) as file:
             file.write(store_key)
         sync_directory(staging / IDENTITY)
+        config = staging / CONFIG
+        if config.exists():
+            write_atomic(config, open_config(store_key, config.read_bytes(), file=archive.name))
         voided = Voided()
         if archive.manifest.schema is not None:
             created_ms = archive.manifest.created_unix_ms

@@ -1,26 +1,30 @@
-"""Forgetting the oldest jobs and certificates in SQL: found by the reader, deleted by the writer.
+"""Forgetting the oldest of what is over in SQL: found by the reader, deleted by the writer.
 
 A job's id begins with the time it was submitted at, so the oldest are the beginning of the primary
 key.  What is looked at there in vain is what stays although it is old: unfinished jobs, the rows of
 unfinished fan-outs, and jobs with a young key.  A final job stays final and gets no key, and a
 fan-out no row, so what was found may be deleted later.  The last certificate of a device is never
-found, so none that was found can become it.
+found, so none that was found can become it.  A request that came to nothing stays so; a code is
+deleted only if still no request refers to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, or_, select
 
-from palyra.core.identifiers import Fingerprint, JobId, new_ulid
+from palyra.core.identifiers import Fingerprint, JobId, RequestId, new_ulid
+from palyra.core.pairing import RequestState
 from palyra.store.tables import (
+    approvals,
     attempts,
     certificates,
     fanouts,
     idempotency_keys,
     job_notes,
     jobs,
+    pairing_codes,
     pairing_requests,
 )
 
@@ -87,6 +91,47 @@ def forget_certificates(connection: Connection, found: Sequence[Fingerprint]) ->
     return forgotten
 
 
+def forgettable_requests(connection: Connection, before_ms: int, limit: int) -> list[RequestId]:
+    """The oldest pairing requests that were rejected or expired before ``before_ms``."""
+    column = pairing_requests.c
+    rejected = column.state == RequestState.REJECTED.value
+    decided = rejected & column.decided_at_ms.is_not(None)
+    statement = select(column.request_id).where(
+        or_(rejected, column.state == RequestState.EXPIRED.value),
+        case((decided, column.decided_at_ms), else_=column.expires_at_ms) < before_ms,
+    )
+    oldest = statement.order_by(column.request_id).limit(limit)
+    return [*map(RequestId, connection.scalars(oldest))]
+
+
+def forget_requests(connection: Connection, found: Sequence[RequestId]) -> int:
+    """Delete pairing requests with their approvals; how many requests there were."""
+    forgotten = 0
+    for start in range(0, len(found), _CHUNK):
+        some = found[start : start + _CHUNK]
+        connection.execute(delete(approvals).where(approvals.c.subject_id.in_(some)))
+        those = pairing_requests.c.request_id.in_(some)
+        forgotten += connection.execute(delete(pairing_requests).where(those)).rowcount
+    return forgotten
+
+
+def forgettable_codes(connection: Connection, before_ms: int, limit: int) -> list[str]:
+    """The oldest codes that ended before ``before_ms``, by their dates at the latest, and that no
+    pairing request refers to."""
+    column = pairing_codes.c
+    statement = select(column.code_id).where(column.expires_at_ms < before_ms, _unreferred())
+    return [*connection.scalars(statement.order_by(column.code_id).limit(limit))]
+
+
+def forget_codes(connection: Connection, found: Sequence[str]) -> int:
+    """Delete codes that no pairing request refers to; how many there were."""
+    forgotten = 0
+    for start in range(0, len(found), _CHUNK):
+        those = pairing_codes.c.code_id.in_(found[start : start + _CHUNK])
+        forgotten += connection.execute(delete(pairing_codes).where(those, _unreferred())).rowcount
+    return forgotten
+
+
 def first_id(at_ms: int) -> str:
     """The lowest ULID of a time."""
     return new_ulid(max(0, at_ms), bytes)
@@ -115,6 +160,10 @@ def _ended(
         ~keyed,
     )
     return [*connection.scalars(statement.order_by(jobs.c.job_id).limit(limit))]
+
+
+def _unreferred() -> ColumnElement[bool]:
+    return ~exists().where(pairing_requests.c.code_id == pairing_codes.c.code_id)
 
 
 def _forget_empty(connection: Connection, fanout_ids: set[str]) -> None:

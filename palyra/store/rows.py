@@ -196,6 +196,7 @@ def certificate_row(certificate: CertificateRecord) -> Row:
         "issued_at_ms": certificate.issued_at_ms,
         "state": certificate.state.value,
         "issuer": certificate.issuer,
+        "made_key": certificate.made_key,
     }
 
 

@@ -90,6 +90,14 @@ def require_state(
     return kept
 
 
+def ended_before(request: PairingRequest, before_ms: int) -> bool:
+    """Whether a request came to nothing before ``before_ms``."""
+    if request.state is RequestState.REJECTED and request.decided_at_ms is not None:
+        return request.decided_at_ms < before_ms
+    over = (RequestState.REJECTED, RequestState.EXPIRED)
+    return request.state in over and request.expires_at_ms < before_ms
+
+
 def paired(
     kept: Device | None, device: Device, request: PairingRequest, taken: Container[str]
 ) -> Device:

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from palyra._files import write_atomic
 from palyra.core.approval import Approval
 from palyra.core.devices import (
+    Approved,
     CertificateRecord,
     Device,
     DeviceChange,
@@ -166,9 +167,10 @@ class SqlStore:
     def close_request(self, request: PairingRequest) -> Deferred[None]:
         return self._write(pairinglog.close_request, rules.own_request(request))
 
-    def approve_request(
-        self, request: PairingRequest, device: Device
-    ) -> Deferred[Revocation | None]:
+    def forget_requests(self, before_ms: int, limit: int) -> Deferred[int]:
+        return Deferred.fromCoroutine(self._forget_requests(before_ms, limit))
+
+    def approve_request(self, request: PairingRequest, device: Device) -> Deferred[Approved]:
         return self._write(
             pairinglog.approve_request, rules.own_request(request), rules.own_device(device)
         )
@@ -209,9 +211,7 @@ class SqlStore:
 
     def forget_certificates(self, before_ms: int, limit: int) -> Deferred[int]:
         found = self._read(retention.forgettable_certificates, before_ms, limit)
-        return found.addCallback(
-            lambda found: self._write(retention.forget_certificates, found) if found else 0
-        )
+        return self._forget(found, retention.forget_certificates)
 
     def live_certificates(self) -> Deferred[list[CertificateRecord]]:
         return self._read(directory.live_certificates, self._now_ms())
@@ -256,7 +256,7 @@ class SqlStore:
 
     def forget_jobs(self, before_ms: int, keep: int, limit: int) -> Deferred[int]:
         found = self._read(retention.forgettable, before_ms, keep, limit, self._now_ms())
-        return found.addCallback(lambda ids: self._write(retention.forget, ids) if ids else 0)
+        return self._forget(found, retention.forget)
 
     # -- IFanoutLog -------------------------------------------------------------------------------
 
@@ -278,6 +278,18 @@ class SqlStore:
 
     def _confirmed(self, _: None) -> None:
         self.unconfirmed_since_ms = None
+
+    async def _forget_requests(self, before_ms: int, limit: int) -> int:
+        """Codes after requests: those may be what referred to them."""
+        requests = self._read(retention.forgettable_requests, before_ms, limit)
+        forgotten = await self._forget(requests, retention.forget_requests)
+        codes = self._read(retention.forgettable_codes, before_ms, limit)
+        return forgotten + await self._forget(codes, retention.forget_codes)
+
+    def _forget(
+        self, found: Deferred[list[T]], forget: Callable[[Connection, Sequence[T]], int]
+    ) -> Deferred[int]:
+        return found.addCallback(lambda some: self._write(forget, some) if some else 0)
 
     def _write(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         return self._writer.submit(_operation(function, arguments))

@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
 )
 
 metadata = MetaData()
@@ -51,6 +52,11 @@ def _maybe_bytes(name: str) -> Column[bytes]:
 
 def _flag(name: str) -> Column[bool]:
     return Column(name, Boolean, nullable=False)
+
+
+def _flag_or_not(name: str) -> Column[bool]:
+    """A flag that rows of an older schema do not have."""
+    return Column(name, Boolean, nullable=False, server_default=false())
 
 
 meta = Table("meta", metadata, Column("key", Text, primary_key=True), _text("value"))
@@ -110,6 +116,8 @@ pairing_requests = Table(
     _maybe_bytes("sealed_key"),
     Index("pairing_requests_by_session", "session_digest", unique=True),
     Index("pairing_requests_by_state", "state", "request_id"),
+    Index("pairing_requests_by_device", "device_id"),
+    Index("pairing_requests_by_code", "code_id"),
 )
 
 approvals = Table(
@@ -172,6 +180,7 @@ certificates = Table(
     _text("state"),
     _maybe_text("request_id"),
     _maybe_text("issuer"),
+    _flag_or_not("made_key"),
     Index("certificates_by_device", "device_id"),
     Index("certificates_by_end", "not_after_ms"),
     Index("certificates_by_request", "request_id", unique=True),

@@ -24,10 +24,11 @@ ENROLMENT_OPTIONS = (
     ("grpc.max_concurrent_streams", 2),
     ("grpc.max_connection_age_ms", 30_000),
     ("grpc.max_connection_age_grace_ms", 5_000),
-    # The age counts from the end of the handshake only.
-    ("grpc.server_handshake_timeout_ms", 30_000),
 )
 """An unpaired peer gets one call at a time and no connection to keep."""
+
+HANDSHAKE_MS = 10_000
+"""How long a peer may take until it is authenticated."""
 
 Certificate = Callable[[], tuple[bytes, bytes]]
 """Gives the key and the certificate chain to serve now, both PEM; called from any thread."""
@@ -53,8 +54,11 @@ class GrpcListener:
         certificate: Certificate,
         client_ca_pem: Roots | None,
         max_message: int,
+        max_connections: int,
         options: Sequence[tuple[str, int]] = (),
     ) -> None:
+        """``max_connections``: more are closed at once, so that no stranger takes every file that
+        this process may open."""
         self.name = name
         self.address = address
         self._servicer = servicer
@@ -70,6 +74,8 @@ class GrpcListener:
             ("grpc.max_receive_message_length", max_message),
             ("grpc.max_send_message_length", max_message),
             ("grpc.so_reuseport", 0),
+            ("grpc.max_allowed_incoming_connections", max_connections),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
             ("grpc.max_metadata_size", 16 * 1024),
             *options,
         ]

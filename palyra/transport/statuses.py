@@ -59,6 +59,10 @@ _AWAY = frozenset(
 """What a call ends with when there is no gateway, or no longer."""
 OUT_OF_DATE = "its certificate is not valid by this clock"
 """The cause where TLS refuses a gateway on its certificate's dates."""
+STRANGE = "its certificate is not signed by the CA this device knows"
+"""The cause where TLS refuses a gateway because of its CA."""
+_REFUSED = "the TLS handshake was refused"
+_CLOSED_OFF = "the connection was closed"
 _TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -89,7 +93,7 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> PalyraError:
     details = error.details() or ""
     if not code:
         if error.code() in _AWAY:
-            return GatewayUnreachable(address, _cause(details))
+            return GatewayUnreachable(address, _cause(error.code(), details))
         refusal = RemoteRefusal(error.code().name.lower(), details)
         refusal.transient = error.code() in _TRANSIENT
         return refusal
@@ -131,20 +135,33 @@ def _retry_after_s(trailing: Mapping[str, str]) -> float | None:
     return None
 
 
-def _cause(details: str) -> str:
+def is_cut(error: PalyraError) -> bool:
+    """Whether it may be that the gateway did not take the certificate in the TLS handshake.
+
+    TLS 1.3 lets a device believe that the handshake is over before the gateway has seen its
+    certificate: gRPC mostly says that the connection was closed.
+    """
+    return isinstance(error, GatewayUnreachable) and error.cause in (_REFUSED, _CLOSED_OFF)
+
+
+def _cause(code: grpc.StatusCode, details: str) -> str:
     lowered = details.lower()
+    if code is grpc.StatusCode.CANCELLED:
+        return "it ended the call"
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED or "timed out" in lowered:
+        return "no answer"  # somebody is busy: nothing that a certificate could be the cause of
     for known in ("connection refused", "no route to host", "network is unreachable"):
         if known in lowered:
             return known
     if "certificate is not yet valid" in lowered or "certificate has expired" in lowered:
         return OUT_OF_DATE
     if "certificate_verify_failed" in lowered or "certificate verify failed" in lowered:
-        return "its certificate is not signed by the CA this device knows"
+        return STRANGE
     if "dns resolution failed" in lowered or "name or service not known" in lowered:
         return "the name is not known"
     if "handshake" in lowered or "ssl" in lowered or "certificate" in lowered:
-        return "the TLS handshake was refused"
-    return "the connection was closed"
+        return _REFUSED
+    return _CLOSED_OFF
 
 
 def _ascii(text: str) -> str:

@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from palyra.core.devices import (
+    Approved,
     CertificateState,
     Device,
     DeviceState,
@@ -45,10 +46,9 @@ class RemovalContract(Ways):
 
     def approved_at(self, request: PairingRequest, at_ms: int) -> Revocation | None:
         device = attrs.evolve(a_device(request), paired_at_ms=at_ms)
-        replaced: Revocation | None = self.wait(
-            self.store.approve_request(approved(request), device)
-        )
-        return replaced
+        made: Approved = self.wait(self.store.approve_request(approved(request), device))
+        assert made.device == self.wait(self.store.device(request.device_id))
+        return made.replaced
 
     def revocation(self, device_id: DeviceId, **wanted: Any) -> Revocation:
         """The one revocation of a device id that has these values."""

@@ -10,6 +10,7 @@ from zope.interface.verify import verifyObject
 
 from palyra.core.devices import (
     MAX_LABELS,
+    Approved,
     CertificateState,
     DeviceChange,
     DeviceState,
@@ -41,6 +42,7 @@ from palyra.errors import (
     NotRegistered,
     PairingFailed,
 )
+from tests.contract.forgetting import ForgettingContract
 from tests.contract.grants import GrantsContract
 from tests.contract.removal import RemovalContract
 from tests.contract.renewal import RenewalContract
@@ -65,7 +67,7 @@ from tests.store.samples import (
 KEY = IdempotencyKey("operator:ana POST /jobs", "k", sha256_hex(b"request"))
 
 
-class StoreContract(RenewalContract, RemovalContract, GrantsContract):
+class StoreContract(RenewalContract, RemovalContract, GrantsContract, ForgettingContract):
     """Mixed into a test class that sets ``store`` and can ``wait`` for what it returns."""
 
     def test_nothing_is_to_confirm(self) -> None:
@@ -271,15 +273,19 @@ class StoreContract(RenewalContract, RemovalContract, GrantsContract):
         assert kept.labels == {"room": "lab"}
         kept.name = "changed"
         assert self.wait(self.store.request(request.request_id)).name == "lab-7"
+        made = self.approve(self.wait(self.store.request(request.request_id)))
+        made.device.labels["x"] = "y"  # type: ignore[index]
+        assert self.wait(self.store.device(request.device_id)).labels == {"room": "lab"}
 
     # -- approval ---------------------------------------------------------------------------------
 
     def test_approval_makes_a_device(self) -> None:
         """The device is paired, with the request's labels and epoch 0, and the request approved."""
         request = self.opened()
-        assert self.approve(request) is None
+        made = self.approve(request)
         device = self.wait(self.store.device(request.device_id))
         assert device == a_device(request)
+        assert made == Approved(device)
         assert self.wait(self.store.devices()) == [device]
         assert self.wait(self.store.request(request.request_id)) == approved(request)
 
@@ -287,15 +293,17 @@ class StoreContract(RenewalContract, RemovalContract, GrantsContract):
         """A name that was taken meanwhile gets a number."""
         self.approve(self.opened("lab-7", "c1"))
         other = self.opened("lab-8", "c2", name="lab-7")
-        self.approve(other)
-        assert self.wait(self.store.device(other.device_id)).name == "lab-7-2"
+        made = self.approve(other)
+        assert made.device.name == "lab-7-2"
+        assert self.wait(self.store.device(other.device_id)) == made.device
 
     def test_pairing_again_with_the_same_key_keeps_the_session(self) -> None:
         """Epoch, session facts, own labels and name stay; nothing is revoked."""
         device = self.registered()
         again = self.opened("lab-7", "c2", labels={"floor": "2"})
-        assert self.approve(again) is None
+        made = self.approve(again)
         kept = self.wait(self.store.device(device.device_id))
+        assert made == Approved(kept)
         assert kept.labels == {"room": "lab", "floor": "2"}
         assert (kept.name, kept.session_epoch, kept.gateway_id) == ("lab-7", 1, "G")
         assert self.wait(self.store.revocations()) == []
@@ -308,11 +316,14 @@ class StoreContract(RenewalContract, RemovalContract, GrantsContract):
             self.wait(self.store.accept(job))
         key = sha256_hex(b"new")
         request = self.opened("lab-7", "c2", identity_fingerprint=key, identity_public=b"new")
-        revocation = self.approve(request)
+        made = self.approve(request)
+        revocation = made.replaced
+        assert revocation is not None
         assert revocation.identity_fingerprint == device.identity_fingerprint
         assert [each.not_after_ms for each in revocation.certificates] == [NOW_MS + DAY_MS]
         assert self.wait(self.store.revocations()) == [revocation]
         kept = self.wait(self.store.device(device.device_id))
+        assert kept == made.device
         assert (kept.identity_fingerprint, kept.state) == (key, DeviceState.PAIRED)
         assert (kept.session_epoch, kept.gateway_id, kept.memory_id) == (2, "", "")
         assert self.wait(self.store.live_certificates()) == []

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from palyra.core.devices import (
+    Approved,
     CertificateRecord,
     CertificateState,
     Device,
@@ -48,8 +49,9 @@ class Ways:
         self.wait(self.store.open_request(request, an_approval(request)))
         return request
 
-    def approve(self, request: PairingRequest) -> Any:
-        return self.wait(self.store.approve_request(approved(request), a_device(request)))
+    def approve(self, request: PairingRequest) -> Approved:
+        act: Awaitable[Approved] = self.store.approve_request(approved(request), a_device(request))
+        return self.wait(act)
 
     def paired(
         self, name: str = "lab-7", code: str = "code", **changes: Any

@@ -17,16 +17,18 @@ from palyra.config.addresses import HostPort
 from palyra.config.enrolment import EnrolmentSection
 from palyra.config.jobs import JobsSection
 from palyra.core.announcement import Announcement, encode_announcement
-from palyra.core.devices import ClientKind
+from palyra.core.devices import AnnouncedCapability, ClientKind
 from palyra.core.handshake import DeviceHandshake
 from palyra.core.identifiers import DeviceId, RequestId, new_ulid
 from palyra.core.interfaces import RequestQuery
 from palyra.core.pairing import CodeMethod, PairingRequest
 from palyra.core.pairing_uri import spell_token
+from palyra.core.pin import PinCode
 from palyra.core.rates import RateLimits, SourceLedger
 from palyra.core.transcript import DeviceProof, Purpose
 from palyra.gateway.approvals import Approvals, Verdict
 from palyra.gateway.carotation import CaRotator
+from palyra.gateway.clones import CloneAlarms
 from palyra.gateway.codes import Codes, CodeWish, NewCode
 from palyra.gateway.control import Control
 from palyra.gateway.crl import RevocationLists
@@ -35,6 +37,7 @@ from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.health import HealthCheck
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.issuing import Issuer
+from palyra.gateway.onethread import InThread
 from palyra.gateway.pinwork import PinWork
 from palyra.gateway.proofs import Office, Verifier
 from palyra.gateway.rejoin import Rejoins
@@ -86,10 +89,11 @@ class Gateway(House):
         self, *, jobs: JobsSection | None = None, identity: Any = None, **limits: Any
     ) -> None:
         self.enrolment_limits = EnrolmentSection(**limits)
-        self.identity = identity or FakeTrust()
+        self.identity: Any = identity or FakeTrust()
         self.snapshots = 0
         self.published = 0
         self.serving = True
+        self.in_thread: InThread = at_once
         super().__init__(limits=jobs)
 
     def begin(self) -> None:
@@ -130,6 +134,7 @@ class Gateway(House):
             device_life_ms=DAY_MS,
             grace_ms=limits.rejoin_grace_s * 1000,
             now_ms=self.now_ms,
+            elapsed_ms=self.now_ms,
             published=self._publish,
         )
         self._begin_enrolment(limits)
@@ -144,6 +149,7 @@ class Gateway(House):
             revoker=self.revoker,
             renewals=self.renewals,
         )
+        self.lists = self._lists()
         self.control = Control(
             store=self.store,
             inventory=self.inventory,
@@ -160,7 +166,7 @@ class Gateway(House):
             revoker=self.revoker,
             renewals=self.renewals,
             rotator=self.rotator,
-            lists=self._lists(),
+            lists=self.lists,
             serving=self,
             health=self._health(self.inventory),
             pairing_address=lambda: HostPort("gateway.test", 7443),
@@ -218,7 +224,11 @@ class Gateway(House):
             clock=self.clock,
             elapsed_ms=self.now_ms,
             office=office,
-            pins=PinWork(in_thread=at_once, entropy=self.entropy, elapsed_ms=self.now_ms),
+            pins=PinWork(
+                in_thread=lambda work, *given: self.in_thread(work, *given),
+                entropy=self.entropy,
+                elapsed_ms=self.now_ms,
+            ),
             rejoins=self.rejoins,
         )
         result_of(Deferred.fromCoroutine(self.approvals.start()))
@@ -233,6 +243,10 @@ class Gateway(House):
             now_ms=self.now_ms,
             in_thread=at_once,
         )
+
+    def ca_bundle_pem(self) -> str:
+        bundle: bytes = self.identity.ca_bundle_pem
+        return bundle.decode()
 
     async def serve(self) -> None:
         """Devices are served from now on."""
@@ -256,6 +270,7 @@ class Gateway(House):
             unconfirmed_since_ms=lambda: self.store.unconfirmed_since_ms,
             inventory=inventory,
             sessions=self.sessions,
+            clones=CloneAlarms(self.now_ms),
         )
 
     async def _snapshot(self) -> None:
@@ -275,6 +290,12 @@ class Gateway(House):
         wish = CodeWish(**{"method": CodeMethod.QR, "issued_by": "ana", **changes})
         return result_of(Deferred.fromCoroutine(self.codes.mint(wish)))
 
+    def pin(self, **changes: Any) -> PinCode:
+        """A new PIN, as it is shown once."""
+        minted = self.code(method=CodeMethod.PIN, **changes)
+        assert minted.pin is not None
+        return minted.pin
+
     def open(
         self,
         token: str,
@@ -282,8 +303,22 @@ class Gateway(House):
         kind: ClientKind = ClientKind.NODE,
         method: CodeMethod = CodeMethod.QR,
     ) -> SessionOpened:
+        """BeginPairingSession with a code."""
+        return self.begun(Begin(kind, method, token), address)
+
+    def open_pin(
+        self, nameplate: int = 1, address: str = HOME, kind: ClientKind = ClientKind.NODE
+    ) -> SessionOpened:
+        """BeginPairingSession with a nameplate: the PIN itself is not sent."""
+        return self.begun(Begin(kind, CodeMethod.PIN, nameplate=nameplate), address)
+
+    def open_rejoin(self, device_id: DeviceId, address: str = HOME) -> SessionOpened:
+        """BeginPairingSession of a device that wants to come back."""
+        return self.begun(Begin(ClientKind.NODE, CodeMethod.REJOIN, device_id=device_id), address)
+
+    def begun(self, message: Begin, address: str = HOME) -> SessionOpened:
         """BeginPairingSession."""
-        return self.answer(self.desk.begin(Begin(kind, method, token), address))
+        return self.answer(self.desk.begin(message, address))
 
     def complete(self, proof: DeviceProof, address: str = HOME) -> Completed:
         """CompletePairingSession."""
@@ -331,20 +366,26 @@ class Applicant:
     session_id: str = ""
     counter: int = 0
     csr_der: bytes = b""
+    ca_hash: bytes = bytes.fromhex(AUTHORITY.ca_hash)
+    """Of the CA that it saw, and has as its only root."""
+    capabilities: tuple[AnnouncedCapability, ...] = CAPABILITIES
+
+    @property
+    def identity_key(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(bytes([self.seed]) * 32)
 
     @property
     def handshake(self) -> DeviceHandshake:
-        key = Ed25519PrivateKey.from_private_bytes(bytes([self.seed]) * 32)
-        return DeviceHandshake(key, self.device_id, self.kind)
+        return DeviceHandshake(self.identity_key, self.device_id, self.kind)
 
     def proof(self, opened: SessionOpened, token: str, **changes: Any) -> DeviceProof:
         """What it answers to a session that was opened."""
         self.session_id = opened.begun.session_id
         self.csr_der = self.csr_der or make_csr(CSR_KEY, self.device_id)
-        said = Announcement(self.name, "linux", "0.1.0", CAPABILITIES)
+        said = Announcement(self.name, "linux", "0.1.0", self.capabilities)
         given: dict[str, Any] = {
             "proof": token,
-            "ca_hash": bytes.fromhex(AUTHORITY.ca_hash),
+            "ca_hash": self.ca_hash,
             "csr_der": self.csr_der,
             "announcement": encode_announcement(said),
             "purpose": Purpose.PAIR_URI,
@@ -356,8 +397,7 @@ class Applicant:
     def question(self, **changes: Any) -> StatusQuestion:
         """What became of it?"""
         self.counter += 1
-        ca_hash = bytes.fromhex(AUTHORITY.ca_hash)
-        signature = self.handshake.status_proof(self.session_id, ca_hash, self.counter)
+        signature = self.handshake.status_proof(self.session_id, self.ca_hash, self.counter)
         asked = StatusQuestion(self.session_id, self.device_id, self.counter, signature)
         return attrs.evolve(asked, **changes)
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from palyra.core.devices import INVOKE_OTHERS, ClientKind
+from palyra.core.frames import Wanted
 from palyra.core.identifiers import DeviceId, Fingerprint
+from palyra.core.jobs import Job, JobState
 from palyra.errors import CertificateRefused, DeviceRevoked, Draining, LimitReached, PalyraError
 from palyra.gateway import callstreams
 from palyra.gateway.callstreams import CallStreams
 from palyra.transport.interfaces import ICallStream, Peer
+from tests.gateway.enrolling import Gateway
+from tests.gateway.house import attempt_of, fired, result_of
 
 ANNA, BOB = DeviceId("anna"), DeviceId("bob")
 
@@ -102,3 +108,90 @@ def test_no_device_has_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     streams.closed(peer(ANNA), refused)
     streams.opened(peer(BOB), Stream())
     assert streams.count() == 3 and len(clock.getDelayedCalls()) == 3
+
+
+# -- calls that wait ---------------------------------------------------
+
+
+def test_an_answer_passes() -> None:
+    """What it fires with, or fails with; nothing of it is kept."""
+    streams = CallStreams(Clock())
+    good, bad = Deferred[str](), Deferred[str]()
+    told, refused = (streams.until_expelled(ANNA, each) for each in (good, bad))
+    good.callback("done")
+    assert result_of(told) == "done" and len(streams._calls[ANNA]) == 1
+    bad.errback(LimitReached("x", 1))
+    with pytest.raises(LimitReached):
+        result_of(refused)
+    assert streams._calls == {}
+
+
+def test_an_answer_that_is_there_already() -> None:
+    """It is passed on at once."""
+    streams = CallStreams(Clock())
+    answer: Deferred[int] = Deferred()
+    answer.callback(1)
+    assert result_of(streams.until_expelled(ANNA, answer)) == 1 and streams._calls == {}
+
+
+def test_who_is_expelled_stops_waiting() -> None:
+    """Every waiting call of that device fails with the refusal, and stops what it waited for; a
+    late answer is nobody's, and nobody else is touched."""
+    streams = CallStreams(Clock())
+    stopped: list[object] = []
+    mine, deaf = Deferred[int](stopped.append), Deferred[int](lambda _: None)
+    other: Deferred[int] = Deferred(stopped.append)
+    waiting = [streams.until_expelled(ANNA, each) for each in (mine, deaf)]
+    theirs = streams.until_expelled(BOB, other)
+    for _ in range(2):
+        streams.expel(ANNA, DeviceRevoked("anna"))
+    for each in waiting:
+        with pytest.raises(DeviceRevoked):
+            result_of(each)
+    assert stopped == [mine] and not fired(theirs) and set(streams._calls) == {BOB}
+    other.callback(1)
+    assert result_of(theirs) == 1 and streams._calls == {}
+
+
+def test_who_gives_up_stops_waiting() -> None:
+    """Cancelling the call cancels what it waits for."""
+    streams = CallStreams(Clock())
+    stopped: list[object] = []
+    answer: Deferred[int] = Deferred(stopped.append)
+    told = streams.until_expelled(ANNA, answer)
+    told.cancel()
+    with pytest.raises(CancelledError):
+        result_of(told)
+    assert stopped == [answer] and streams._calls == {}
+
+
+@pytest.mark.parametrize("key", ["", "k"])
+@pytest.mark.parametrize("act", ["revoke", "remove"])
+def test_a_caller_that_is_revoked(gateway: Gateway, key: str, act: str) -> None:
+    """Its call that waits fails within the same turn, and the job goes on to its end."""
+    device, node = gateway.online()
+    client = gateway.device("laptop", kind=ClientKind.CLI, grants=frozenset({INVOKE_OTHERS}))
+    accepted: list[Job] = []
+    wanted = Wanted(device.device_id, "echo", b"{}", idempotency_key=key)
+    answer = gateway.node_desk.run(gateway.peer(client.device_id), wanted, accepted.append)
+    node.take()
+    assert not fired(answer)
+    take_away = gateway.revoker.revoke if act == "revoke" else gateway.revoker.remove
+    result_of(Deferred.fromCoroutine(take_away(client, "ana", "lost")))
+    with pytest.raises(DeviceRevoked) as caught:
+        result_of(answer)
+    assert caught.value.reason == "lost"
+    (job,) = accepted
+    assert gateway.kept(job).state is JobState.DISPATCHED and node.cancels == []
+    node.finish(attempt_of(gateway.kept(job)))
+    assert gateway.kept(job).state is JobState.SUCCEEDED
+
+
+def test_a_caller_that_is_its_own_target(gateway: Gateway) -> None:
+    """Its own call is refused too, and its job has ended with it."""
+    device, node = gateway.online()
+    answer = gateway.node_desk.run(node.peer, Wanted(device.device_id, "echo", b"{}"))
+    node.take()
+    result_of(Deferred.fromCoroutine(gateway.revoker.revoke(device, "ana", "lost")))
+    with pytest.raises(DeviceRevoked):
+        result_of(answer)

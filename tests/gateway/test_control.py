@@ -151,18 +151,32 @@ def test_revoking(gateway: Gateway) -> None:
 # -- pairing ------------------------------------------------------------------------------------
 
 
-def test_minting(gateway: Gateway) -> None:
+def test_minting_a_line(gateway: Gateway) -> None:
     """The pairing line names the gateway, the CA and the token; lists never show it again."""
-    answer = result_of(gateway.control.mint(models.MintCode(labels={"site": "a"}), "ana"))
+    body = models.MintCode(method="qr", labels={"site": "a"})
+    answer = result_of(gateway.control.mint(body, "ana"))
     uri = PairingUri.parse(answer.uri)
     assert (uri.host, uri.port, uri.ca.hex()) == ("gateway.test", 7443, AUTHORITY.ca_hash)
     assert (answer.address, answer.loopback_only) == ("gateway.test:7443", False)
     assert (answer.code.issued_by, answer.code.labels) == ("ana", {"site": "a"})
     listed = result_of(gateway.control.pairing_requests(None, None, 50, None))
     assert [each.code_id for each in listed.codes] == [answer.code.code_id]
-    assert str(uri).rpartition("t=")[2] not in str(encoded(listed))
-    with pytest.raises(Malformed):
-        result_of(gateway.control.mint(models.MintCode(method="pin"), "ana"))
+    assert str(uri).rpartition("t=")[2] not in str(encoded(listed)) and answer.pin == ""
+
+
+def test_minting_a_pin(gateway: Gateway) -> None:
+    """That is what is minted unless somebody asks for a line; it is shown once, beside its
+    public nameplate, and there is no third way."""
+    first, second = (result_of(gateway.control.mint(models.MintCode(), "ana")) for _ in range(2))
+    assert (len(first.pin), second.pin[:2], len(second.pin)) == (6, "2-", 8)
+    assert (first.uri, first.address, first.code.method) == ("", "gateway.test:7443", "pin")
+    listed = result_of(gateway.control.pairing_requests(None, None, 50, None))
+    assert {each.nameplate for each in listed.codes} == {1, 2}
+    for secret in (first.pin, second.pin[2:]):
+        assert secret not in str(encoded(listed)) + repr(first) + repr(second)
+    for method in ("rejoin", "sms", ""):
+        with pytest.raises(Malformed):
+            result_of(gateway.control.mint(models.MintCode(method=method), "ana"))
 
 
 def test_requests_are_found_and_decided(gateway: Gateway) -> None:

@@ -107,12 +107,21 @@ def test_a_caller_waits_longer_than_the_run_time(gateway: Gateway) -> None:
 
 
 def test_a_device_revokes_itself(gateway: Gateway) -> None:
-    """Its trust is gone with its session, and so is its right to do it again."""
-    device, node = gateway.online()
+    """It is removed: its trust is gone with its session and its record, and what it had for a
+    certificate is refused."""
+    applicant = Applicant()
+    pem = applicant.pair(gateway).certificate_pem.encode()
+    device = gateway.inventory.paired(applicant.device_id)
+    node = gateway.node(device)
+    result_of(node.connect())
     result_of(gateway.node_desk.revoke_self(node.peer, ""))
     revocation = gateway.inventory.revocation(device.device_id)
-    assert revocation is not None and revocation.by == "pi"
+    assert revocation is not None and (revocation.by, revocation.removed_by) == ("pi", "pi")
+    assert revocation.reason == "the device left" and gateway.inventory.devices() == []
+    assert [type(each) for each in node.carrier.closed] == [DeviceRevoked]
     with pytest.raises(DeviceRevoked):
+        gateway.node_desk.admit(pem, None, HOME, "grpc")
+    with pytest.raises(NotFound):
         gateway.node_desk.revoke_self(node.peer, "")
     stranger = attrs.evolve(node.peer, device_id=DeviceId(Applicant(9).device_id))
     with pytest.raises(Exception, match="No device"):

@@ -25,7 +25,7 @@ from palyra.errors import (
     VerificationFailed,
     VersionOneRefused,
 )
-from palyra.gateway import enrolment
+from palyra.gateway import codes
 from palyra.pki.csr import make_csr
 from palyra.transport.interfaces import IEnrolmentDesk
 from tests.gateway.enrolling import HOME, Applicant, Gateway
@@ -43,7 +43,7 @@ def test_the_happy_path(gateway: Gateway) -> None:
     minted = gateway.code(labels={"site": "prague"})
     token = spell_token(minted.token)
     opened = gateway.open(token)
-    assert opened.expires_at_ms == gateway.now_ms() + 300_000
+    assert opened.expires_at_ms == opened.gateway_unix_ms + 300_000
     completed = gateway.complete(applicant.proof(opened, token))
     request = gateway.request(completed.request_id)
     assert (request.state, request.name, request.platform) == (RequestState.PENDING, "pi", "linux")
@@ -85,11 +85,11 @@ def test_an_unknown_token(gateway: Gateway) -> None:
     with pytest.raises(PairingLimited) as caught:
         gateway.open(spell_token(gateway.code().token))
     assert 590 < caught.value.retry_after_s <= 600
-    assert gateway.enrolment.failed_tries() == [(HOME, 3)]
+    assert gateway.ledger.failing(gateway.now_ms()) == [(HOME, 3)]
     gateway.open(spell_token(gateway.code().token), "192.0.2.8")
     gateway.pass_time(601)
     gateway.open(spell_token(gateway.code().token))
-    assert gateway.enrolment.failed_tries() == []
+    assert gateway.ledger.failing(gateway.now_ms()) == []
 
 
 def test_ipv6_sources_are_networks(gateway: Gateway) -> None:
@@ -119,8 +119,11 @@ def test_a_used_code(gateway: Gateway) -> None:
 
 
 def test_a_pin_is_not_a_token(gateway: Gateway) -> None:
-    """A token sent as a PIN finds nothing."""
+    """A PIN sent as a token finds nothing, and a token sent as a PIN is a device of version 1."""
+    pin = gateway.pin()
     with pytest.raises(PairingFailed):
+        gateway.open(str(pin))
+    with pytest.raises(VersionOneRefused):
         gateway.open(spell_token(gateway.code().token), method=CodeMethod.PIN)
 
 
@@ -160,7 +163,7 @@ def test_open_sessions_are_bounded() -> None:
     gateway.open(token)
     gateway.pass_time(302)
     gateway.open(token)
-    assert gateway.enrolment.ledger.open_sessions == 1
+    assert gateway.ledger.open_sessions == 1
     gateway.end()
 
 
@@ -211,7 +214,7 @@ def test_a_proof_that_does_not_hold(gateway: Gateway, what: str) -> None:
         gateway.complete(change(proof))
     with pytest.raises(PairingSessionUnknown):
         gateway.complete(proof)
-    assert gateway.all_requests() == [] and gateway.enrolment.failed_tries() == []
+    assert gateway.all_requests() == [] and gateway.ledger.failing(gateway.now_ms()) == []
     gateway.complete(Applicant().proof(gateway.open(token), token))
 
 
@@ -238,7 +241,7 @@ def test_a_wrong_proof_is_a_guess(gateway: Gateway) -> None:
     token, other = (spell_token(gateway.code().token) for _ in range(2))
     with pytest.raises(PairingFailed):
         gateway.complete(Applicant().proof(gateway.open(token), other))
-    assert gateway.enrolment.failed_tries() == [(HOME, 1)]
+    assert gateway.ledger.failing(gateway.now_ms()) == [(HOME, 1)]
 
 
 def test_a_session_that_nobody_opened(gateway: Gateway) -> None:
@@ -329,7 +332,7 @@ def test_a_code_is_kept_as_asked(gateway: Gateway) -> None:
 
 def test_codes_are_bounded(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many active codes and no more, until some are used or over."""
-    monkeypatch.setattr(enrolment, "MAX_ACTIVE_CODES", 2)
+    monkeypatch.setattr(codes, "MAX_ACTIVE_CODES", 2)
     gateway.code(ttl_ms=30_000)
     gateway.code()
     with pytest.raises(LimitReached):

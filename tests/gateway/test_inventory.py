@@ -12,16 +12,18 @@ from palyra.core.devices import (
     CertificateState,
     Device,
     DeviceState,
+    Removal,
     Revocation,
+    RevokedCertificate,
 )
-from palyra.core.identifiers import DeviceId
+from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.errors import (
     AmbiguousTarget,
     CertificateSuperseded,
     DeviceRevoked,
     NotFound,
 )
-from palyra.gateway.inventory import Inventory
+from palyra.gateway.inventory import KEPT_AFTER_END_MS, Inventory
 from palyra.pki.trust import ChainVerifier
 from tests.store.samples import NOW_MS, a_certificate, a_code, a_device, a_request
 
@@ -40,8 +42,8 @@ def certificate(label: str, device_id: DeviceId = PI, **changes: Any) -> Certifi
 
 
 def revocation(device: Device, *certificates: CertificateRecord) -> Revocation:
-    spans = tuple((each.fingerprint, each.not_after_ms) for each in certificates)
-    return Revocation(device.device_id, device.identity_fingerprint, spans, NOW_MS, "ana", "lost")
+    ended = tuple(RevokedCertificate(each.fingerprint, each.not_after_ms) for each in certificates)
+    return Revocation(device.device_id, device.identity_fingerprint, ended, NOW_MS, "ana", "lost")
 
 
 @pytest.fixture
@@ -185,3 +187,98 @@ def test_loading() -> None:
         inventory.revoked.check_certificate(superseded.fingerprint)
     newest = inventory.newest_certificate(NAS)
     assert newest is not None and newest.fingerprint == current.fingerprint
+
+
+# -- renewal, rejoin, removal ---------------------------------------------------
+
+
+def held(inventory: Inventory) -> dict[str, CertificateState]:
+    """The certificates of the device, by the label they were made with."""
+    labels = {certificate(label).fingerprint: label for label in ("old", "new", "other")}
+    return {labels[each.fingerprint]: each.state for each in inventory.certificates()}
+
+
+def test_a_renewal(inventory: Inventory) -> None:
+    """The certificate it was asked over is in use; the new one is pending, and the only one."""
+    inventory.put_certificate(certificate("old"))
+    inventory.renewed(certificate("old").fingerprint, certificate("new"))
+    assert held(inventory) == {"old": C.CURRENT, "new": C.PENDING}
+    inventory.renewed(certificate("old").fingerprint, certificate("other"))
+    assert held(inventory) == {"old": C.CURRENT, "new": C.SUPERSEDED, "other": C.PENDING}
+
+
+def test_a_rejoin(inventory: Inventory) -> None:
+    """Current and pending are over; devices of other ids keep theirs."""
+    inventory.put_certificate(certificate("old", state=C.CURRENT))
+    inventory.put_certificate(certificate("new"))
+    theirs = certificate("theirs", NAS, state=C.CURRENT)
+    inventory.put_certificate(theirs)
+    inventory.rejoined(certificate("other"))
+    for label in ("old", "new"):
+        with pytest.raises(CertificateSuperseded):
+            inventory.revoked.check_certificate(certificate(label).fingerprint)
+    inventory.revoked.check_certificate(certificate("other").fingerprint)
+    current = inventory.current_certificate(NAS)
+    assert current == theirs and inventory.current_certificate(PI) is None
+
+
+def test_the_newest_certificate(inventory: Inventory) -> None:
+    """The one that lasts longest; of two that end in the same second, the later one."""
+    first = certificate("old", state=C.CURRENT)
+    for label in ("new", "other"):
+        later = certificate(label, issued_at_ms=first.issued_at_ms + 1)
+        inventory.put_certificate(first)
+        inventory.put_certificate(later)
+        assert inventory.newest_certificate(PI) == later
+    assert inventory.certificate(first.fingerprint) == first
+
+
+def test_a_certificate_is_forgotten_when_it_has_ended(inventory: Inventory) -> None:
+    """Its dates refuse it from its end on; it is known for a week more, lest a clock that is set
+    back lets it in again."""
+    inventory.put_certificate(certificate("old", not_after_ms=NOW_MS))
+    inventory.put_certificate(certificate("new", state=C.CURRENT, not_after_ms=NOW_MS + 1))
+    inventory.forget_expired(NOW_MS + KEPT_AFTER_END_MS)
+    assert set(held(inventory)) == {"old", "new"}
+    inventory.forget_expired(NOW_MS + 1 + KEPT_AFTER_END_MS)
+    assert held(inventory) == {"new": C.CURRENT}
+    assert inventory.is_current(PI, certificate("new").csr_digest)
+    assert not inventory.is_current(PI, "other") and not inventory.is_current(NAS, "other")
+
+
+def test_a_removal(inventory: Inventory) -> None:
+    """Every key it had may ask again, none of its certificates is believed; its name is free."""
+    pi, mine = inventory.paired(PI), certificate("old")
+    inventory.put_certificate(mine)
+    former = attrs.evolve(revocation(pi), identity_fingerprint=Fingerprint("f" * 64))
+    inventory.revoke(former, identity_only=True)
+    stones = tuple(
+        attrs.evolve(each, removed_at_ms=NOW_MS) for each in (former, revocation(pi, mine))
+    )
+    inventory.remove(Removal(pi, stones, 1, 0))
+    inventory.revoked.check_device(PI)
+    for stone in stones:
+        inventory.revoked.check_key(stone.identity_fingerprint)
+        assert inventory.revocation_of_key(stone.identity_fingerprint) == stone
+    with pytest.raises(DeviceRevoked):
+        inventory.revoked.check_certificate(mine.fingerprint)
+    assert inventory.names() == {"nas"} and inventory.certificates() == []
+
+
+def test_an_allowed_tombstone(inventory: Inventory) -> None:
+    """By its id or by its key; of others nothing changes, and of a revocation neither."""
+    pi, nas = inventory.paired(PI), inventory.paired(NAS)
+    key = attrs.evolve(revocation(pi), removed_at_ms=NOW_MS)
+    revoked_one = attrs.evolve(revocation(nas), identity_fingerprint=Fingerprint("f" * 64))
+    other = attrs.evolve(
+        revocation(nas), identity_fingerprint=Fingerprint("e" * 64), removed_at_ms=NOW_MS
+    )
+    for each in (key, revoked_one, other):
+        inventory.revoke(each)
+    anew = attrs.evolve(pi, device_id=DeviceId("01M80NKQCNAAAAAA2ZT9B3FVHD"), paired_at_ms=NOW_MS)
+    inventory.allowed(anew)
+    allowed = {each.identity_fingerprint for each in inventory.revocations() if each.allowed_at_ms}
+    assert allowed == {pi.identity_fingerprint}
+    inventory.allowed(attrs.evolve(nas, paired_at_ms=NOW_MS))
+    found = {each.identity_fingerprint for each in inventory.revocations() if each.allowed_at_ms}
+    assert found == {pi.identity_fingerprint, other.identity_fingerprint}

@@ -172,6 +172,7 @@ class Gateway:
             certificate=lambda: self._served,
             client_ca_pem=None,
             max_message=MAX_PAIRING_MESSAGE,
+            max_connections=64,
             options=ENROLMENT_OPTIONS,
         )
         await as_deferred(self._listener._start())

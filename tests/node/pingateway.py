@@ -218,6 +218,7 @@ class PinGateway:
             certificate=lambda: self._served,
             client_ca_pem=None,
             max_message=MAX_PAIRING_MESSAGE,
+            max_connections=64,
             options=ENROLMENT_OPTIONS,
         )
         await as_deferred(self._listener._start())

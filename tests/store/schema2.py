@@ -41,6 +41,7 @@ NEW = {
     "rotate_asked_at_ms",
     "rotate_asked_by",
     "issuer",
+    "made_key",
     "device_name",
     "removed_at_ms",
     "removed_by",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import sqlite3
@@ -118,12 +119,12 @@ def test_an_identity_that_changes_is_read_again(
     """Files of one moment are kept together, or the last ones seen; one that goes is no fault."""
     found = [{"ca.pem": b"old"}, {"ca.pem": b"new"}, {"ca.pem": b"new"}]
     monkeypatch.setattr(gathering, "_read", lambda _: found.pop(0))
-    gathered = gathering.gather(root, tmp_path / "tree", database=False)
+    gathered = gathering.gather(root, tmp_path / "tree", database=False, seal_config=bytes)
     assert gathered.names == ("identity/ca.pem", "palyra.toml")
     assert (tmp_path / "tree" / "identity" / "ca.pem").read_bytes() == b"new"
     count = iter(range(1000))
     monkeypatch.setattr(gathering, "_read", lambda _: {"ca.pem": b"%d" % next(count)})
-    gathering.gather(root, tmp_path / "restless", database=False)
+    gathering.gather(root, tmp_path / "restless", database=False, seal_config=bytes)
     assert (tmp_path / "restless" / "identity" / "ca.pem").read_bytes() == b"10"
 
 
@@ -331,7 +332,7 @@ def a_manifest(*files: Member, **changes: Any) -> Manifest:
     return Manifest(**{**given, **changes})
 
 
-EMPTY = Member("palyra.toml", 0, archives.hashlib.sha256().hexdigest())
+EMPTY = Member("palyra.toml", 0, hashlib.sha256().hexdigest())
 
 
 @pytest.mark.parametrize(

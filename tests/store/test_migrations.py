@@ -94,7 +94,9 @@ def test_an_upgrade_keeps_every_device(tmp_path: Path) -> None:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
         found = {each["name"] for each in inspect(connection).get_indexes("pairing_requests")}
     connection.close()
-    assert found == {"pairing_requests_by_session", "pairing_requests_by_state"}
+    assert found == {
+        f"pairing_requests_by_{each}" for each in ("session", "state", "device", "code")
+    }
 
 
 def test_an_upgrade_that_is_cut_leaves_the_old_schema(tmp_path: Path) -> None:

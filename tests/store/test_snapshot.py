@@ -67,7 +67,7 @@ def content(*jobs: Job) -> StoreContent:
         codes=[CODE, PIN],
         requests=[REQUEST],
         devices=[DEVICE],
-        certificates=[a_certificate(REQUEST, issuer=sha256_hex(b"ca"))],
+        certificates=[a_certificate(REQUEST, issuer=sha256_hex(b"ca"), made_key=True)],
         revocations=[TOMBSTONE],
         jobs=jobs,
     )
@@ -154,7 +154,7 @@ def test_what_older_versions_wrote_of_devices_can_be_imported() -> None:
     )
     for name in ("grant_risk", "withheld", "rotate_asked_at_ms", "rotate_asked_by"):
         del node[name]
-    del certificate["issuer"]
+    del certificate["issuer"], certificate["made_key"]
     for name in ("device_name", "removed_at_ms", "removed_by", "allowed_at_ms"):
         del revocation[name]
     revocation["certificates"] = [["c", NOW_MS + 5]]

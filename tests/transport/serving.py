@@ -51,6 +51,7 @@ async def serve(
         "certificate": gateway_pair,
         "client_ca_pem": (lambda: AUTHORITY.ca_pem) if mutual else None,
         "max_message": MAX_NODE_MESSAGE,
+        "max_connections": 64,
         **changes,
     }
     listener = GrpcListener(**given)

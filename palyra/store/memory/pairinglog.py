@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from palyra.core.approval import Approval
-from palyra.core.devices import Device, Revocation
+from palyra.core.devices import Approved, Device
 from palyra.core.identifiers import RequestId
 from palyra.core.interfaces import RequestQuery
 from palyra.core.pairing import CodeState, PairingCode, PairingRequest, RequestState
@@ -74,6 +74,7 @@ class PairingLog(Records):
             for each in self._list_requests()
             if (query.states is None or each.state in query.states)
             and (query.before is None or each.request_id < query.before)
+            and (each.sealed_key or not query.with_key)
         ]
         return found[: query.limit]
 
@@ -84,7 +85,23 @@ class PairingLog(Records):
         self._requests[request.request_id].sealed_key = b""
 
     @fired
-    def approve_request(self, request: PairingRequest, device: Device) -> Revocation | None:
+    def forget_requests(self, before_ms: int, limit: int) -> int:
+        every = sorted(self._requests.items())
+        gone = [each for _, each in every if rules.ended_before(each, before_ms)][:limit]
+        for each in gone:
+            del self._requests[each.request_id], self._approvals[each.approval_id]
+        needed = {each.code_id for each in self._requests.values()}
+        codes = sorted(
+            code_id
+            for code_id, code in self._codes.items()
+            if code.expires_at_ms < before_ms and code_id not in needed
+        )[:limit]
+        for code_id in codes:
+            del self._codes[code_id]
+        return len(gone) + len(codes)
+
+    @fired
+    def approve_request(self, request: PairingRequest, device: Device) -> Approved:
         kept_request = self._requests.get(request.request_id)
         kept_request = rules.require_state(kept_request, request.request_id, RequestState.PENDING)
         kept = self._devices.get(device.device_id)
@@ -103,9 +120,9 @@ class PairingLog(Records):
             replaced = self._revoke_key(kept, request.decided_by, code, now_ms)
             self._end_jobs(kept.device_id, code, sentence, now_ms)
         taken = self._names_of_others(device.device_id)
-        self._devices[device.device_id] = rules.paired(kept, device, request, taken)
+        now = self._devices[device.device_id] = rules.paired(kept, device, request, taken)
         self._decide(kept_request, request)
-        return replaced
+        return Approved(rules.own_device(now), replaced)
 
     def _active(self, now_ms: int) -> list[PairingCode]:
         return [

@@ -1,4 +1,4 @@
-"""PINs, rejoins, grants by risk, rotation orders, tombstones; which CA signed a certificate.
+"""PINs, rejoins, grants by risk, rotation orders, tombstones; who made a certificate and its key.
 
 A request's code may be NULL from here on: a device that comes back by its identity key has none.
 SQLite can only make that table anew, and meanwhile nothing may refer to it.  What a revocation
@@ -29,7 +29,13 @@ def upgrade() -> None:
     op.add_column("devices", _text("withheld", "[]"))
     op.add_column("devices", sa.Column("rotate_asked_at_ms", sa.BigInteger(), nullable=True))
     op.add_column("devices", _text("rotate_asked_by"))
+    for name in ("device", "code"):
+        op.create_index(f"pairing_requests_by_{name}", "pairing_requests", [f"{name}_id"])
     op.add_column("certificates", sa.Column("issuer", sa.Text(), nullable=True))
+    op.add_column(
+        "certificates",
+        sa.Column("made_key", sa.Boolean(), nullable=False, server_default=sa.false()),
+    )
     for name in ("device_name", "removed_by"):
         op.add_column("revocations", _text(name))
     for name in ("removed_at_ms", "allowed_at_ms"):
