@@ -288,7 +288,7 @@ class GatewayService(Service):
         self._rooms.lists.publish()
 
     def _certificate(self) -> tuple[bytes, bytes]:
-        return self._identity.gateway_key_pem, self._identity.gateway_chain_pem
+        return self._identity.served
 
     def _refresh_certificate(self) -> None:
         self._rooms.inventory.forget_expired(self._now_ms())
