@@ -42,7 +42,7 @@ from palyra.transport.grpcserver import EnrolmentServicer, NodeServicer
 DATABASE = "palyra.sqlite3"
 SOCKET = "console.sock"
 SAVE_HEARD_S = 10.0
-REFRESH_S = 3_600.0
+REFRESH_S = 300.0
 MAX_ENROLMENT_CONNECTIONS = 256
 ROTATION_S = 30.0
 PUBLISH_S = 86_400.0

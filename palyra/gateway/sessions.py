@@ -332,8 +332,7 @@ class Sessions:
             raise NotRegistered()
         if greeting.hello.extended and first.session_epoch != greeting.epoch:
             raise NotRegistered()
-        if len(self._all.get(peer.device_id, ())) >= MAX_SESSIONS:
-            raise LimitReached("sessions of one device", MAX_SESSIONS)
+        self._make_room(peer.device_id)
         if greeting.hello.extended:
             # What the node said of its attempts is true once: another session takes another
             # hello.  A version-1 node says nothing of them, and may open its stream again.
@@ -352,6 +351,14 @@ class Sessions:
         session.close_after((peer.not_after_ms - self._now_ms()) / 1000 + EXPIRY_GRACE_S)
         session.received(first)
         return session
+
+    def _make_room(self, device_id: DeviceId) -> None:
+        """End the session that has been about to end for longest, where there are too many."""
+        old = self._all.get(device_id, set()) - {self._owners.get(device_id)}
+        if len(old) >= MAX_SESSIONS:
+            oldest = min(old, key=lambda each: each.epoch)
+            oldest.close(None)
+            oldest.ended("the device has opened too many others")
 
     def heard(self, session: NodeSession) -> None:
         """Any message is a sign of life."""
@@ -412,7 +419,8 @@ class Sessions:
         old = self._owners.get(session.device_id)
         self._all.setdefault(session.device_id, set()).add(session)
         self._owners[session.device_id] = session
-        if old is not None:
+        # With another certificate it is a handover: a copy of the device has the same one.
+        if old is not None and old.peer.fingerprint == session.peer.fingerprint:
             swaps = self._swaps.setdefault(session.device_id, deque(maxlen=CLONE_SWAPS + 1))
             swaps.append(self._now_ms())
 

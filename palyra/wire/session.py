@@ -36,6 +36,13 @@ MAX_ERROR_TEXT = 1_024
 MAX_IN_MESSAGE = 512
 """Reports, progress or waiting entries in one message; a node with more sends several."""
 RISKS = ("low", "medium", "high")
+_PUBLISHED_RISKS = {
+    "echo": "low",
+    "system.health": "low",
+    "system.identity": "low",
+    "desktop.open_path": "high",
+}
+"""Of the capabilities that version-1 nodes announce by name alone; any other is medium."""
 
 _OUTCOMES: dict[int, Outcome] = {
     node_pb2.ATTEMPT_OUTCOME_SUCCEEDED: Outcome.SUCCEEDED,
@@ -172,7 +179,7 @@ def _read_capability(message: node_pb2.DeviceCapability) -> AnnouncedCapability:
         available=message.available,
         digest=message.descriptor_digest,
         version=traits.version,
-        risk=traits.risk or "medium",
+        risk=traits.risk or _PUBLISHED_RISKS.get(message.name, "medium"),
         needs_mediation=traits.needs_mediation,
         idempotent=traits.idempotent,
         timeout_ms=traits.timeout_ms,

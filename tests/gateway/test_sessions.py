@@ -6,7 +6,7 @@ import attrs
 import pytest
 from zope.interface.verify import verifyObject
 
-from palyra.core.devices import PresenceState
+from palyra.core.devices import CertificateState, Device, PresenceState, Renewal
 from palyra.core.frames import HEARTBEAT, STARTED, STOPPING, NodeEvent
 from palyra.core.identifiers import Fingerprint, sha256_hex
 from palyra.core.jobs import JobState
@@ -16,7 +16,7 @@ from palyra.errors import (
     LimitReached,
     NotRegistered,
 )
-from palyra.gateway.sessions import EXPIRY_GRACE_S, HANDOVER_S
+from palyra.gateway.sessions import EXPIRY_GRACE_S, HANDOVER_S, MAX_SESSIONS
 from palyra.testing.carrier import MemoryCarrier
 from palyra.transport.interfaces import ICarrier, IGatewaySession
 from tests.gateway.house import House, attempt_of, result_of
@@ -143,6 +143,19 @@ def test_clones_are_kept_apart(house: House) -> None:
     result_of(node.connect())
 
 
+def test_a_renewal_is_no_swap(house: House) -> None:
+    """A device that hands over to its next certificate is one host, however often it does; and the
+    session that has been draining for longest makes room for the newest."""
+    device, node = house.online()
+    carriers = []
+    for number in range(MAX_SESSIONS + 2):
+        carriers.append(node.carrier)
+        node.peer = attrs.evolve(node.peer, fingerprint=renewed_certificate(house, device, number))
+        result_of(node.connect())
+    assert house.sessions.owner(device.device_id) is node.session
+    assert [carrier.closed for carrier in carriers[:3]] == [[None], [None], []]
+
+
 def test_reconnecting_is_no_swap(house: House) -> None:
     """A host that loses its connection often is not taken for two."""
     _, node = house.online()
@@ -261,3 +274,19 @@ def test_every_event_of_a_version_one_node_is_answered(house: House) -> None:
     for name in (HEARTBEAT, STOPPING, "capability.result"):
         node.say(NodeEvent(name))
     assert node.take().answers == 3
+
+
+def renewed_certificate(house: House, device: Device, number: int) -> Fingerprint:
+    """The device's next certificate, on record and known."""
+    before = house.inventory.newest_certificate(device.device_id)
+    assert before is not None
+    offered = attrs.evolve(
+        before,
+        fingerprint=sha256_hex(f"certificate {number}".encode()),
+        csr_digest=sha256_hex(f"CSR {number}".encode()),
+        state=CertificateState.PENDING,
+    )
+    renewal = Renewal(offered, device.identity_fingerprint, before.fingerprint)
+    kept = result_of(house.store.renew(renewal))
+    house.inventory.renewed(before.fingerprint, kept)
+    return kept.fingerprint

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.house import Gateway, House, NodeHost, opened
-
-PATIENT = "[enrolment]\nfailed_proofs_per_source = 1000\nopen_sessions_per_source = 1000\n"
-"""Every stranger comes from one address; these limits have tests of their own."""
+from tests.integration.house import PATIENT, Gateway, House, NodeHost, opened
+from tests.integration.moving import Move
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ def quiet_gateway(town: House) -> Gateway:
 @pytest.fixture(scope="session")
 def pi(town: House, gateway: Gateway) -> NodeHost:
     """A node that was paired with nothing but commands, and is online."""
-    code = gateway.cli("pairing", "code", "--label", "site=prague")
+    code = gateway.cli("pairing", "code", "--method", "qr", "--label", "site=prague")
     assert code.code == 0, code
     said = dict(line.split("\t") for line in code.out.splitlines())
     assert sorted(said) == ["expires", "uri"]
@@ -61,3 +59,15 @@ def pi(town: House, gateway: Gateway) -> NodeHost:
     node.process.says("online")
     gateway.online(node.device_id)
     return node
+
+
+@pytest.fixture(scope="session")
+def move_of_all(town: House) -> Move:
+    """A move to a new CA that all devices can follow."""
+    return Move.of_all(town)
+
+
+@pytest.fixture(scope="session")
+def move_of_some(town: House) -> Move:
+    """A move to a new CA that one device misses."""
+    return Move.of_some(town)

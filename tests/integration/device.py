@@ -221,7 +221,11 @@ class Outbox:
     def __init__(self, *first: messages.NodeEventRequest) -> None:
         self._queue: SimpleQueue[messages.NodeEventRequest | None] = SimpleQueue()
         for message in first:
-            self._queue.put(message)
+            self.put(message)
+
+    def put(self, message: messages.NodeEventRequest) -> None:
+        """Send one more."""
+        self._queue.put(message)
 
     def __iter__(self) -> Iterator[messages.NodeEventRequest]:
         return self

@@ -1,4 +1,4 @@
-"""Processes of the installed package: started, watched, and ended whatever the test did."""
+"""Gateways and node hosts on state roots of their own, and the house that they live in."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import psutil
+import pytest
 
 from palyra.cli.client import Console
 from palyra.console.models import (
@@ -31,6 +27,7 @@ from palyra.console.models import (
     JobList,
     MintCode,
     MintedCode,
+    NodeAnswer,
     NodeItem,
     NodeList,
     PairingAnswer,
@@ -38,157 +35,29 @@ from palyra.console.models import (
     PairingList,
 )
 from palyra.errors import GatewayNotRunning, GatewayUnreachable
+from palyra.node.identity import ClientFile
+from tests.integration.processes import (
+    HOST,
+    LIMIT_S,
+    Process,
+    Ran,
+    eventually,
+    free_port,
+    processes_of,
+    run,
+    script,
+)
 
-HOST = "127.0.0.1"
-LIMIT_S = 20.0
-POLL_S = 0.02
+LONG = pytest.mark.skipif(
+    os.environ.get("IDENTITY") != "long", reason="takes minutes: IDENTITY=long"
+)
+PATIENT = "[enrolment]\nfailed_proofs_per_source = 1000\nopen_sessions_per_source = 1000\n"
+"""Every stranger comes from one address; these limits have tests of their own."""
 FINAL = frozenset(
     {"succeeded", "failed", "timed_out", "rejected", "cancelled", "expired", "outcome_unknown"}
 )
 QUICK_NODE = "[node]\nfirst_retry_s = 0.2\nmax_retry_s = 1.0\n"
 """A node host that comes back at once, so that tests do not wait for its politeness."""
-
-T = TypeVar("T")
-
-
-def eventually(look: Callable[[], T | None], what: str, limit_s: float = LIMIT_S) -> T:
-    """What ``look`` gives once that is neither None nor False; the test fails after ``limit_s``."""
-    over = time.monotonic() + limit_s
-    while True:
-        found = look()
-        if found is not None and found is not False:
-            return found
-        if time.monotonic() > over:
-            raise AssertionError(f"not within {limit_s:g} s: {what}")
-        time.sleep(POLL_S)
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def script(name: str) -> str:
-    """A command of the environment that runs these tests."""
-    path = Path(sys.executable).with_name(name)
-    assert path.exists(), f"{path} is missing: install the package into this environment"
-    return str(path)
-
-
-def environment(plugins: Path | None = None) -> dict[str, str]:
-    """The environment of a child: the installed package, no state root of the caller's."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("PALYRA_")}
-    env |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "TERM": "dumb", "LC_ALL": "C.UTF-8"}
-    env.pop("PYTHONPATH", None)
-    if plugins is not None:
-        env["PYTHONPATH"] = str(plugins)
-    return env
-
-
-class Ran:
-    """A command that ended."""
-
-    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
-        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
-
-    def __repr__(self) -> str:
-        return f"exit {self.code}\nstdout: {self.out}\nstderr: {self.err}"
-
-
-def run(command: Sequence[str], cwd: Path, stdin: str = "", limit_s: float = 60.0) -> Ran:
-    """Run a command to its end."""
-    return Ran(
-        subprocess.run(
-            command,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            cwd=cwd,
-            env=environment(),
-            timeout=limit_s,
-            check=False,
-        )
-    )
-
-
-class Process:
-    """A process whose output is kept in a file, so that it never blocks and can always be read."""
-
-    def __init__(
-        self, command: Sequence[str], log: Path, stdin: str = "", plugins: Path | None = None
-    ) -> None:
-        self.log = log
-        with log.open("ab") as out:
-            self._begins = out.tell()
-            self._popen = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=log.parent,
-                env=environment(plugins),
-                start_new_session=True,
-            )
-        assert self._popen.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._popen.stdin.write(stdin.encode())
-            self._popen.stdin.close()
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._popen.pid
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._popen.poll() is None
-
-    def output(self) -> str:
-        """All it has printed so far."""
-        return self.log.read_text("utf-8", "replace")
-
-    def has_said(self, text: str) -> bool:
-        """Whether it has printed ``text``, and not an earlier process with the same log."""
-        return text.encode() in self.log.read_bytes()[self._begins :]
-
-    def says(self, text: str, limit_s: float = LIMIT_S) -> str:
-        """Wait until it has printed ``text``; that line."""
-
-        def look() -> str | None:
-            alive = self.alive
-            found = [line for line in self.output().splitlines() if text in line]
-            assert found or alive, f"it ended before it said {text!r}:\n{self.output()}"
-            return found[-1] if found else None
-
-        return eventually(look, f"{text!r} in {self.log.name}", limit_s)
-
-    def send(self, number: int) -> None:
-        """Send a signal."""
-        self._popen.send_signal(number)
-
-    def kill(self) -> None:
-        """End it as a power cut would: SIGKILL."""
-        self.send(signal.SIGKILL)
-        self._popen.wait(LIMIT_S)
-
-    def wait(self, limit_s: float = LIMIT_S) -> int:
-        """Its exit status, once it has ended."""
-        return self._popen.wait(limit_s)
-
-    def terminate(self) -> int:
-        """SIGTERM, and its exit status."""
-        self.send(signal.SIGTERM)
-        return self.wait()
-
-    def close(self) -> None:
-        """Make sure that it does not outlive its test."""
-        if self.alive:
-            self._popen.kill()
-            self._popen.wait(LIMIT_S)
 
 
 class Gateway:
@@ -199,6 +68,8 @@ class Gateway:
         self.root = root
         self.enrolment = f"{HOST}:{free_port()}"
         self.node_rpc = f"{HOST}:{free_port()}"
+        self.env: Mapping[str, str] = {}
+        """What its processes find in their environment besides; a clock, for example."""
         self.process: Process
         self.console = Console(root)
         house.write_config(root, config)
@@ -216,7 +87,8 @@ class Gateway:
     def begin(self) -> Gateway:
         """Start it in the foreground."""
         log = self._house.path / f"{self.root.name}.log"
-        self.process = self._house.start([script("twistd"), "-n", *self.arguments], log)
+        command = [script("twistd"), "-n", *self.arguments]
+        self.process = self._house.start(command, log, env=self.env)
         return self
 
     def ready(self) -> Gateway:
@@ -239,13 +111,20 @@ class Gateway:
     def cli(self, *arguments: str, stdin: str = "") -> Ran:
         """``palyra ...`` on this gateway, without a terminal."""
         command = [script("palyra"), *arguments, "--state-root", str(self.root)]
-        return run(command, self._house.path, stdin)
+        return run(command, self._house.path, stdin, env=self.env)
 
     # -- what operators ask -----------------------------------------------------------------
 
     def line(self) -> str:
         """A new pairing line."""
-        return self.console.post("pairing/requests/code", MintCode(), MintedCode).value.uri
+        return self._minted("qr").uri
+
+    def pin(self) -> str:
+        """A new PIN."""
+        return self._minted("pin").pin
+
+    def _minted(self, method: str) -> MintedCode:
+        return self.console.post("pairing/requests/code", MintCode(method), MintedCode).value
 
     def requests(self) -> list[PairingItem]:
         """Every pairing request."""
@@ -260,6 +139,10 @@ class Gateway:
     def nodes(self) -> list[NodeItem]:
         """The inventory."""
         return self.console.get("nodes", NodeList).value.nodes
+
+    def node(self, device_id: str) -> NodeItem:
+        """One of the inventory."""
+        return self.console.get(f"nodes/{device_id}", NodeAnswer).value.node
 
     def online(self, device_id: str) -> None:
         """Wait until a device is online."""
@@ -291,14 +174,27 @@ class Gateway:
         """The newest jobs."""
         return self.console.get("jobs", JobList).value.jobs
 
+    def certificates(self, device_id: str) -> dict[str, str]:
+        """The certificates of a device on record (PEM), and the state of each."""
+        statement = "SELECT pem, state FROM certificates WHERE device_id = ?"
+        with reading(self.root / "palyra.sqlite3") as raw:
+            return dict(raw.execute(statement, (device_id,)).fetchall())
+
     def recorded(self) -> dict[str, list[tuple[Any, ...]]]:
         """Everything in the database, by table."""
         return rows(self.root / "palyra.sqlite3")
 
 
+@contextlib.contextmanager
+def reading(database: Path) -> Iterator[sqlite3.Connection]:
+    """A database, read beside the process that has it open."""
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as raw:
+        yield raw
+
+
 def rows(database: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table, read beside the running gateway."""
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as raw:
+    with reading(database) as raw:
         found = raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         return {
             name: sorted(raw.execute(f'SELECT * FROM "{name}"').fetchall(), key=repr)
@@ -315,25 +211,31 @@ class NodeHost:
         self.name = name
         self.plugins = plugins
         self.options: list[str] = []
+        self.env: Mapping[str, str] = {}
         self.process: Process
         house.write_config(root, QUICK_NODE)
 
     def start(self, line: str | None = None) -> NodeHost:
         """``palyra node run``, with a pairing line on stdin where one is given."""
+        return self._run() if line is None else self._run("--pairing-uri", "-", stdin=line + "\n")
+
+    def start_with_pin(self, gateway: Gateway, pin: str) -> NodeHost:
+        """``palyra node run --gateway``, with a PIN on stdin."""
+        options = ["--gateway", gateway.enrolment, "--pairing-code-stdin"]
+        return self._run(*options, stdin=pin + "\n")
+
+    def _run(self, *options: str, stdin: str = "") -> NodeHost:
         command = [script("palyra"), "node", "run", "--state-root", str(self.root)]
-        command += ["--name", self.name, *self.options]
-        if line is not None:
-            command += ["--pairing-uri", "-"]
+        command += ["--name", self.name, *self.options, *options]
         log = self._house.path / f"{self.root.name}.log"
-        stdin = "" if line is None else line + "\n"
-        self.process = self._house.start(command, log, stdin, self.plugins)
+        self.process = self._house.start(command, log, stdin, self.plugins, self.env)
         return self
 
     def serve(self) -> NodeHost:
         """``twistd -n palyra-node`` on a root that is paired."""
         command = [script("twistd"), "-n", "palyra-node", "--state-root", str(self.root)]
         log = self._house.path / f"{self.root.name}.log"
-        self.process = self._house.start(command, log, plugins=self.plugins)
+        self.process = self._house.start(command, log, plugins=self.plugins, env=self.env)
         return self
 
     @property
@@ -341,6 +243,12 @@ class NodeHost:
         """The id under which it is paired, or asks to be."""
         file = self.root / "node-host" / "identity" / "device-identity.json"
         return str(json.loads(file.read_text())["device_id"])
+
+    @property
+    def client(self) -> ClientFile:
+        """What it keeps of its certificates."""
+        file = self.root / "node-host" / "identity" / "node-mtls-client.json"
+        return msgspec.json.decode(file.read_bytes(), type=ClientFile)
 
     def asks(self) -> str:
         """Wait until it waits for an operator; the id of its request."""
@@ -363,10 +271,15 @@ class House:
         self._processes: list[Process] = []
 
     def start(
-        self, command: Sequence[str], log: Path, stdin: str = "", plugins: Path | None = None
+        self,
+        command: Sequence[str],
+        log: Path,
+        stdin: str = "",
+        plugins: Path | None = None,
+        env: Mapping[str, str] = {},
     ) -> Process:
         """Start a process that ends with this house."""
-        process = Process(command, log, stdin, plugins)
+        process = Process(command, log, stdin, plugins, env)
         self._processes.append(process)
         return process
 
@@ -394,18 +307,6 @@ class House:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def processes_of(path: Path) -> list[psutil.Process]:
-    """The processes that were told a path below ``path``; ours, since nobody else knows it."""
-
-    def told() -> Iterator[psutil.Process]:
-        for each in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if any(word.startswith(str(path)) for word in each.cmdline()):
-                    yield each
-
-    return list(told())
-
-
 @contextlib.contextmanager
 def opened() -> Iterator[House]:
     """A house that is closed at the end."""
@@ -414,10 +315,3 @@ def opened() -> Iterator[House]:
         yield house
     finally:
         house.close()
-
-
-def is_free(address: str) -> bool:
-    """Whether nobody listens on HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        return probe.connect_ex((host, int(port))) != 0

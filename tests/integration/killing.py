@@ -26,7 +26,8 @@ from palyra.console.models import (
 )
 from tests.integration import errands
 from tests.integration.errands import ASKED, REPEATABLE, Errand, counted
-from tests.integration.house import FINAL, Gateway, House, NodeHost, Process, eventually, script
+from tests.integration.house import FINAL, Gateway, House, NodeHost
+from tests.integration.processes import Process, eventually, script
 from tests.integration.relay import DOWN, Relay
 from tests.integration.terminal import Terminal
 

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 
-from tests.integration.house import HOST
+from tests.integration.processes import HOST
 
 UP, DOWN = "up", "down"
 """What the node says, and what the gateway says."""
@@ -64,6 +64,10 @@ class Relay:
     def hold(self, direction: str, after: int = 0) -> None:
         """Let ``after`` more bytes pass in a direction, and keep what follows."""
         self._gates[direction].hold_after(after)
+
+    def let(self, direction: str) -> None:
+        """Let everything pass in one direction, first of all what was held there."""
+        self._gates[direction].open()
 
     def holds(self, direction: str) -> bool:
         """Whether a direction is held."""

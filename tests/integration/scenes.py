@@ -18,8 +18,8 @@ import attrs
 from palyra.console.models import Invoke, SubmitJobs
 from palyra.errors import PalyraError
 from tests.integration.errands import ASKED, ONCE, REPEATABLE
-from tests.integration.house import eventually
 from tests.integration.killing import IN_FLIGHT, Pair
+from tests.integration.processes import eventually
 from tests.integration.relay import DOWN, UP
 from tests.integration.terminal import Terminal
 

@@ -14,10 +14,11 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.integration.house import LIMIT_S, environment
+from tests.integration.house import House
+from tests.integration.processes import LIMIT_S, environment, script
 
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 _AS_CONTROLLING = """
@@ -88,3 +89,13 @@ class Terminal:
             return False
         self._seen += data
         return bool(data)
+
+
+@contextlib.contextmanager
+def on_terminal(house: House, *words: str) -> Iterator[Terminal]:
+    """``palyra ...`` on a terminal."""
+    terminal = Terminal([script("palyra"), *words], house.path)
+    try:
+        yield terminal
+    finally:
+        terminal.close()

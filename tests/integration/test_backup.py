@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration import plugin
-from tests.integration.house import Gateway, House, NodeHost, eventually, is_free, script
+from tests.integration.house import Gateway, House, NodeHost
+from tests.integration.processes import eventually, is_free, script
 
 PASSPHRASE = "correct horse battery\n"
 FROM_STDIN = ("--passphrase-file", "-")

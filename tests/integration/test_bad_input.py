@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.integration.device import Device
-from tests.integration.house import Gateway, House, NodeHost, Ran
+from tests.integration.house import Gateway, House, NodeHost
+from tests.integration.processes import Ran
 
 
 def refused(done: Ran, code: int, sentence: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import stat
 
-from tests.integration.house import Gateway, House, NodeHost, run, script
+from tests.integration.house import Gateway, House, NodeHost
+from tests.integration.processes import run, script
 
 
 def test_a_device_pairs_with_commands_alone(gateway: Gateway, pi: NodeHost) -> None:
@@ -93,7 +94,7 @@ def test_a_node_host_without_a_pairing_says_so(shared: House) -> None:
     node = shared.node("fresh").start()
     assert node.process.wait() == 1
     assert "is not paired." in node.process.output()
-    assert "palyra node run --pairing-uri -" in node.process.output()
+    assert "palyra node run --gateway HOST" in node.process.output()
 
 
 def test_without_a_gateway_the_exit_status_is_three(shared: House) -> None:

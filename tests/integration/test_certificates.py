@@ -45,7 +45,7 @@ def authority(gateway: Gateway) -> Authority:
         gateway_id=gateway_id,
         now_ms=now_ms(),
         entropy=os.urandom,
-    ).authority
+    ).issuing
 
 
 @pytest.fixture(scope="module")

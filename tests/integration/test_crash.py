@@ -10,7 +10,8 @@ import attrs
 import pytest
 
 from tests.integration import plugin
-from tests.integration.house import Gateway, House, NodeHost, eventually
+from tests.integration.house import Gateway, House, NodeHost
+from tests.integration.processes import eventually
 
 IDEMPOTENT, EFFECT = "test.slow_echo", "test.slow_effect"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.house import (
+from tests.integration.house import House
+from tests.integration.processes import (
     HOST,
     LIMIT_S,
-    House,
     Ran,
     eventually,
     free_port,

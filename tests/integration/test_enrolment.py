@@ -43,10 +43,11 @@ def kind(refused: Refusal) -> tuple[str, str]:
 
 
 def test_a_wrong_token_is_refused_without_saying_why(gateway: Gateway, device: Device) -> None:
-    """Unknown, malformed and empty tokens look the same from outside."""
+    """Unknown and malformed tokens look the same from outside; without one nothing was tried."""
     before = gateway.recorded()
-    seen = {kind(refusal(device.begin, t)) for t in (spell_token(bytes(16)), "x", "")}
+    seen = {kind(refusal(device.begin, t)) for t in (spell_token(bytes(16)), "x")}
     assert seen == {FAILED}
+    assert kind(refusal(device.begin, "")) == ("INVALID_ARGUMENT", "malformed")
     assert gateway.recorded() == before
 
 
@@ -216,18 +217,21 @@ def test_a_device_without_a_csr_is_refused(gateway: Gateway, device: Device) -> 
     assert kind(refused) == ("FAILED_PRECONDITION", "csr_required")
 
 
-def test_pin_pairing_is_not_offered(device: Device, gateway: Gateway) -> None:
-    """A PIN sent as the published message has it, a token as a PIN, and no method at all."""
-    token = token_of(gateway)
+def test_a_pin_in_clear_is_not_looked_at(device: Device, gateway: Gateway) -> None:
+    """Sent as the published message has it, right or wrong: not unless the operator allows it; and
+    no method at all is none."""
+    codes = (gateway.pin(), "418207", token_of(gateway))
+    before = gateway.recorded()
     with device.enrolment() as stub:
-        for code in ("418207", token):
+        for code in codes:
             begin = pairing_wire.Begin(ClientKind.NODE, CodeMethod.PIN, code)
             message = pairing_wire.write_begin(begin)
             refused = refusal(stub.BeginPairingSession, message, CALL_S)
-            assert kind(refused) == FAILED
+            assert kind(refused) == ("FAILED_PRECONDITION", "csr_required")
         empty = messages.BeginPairingSessionRequest(v=1, client_kind="node")
         refused = refusal(lambda: stub.BeginPairingSession(empty, timeout=CALL_S))
     assert refused.status == "INVALID_ARGUMENT"
+    assert gateway.recorded() == before
 
 
 def test_only_the_device_that_paired_may_ask_for_its_status(

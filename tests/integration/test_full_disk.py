@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.house import Gateway, House, eventually
+from tests.integration.house import Gateway, House
+from tests.integration.processes import eventually
 
 ROOM = "6m"
 

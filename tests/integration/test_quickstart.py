@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.integration.house import House, processes_of, run, script
+from tests.integration.house import House
+from tests.integration.processes import processes_of, run, script
 
 KEYS = {
     "state_root",

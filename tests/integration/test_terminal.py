@@ -7,18 +7,10 @@ import re
 from collections.abc import Iterator
 
 from palyra.console.models import PairingItem
-from tests.integration.house import Gateway, House, script
-from tests.integration.terminal import Terminal
+from tests.integration.house import Gateway, House
+from tests.integration.terminal import Terminal, on_terminal
 
-
-@contextlib.contextmanager
-def on_terminal(house: House, *words: str) -> Iterator[Terminal]:
-    """``palyra ...`` on a terminal."""
-    terminal = Terminal([script("palyra"), *words], house.path)
-    try:
-        yield terminal
-    finally:
-        terminal.close()
+PROMPT = "PIN shown by the gateway:"
 
 
 @contextlib.contextmanager
@@ -28,6 +20,11 @@ def device(house: House, name: str) -> Iterator[Terminal]:
     words = ["node", "run", "--pairing-uri", "-", "--name", name, "--state-root", root]
     with on_terminal(house, *words) as terminal:
         yield terminal
+
+
+def other_than(pin: str) -> str:
+    """A PIN that is not that one, under the same nameplate."""
+    return pin[:-1] + str((int(pin[-1]) + 1) % 10)
 
 
 def asking(gateway: Gateway, name: str) -> PairingItem:
@@ -62,6 +59,53 @@ def test_two_people_pair_a_device(shared: House, gateway: Gateway) -> None:
         gateway.online(request.device_id)
         node.type("\x03")
         assert node.end() == 0, node.screen
+
+
+def test_a_person_types_the_pin(shared: House, gateway: Gateway) -> None:
+    """It is typed without echo; a wrong one is asked for again, with a warning from the second on;
+    the right one is confirmed by both sides."""
+    pin, root = gateway.pin(), str(shared.path / "bench")
+    wrong = other_than(pin)
+    words = ["node", "run", "--gateway", gateway.enrolment, "--name", "bench"]
+    with on_terminal(shared, *words, "--state-root", root) as node:
+        node.shows(PROMPT)
+        node.type(wrong + "\r")
+        node.shows("!!  That PIN is wrong, expired or used up.\n" + PROMPT)
+        assert "Someone may be in between." not in node.screen
+        node.type(wrong + "\r")
+        node.shows("used up. Someone may be in between.\n" + PROMPT)
+        node.type(pin + "\r")
+        node.shows("waiting for an operator to approve")
+        assert re.search(
+            r"^ok {2}gateway {4}127\.0\.0\.1:\d+ {2}CA [0-9a-f ]{19}$", node.screen, re.M
+        )
+        assert "ok  PIN        confirmed by both sides\n" in node.screen
+        assert pin not in node.screen and wrong not in node.screen
+
+        request = asking(gateway, "bench")
+        facts = ["pairing", "approve", request.request_id, "--state-root", str(gateway.root)]
+        with on_terminal(shared, *facts) as desk:
+            desk.shows("Approve bench? [y/N]")
+            assert re.search(r"PIN by \w+, !! \d+ wrong tries from 127\.0\.0\.1", desk.screen)
+            desk.type("y\r")
+            assert desk.end() == 0
+        node.shows("online  bench")
+        node.type("\x03")
+        assert node.end() == 0, node.screen
+
+
+def test_the_third_wrong_pin_is_the_last(shared: House, gateway: Gateway) -> None:
+    """Nobody is asked a fourth time: exit 1, and what comes next."""
+    pin, root = gateway.pin(), str(shared.path / "guess")
+    wrong = other_than(pin)
+    words = ["node", "run", "--gateway", gateway.enrolment, "--state-root", root]
+    with on_terminal(shared, *words) as node:
+        for before in ("", "used up.\n", "in between.\n"):
+            node.shows(before + PROMPT)
+            node.type(wrong + "\r")
+        assert node.end() == 1
+        assert node.screen.count(PROMPT) == 3
+        assert "error: That PIN is wrong, expired or used up. Someone may be in" in node.screen
 
 
 def test_the_default_answer_is_no(shared: House, gateway: Gateway) -> None:
@@ -110,7 +154,7 @@ def test_a_changed_key_wants_the_name_typed(shared: House, gateway: Gateway) -> 
 def test_a_code_is_drawn_with_its_line_below(shared: House, gateway: Gateway) -> None:
     """On a terminal that is large enough the QR code stands above the whole line."""
     root = ["--state-root", str(gateway.root)]
-    with on_terminal(shared, "pairing", "code", *root) as desk:
+    with on_terminal(shared, "pairing", "code", "--method", "qr", *root) as desk:
         assert desk.end() == 0
         assert re.search(
             r"^ +palyra://127\.0\.0\.1:\d+/\?ca=[\w-]{43}&t=[\w-]{22}$", desk.screen, re.M

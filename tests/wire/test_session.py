@@ -225,10 +225,11 @@ def test_a_version_one_hello() -> None:
     """Without NodeHello a node takes one job at a time, remembers nothing, and is no less ours."""
     message = node_pb2.RegisterNodeRequest(v=1, platform="linux")
     message.device_id.ulid = DEVICE
-    message.capabilities.add(name="echo", available=True)
+    for name in ("echo", "desktop.open_path", "files.fetch"):
+        message.capabilities.add(name=name, available=True)
     hello = wire.read_hello(message)
     assert (hello.extended, hello.max_in_flight, hello.memory_id) == (False, 1, "")
-    assert [each.risk for each in hello.capabilities] == ["medium"]
+    assert [each.risk for each in hello.capabilities] == ["low", "high", "medium"]
 
 
 def test_version_one_gets_single_dispatches() -> None:
