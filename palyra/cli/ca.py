@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from palyra.cli import facts, inventory, words
+from palyra.cli import facts, inventory, rotating, words
 from palyra.cli.client import PAGE_LIMIT
 from palyra.cli.facts import Fact
 from palyra.cli.options import Call, VerbGroup, pass_call
@@ -24,6 +24,11 @@ _NEXT = {
     OVERLAP: "the listeners move too",
     SWITCHED: "the old CA is dropped",
 }
+_BACKUPS = {
+    OVERLAP: "back up once the listeners show the new CA: older backups do not fit from then on",
+    SWITCHED: "back up again: palyra state backup FILE; older backups do not fit any more",
+}
+"""A backup from before the switch has no CA that the devices trust which have moved."""
 _EARLIER = {OVERLAP: "when no device is left"}
 """What else than its time brings a next step about."""
 _CAS = (Column("CA"), Column("ISSUES"), Column("SERVES"), Column("UNTIL"))
@@ -80,11 +85,13 @@ def show_answer(screen: Screen, found: CaAnswer) -> None:
     facts.show(screen, [_phase(found, now), *_next(found, now), *_count(found)])
     left = sorted(found.left, key=lambda node: (-inventory.rank(node), node.name))
     if not screen.tty:
-        return _pairs(screen, found.cas, left)
-    screen.table(_CAS, [_ca_row(each, now) for each in found.cas])
-    if left:
-        _show_left(screen, left[:PAGE_LIMIT], found.left_total, now)
-    return None
+        _pairs(screen, found.cas, left)
+    else:
+        screen.table(_CAS, [_ca_row(each, now) for each in found.cas])
+        if left:
+            _show_left(screen, left[:PAGE_LIMIT], found.left_total, now)
+    if found.phase in _BACKUPS:
+        screen.aside(f"note  {_BACKUPS[found.phase]}")
 
 
 def _show_left(screen: Screen, left: Sequence[NodeItem], total: int, now: int) -> None:
@@ -92,7 +99,7 @@ def _show_left(screen: Screen, left: Sequence[NodeItem], total: int, now: int) -
     screen.table(_LEFT, [_left_row(node, short[node.device_id], now) for node in left])
     if len(left) < total:
         screen.aside(f"only {words.number(len(left))} of {words.number(total)}")
-    if any(node.presence == "online" for node in left):
+    if any(rotating.told(node) for node in left):
         screen.hint("palyra nodes rotate --all")
 
 

@@ -100,7 +100,7 @@ def _local(root: Path, gateway: Check, *, running: bool) -> list[Check]:
     if not root.is_dir():
         return [*checks, gateway]
     configured, config = local_checks.configuration(root)
-    database = local_checks.database(root, config.store.url)
+    database = local_checks.database(root, config.store.url, running=running)
     checks += [configured, database, local_checks.key_files(root), gateway]
     checks.append(local_checks.clock(root, local_checks.utc_now()))
     return checks if running else [*checks, *local_checks.ports(config)]

@@ -16,9 +16,17 @@ from palyra.cli.ports import can_bind, listener_of
 from palyra.config import Config, load
 from palyra.config.addresses import HostPort
 from palyra.console.models import Check
-from palyra.errors import ConfigInvalid, Malformed, PortTaken
+from palyra.errors import (
+    RESTORE,
+    ConfigInvalid,
+    Malformed,
+    PortTaken,
+    StoreCorrupt,
+    StoreMissing,
+)
 
 DATABASE = "palyra.sqlite3"
+SNAPSHOT = "node-runtime.v1.json"
 LOW_ON_SPACE = 256 * 1024 * 1024
 OUT_OF_SPACE = 16 * 1024 * 1024
 _HEADER = b"SQLite format 3\x00"
@@ -64,8 +72,11 @@ def configuration(root: Path) -> tuple[Check, Config]:
     return Check("ok", "config", finding, str(file)), config
 
 
-def database(root: Path, url: str = "") -> Check:
-    """Whether the record is there and begins as a database; a server's is the gateway's to ask."""
+def database(root: Path, url: str = "", *, running: bool = False) -> Check:
+    """Whether the record is there and begins as a database; a server's is the gateway's to ask.
+
+    ``running``: a gateway answers, and tells itself whether its state waits for a confirmation.
+    """
     if url:
         return _on_a_server(url, str(root / "palyra.toml"))
     file = root / DATABASE
@@ -84,10 +95,10 @@ def database(root: Path, url: str = "") -> Check:
             "database",
             f"{DATABASE} is damaged: it is not a database",
             str(file),
-            "put a backup in its place",
+            StoreCorrupt(str(file)).hint,
         )
     finding = f"{DATABASE}, {words.size(file.stat().st_size)}"
-    since_ms = _unconfirmed_since(file)
+    since_ms = None if running else _unconfirmed_since(file)
     if since_ms is not None:
         finding += f", restored state of {words.whole_time(since_ms)}, not confirmed"
         return Check("warn", "database", finding, str(file), "palyra state confirm")
@@ -125,7 +136,7 @@ def _no_database(root: Path, file: Path) -> Check:
             "database",
             f"{DATABASE} is missing but this root was used before",
             str(file),
-            "put a backup in its place",
+            StoreMissing(str(file), (root / SNAPSHOT).exists()).hint,
         )
     return Check("ok", "database", "none yet; the first start makes it", str(file))
 
@@ -180,7 +191,7 @@ def clock(root: Path, now: datetime) -> Check:
             "clock",
             "gateway.pem is not a certificate",
             str(file),
-            "put a backup in its place",
+            RESTORE,
         )
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return _within(now, begins, ends, str(file))

@@ -17,9 +17,9 @@ from palyra.cli import (
 )
 from palyra.cli import labels as labelling
 from palyra.cli import where as expressions
-from palyra.cli.client import PAGE_LIMIT, Console, segment
+from palyra.cli.client import PAGE_LIMIT, segment
 from palyra.cli.options import Call, VerbGroup, batch, duration, labels, pass_call
-from palyra.console.models import JobList, NodeAnswer, NodeItem, NodeList, PairingList
+from palyra.console.models import NodeAnswer, NodeItem, NodeList, PairingList
 from palyra.core.devices import LabelChange
 
 
@@ -65,15 +65,7 @@ def show(call: Call, target: str) -> None:
     if call.screen.as_json:
         return call.screen.json(answer.body)
     node = answer.value.node
-    return inventory.show_one(call.screen, node, *_jobs_waiting(call.console, node))
-
-
-def _jobs_waiting(console: Console, node: NodeItem) -> tuple[int, bool]:
-    """How many jobs wait for a device, as far as one page tells, and whether there are more."""
-    queued = console.get(
-        "jobs", JobList, state=("queued",), device=node.device_id, limit=PAGE_LIMIT
-    ).value
-    return queued.page.returned, queued.page.has_more
+    return inventory.show_one(call.screen, node, *removing.jobs_waiting(call.console, node))
 
 
 @nodes.command()
@@ -237,14 +229,19 @@ def revoke(call: Call, target: str, reason: str, yes: bool) -> int:
 
 
 @nodes.command()
-@click.argument("target", shell_complete=completion.devices)
+@click.argument("target", metavar="[TARGET]", required=False, shell_complete=completion.devices)
+@click.option("--revoked", is_flag=True, help="Every device that is revoked, instead of TARGET.")
 @click.option("--reason", default="", help="Why; it is recorded.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_call
-def remove(call: Call, target: str, reason: str, yes: bool) -> int:
+def remove(call: Call, target: str | None, revoked: bool, reason: str, yes: bool) -> int:
     """Forget a device and its pairing history.
 
     One that was not revoked is revoked by it.  What it had stays refused; it may ask to be paired
     again.
     """
+    if revoked == (target is not None):
+        raise click.UsageError("give a device, or --revoked: one of them")
+    if target is None:
+        return removing.clear(call.screen, call.console, reason, ask=not yes)
     return removing.remove(call.screen, call.console, target, reason, ask=not yes)

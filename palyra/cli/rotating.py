@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import click
@@ -14,6 +15,10 @@ from palyra.console.models import NodeItem, Rotate, RotateAnswer
 
 TOLD = "told"
 LATER = "when it comes back"
+BY_ITSELF = "by itself"
+"""A version-1 device takes no orders: it renews when it wants to."""
+_STYLES = {LATER: "yellow", BY_ITSELF: "dim", TOLD: "green"}
+_ORDER = tuple(_STYLES)
 _COLUMNS = (Column("ID"), Column("NAME", cut="middle"), Column("ORDER"))
 
 
@@ -34,7 +39,7 @@ def run(screen: Screen, console: Console, order: Rotate) -> None:
     answer = console.post("devices/rotate", order, RotateAnswer)
     if screen.as_json:
         return screen.json(answer.body)
-    nodes = sorted(answer.value.nodes, key=lambda node: (_told(node), node.name))
+    nodes = sorted(answer.value.nodes, key=lambda node: (_ORDER.index(_order(node)), node.name))
     short = words.shortener(node.device_id for node in nodes)
     shown = nodes[:PAGE_LIMIT] if screen.tty else nodes
     if shown:
@@ -47,23 +52,30 @@ def run(screen: Screen, console: Console, order: Rotate) -> None:
 
 
 def _row(node: NodeItem, short: str) -> list[Cell]:
-    told = _told(node)
+    order = _order(node)
     return [
         cell(short, node.device_id),
         cell(node.name),
-        cell(TOLD if told else LATER, style="green" if told else "yellow"),
+        cell(order, style=_STYLES[order]),
     ]
 
 
-def _told(node: NodeItem) -> bool:
-    """Whether the order reached it: only a live session carries it."""
-    return node.presence == "online"
+def told(node: NodeItem) -> bool:
+    """Whether an order reaches it now: only a live session of a device that takes it carries it."""
+    return _order(node) == TOLD
+
+
+def _order(node: NodeItem) -> str:
+    """What becomes of the order; a device that was heard without a version speaks version 1."""
+    if not node.version and node.last_heard_unix_ms is not None:
+        return BY_ITSELF
+    return TOLD if node.presence == "online" else LATER
 
 
 def _counts(nodes: Sequence[NodeItem]) -> str:
     if not nodes:
         return "No device matches."
-    told = sum(map(_told, nodes))
-    counts = {TOLD: told, LATER: len(nodes) - told}
-    parts = [f"{words.number(count)} {state}" for state, count in counts.items() if count]
+    counts = Counter(map(_order, nodes))
+    shown = (TOLD, LATER, BY_ITSELF)
+    parts = [f"{words.number(counts[order])} {order}" for order in shown if counts[order]]
     return f"{words.counted(len(nodes), 'device')}: {', '.join(parts)}"

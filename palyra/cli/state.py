@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from palyra.cli.options import Call, VerbGroup, pass_call
 from palyra.config import Config, load
 from palyra.console.models import ConfirmState, Contract, StateAnswer
 from palyra.errors import DatabaseElsewhere, NoGatewayState, SealedEntryUnreadable
-from palyra.store.archive import Archive, write_backup
+from palyra.store.archive import Archive, put_new, write_backup
 from palyra.store.gathering import CONFIG, IDENTITY
 from palyra.store.restore import (
     MAX_DOCUMENT,
@@ -27,6 +29,7 @@ from palyra.store.restore import (
     restore_backup,
 )
 
+_ENDS = ("SIGTERM", "SIGHUP")
 _old_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -57,11 +60,9 @@ def backup(
 ) -> None:
     """Write everything the gateway cannot lose to FILE; it may run meanwhile."""
     root = call.state_root
-    if file.exists():
-        raise click.UsageError(f"{file} exists already")
-    config = load(root / CONFIG)
-    _require_choice(config, without_database)
-    with _files():
+    with _files(), _new(file), _cleaned_up():
+        config = load(root / CONFIG)
+        _require_choice(config, without_database)
         store_key = _store_key(root, config, store_key_file)
         typed = passphrase.asked(passphrase_file, new=True)
         with call.screen.working("backing up"):
@@ -85,7 +86,7 @@ def backup(
 def restore(call: Call, file: Path, passphrase_file: Path | None) -> None:
     """Make an empty state root what FILE was made of.  Devices wait for: palyra state confirm."""
     root = call.state_root
-    with _files(), Archive.open(file) as archive:
+    with _files(), _cleaned_up(), Archive.open(file) as archive:
         require_empty(root)
         typed = passphrase.asked(passphrase_file, new=False)
         with call.screen.working("restoring"):
@@ -100,7 +101,7 @@ def restore(call: Call, file: Path, passphrase_file: Path | None) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_call
 def confirm(call: Call, yes: bool) -> int:
-    """Serve a restored state: what was revoked since it was saved is revoked here too."""
+    """Serve a restored state: who lost trust since it was saved has lost it here too."""
     screen, console = call.screen, call.console
     answer = console.get("state", StateAnswer)
     since_ms = answer.value.unconfirmed_since_unix_ms
@@ -112,10 +113,11 @@ def confirm(call: Call, yes: bool) -> int:
     since = words.when(since_ms, screen.now())
     if screen.interactive and not yes:
         screen.aside("Jobs that waited begin then: palyra jobs list --state queued")
-        question = (
-            f"Revoked since {since}? Revoke them first: palyra nodes revoke NAME.  Serve now?"
+        screen.aside(f"Revoked, removed or paired with another key since {since}?  Then first:")
+        screen.aside(
+            "palyra nodes revoke NAME, or palyra nodes remove NAME where it may pair again"
         )
-        if not screen.agreed(question):
+        if not screen.agreed("Serve now?"):
             screen.aside("not confirmed; no device is served")
             return 1
     answer = console.post("state/confirm", ConfirmState(), StateAnswer)
@@ -145,13 +147,17 @@ def show(call: Call) -> None:
 @pass_call
 def export(call: Call, file: Path) -> None:
     """Write node-runtime.v1.json, the readable document of devices and jobs, to FILE."""
-    with _files():
+    if str(file) == "-":
+        with _files():
+            document = export_document(call.state_root, now_ms=_now_ms())
+        return statelines.document(call.screen, document)
+    with _files(), _new(file):
         document = export_document(call.state_root, now_ms=_now_ms())
-        if str(file) == "-":
-            call.screen.out.write(document.decode())
-            return
-        write_atomic(file.absolute(), document)
-    call.screen.aside(f"exported  {file}  {words.size(len(document))}")
+        with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=".palyra-") as scratch:
+            made = Path(scratch, "document")
+            write_atomic(made, document)
+            put_new(made, file.absolute())
+    return statelines.exported(call.screen, file, len(document))
 
 
 @state.command("import")
@@ -220,6 +226,37 @@ def _files() -> Iterator[None]:
         yield
     except OSError as error:
         raise click.FileError(str(error.filename or "file"), error.strerror) from error
+
+
+@contextlib.contextmanager
+def _new(file: Path) -> Iterator[None]:
+    """Nothing is written over: a file that is there, or comes meanwhile, is a usage error."""
+    taken = click.UsageError(f"{file} exists already")
+    if file.exists():
+        raise taken
+    try:
+        yield
+    except FileExistsError as error:
+        raise taken from error
+
+
+@contextlib.contextmanager
+def _cleaned_up() -> Iterator[None]:
+    """SIGTERM, and the end of the terminal, end the command as an exception does: nothing that was
+    unpacked stays behind."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    found = [getattr(signal, name) for name in _ENDS if hasattr(signal, name)]
+    ends = [number for number in found if signal.getsignal(number) is signal.SIG_DFL]  # nohup
+    for number in ends:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ends:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _now_ms() -> int:

@@ -30,6 +30,14 @@ class Saved(msgspec.Struct, frozen=True):
     files: list[str]
 
 
+class Exported(msgspec.Struct, frozen=True):
+    """``palyra state export FILE --json``."""
+
+    contract: Contract
+    file: str
+    size: int
+
+
 class Restored(msgspec.Struct, frozen=True):
     """``palyra state restore --json``: what is void, and what became of jobs."""
 
@@ -86,6 +94,21 @@ def saved(screen: Screen, file: Path, size: int, manifest: Manifest) -> None:
     return None
 
 
+def exported(screen: Screen, file: Path, size: int) -> None:
+    """Where the document is now; only ``--json`` has something to put on stdout."""
+    if screen.as_json:
+        return screen.json(msgspec.json.encode(Exported(Contract(), str(file), size)))
+    return screen.aside(f"exported  {words.escaped(str(file))}  {words.size(size)}")
+
+
+def document(screen: Screen, text: bytes) -> None:
+    """The document itself on stdout, as it is, or on one line with ``--json``."""
+    if screen.as_json:
+        return screen.json(text)
+    screen.out.write(text.decode())
+    return None
+
+
 def restored(screen: Screen, root: Path, manifest: Manifest, voided: Voided) -> None:
     """What was restored, what is void, and what to do before devices are served."""
     database = manifest.schema is not None
@@ -121,10 +144,15 @@ def restored(screen: Screen, root: Path, manifest: Manifest, voided: Voided) -> 
 
 def _advise(screen: Screen, root: Path, database: bool, voided: Voided) -> None:
     """What a person should know before the first start."""
+    screen.aside("note  did a CA rotation switch the listeners after this was saved?  Then devices")
+    screen.aside("      do not trust its CA: restore a newer backup, or pair them again")
     if voided.queued:
         screen.aside("note  these jobs begin when it serves: palyra jobs list --state queued")
     if not database:
-        screen.aside("note  pg_restore the database, then revoke again what was revoked since")
+        screen.aside(
+            "note  pg_restore the database, then revoke or remove again what was revoked, removed "
+            "or paired with another key since"
+        )
     named = load(root / CONFIG).gateway.store_key_file
     if named and not Path(named).exists():
         screen.aside(

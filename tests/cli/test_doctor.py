@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from palyra.cli import doctor, main
@@ -72,6 +75,25 @@ def test_with_a_gateway(console: FakeConsole, capsys: pytest.CaptureFixture[str]
     names = [check["name"] for check in found["checks"]]
     assert names == ["state root", "config", "database", "key files", "gateway", "clock", "store"]
     assert "palyra 0.1.0, pid 4021, console.sock answers" in out
+
+
+def test_a_restored_state_is_told_once(
+    console: FakeConsole, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the gateway where one answers; it knows whether the state waits."""
+    console.root.chmod(0o700)
+    with contextlib.closing(sqlite3.connect(console.root / "palyra.sqlite3")) as raw:
+        raw.execute("CREATE TABLE meta (key, value)")
+        raw.execute("INSERT INTO meta VALUES ('unconfirmed_since_ms', '1795318454000')")
+        raw.commit()
+    restored = Check("FAIL", "restored", "This state is of then", "", "palyra state confirm")
+    health = msgspec.structs.replace(HEALTH, checks=[restored])
+    console.on("GET", "doctor", b"?", status=500)
+    assert "warn\tdatabase\t" in console.run(capsys, "doctor")[1]
+    console.on("GET", "doctor", health)
+    status, out, _ = console.run(capsys, "doctor")
+    assert (status, out.count("palyra state confirm")) == (1, 1)
+    assert "ok\tdatabase\tpalyra.sqlite3, " in out
 
 
 def test_without_a_gateway(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

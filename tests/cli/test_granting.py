@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from palyra.errors import CapabilityNotGranted
 from tests.cli.conftest import FakeConsole
 from tests.cli.terminal import on_terminal
 from tests.cli.things import FIVE, PI, capability, node, node_answer
@@ -84,3 +85,13 @@ def test_later_ones_not(console: FakeConsole) -> None:
     answers(console, grant_risk="none")
     seen = on_terminal(console.root, "nodes", "grant", "pi", "--up-to", "none")
     assert seen == (0, "granted  pi  X4K7QM  later ones not\n")
+
+
+def test_the_hint_of_a_refused_job_grants_it(
+    console: FakeConsole, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Copied as it stands it is the command that was missing."""
+    answers(console)
+    name, *args = CapabilityNotGranted("pi", "printer.print").hint.split()
+    assert (name, console.run(capsys, *args)[0]) == ("palyra", 0)
+    assert console.bodies("POST")[0]["grant"] == ["printer.print"]

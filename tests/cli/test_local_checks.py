@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from palyra.cli import local_checks
 from palyra.config import Config
 from palyra.config.listen import ListenSection
+from palyra.errors import RESTORE
 
 DAY = datetime.timedelta(days=1)
 NOON = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
@@ -61,9 +62,14 @@ def test_database(tmp_path: Path) -> None:
     file = tmp_path / "palyra.sqlite3"
     assert local_checks.database(tmp_path).verdict == "ok"
     (tmp_path / "store_epoch").touch()
-    assert "is missing but" in local_checks.database(tmp_path).finding
+    lost = local_checks.database(tmp_path)
+    assert "is missing but" in lost.finding
+    assert lost.hint == RESTORE  # also what a restore that was cut off leaves behind
+    (tmp_path / "node-runtime.v1.json").touch()
+    assert "or remove store_epoch to start from" in local_checks.database(tmp_path).hint
     file.write_bytes(b"something else altogether")
-    assert "is damaged" in local_checks.database(tmp_path).finding
+    damaged = local_checks.database(tmp_path)
+    assert "is damaged" in damaged.finding and damaged.hint == RESTORE
     file.write_bytes(b"SQLite format 3\x00" + bytes(4080))
     assert local_checks.database(tmp_path).finding == "palyra.sqlite3, 4 KiB"
     file.unlink()
@@ -99,7 +105,8 @@ def test_clock(tmp_path: Path) -> None:
     (tmp_path / "identity").mkdir()
     file = tmp_path / "identity" / "gateway.pem"
     file.write_text("no certificate")
-    assert local_checks.clock(tmp_path, NOON).verdict == "FAIL"
+    wrong = local_checks.clock(tmp_path, NOON)
+    assert (wrong.verdict, wrong.hint) == ("FAIL", RESTORE)
     file.write_bytes(certificate())
     assert local_checks.clock(tmp_path, NOON).finding == (
         "2026-11-22 12:00 UTC, gateway certificate ends in 1d"

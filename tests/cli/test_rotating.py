@@ -33,6 +33,23 @@ def test_on_a_terminal(console: FakeConsole, columns: int) -> None:
     assert on_terminal(console.root, "nodes", "rotate", "--all", columns=columns) == (0, ROTATED)
 
 
+def test_a_device_that_takes_no_orders(
+    console: FakeConsole, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It speaks version 1 and is not counted as told; one that was never heard may be told yet."""
+    older = node(device_id=NAS, name="old", version="")
+    new = node(device_id=OLD, name="new", version="", presence="offline", last_heard_unix_ms=None)
+    answers(console, node(), older, new)
+    assert on_terminal(console.root, "nodes", "rotate", "--all")[1] == (
+        "ID      NAME  ORDER\n"
+        "M2V8RD  new   when it comes back\n"
+        "9TQ0HC  old   by itself\n"
+        "X4K7QM  pi    told\n"
+        "3 devices: 1 told, 1 when it comes back, 1 by itself\n"
+    )
+    assert f"{NAS}\told\tby itself\n" in console.run(capsys, "nodes", "rotate", "--all")[1]
+
+
 def test_in_a_script(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
     """Whole ids, tabs, no counts; nobody is asked."""
     answers(console, node(), old_laptop())

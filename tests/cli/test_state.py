@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import signal
 import stat
 import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +20,8 @@ import pytest
 from palyra.cli import local_checks, main, state
 from palyra.console.models import Contract, StateAnswer
 from palyra.pki.sealing import Sealer
-from palyra.store.archive import write_backup
+from palyra.store import archive
+from palyra.store.archive import Manifest, write_backup
 from tests.cli.conftest import FakeConsole
 from tests.cli.terminal import Terminal, on_terminal
 from tests.cli.things import NOW
@@ -94,6 +98,7 @@ def test_backup_and_restore(
     assert restored["jobs"] == "2 outcome unknown, 1 queued"
     assert restored["void"] == "1 code, 2 pairing requests"
     assert "these jobs begin when it serves" in err
+    assert "did a CA rotation switch the listeners after this was saved?" in err
     assert err.endswith("hint  twistd -n palyra, then: palyra state confirm\n")
     assert (target / "identity" / "store.key").read_bytes() == KEY
 
@@ -123,6 +128,81 @@ def test_a_file_that_exists_is_kept(
     status, _, err = run(capsys, root, "backup", file, "--passphrase-file", secret)
     assert (status, file.read_bytes()) == (2, before)
     assert "exists already" in err
+
+
+def test_a_file_that_came_meanwhile_is_kept(
+    root: Path,
+    secret: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exit 2 also where it was not there when the command began; nothing else is left behind."""
+    file = tmp_path / "b.tar"
+
+    def late(*args: Any, **given: Any) -> Manifest:
+        file.write_text("precious")
+        return write_backup(*args, **given, scrypt_n=2**10)
+
+    monkeypatch.setattr(state, "write_backup", late)
+    before = {path.name for path in tmp_path.iterdir()}
+    status, _, err = run(capsys, root, "backup", file, "--passphrase-file", secret)
+    assert (status, file.read_text()) == (2, "precious")
+    assert f"error: {file} exists already.\n" in err
+    assert {path.name for path in tmp_path.iterdir()} == before | {"b.tar"}
+
+
+def test_a_directory_that_may_not_be_read(
+    root: Path, secret: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's reason is told in a sentence, whatever was to be written there."""
+    file = root.parent / "closed" / "b"
+    exists = Path.exists
+
+    def refused(path: Path) -> bool:
+        if path == file:
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    wanted: list[list[str | Path]] = [
+        ["backup", file, "--passphrase-file", secret],
+        ["export", file],
+    ]
+    for args in wanted:
+        status, _, err = run(capsys, root, *args)
+        assert status == 1
+        assert "Permission denied" in err and str(file) in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_backup_that_is_ended_leaves_nothing(
+    root: Path,
+    secret: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    """The unpacked database goes with it, and the signal means again what it meant."""
+    stopped = []
+
+    def ended(*_: object) -> None:
+        stopped.append(list(tmp_path.glob(".b.tar.*/tree/palyra.sqlite3")))
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(archive, "_wrapped", ended)
+    before = {path.name for path in tmp_path.iterdir()}
+    given = ["--passphrase-file", str(secret), "--state-root", str(root)]
+    kept = signal.signal(number, signal.SIG_DFL)  # that of the test run
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main(["state", "backup", str(tmp_path / "b.tar"), *given])
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, kept)
+    assert caught.value.code == 128 + number
+    assert len(stopped[0]) == 1
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 def test_the_passphrase_is_typed_twice(root: Path, tmp_path: Path) -> None:
@@ -304,12 +384,14 @@ def test_confirm_in_a_script(console: FakeConsole, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(("answer", "status"), [("y", 0), ("", 1)])
 def test_confirm_asks(console: FakeConsole, answer: str, status: int) -> None:
-    """A person is reminded of what was revoked since; the default is no."""
+    """A person is reminded of who lost trust since; the default is no."""
     console.on("GET", "state", RESTORED)
     console.on("POST", "state/confirm", SERVED)
     made = Terminal(console.root, "state", "confirm", columns=120)
-    made.read_until("Revoke them first: palyra nodes revoke NAME.  Serve now? [y/N]")
-    assert "palyra jobs list --state queued" in made.seen and "Revoked since " in made.seen
+    made.read_until("Serve now? [y/N]")
+    assert "palyra jobs list --state queued" in made.seen
+    assert "Revoked, removed or paired with another key since " in made.seen
+    assert "palyra nodes revoke NAME, or palyra nodes remove NAME" in made.seen
     made.type(answer + "\n")
     found, seen = made.end()
     assert (found, len(console.bodies("POST"))) == (status, 1 - status)
@@ -365,6 +447,33 @@ def test_export_and_import(root: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert status == 1 and "is not empty (node-runtime.v1.json)" in err
 
 
+def test_an_export_keeps_what_is_there(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, as a backup does."""
+    file = tmp_path / "d.json"
+    file.write_text("precious")
+    status, _, err = run(capsys, root, "export", file)
+    assert (status, file.read_text()) == (2, "precious")
+    assert f"error: {file} exists already.\n" in err
+
+
+def test_an_export_for_programs(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One object on one line: what was written, or with ``-`` the document."""
+    file = tmp_path / "d.json"
+    given = ["--json", "--state-root", str(root)]
+    assert main(["state", "export", str(file), *given]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert (told["file"], told["size"]) == (str(file), file.stat().st_size)
+    assert (out.count("\n"), err) == (1, "")
+    assert main(["state", "export", "-", *given]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and json.loads(out) == json.loads(file.read_bytes())
+
+
 def test_import_beside_an_identity(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -399,7 +508,7 @@ def test_documents_that_are_refused(
 def test_doctor_names_an_unconfirmed_state(
     root: Path, secret: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also while no gateway runs; nothing is written for it."""
+    """Also while no gateway runs, which would say so itself; nothing is written for it."""
     assert local_checks.database(root).verdict == "ok"
     file, target = backed_up(capsys, root, secret), tmp_path / "restored"
     run(capsys, target, "restore", file, "--passphrase-file", secret)
@@ -408,3 +517,4 @@ def test_doctor_names_an_unconfirmed_state(
     assert (check.verdict, check.hint) == ("warn", "palyra state confirm")
     assert "restored state of " in check.finding and "not confirmed" in check.finding
     assert sorted(path.name for path in target.iterdir()) == before
+    assert local_checks.database(target, running=True).verdict == "ok"

@@ -17,6 +17,7 @@ from alembic import command
 
 from palyra._lock import RootLock
 from palyra.errors import (
+    RESTORE,
     DiskFull,
     NoGatewayState,
     PalyraError,
@@ -202,6 +203,32 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "restored").exists()
 
 
+# -- where a backup is put ----------------------------------------------------------------------
+
+
+def no_links(*_: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_backup_is_put_beside_nothing(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """Also on a file system without hard links it is whole and private, and what came there
+    meanwhile is kept; nothing else is left."""
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    file = tmp_path / "b.tar"
+    made(root, file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    kept = file.read_bytes()
+    with pytest.raises(FileExistsError):
+        made(root, file)
+    assert file.read_bytes() == kept
+    assert list(tmp_path.iterdir()) == [file]
+    restored(file, tmp_path / "restored")
+
+
 # -- where it is put ----------------------------------------------------------------------------
 
 
@@ -283,8 +310,10 @@ def test_a_crash_leaves_nothing_to_start(
                 break
         if (target / DATABASE).exists() or (not database and not (target / "store_epoch").exists()):
             continue  # everything is in its place
-        with pytest.raises(StoreMissing):
+        with pytest.raises(StoreMissing) as caught:
             Calls().open(target / DATABASE)
+        # Without store_epoch an empty database would be made under the restored CA.
+        assert caught.value.hint == RESTORE
     assert steps >= 5
     assert (target / "identity" / "ca.pem").exists()
     assert (target / DATABASE).exists() == database
