@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from palyra.cli import main
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 sys.exit(main())
 """
+LIMIT_S = 60.0
+"""How long a command may say nothing before the test fails."""
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -60,6 +63,8 @@ class Terminal:
         return status, "".join(line.rstrip() + "\n" for line in plain.splitlines())
 
     def _read(self) -> bool:
+        if not select.select([self._ours], [], [], LIMIT_S)[0]:
+            raise AssertionError(f"nothing more within {LIMIT_S:g} s after: {self.seen}")
         try:
             data = os.read(self._ours, 65536)
         except OSError:
