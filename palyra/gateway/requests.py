@@ -287,7 +287,7 @@ class PairingRequests:
             if revoked or self._is_over(request) or self._is_in_use(request):
                 await self._store.forget_key(request.request_id)
         before_ms = self._now_ms() - FORGET_REQUESTS_MS
-        while await self._store.forget_requests(before_ms, MAX_SWEPT) == MAX_SWEPT:
+        while await self._store.forget_requests(before_ms, MAX_SWEPT) >= MAX_SWEPT:
             pass
 
     def _is_in_use(self, request: PairingRequest) -> bool:

@@ -23,7 +23,9 @@ from palyra.core.identifiers import Entropy, grouped
 from palyra.errors import Draining, NamesRequired, PalyraError, RestoreUnconfirmed
 from palyra.gateway.composition import IDENTITY, Composition, Doors, Ground
 from palyra.gateway.health import moment_text
+from palyra.pki.keypair import unreadable
 from palyra.pki.keystore import GatewayIdentity
+from palyra.pki.rotation import CA_SEALED
 from palyra.store.opening import EPOCH_NAME
 from palyra.store.postgres import PostgresStore, database_name
 from palyra.store.snapshot import SNAPSHOT_NAME
@@ -135,6 +137,10 @@ class GatewayService(Service):
         )
         self._store = self._open_store()
         try:
+            # A lost identity must not silently become a new one, which no device knows; also
+            # where the store key is kept elsewhere and is still there.
+            if used_before and not (root / IDENTITY / CA_SEALED).exists():
+                raise unreadable(CA_SEALED, "it is missing although this state root was used")
             self._identity = GatewayIdentity.open(
                 root / IDENTITY,
                 trust_domain=config.gateway.trust_domain,
@@ -143,7 +149,6 @@ class GatewayService(Service):
                 now_ms=self._now_ms(),
                 entropy=self._entropy,
                 store_key_file=_path(config.gateway.store_key_file),
-                # A lost identity must not silently become a new one, which no device knows.
                 sealed_elsewhere=used_before,
             )
         except Exception:

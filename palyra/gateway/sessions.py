@@ -350,6 +350,9 @@ class Sessions:
         self.house.attached(session, greeting.hello)
         session.close_after((peer.not_after_ms - self._now_ms()) / 1000 + EXPIRY_GRACE_S)
         session.received(first)
+        if self.renew_after_s(peer.device_id, peer.fingerprint) == 0:
+            # Ordered since the registration, perhaps: its answer could not tell.
+            session.renew(Renew("", 0))
         return session
 
     def _make_room(self, device_id: DeviceId) -> None:

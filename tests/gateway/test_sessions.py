@@ -7,7 +7,7 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from palyra.core.devices import CertificateState, Device, PresenceState, Renewal
-from palyra.core.frames import HEARTBEAT, STARTED, STOPPING, NodeEvent
+from palyra.core.frames import HEARTBEAT, STARTED, STOPPING, NodeEvent, Renew
 from palyra.core.identifiers import Fingerprint, sha256_hex
 from palyra.core.jobs import JobState
 from palyra.errors import (
@@ -154,6 +154,15 @@ def test_a_renewal_is_no_swap(house: House) -> None:
         result_of(node.connect())
     assert house.sessions.owner(device.device_id) is node.session
     assert [carrier.closed for carrier in carriers[:3]] == [[None], [None], []]
+
+
+def test_an_order_between_registration_and_stream_is_told(house: House) -> None:
+    """The answer to the registration knew nothing of it, and the old session is not listened to."""
+    _, node = house.online()
+    welcome = result_of(node.register())
+    house.sessions.renew_after_s = lambda device_id, fingerprint: 0
+    node.attach(welcome.session_epoch)
+    assert node.take().renew == Renew("", 0)
 
 
 def test_reconnecting_is_no_swap(house: House) -> None:
