@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
@@ -47,6 +48,19 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     _sync_directory(path.parent)
 
 
+def sweep_temporaries(path: Path) -> None:
+    """Remove what a crash in :func:`write_atomic` of ``path`` left; it may hold a private key.
+
+    Only files of this user with such a name.  Nobody may be writing ``path`` meanwhile.
+    """
+    shape = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    for each in path.parent.iterdir():
+        if shape.fullmatch(each.name):
+            with contextlib.suppress(OSError):  # a disk that is read-only, or not ours to change
+                if stat.S_ISREG(each.lstat().st_mode) and _is_mine(each):
+                    each.unlink()
+
+
 def make_private_dir(path: Path, *, marks: tuple[str, ...] = ()) -> None:
     """Make ``path`` a directory that only its owner may enter (0700), parents included.
 
@@ -77,6 +91,10 @@ def check_private(path: Path, *, group_may_read: bool = False) -> None:
     mode = _mode(path)
     if mode & _OTHERS & ~(stat.S_IRGRP if group_may_read else 0):
         raise KeyFilePermission(str(path), mode)
+
+
+def _is_mine(path: Path) -> bool:
+    return not _POSIX or path.lstat().st_uid == os.getuid()
 
 
 def _mode(path: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from palyra import _files
-from palyra._files import check_private, make_private_dir, write_atomic
+from palyra._files import check_private, make_private_dir, sweep_temporaries, write_atomic
 from palyra.errors import DirectoryNotPrivate, DiskFull, KeyFilePermission
 
 POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="modes mean nothing here")
@@ -93,6 +93,47 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.mkstemp", full)
     with pytest.raises(DiskFull):
         write_atomic(tmp_path / "a", b"x")
+
+
+def test_what_a_crash_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is removed; other files, directories and links, and what others own, are not."""
+    file = tmp_path / "a.json"
+    write_atomic(file, b"x")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", lambda _: None)
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            write_atomic(file, b"a private key")
+    (left,) = {*tmp_path.iterdir()} - {file}
+    kept = {".a.json.backup", ".a.json.12345678.bak", ".b.json.abcdefgh", "a.json.abcdefgh"}
+    for name in kept:
+        (tmp_path / name).touch()
+    (tmp_path / ".a.json.abcdefgh").mkdir()
+    (tmp_path / ".a.json.abcdefgi").symlink_to(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(_files, "_is_mine", lambda _: False)
+        sweep_temporaries(file)
+    assert left.exists()
+    sweep_temporaries(file)
+    assert {each.name for each in tmp_path.iterdir()} == kept | {
+        "a.json",
+        ".a.json.abcdefgh",
+        ".a.json.abcdefgi",
+    }
+
+
+def test_what_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stays: a disk that is read-only is no reason not to start."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    left = tmp_path / ".a.abcdefgh"
+    left.touch()
+    monkeypatch.setattr(os, "unlink", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    sweep_temporaries(tmp_path / "a")
+    assert left.exists()
 
 
 def test_no_directory(tmp_path: Path) -> None:

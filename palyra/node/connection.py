@@ -3,7 +3,6 @@ over to the next certificate without a gap (PROTOCOL: RENEWAL)."""
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,19 +14,11 @@ from twisted.python.failure import Failure
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Hello, Renew, Welcome
-from palyra.errors import (
-    CertificateExpired,
-    CertificateRefused,
-    CertificateSuperseded,
-    CertificateUnknown,
-    ClockSkew,
-    GatewayUnreachable,
-    PalyraError,
-    VerificationFailed,
-)
+from palyra.errors import ClockSkew, GatewayUnreachable, PalyraError
 from palyra.node.gatewaytime import GatewayTime
-from palyra.node.identity import ClientFile, Credential, IdentityStore
+from palyra.node.identity import IdentityStore
 from palyra.node.link import Link, OpenChannel
+from palyra.node.registering import MAX_ASKED_S, Registering, RegistrationWitness
 from palyra.node.rejoin import Rejoin, is_final
 from palyra.node.renewal import Renewal
 from palyra.node.running import Runs
@@ -38,21 +29,14 @@ from palyra.transport.statuses import OUT_OF_DATE
 
 FINAL_RETRY_S = 600.0
 """How often a node that was told to stay away (revoked) looks whether a person changed that."""
-MAX_ASKED_S = 3_600.0
-"""The longest pause that a gateway can ask for with a refusal."""
 AT_ONCE_S = 1.0
 GOODBYE_S = 1.0
 """How long a gateway may take to end the session after the node's last word."""
 HANDOVER_S = 30.0
 """How long the old session may still bring dispatches and acknowledgements after a handover."""
-CUTS = 3
-"""So often in a row the connection is cut off before the certificate is taken for the cause."""
-_CUT = ("the TLS handshake was refused", "the connection was closed")
-"""How it looks when a gateway does not take a certificate.  TLS 1.3 lets the node believe that the
-handshake is over before the gateway has seen the certificate: gRPC mostly says the second."""
 
 
-class ConnectionWitness(Protocol):
+class ConnectionWitness(RegistrationWitness, Protocol):
     """Who watches the connection: a status line, or the log."""
 
     def online(self, welcome: Welcome, address: HostPort) -> None:
@@ -60,9 +44,6 @@ class ConnectionWitness(Protocol):
 
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
         """The session ended, or could not be made; tried again after ``retry_s`` seconds."""
-
-    def renewed(self, ends_ms: int) -> None:
-        """The next certificate is the current one, until then (Unix ms)."""
 
     def clock_differs(self, ahead_ms: int) -> None:
         """This clock is ahead of the gateway's (negative: behind) by more than a minute."""
@@ -103,21 +84,25 @@ class Connection:
         self._reactor = reactor
         self._elapsed_s = elapsed_s
         self._address = address
-        self._channel = channel
         self._jitter = jitter
         self._identity = identity
-        self._hello = hello
         self._runs = runs
         self._witness = witness
         self._first_retry_s = first_retry_s
         self._max_retry_s = max_retry_s
         self._renewal = renewal
-        self._rejoin = rejoin
         self._look = look
-        self._time = GatewayTime(lambda: int(reactor.seconds() * 1000), witness.clock_differs)
-        self._store_epoch = ""
+        self._way = Registering(
+            address=address,
+            channel=channel,
+            elapsed_s=elapsed_s,
+            identity=identity,
+            hello=hello,
+            witness=witness,
+            time=GatewayTime(lambda: int(reactor.seconds() * 1000), witness.clock_differs),
+            rejoin=rejoin,
+        )
         self._failures = 0
-        self._cuts = 0
         self._drained_ms: int | None = None
         self._main: Link | None = None
         self._over: Deferred[None] = Deferred()
@@ -199,84 +184,11 @@ class Connection:
             pass  # it is gone meanwhile: the first word stands
         return error
 
-    # -- registering --------------------------------------------------------------------------
-
-    async def _connect(self) -> Link:
-        """Register, after a rejoin where the gateway takes no certificate of this device."""
-        try:
-            return await self._register_any()
-        except PalyraError as error:
-            self._cuts = self._cuts + 1 if is_cut(error) else 0
-            if self._rejoin is None or not self._must_rejoin(error):
-                raise
-            refused = error
-        try:
-            await self._rejoin.run(self._time, expired=isinstance(refused, CertificateExpired))
-        except GatewayUnreachable as away:
-            raise (refused if isinstance(refused, GatewayUnreachable) else away) from refused
-        self._cuts = 0
-        return await self._register_any()
-
-    def _must_rejoin(self, error: PalyraError) -> bool:
-        """Whether no certificate of this device is of use any more.
-
-        A gateway that is gone cuts connections too; that its enrolment listener answers tells the
-        two apart, and the rejoin finds out.
-        """
-        if self._cuts >= CUTS:
-            return True
-        if isinstance(error, CertificateRefused) and error.reason == "expired":
-            return True
-        return isinstance(error, (CertificateUnknown, CertificateSuperseded))
-
-    async def _register_any(self) -> Link:
-        """Register over the next certificate, where there is one, else over the current one."""
-        client = self._identity.client()
-        if client.current is None:
-            raise CertificateRefused("missing")
-        refused: PalyraError = _ran_out(client.current)
-        for credential in client.usable(self._time.now_ms()):
-            try:
-                return await self._register(client, credential)
-            except (CertificateRefused, GatewayUnreachable) as error:
-                # A gateway that does not take a certificate cuts the handshake: the other one
-                # may do.  One that is away is asked twice then; it does not mind.
-                refused = error
-        raise refused
-
-    async def _register(self, client: ClientFile, credential: Credential) -> Link:
-        """A channel with that certificate, on which RegisterNode succeeded."""
-        key, chain = credential.private_key_pem.encode(), credential.certificate_pem.encode()
-        channel = self._channel(self._address, client.ca_bundle_pem.encode(), (key, chain))
-        try:
-            welcome = await channel.register(self._hello(self._store_epoch))
-            if credential is client.next:
-                self._identity.registered(credential.fingerprint)
-                self._witness.renewed(credential.cert_expires_at_unix_ms)
-            self._welcomed(client, welcome)
-        except Exception:
-            await channel.close()
-            raise
-        return Link(channel, credential, welcome)
-
-    def _welcomed(self, client: ClientFile, welcome: Welcome) -> None:
-        # At a new one the gateway has lost its memory; every unacknowledged report is sent again
-        # at each session anyhow, so it is only remembered here.
-        self._store_epoch = welcome.store_epoch
-        self._drained_ms = None
-        self._cuts = 0
-        self._time.heard(welcome.gateway_unix_ms)
-        if welcome.ca_bundle_pem not in ("", client.ca_bundle_pem):
-            try:
-                self._identity.trust(welcome.ca_bundle_pem)
-            except VerificationFailed as error:
-                self._log.error("the gateway's CA bundle is not kept: {e}", e=error.sentence)
-
     # -- serving ------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
         """Register, then carry this device's session, over one link after another, to its end."""
-        link = await self._connect()
+        link = await self._way.connect()
         over = self._over = Deferred()
         try:
             self._carry(link)
@@ -292,6 +204,7 @@ class Connection:
     def _carry(self, link: Link) -> None:
         """Make that link this device's session; the one before it may end in peace."""
         old, self._main = self._main, link
+        self._drained_ms = None
         if old is not None:
             running = self._carried[old]
             self._patience[old] = self._reactor.callLater(HANDOVER_S, running.cancel)
@@ -311,7 +224,7 @@ class Connection:
         """
         client = self._identity.client()
         assert client.next is not None, "it is why a renewal hands over"
-        link = await self._register(client, client.next)
+        link = await self._way.register(client, client.next)
         return lambda: self._carry(link)
 
     def _ended(self, result: Failure | None, link: Link) -> None:
@@ -361,7 +274,7 @@ class Connection:
         """
         self._failures += 1
         if is_final(error):
-            return FINAL_RETRY_S
+            return FINAL_RETRY_S * self._jitter(1.0, 1.2)
         asked_s = min(MAX_ASKED_S, getattr(error, "retry_after_s", None) or 0.0)
         return max(asked_s * self._jitter(1.0, 1.1), self._backoff_s())
 
@@ -373,13 +286,3 @@ class Connection:
             return self._jitter(0.0, self._first_retry_s)
         ceiling_s = min(self._max_retry_s, AT_ONCE_S * 2 ** min(self._failures, 16))
         return self._jitter(ceiling_s / 4, ceiling_s)
-
-
-def is_cut(error: PalyraError) -> bool:
-    """Whether it may be that the gateway did not take the certificate in the TLS handshake."""
-    return isinstance(error, GatewayUnreachable) and error.cause in _CUT
-
-
-def _ran_out(credential: Credential) -> CertificateExpired:
-    ended = datetime.datetime.fromtimestamp(credential.cert_expires_at_unix_ms / 1000)
-    return CertificateExpired(when=f"{ended.astimezone():%d %b %H:%M}")

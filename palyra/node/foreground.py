@@ -26,10 +26,10 @@ from palyra.errors import NotPaired, PairingFailed, PalyraError
 from palyra.node.files import NodeFiles
 from palyra.node.identity import DeviceIdentity
 from palyra.node.mediation import Headless, IMediator, TerminalMediator
-from palyra.node.pairing import Pairing
+from palyra.node.pairing import Pairing, unfinished
 from palyra.node.screen import PairingScreen, Screen, ServingScreen
 from palyra.node.service import NodeService, announcement, default_name, paired_host
-from palyra.node.typedpins import PinPrompt, pair_by_pin
+from palyra.node.typedpins import PinPrompt, can_ask, pair_by_pin
 from palyra.observe.logs import file_observer
 
 
@@ -145,8 +145,9 @@ class _Foreground:
     async def _pair(self, registry: Registry, identity: DeviceIdentity) -> None:
         """Pair with the line that was given, go on with a pairing that waits, or do nothing."""
         options, files = self._options, self._files
-        waiting = files.identity.waiting()
-        if options.pairing_uri is None and options.gateway is None and waiting is None:
+        asked = options.pairing_uri is not None or options.gateway is not None
+        waiting = None if asked else unfinished(files)
+        if not asked and waiting is None:
             if files.host() is None:
                 raise NotPaired(str(files.state_root))
             return
@@ -178,7 +179,8 @@ class _Foreground:
     async def _next_pin(self, failed: PairingFailed | None) -> PinCode | None:
         """The PIN that was given, then what a person types; None where nobody can be asked."""
         given, self._pin = self._pin, None
-        if given is not None or failed is None or not self._options.pin_typed:
+        typed = self._options.pin_typed and can_ask()
+        if given is not None or failed is None or not typed:
             return given
         self._pairing_screen.pin_failed(failed.sentence)
         self._screen.hold(True)

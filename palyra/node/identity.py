@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509 import load_pem_x509_certificate
 
-from palyra._files import check_private, make_private_dir, write_atomic
+from palyra._files import check_private, make_private_dir, sweep_temporaries, write_atomic
 from palyra.core.identifiers import DeviceId, Entropy, Fingerprint, new_ulid, parse_ulid, sha256_hex
 from palyra.errors import Malformed, MalformedIdentifier, StoreCorrupt, VerificationFailed
 from palyra.node.roots import Roots
@@ -80,18 +80,27 @@ class ClientFile(msgspec.Struct, frozen=True):
 
     def usable(self, now_ms: int) -> list[Credential]:
         """The certificates that have not run out, the one to try first before the other."""
-        held = (self.next, self.current)
-        return [each for each in held if each and now_ms < each.cert_expires_at_unix_ms]
+        return [each for each in self.held if now_ms < each.cert_expires_at_unix_ms]
+
+    @property
+    def held(self) -> list[Credential]:
+        """The certificates, in the same order, whatever their dates."""
+        return [each for each in (self.next, self.current) if each is not None]
 
 
 class PairingFile(_Secret, frozen=True):
-    """``pairing.json``: a pairing session that waits for an operator; survives a restart."""
+    """``pairing.json``: a pairing session that waits for an operator; survives a restart.
+
+    Without a ``request_id`` the answer that names it was not heard yet.  No status proof has used
+    a number above ``counter``.
+    """
 
     schema_version: int
     session_id: str
     request_id: str
     gateway: str
     ca_pem: str
+    counter: int = 0
 
 
 @attrs.frozen
@@ -115,6 +124,7 @@ class IdentityStore:
         self._identity = path / "device-identity.json"
         self._client = path / "node-mtls-client.json"
         self._pairing = path / "pairing.json"
+        self._unwritten: ClientFile | None = None
 
     def open(self, now_ms: int, entropy: Entropy, device_id: str | None = None) -> DeviceIdentity:
         """The identity, made on first use with ``device_id`` or a new one.
@@ -124,6 +134,8 @@ class IdentityStore:
         :raises Malformed: the device has another id already.
         """
         make_private_dir(self.path)
+        for each in (self._identity, self._client, self._pairing):
+            sweep_temporaries(each)
         kept = _read(self._identity, _IdentityFile)
         if kept is not None:
             if device_id is not None and device_id != kept.device_id:
@@ -145,7 +157,7 @@ class IdentityStore:
 
     def client(self) -> ClientFile:
         """The certificates; empty before the first pairing."""
-        return _read(self._client, ClientFile) or ClientFile(SCHEMA_VERSION)
+        return self._unwritten or _read(self._client, ClientFile) or ClientFile(SCHEMA_VERSION)
 
     def new_csr(self, device_id: DeviceId) -> bytes:
         """A CSR whose key is on disk before anybody hears of it; the same one until it is used."""
@@ -175,7 +187,7 @@ class IdentityStore:
             return client.current  # a crash came between this file and the next one
         bundle_pem = _successor(ca_pem, ca_bundle_pem)
         credential = _issued(client.pending, device_id, certificate_pem, bundle_pem)
-        _write(self._client, ClientFile(SCHEMA_VERSION, bundle_pem, credential))
+        self._keep(ClientFile(SCHEMA_VERSION, bundle_pem, credential))
         return credential
 
     def accept_next(
@@ -192,9 +204,15 @@ class IdentityStore:
         return credential
 
     def registered(self, fingerprint: Fingerprint) -> None:
-        """RegisterNode succeeded over that certificate: the next one becomes the current one."""
+        """RegisterNode succeeded over that certificate: the next one becomes the current one.
+
+        It is so in this process from now on, also where it cannot be written (:class:`DiskFull`,
+        :class:`OSError`); the next write makes good for it, and so does a restart, which tries
+        the next one first.
+        """
         client = self.client()
         if client.next is not None and client.next.fingerprint == fingerprint:
+            self._unwritten = msgspec.structs.replace(client, current=client.next, next=None)
             self._change(client, current=client.next, next=None)
 
     def drop_next(self) -> None:
@@ -204,15 +222,22 @@ class IdentityStore:
     def trust(self, ca_bundle_pem: str) -> None:
         """Keep the CA bundle that the gateway tells of, where it is another one.
 
+        As :meth:`registered` where it cannot be written.
+
         :raises VerificationFailed: it is one of strangers, or none; the old one stays.
         """
         client = self.client()
         bundle_pem = _successor(client.ca_bundle_pem, ca_bundle_pem)
         if bundle_pem != client.ca_bundle_pem:
+            self._unwritten = msgspec.structs.replace(client, ca_bundle_pem=bundle_pem)
             self._change(client, ca_bundle_pem=bundle_pem)
 
     def _change(self, client: ClientFile, **changed: object) -> None:
-        _write(self._client, msgspec.structs.replace(client, **changed))
+        self._keep(msgspec.structs.replace(client, **changed))
+
+    def _keep(self, client: ClientFile) -> None:
+        _write(self._client, client)
+        self._unwritten = None
 
     def waiting(self) -> PairingFile | None:
         """The pairing session that waits for an operator."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
+from cryptography.x509 import load_pem_x509_certificate
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
@@ -24,24 +25,21 @@ from palyra.errors import (
     GatewayNotProven,
     GatewayUnreachable,
     PairingFailed,
-    PairingSessionUnknown,
     PalyraError,
-    RemoteRefusal,
+    VerificationFailed,
 )
 from palyra.node.files import POLL_INTERVAL_MS, HostFile, NodeFiles
 from palyra.node.firstcontact import given_root, named_root, shown_root
 from palyra.node.gatewaytime import GatewayTime
-from palyra.node.identity import DeviceIdentity, PairingFile
+from palyra.node.identity import ClientFile, DeviceIdentity, PairingFile
 from palyra.node.pickup import PickUp, PickUpWitness
-from palyra.node.roots import Root
+from palyra.node.roots import Root, Roots
 from palyra.transport.chain import check_dates, fetch_chain
 from palyra.transport.grpcclient import GatewayChannel
 from palyra.wire.pairing import Begin, SessionOpened, StatusAnswer
 
 SCHEMA_VERSION = 1
 MAX_PINS = 3
-MAX_UNKNOWN = 5
-"""How often a gateway may not know (yet) what it was told in a Complete whose answer got lost."""
 
 
 class Witness(PickUpWitness, Protocol):
@@ -93,6 +91,7 @@ class Pairing:
             name=announcement.name,
             witness=witness,
             now_ms=now_ms,
+            keep=files.identity.keep_waiting,
         )
         self._time = GatewayTime(now_ms, witness.clock_differs)
         self._pins = 0
@@ -237,25 +236,10 @@ class Pairing:
         except GatewayUnreachable as error:
             lost = Failure(error)
         await channel.close()
-        asking = Deferred.fromCoroutine(self._asked_later(channel, unproven))
+        asking = Deferred.fromCoroutine(self._pickup.recover(channel, unproven))
         asking.addTimeout(SESSION_WINDOW_MS / 1000, self._reactor, onTimeoutCancel=lambda *_: lost)
         answer = await asking
         return answer.request_id, answer.pake_confirm
-
-    async def _asked_later(self, channel: GatewayChannel, unproven: PairingFile) -> StatusAnswer:
-        unknown = 0
-        while True:
-            await self._pickup.pause(None)
-            try:
-                answer = await self._pickup.ask(channel, unproven)
-            except RemoteRefusal as refusal:
-                # It knows what it has committed; it may be about to.
-                unknown += 1
-                if refusal.remote_code != PairingSessionUnknown.code or unknown == MAX_UNKNOWN:
-                    raise
-                continue
-            if answer is not None:
-                return answer
 
     # -- the certificate ----------------------------------------------------------------------
 
@@ -288,6 +272,35 @@ class Pairing:
         files.identity.stop_waiting()
         self._witness.approved(answer.decided_by, answer.device_name)
         return host
+
+
+def unfinished(files: NodeFiles) -> PairingFile | None:
+    """The pairing that a start without a word about pairing goes on with.
+
+    Of a device that is paired only one that a crash cut off between the certificate and the host
+    file.  Anything else that waits is a rejoin, which sees to itself, or a pairing that was given
+    up: the certificate that there is comes first, and the file of such a pairing is dropped.
+    """
+    waiting, host = files.identity.waiting(), files.host()
+    if waiting is None or host is None:
+        return waiting
+    if waiting.gateway == host.enrolment_address:
+        return None
+    if _has_brought(waiting, files.identity.client()):
+        return waiting
+    files.identity.stop_waiting()
+    return None
+
+
+def _has_brought(waiting: PairingFile, client: ClientFile) -> bool:
+    """Whether the certificate that is there is the one which that pairing waited for."""
+    if client.current is None or client.pending is not None:
+        return False
+    try:
+        certificate = load_pem_x509_certificate(client.current.certificate_pem.encode())
+        return Roots.read(waiting.ca_pem).issued(certificate)
+    except (ValueError, VerificationFailed):
+        return False
 
 
 def _run_pake(pin: str, gateway_share: bytes, entropy: Entropy) -> tuple[bytes, bytes]:

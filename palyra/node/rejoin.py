@@ -6,9 +6,11 @@ grace that the operator sets a certificate comes at once; after it an operator a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
+import msgspec
 from twisted.logger import Logger
 
 from palyra.config.addresses import HostPort
@@ -28,12 +30,14 @@ from palyra.errors import (
 )
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import DeviceIdentity, IdentityStore, PairingFile
-from palyra.node.pickup import PickUp, PickUpWitness
+from palyra.node.pickup import PickUp, PickUpWitness, is_unknown
 from palyra.node.roots import Root, Roots
 from palyra.transport.grpcclient import GatewayChannel
 from palyra.wire.pairing import Begin, SessionOpened
 
 SCHEMA_VERSION = 1
+PATIENCE = 5
+"""So often in a row a gateway may not answer before the certificates are tried once more."""
 
 
 def is_final(error: BaseException | None) -> bool:
@@ -80,6 +84,7 @@ class Rejoin:
         self._announcement = announcement
         self._witness = witness
         self._entropy = entropy
+        self._pickup: PickUp | None = None
 
     async def run(self, time: GatewayTime, *, expired: bool) -> None:
         """Come back; returns when there is a certificate to connect with.
@@ -91,12 +96,7 @@ class Rejoin:
         :raises PalyraError: it did not work now.
         """
         waiting = self._store.waiting()
-        if waiting is not None and self._is_ours(waiting):
-            channel = self._channel(self._address, waiting.ca_pem.encode())
-            try:
-                await self._pick_up(channel, waiting)
-            finally:
-                await channel.close()
+        if waiting is not None and self._is_ours(waiting) and await self._resumed(waiting):
             return
         root, channel, opened = await self._open()
         try:
@@ -106,6 +106,31 @@ class Rejoin:
             await self._complete(channel, root, opened)
         finally:
             await channel.close()
+
+    async def _resumed(self, waiting: PairingFile) -> bool:
+        """Whether the session that was begun earlier led to a certificate.
+
+        False where the gateway does not know it (any more).  It is asked under the root of then,
+        and where that does not lead to an answer under every other one that is trusted: the
+        listeners may have moved to another CA meanwhile.
+        """
+        trusted = Roots.read(self._store.client().ca_bundle_pem).each
+        first = Roots.read(waiting.ca_pem).first
+        away: list[GatewayUnreachable] = []
+        for root in (first, *(each for each in trusted if each != first)):
+            channel = self._channel(self._address, root.pem.encode())
+            try:
+                await self._pick_up(channel, msgspec.structs.replace(waiting, ca_pem=root.pem))
+                return True
+            except GatewayUnreachable as error:
+                away.append(error)
+            except RemoteRefusal as refusal:
+                if not is_unknown(refusal):
+                    raise
+                return False
+            finally:
+                await channel.close()
+        raise away[0]
 
     def _is_ours(self, waiting: PairingFile) -> bool:
         """Whether that approval is one of this gateway: it may be of a pairing with another."""
@@ -135,19 +160,24 @@ class Rejoin:
         raise away[0]
 
     async def _complete(self, channel: GatewayChannel, root: Root, opened: SessionOpened) -> None:
-        completed = await channel.complete(self._proof(root, opened))
-        if completed.certificate_pem:
-            self._accept(completed.certificate_pem, completed.ca_pem)
-            return
+        proof = self._proof(root, opened)
+        # Before it is told anything: where its answer gets lost it is asked what became of it.
         waiting = PairingFile(
             schema_version=SCHEMA_VERSION,
             session_id=opened.begun.session_id,
-            request_id=completed.request_id,
+            request_id="",
             gateway=str(self._address),
             ca_pem=root.pem,
         )
         self._store.keep_waiting(waiting)
-        await self._pick_up(channel, waiting)
+        with self._decided():
+            completed = await channel.complete(proof)
+            if completed.certificate_pem:
+                self._accept(completed.certificate_pem, completed.ca_pem)
+                return
+            known = msgspec.structs.replace(waiting, request_id=completed.request_id)
+            self._store.keep_waiting(known)
+            await self._pick_up(channel, known)
 
     def _proof(self, root: Root, opened: SessionOpened) -> DeviceProof:
         identity = self._identity
@@ -164,21 +194,38 @@ class Rejoin:
 
     async def _pick_up(self, channel: GatewayChannel, waiting: PairingFile) -> None:
         """An operator must approve; asked again after a restart, until it is decided."""
-        pick_up = PickUp(
+        pickup = self._pickup = self._pickup or self._new_pickup()
+        with self._decided():
+            if not waiting.request_id:
+                found = await pickup.recover(channel, waiting)
+                waiting = msgspec.structs.replace(waiting, request_id=found.request_id)
+                self._store.keep_waiting(waiting)
+            answer = await pickup.wait(channel, waiting)
+            self._accept(answer.certificate_pem, answer.ca_pem)
+
+    @contextmanager
+    def _decided(self) -> Iterator[None]:
+        """Nothing is waited for after this, unless trying again may bring another answer."""
+        try:
+            yield
+        except PalyraError as error:
+            if not error.retryable:
+                self._store.stop_waiting()
+            raise
+        else:
+            self._store.stop_waiting()
+
+    def _new_pickup(self) -> PickUp:
+        return PickUp(
             reactor=self._reactor,
             identity=self._identity,
             client_kind=ClientKind.NODE,
             name=self._announcement().name,
             witness=self._witness,
             now_ms=lambda: int(self._reactor.seconds() * 1000),
+            keep=self._store.keep_waiting,
+            patience=PATIENCE,
         )
-        try:
-            answer = await pick_up.wait(channel, waiting)
-            self._accept(answer.certificate_pem, answer.ca_pem)
-        except PalyraError:
-            self._store.stop_waiting()
-            raise
-        self._store.stop_waiting()
 
     def _accept(self, certificate_pem: str, ca_bundle_pem: str) -> None:
         trusted_pem = self._store.client().ca_bundle_pem

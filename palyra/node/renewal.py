@@ -17,14 +17,21 @@ from twisted.logger import Logger
 
 from palyra.core.frames import Renew, Welcome
 from palyra.core.transcript import renewal_payload
-from palyra.errors import CertificateRefused, PalyraError
+from palyra.errors import CertificateRefused, GatewayUnreachable, PalyraError
 from palyra.node.identity import Credential, DeviceIdentity, IdentityStore
 from palyra.node.roots import Roots
 from palyra.pki.certificates import unix_ms
+from palyra.transport.statuses import is_cut
 from palyra.wire.pairing import RenewalAsked, Renewed
 
 SPREAD = 0.1
 """Of the third of a certificate's life that is left, so that a fleet does not renew at once."""
+SPREAD_AT_ONCE_S = 60.0
+"""Over this time a fleet is spread that is to renew now."""
+FLOOR_S = 60.0
+"""Between two renewals, whatever a gateway says at each registration."""
+CUTS = 3
+"""So often in a row a next certificate may be cut off while the current one is taken."""
 FIRST_RETRY_S = 30.0
 MAX_RETRY_S = 600.0
 
@@ -114,6 +121,8 @@ class Renewal:
         self._witness = witness
         self._held: _Held | None = None
         self._failures = 0
+        self._cuts = 0
+        self._renewed_s: float | None = None
         self._timer: IDelayedCall | None = None
         self._due_s = 0.0
         self._working: Deferred[None] | None = None
@@ -135,11 +144,23 @@ class Renewal:
             self._schedule(self._backoff_s())
             return
         self._failures = 0
-        left_s, after_s = life.left_s(began_ms), welcome.renew_after_s
+        self._schedule(self._first_s(life, began_ms, welcome.renew_after_s))
+
+    def _first_s(self, life: Life, began_ms: int, after_s: int | None) -> float:
+        """In how many seconds to renew, as the gateway says or by the life that is left."""
+        left_s = max(0.0, life.left_s(began_ms))
         if after_s is None:
             after_s = max(0, int(left_s - life.whole_s / 3))
-        spread_s = SPREAD * max(0.0, left_s - after_s) if after_s else 0.0
-        self._schedule(max(0.0, after_s + self._jitter(-spread_s, spread_s)))
+        if after_s:
+            spread_s = SPREAD * max(0.0, left_s - after_s)
+            delay_s = max(0.0, after_s + self._jitter(-spread_s, spread_s))
+        elif self._store.client().pending is not None:
+            delay_s = 0.0  # it was begun already, and cut off: nothing that a whole fleet does
+        else:
+            delay_s = self._jitter(0.0, min(SPREAD_AT_ONCE_S, left_s / 2))
+        if self._renewed_s is None:
+            return delay_s
+        return max(delay_s, self._renewed_s + min(FLOOR_S, left_s / 2) - self._elapsed_s())
 
     def directed(self, renew: Renew) -> None:
         """The gateway orders a renewal, at a moment of this device's own within that time."""
@@ -196,6 +217,7 @@ class Renewal:
         except Exception:
             self._log.failure("the certificate could not be renewed")
         else:
+            self._renewed_s = self._elapsed_s()
             self._working = None  # moving on begins the renewal of the new certificate
             move()
             return
@@ -208,10 +230,22 @@ class Renewal:
         if self._store.client().next is None:
             await self._ask(held)
         try:
-            return await held.hand_over()
+            move = await held.hand_over()
         except CertificateRefused:
-            self._store.drop_next()
+            self._drop_next()
             raise
+        except GatewayUnreachable as error:
+            # It may be that the gateway does not take it: a handshake is refused without a word.
+            self._cuts = self._cuts + 1 if is_cut(error) else 0
+            if self._cuts >= CUTS:
+                self._drop_next()
+            raise
+        self._cuts = 0
+        return move
+
+    def _drop_next(self) -> None:
+        self._cuts = 0
+        self._store.drop_next()
 
     async def _ask(self, held: _Held) -> None:
         device_id = self._identity.device_id

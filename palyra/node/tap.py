@@ -47,10 +47,14 @@ class Options(TwistedOptions):
         if self.files.host() is None:
             raise NotPaired(str(root))
         self.files.make()
-        self.identity = self.files.identity.open(int(time.time() * 1000), os.urandom)
-        if self.files.identity.client().current is None:
-            raise NotPaired(str(root))
         self.lock = RootLock.take(self.files.lock, who="A node host")
+        try:
+            self.identity = self.files.identity.open(int(time.time() * 1000), os.urandom)
+            if self.files.identity.client().current is None:
+                raise NotPaired(str(root))
+        except BaseException:
+            self.lock.release()
+            raise
         return self.files.root
 
 

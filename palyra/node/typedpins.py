@@ -53,9 +53,17 @@ async def pair_by_pin(
     raise failed
 
 
+def can_ask() -> bool:
+    """Whether a terminal can be read beside the reactor's other work; on Windows none can."""
+    return termios is not None
+
+
 @implementer(IReadDescriptor)
 class PinPrompt:
-    """Asks for a PIN on the terminal while the reactor runs, and can be told to stop asking."""
+    """Asks for a PIN on the terminal while the reactor runs, and can be told to stop asking.
+
+    Only where :func:`can_ask`.
+    """
 
     def __init__(
         self, reactor: Any, *, source: TextIO | None = None, out: TextIO | None = None
@@ -130,9 +138,6 @@ class PinPrompt:
 @contextlib.contextmanager
 def _no_echo(source: TextIO) -> Iterator[None]:
     """What is typed is not shown; what was typed before is no answer."""
-    if termios is None:
-        yield
-        return
     before = termios.tcgetattr(source)
     hidden = [*before]
     hidden[3] &= ~termios.ECHO

@@ -1,4 +1,4 @@
-"""``python -m palyra.testing.simulate``: jobs under every fault, decided by a seed.
+"""``python -m palyra.testing.simulate``: jobs and certificates under every fault, by a seed.
 
 One seed is one world; the same seed and number of steps make the same world again, to the last
 line of its trace.
@@ -45,6 +45,8 @@ class Totals:
     simulated_s: float = 0.0
     events: int = 0
     jobs: int = 0
+    renewals: int = 0
+    rejoins: int = 0
     faults: Counter[str] = attrs.Factory(Counter)
     violations: list[str] = attrs.Factory(list)
 
@@ -57,6 +59,8 @@ class Totals:
         self.simulated_s += outcome.simulated_s
         self.events += outcome.events
         self.jobs += outcome.jobs
+        self.renewals += outcome.renewals
+        self.rejoins += outcome.rejoins
         self.faults.update(outcome.faults)
 
     def as_json(self, took_s: float) -> dict[str, Any]:
@@ -66,6 +70,8 @@ class Totals:
             "simulated_hours": round(self.simulated_s / 3600, 2),
             "events": self.events,
             "jobs": self.jobs,
+            "renewals": self.renewals,
+            "rejoins": self.rejoins,
             "faults": dict(sorted(self.faults.items())),
             "violations": self.violations,
             "took_s": round(took_s, 1),
@@ -77,7 +83,9 @@ class Totals:
         return (
             f"{self.runs:,} worlds, {self.simulated_s / 3600:,.1f} simulated hours in "
             f"{took_s:.1f} s\n{self.events:,} events, {self.jobs:,} jobs, "
-            f"{self.faults.total():,} faults\n{faults}\n{len(self.violations)} violations"
+            f"{self.renewals:,} renewals, {self.rejoins:,} rejoins, "
+            f"{self.faults.total():,} faults\n{faults}\n"
+            f"{len(self.violations)} violations"
         )
 
 

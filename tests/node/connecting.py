@@ -34,6 +34,7 @@ class FakeIdentity:
     current: Credential | None = attrs.Factory(lambda: Credential("cert", "key", NOW_MS))
     next: Credential | None = None
     bundle: str = "ca"
+    disk: Exception | None = None
 
     def client(self) -> ClientFile:
         return ClientFile(1, self.bundle, self.current, self.next)
@@ -41,6 +42,8 @@ class FakeIdentity:
     def trust(self, bundle: str) -> None:
         if bundle == "strangers":
             raise VerificationFailed("the CA bundle has no CA that this device trusts")
+        if self.disk is not None:
+            raise self.disk
         self.bundle = bundle
 
 
@@ -53,12 +56,14 @@ class FakeRejoin:
     error: PalyraError | None = None
     gateway_ms: int = 0
     renews: bool = True
+    surprise: Exception | None = None
 
     async def run(self, time: GatewayTime, *, expired: bool) -> None:
         self.asked.append(expired)
         time.heard(self.gateway_ms)
-        if self.error is not None:
-            raise self.error
+        failed = self.error or self.surprise
+        if failed is not None:
+            raise failed
         if self.renews:
             self.identity.current = Credential("new cert", "new key", NOW_MS * 2)
 

@@ -10,13 +10,22 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
+from palyra._lock import RootLock
+from palyra._reactor import the_reactor
+from palyra.config import load
 from palyra.core.pairing import RequestState
-from palyra.node.files import NodeFiles
+from palyra.core.pin import PinCode
+from palyra.errors import PairingFailed
+from palyra.node import foreground, typedpins
+from palyra.node.files import HostFile, NodeFiles
+from palyra.node.identity import PairingFile
 from tests.cli.terminal import Terminal
 from tests.node.awaiting import awaiting, awaiting_fixture
+from tests.node.fakes import DEVICE_ID, NOW_MS, PairedDevice, new_authority
 from tests.node.pingateway import PinGateway
 
 PROMPT = "PIN shown by the gateway:"
@@ -133,3 +142,38 @@ async def test_a_program_has_one_try(gateway: PinGateway, tmp_path: Path) -> Non
     assert done.stdout == f"gateway\t{gateway.address}\t{gateway.authority.ca_hash}\n"
     assert done.stderr.startswith("error: That PIN is wrong, expired or used up.\n")
     assert gateway.desk.guesses == [False]
+
+
+@awaiting
+async def test_no_second_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a terminal cannot be read beside the other work (Windows), one PIN is all."""
+    given = PinCode(1, "418207")
+    options = foreground.NodeRunOptions(tmp_path, pin=given, pin_typed=True)
+    config, nothing = load(tmp_path / "palyra.toml"), RootLock.take(tmp_path / "lock", who="A test")
+    host = foreground._Foreground(options, config, NodeFiles(tmp_path), nothing, the_reactor())
+    monkeypatch.setattr(typedpins, "termios", None)
+    assert await host._next_pin(None) == given
+    assert await host._next_pin(PairingFailed(pin=True)) is None
+    nothing.release()
+
+
+@awaiting
+async def test_a_pairing_that_was_given_up(tmp_path: Path) -> None:
+    """A device that is paired serves its gateway, whatever waits at another one."""
+    files = NodeFiles(tmp_path)
+    files.make()
+    authority = new_authority()
+    device = PairedDevice(files.identity.path, authority)
+    files.keep_host(HostFile(1, "127.0.0.1:1", DEVICE_ID, 500, "", NOW_MS, NOW_MS, "pi"))
+    device.store.new_csr(DEVICE_ID)
+    device.store.keep_waiting(PairingFile(1, "ab" * 16, "R", "127.0.0.1:2", device.ca_pem))
+
+    def person() -> tuple[int, str]:
+        terminal = Terminal(tmp_path, "node", "run", columns=120)
+        terminal.read_until("offline  retry in")
+        terminal.type("\x03")
+        return terminal.end()
+
+    status, _ = await deferToThread(person)
+    assert status == 0
+    assert files.identity.waiting() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from palyra.config.addresses import HostPort
 from palyra.core.frames import Drained, GatewayFrame, Hello, Renew, Welcome
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Standing
-from palyra.errors import CertificateSuperseded, GatewayUnreachable, PalyraError
+from palyra.errors import CertificateSuperseded, DiskFull, GatewayUnreachable, PalyraError
+from palyra.node import identity
 from palyra.node.connection import GOODBYE_S, HANDOVER_S, Connection
+from palyra.node.identity import IdentityStore
 from palyra.node.renewal import FIRST_RETRY_S, Renewal
 from palyra.node.running import Runs
 from tests.node.fakes import (
@@ -363,3 +366,30 @@ def test_a_start_between_the_two(tmp_path: Path) -> None:
     made.clock.advance(GOODBYE_S)
     assert not made.clock.getDelayedCalls()
     made.memory.stop()
+
+
+@pytest.mark.parametrize("error", [DiskFull("/"), OSError(errno.EROFS, "Read-only file system")])
+def test_a_disk_that_cannot_be_written(
+    node: Node, first: FakeChannel, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The node serves over the new certificate, and the next write has what is missing."""
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    second = node.renew()
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "write_atomic", refuse)
+        node.welcome(second)
+    assert node.seen[-2:] == [("renewed", 24), ("online", 2)]
+    node.clock.advance(HANDOVER_S)
+    assert first.closed and not second.closed
+    assert IdentityStore(node.device.store.path).client().next is not None
+    held = node.device.store.client()
+    assert held.next is None and held.current is not None
+    assert held.current.certificate_pem.encode() == second.identity[1]
+    second.session.received(GatewayFrame(renew=Renew("rotate", 0)))
+    node.clock.advance(0)
+    on_disk = IdentityStore(node.device.store.path).client()
+    assert (on_disk.current, on_disk.next) == (held.current, None)
+    assert on_disk.pending is not None

@@ -11,11 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from palyra.errors import (
     CertificateRefused,
+    DiskFull,
     KeyFilePermission,
     MalformedIdentifier,
     StoreCorrupt,
     VerificationFailed,
 )
+from palyra.node import identity
 from palyra.node.identity import IdentityStore, PairingFile
 from palyra.pki.authority import Authority
 from palyra.pki.csr import check_csr
@@ -174,6 +176,16 @@ def test_a_certificate_that_nobody_asked_for(store: IdentityStore, authority: Au
         store.accept(DEVICE_ID, pem, authority.ca_pem.decode())
 
 
+def test_a_key_that_a_crash_left(store: IdentityStore) -> None:
+    """A start removes it: no copy of a private key lies about."""
+    store.new_csr(DEVICE_ID)
+    left = store.path / ".node-mtls-client.json.k3_x9abc"
+    left.write_bytes((store.path / "node-mtls-client.json").read_bytes())
+    store.open(NOW_MS, os.urandom)
+    assert not left.exists()
+    assert store.client().pending is not None
+
+
 def test_a_waiting_pairing_survives(store: IdentityStore) -> None:
     """Until it is decided."""
     assert store.waiting() is None
@@ -212,6 +224,7 @@ def test_which_one_to_use(paired: PairedDevice) -> None:
     assert client.usable(NOW_MS) == [following, paired.first]
     assert client.usable(paired.first.cert_expires_at_unix_ms) == [following]
     assert client.usable(following.cert_expires_at_unix_ms) == []
+    assert client.held == [following, paired.first]
 
 
 def test_a_next_one_that_is_dropped(paired: PairedDevice) -> None:
@@ -289,6 +302,33 @@ def test_the_bundle_moves_in_steps(paired: PairedDevice) -> None:
     paired.store.trust(new_pem)
     assert paired.store.client().ca_bundle_pem == new_pem
     assert paired.store.client().current == paired.first
+
+
+def test_a_full_disk(paired: PairedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the gateway said holds in this process; the next write brings all of it to the disk."""
+    following = paired.make_next()
+    both = paired.ca_pem + new_authority().ca_pem.decode()
+    before = IdentityStore(paired.store.path).client()
+
+    def full(*_: object) -> None:
+        raise DiskFull("/")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "write_atomic", full)
+        with pytest.raises(DiskFull):
+            paired.store.registered(following.fingerprint)
+        with pytest.raises(DiskFull):
+            paired.store.trust(both)
+        with pytest.raises(DiskFull):
+            paired.store.new_csr(DEVICE_ID)
+    client = paired.store.client()
+    assert (client.current, client.next, client.pending) == (following, None, None)
+    assert client.ca_bundle_pem == both
+    assert IdentityStore(paired.store.path).client() == before
+    paired.store.new_csr(DEVICE_ID)
+    on_disk = IdentityStore(paired.store.path).client()
+    assert on_disk == paired.store.client()
+    assert (on_disk.current, on_disk.ca_bundle_pem) == (following, both)
 
 
 def test_paired_while_the_gateway_changes_its_ca(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -24,14 +25,17 @@ from palyra.errors import (
     VerificationFailed,
 )
 from palyra.node import pickup
-from palyra.node.files import HostFile
+from palyra.node.files import HostFile, NodeFiles
+from palyra.node.identity import PairingFile
+from palyra.node.pairing import unfinished
 from palyra.pki.authority import Authority
 from tests.node.awaiting import awaiting, awaiting_fixture
-from tests.node.fakes import DEVICE_ID
+from tests.node.fakes import DEVICE_ID, NOW_MS, PairedDevice, new_authority
 from tests.node.gateway import NODE_RPC, Gateway
 from tests.node.pairingdevice import Device, refused, turn
 
 HOUR_MS = 3_600_000
+OURS, OTHERS = new_authority(), new_authority()
 
 
 Scene = tuple[Gateway, Device]
@@ -299,3 +303,61 @@ async def test_nobody_listens(scene: Scene) -> None:
     error = await refused(device.begin(uri))
     assert isinstance(error, GatewayUnreachable)
     assert error.sentence == f"Cannot reach {gateway.address}: connection refused."
+
+
+@pytest.fixture
+def paired(tmp_path: Path) -> tuple[NodeFiles, PairedDevice]:
+    """A device that belongs to the gateway at a:7443."""
+    files = NodeFiles(tmp_path)
+    files.make()
+    device = PairedDevice(files.identity.path, OURS)
+    host = HostFile(1, "a:7444", DEVICE_ID, 500, "", NOW_MS, NOW_MS, "pi")
+    files.keep_host(msgspec.structs.replace(host, enrolment_address="a:7443"))
+    return files, device
+
+
+def waits(files: NodeFiles, gateway: str, ca: Authority) -> PairingFile:
+    """A pairing session that waits there."""
+    waiting = PairingFile(1, "ab" * 16, "R", gateway, ca.ca_pem.decode())
+    files.identity.keep_waiting(waiting)
+    return waiting
+
+
+def test_what_a_start_goes_on_with(paired: tuple[NodeFiles, PairedDevice]) -> None:
+    """Before there is a gateway, with whatever waits."""
+    files, _ = paired
+    assert unfinished(files) is None
+    waiting = waits(files, "b:7443", OURS)
+    files.host_file.unlink()
+    assert unfinished(files) == waiting
+
+
+def test_a_rejoin_sees_to_itself(paired: tuple[NodeFiles, PairedDevice]) -> None:
+    """What waits at the device's own gateway is left to it."""
+    files, _ = paired
+    waiting = waits(files, "a:7443", OURS)
+    assert unfinished(files) is None
+    assert files.identity.waiting() == waiting
+
+
+@pytest.mark.parametrize("ca_pem", [OTHERS.ca_pem.decode(), "damaged"])
+def test_a_pairing_with_another_gateway_was_given_up(
+    paired: tuple[NodeFiles, PairedDevice], ca_pem: str
+) -> None:
+    """It is dropped, before and after its key is used for something else."""
+    files, device = paired
+    for _ in range(2):
+        waiting = waits(files, "b:7443", OTHERS)
+        files.identity.keep_waiting(msgspec.structs.replace(waiting, ca_pem=ca_pem))
+        assert unfinished(files) is None
+        assert files.identity.waiting() is None
+        device.store.new_csr(DEVICE_ID)
+
+
+def test_a_pairing_that_a_crash_cut_off(paired: tuple[NodeFiles, PairedDevice]) -> None:
+    """Its certificate is there and its gateway's address is not: it is finished."""
+    files, device = paired
+    waiting = waits(files, "b:7443", OTHERS)
+    pem = device.issue(device.store.new_csr(DEVICE_ID), by=OTHERS)
+    device.store.accept(DEVICE_ID, pem, OTHERS.ca_pem.decode())
+    assert unfinished(files) == waiting

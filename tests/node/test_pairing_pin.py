@@ -237,7 +237,7 @@ async def test_a_lost_answer_that_status_does_not_know(scene: Scene) -> None:
     gateway.desk.forgotten = 1_000
     error = await refused(begin(device, gateway.address))
     assert isinstance(error, RemoteRefusal) and error.remote_code == "pairing_session_unknown"
-    assert gateway.desk.forgotten == 1_000 - node_pairing.MAX_UNKNOWN
+    assert gateway.desk.forgotten == 1_000 - pickup.MAX_UNKNOWN
     assert nothing_believed(device)
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
@@ -14,6 +15,7 @@ from twisted.internet.task import Clock
 from palyra.core.devices import ClientKind
 from palyra.core.transcript import status_payload, verify_identity_signature
 from palyra.errors import (
+    DiskFull,
     GatewayUnreachable,
     PairingExpired,
     PairingLimited,
@@ -23,8 +25,9 @@ from palyra.errors import (
 )
 from palyra.node.files import NodeFiles
 from palyra.node.identity import PairingFile
-from palyra.node.pickup import PickUp
+from palyra.node.pickup import AHEAD_MS, STRANGERS, PickUp
 from palyra.pki.authority import Authority
+from palyra.transport.statuses import STRANGE
 from palyra.wire.pairing import StatusAnswer, StatusQuestion
 from tests.node.fakes import DEVICE_ID, NOW_MS
 
@@ -63,6 +66,9 @@ class Device:
         self.clock = Clock()
         self.clock.advance(NOW_MS / 1000)
         self.ahead_ms = 0
+        self.root = root
+        self.kept: list[PairingFile] = []
+        self.disk: Exception | None = None
         self.identity = files.identity.open(NOW_MS, os.urandom, DEVICE_ID)
         self.seen: list[tuple[Any, ...]] = []
         self.pickup = PickUp(
@@ -72,10 +78,16 @@ class Device:
             name="pi",
             witness=self,
             now_ms=lambda: int(self.clock.seconds() * 1000) + self.ahead_ms,
+            keep=self.keep,
         )
 
-    def wait(self, channel: Any) -> Deferred[StatusAnswer]:
-        return Deferred.fromCoroutine(self.pickup.wait(channel, WAITING))
+    def keep(self, waiting: PairingFile) -> None:
+        if self.disk is not None:
+            raise self.disk
+        self.kept.append(waiting)
+
+    def wait(self, channel: Any, waiting: PairingFile = WAITING) -> Deferred[StatusAnswer]:
+        return Deferred.fromCoroutine(self.pickup.wait(channel, waiting))
 
     def identity_shown(self, name: str, device_id: str, fingerprint: str) -> None:
         self.seen.append(("identity", name, device_id, fingerprint))
@@ -133,6 +145,52 @@ def test_each_question_is_proved_anew(device: Device) -> None:
     for each in channel.questions:
         payload = status_payload(WAITING.session_id, DEVICE_ID, ca_hash, each.counter)
         verify_identity_signature(public, each.signature, payload)
+
+
+def test_a_restart_with_a_clock_that_was_set_back(device: Device) -> None:
+    """The numbers go on rising: what is on disk is above all of them, and is written rarely."""
+    device.ahead_ms = 600_000
+    first, second = FakeChannel(PENDING), FakeChannel(PENDING)
+    waited = device.wait(first)
+    device.clock.pump([0.5] * 100)
+    (kept,) = device.kept
+    waited.addErrback(lambda failure: failure.trap(CancelledError) and None).cancel()
+    again = Device(device.root.parent / "again")
+    waited = again.wait(second, kept)
+    again.clock.pump([0.5] * 10)
+    numbers = [each.counter for each in first.questions + second.questions]
+    assert len(numbers) == 112 and numbers == sorted(set(numbers))
+    waited.addErrback(lambda failure: failure.trap(CancelledError) and None).cancel()
+
+
+def test_the_number_is_written_again(device: Device) -> None:
+    """Before the reserve is used up; and for another session."""
+    waited = device.wait(FakeChannel(PENDING))
+    device.clock.advance(AHEAD_MS / 1000)
+    device.clock.advance(1)
+    assert len(device.kept) == 2
+    waited.addErrback(lambda failure: failure.trap(CancelledError) and None).cancel()
+    other = msgspec.structs.replace(WAITING, session_id="cd" * 16)
+    result_of(device.wait(FakeChannel(ISSUED), other))
+    assert device.kept[-1].session_id == "cd" * 16
+
+
+@pytest.mark.parametrize("error", [DiskFull("/"), OSError("read-only")])
+def test_a_number_that_cannot_be_written(device: Device, error: Exception) -> None:
+    """Is no reason not to ask."""
+    device.disk = error
+    assert result_of(device.wait(FakeChannel(ISSUED))) == ISSUED
+
+
+def test_another_ca(device: Device) -> None:
+    """A gateway that moved to a CA which this device does not know: it ends, with a sentence."""
+    strange = GatewayUnreachable("gw:7443", STRANGE)
+    channel = FakeChannel(*[strange] * (STRANGERS - 1), AWAY, *[strange] * STRANGERS, ISSUED)
+    waited = device.wait(channel)
+    device.clock.pump([2.0] * (2 * STRANGERS))
+    with pytest.raises(GatewayUnreachable, match="not signed by the CA"):
+        result_of(waited)
+    assert channel.answers == [ISSUED]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,12 @@ from palyra.core.announcement import Announcement
 from palyra.core.devices import ClientKind
 from palyra.core.handshake import GatewayHandshake, Verified
 from palyra.core.pairing import CodeMethod, RequestState
-from palyra.core.transcript import DeviceProof, Purpose
+from palyra.core.transcript import (
+    DeviceProof,
+    Purpose,
+    status_payload,
+    verify_identity_signature,
+)
 from palyra.errors import (
     GatewayUnreachable,
     PairingRejected,
@@ -27,9 +32,11 @@ from palyra.errors import (
 )
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import PairingFile
-from palyra.node.rejoin import Rejoin, is_final
+from palyra.node.pickup import MAX_UNKNOWN
+from palyra.node.rejoin import PATIENCE, Rejoin, is_final
 from palyra.pki.authority import Authority
 from palyra.pki.csr import check_csr
+from palyra.transport.statuses import STRANGE
 from palyra.wire.pairing import Begin, Completed, SessionOpened, StatusAnswer, StatusQuestion
 from tests.node.fakes import DEVICE_ID, NOW_MS, PairedDevice, new_authority
 
@@ -54,6 +61,7 @@ class Gateway:
         self.channels: list[Channel] = []
         self.verified: list[Verified] = []
         self.hold: Deferred[Any] | None = None
+        self.unknown = False
 
     def channel(self, address: HostPort, root_pem: bytes) -> Any:
         assert address == ADDRESS
@@ -107,8 +115,19 @@ class Channel:
 
     def status(self, question: StatusQuestion) -> Deferred[StatusAnswer]:
         self.calls.append("status")
-        if self.gateway.hold is not None:
-            return self.gateway.hold
+        gateway = self.gateway
+        if gateway.away is not None or self.root_pem != gateway.ca.ca_pem:
+            return fail(gateway.away or GatewayUnreachable(str(ADDRESS), STRANGE))
+        if gateway.unknown:
+            return fail(RemoteRefusal("pairing_session_unknown", "Unknown."))
+        if gateway.hold is not None:
+            return gateway.hold
+        ca_hash = bytes.fromhex(gateway.ca.ca_hash)
+        device = gateway.device.identity
+        payload = status_payload(question.session_id, DEVICE_ID, ca_hash, question.counter)
+        verify_identity_signature(
+            device.key.public_key().public_bytes_raw(), question.signature, payload
+        )
         return succeed(self.gateway.answers.pop(0))
 
     def close(self) -> Deferred[None]:
@@ -187,14 +206,100 @@ def test_in_time(node: Node) -> None:
     assert node.store.waiting() is None
 
 
-def test_the_same_csr_until_it_is_answered(node: Node) -> None:
-    """A lost answer brings the same certificate again."""
+def lost(node: Node) -> PairingFile:
+    """The answer to a Complete gets lost; what the device knows of the session then."""
     node.gateway.refusal = GatewayUnreachable(str(ADDRESS), "no answer")
     node.refused(GatewayUnreachable)
     node.gateway.refusal = None
-    node.run()
+    waiting = node.store.waiting()
+    assert waiting is not None and not waiting.request_id
+    return waiting
+
+
+def test_the_same_csr_until_it_is_answered(node: Node) -> None:
+    """A lost answer brings the same certificate again, once the gateway had time to say whether
+    the session led to a request."""
+    lost(node)
+    node.gateway.unknown = True
+    done = node.run()
+    node.clock.pump([2.0] * MAX_UNKNOWN)
+    assert done.called
     first, again = node.gateway.verified
     assert first.csr_der == again.csr_der
+    assert node.came_back()
+    assert node.store.waiting() is None
+
+
+def test_a_request_whose_answer_got_lost(node: Node) -> None:
+    """Is found again by its session, and no second one is made."""
+    session_id = lost(node).session_id
+    node.gateway.answer(RequestState.PENDING)
+    node.gateway.answer(RequestState.PENDING)
+    node.run()
+    node.clock.advance(2)
+    waiting = node.store.waiting()
+    assert waiting is not None
+    assert (waiting.session_id, waiting.request_id) == (session_id, "R")
+    assert node.seen == ["identity pi", "waiting"]
+    pem = node.device.issue(node.gateway.verified[0].csr_der, LATER_MS)
+    node.gateway.answer(RequestState.APPROVED, certificate_pem=pem)
+    node.clock.advance(1)
+    assert node.came_back()
+    assert len(node.gateway.verified) == 1
+
+
+def test_a_refused_complete(node: Node) -> None:
+    """There is nothing to ask for later."""
+    node.gateway.refusal = RejoinRefused()
+    node.refused(RejoinRefused)
+    assert node.store.waiting() is None
+
+
+def waits(node: Node) -> Deferred[None]:
+    """A rejoin that waits for an operator."""
+    node.gateway.in_time = False
+    node.gateway.answer(RequestState.PENDING)
+    return node.run()
+
+
+def test_a_gateway_that_changes_its_ca_meanwhile(node: Node) -> None:
+    """It is asked under the other root, for which the question is signed."""
+    node.store.trust(OLD_PEM + NEW_PEM)
+    done = waits(node)
+    node.gateway.ca, node.gateway.bundle_pem = NEW, NEW_PEM
+    ended: list[Any] = []
+    done.addErrback(lambda failure: ended.append(failure.type))
+    node.clock.pump([2.0] * PATIENCE)
+    assert ended == [GatewayUnreachable]
+    pem = node.device.issue(node.gateway.verified[0].csr_der, LATER_MS)
+    node.gateway.answer(RequestState.APPROVED, certificate_pem=pem, ca_pem=OLD_PEM + NEW_PEM)
+    node.run()
+    node.clock.pump([2.0] * PATIENCE)
+    assert node.came_back()
+    assert node.gateway.channels[-1].root_pem == NEW.ca_pem
+    assert len(node.gateway.verified) == 1
+
+
+def test_a_gateway_that_is_away_while_an_operator_thinks(node: Node) -> None:
+    """The wait is given up and taken up: the certificates are tried in between, and what a person
+    sees is said once."""
+    done = waits(node)
+    node.gateway.away = GatewayUnreachable(str(ADDRESS), "connection refused")
+    done.addErrback(lambda failure: failure.trap(GatewayUnreachable) and None)
+    node.clock.pump([2.0] * PATIENCE)
+    assert done.called
+    assert node.store.waiting() is not None
+    node.gateway.away = None
+    node.gateway.answer(RequestState.REJECTED)
+    node.refused(PairingRejected)
+    assert node.seen == ["identity pi", "waiting", "retrying"]
+
+
+def test_an_approval_that_is_over(node: Node) -> None:
+    """The gateway does not know the session any more: the device asks anew, at once."""
+    node.store.keep_waiting(PairingFile(1, "ab" * 16, "R", str(ADDRESS), OLD_PEM))
+    node.gateway.unknown = True
+    node.run()
     assert node.came_back()
 
 
@@ -277,12 +382,12 @@ def test_a_restart_while_it_waits(node: Node) -> None:
     [("other:7443", OLD_PEM), (str(ADDRESS), NEW_PEM), (str(ADDRESS), "damaged")],
 )
 def test_an_approval_that_is_not_this_gateways(node: Node, gateway: str, ca_pem: str) -> None:
-    """A pairing with another gateway waits: this device comes back without it."""
+    """A pairing with another gateway was given up: this device comes back without it."""
     other = PairingFile(1, "ab" * 16, "R", gateway, ca_pem)
     node.store.keep_waiting(other)
     node.run()
     assert node.came_back()
-    assert node.store.waiting() == other
+    assert "status" not in node.gateway.channels[0].calls
 
 
 def test_an_operator_says_no(node: Node) -> None:

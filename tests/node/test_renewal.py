@@ -20,7 +20,13 @@ from palyra.errors import (
     RemoteRefusal,
     VerificationFailed,
 )
-from palyra.node.renewal import FIRST_RETRY_S, MAX_RETRY_S, Renewal
+from palyra.node.renewal import (
+    FIRST_RETRY_S,
+    FLOOR_S,
+    MAX_RETRY_S,
+    SPREAD_AT_ONCE_S,
+    Renewal,
+)
 from palyra.wire.pairing import RenewalAsked, Renewed
 from tests.node.fakes import DEVICE_ID, NOW_MS, FakeChannel, PairedDevice, new_authority
 
@@ -107,11 +113,43 @@ def test_when_the_gateway_says(node: Node, draw: float, share: float) -> None:
     assert node.due_s == pytest.approx(16 * HOUR_S + share * 8 * HOUR_S)
 
 
-@pytest.mark.parametrize("draw", [0.0, 1.0])
-def test_at_once(node: Node, draw: float) -> None:
-    """Zero is not spread: the gateway, or a late start, wants it now."""
+@pytest.mark.parametrize(("draw", "due_s"), [(0.0, 0.0), (1.0, SPREAD_AT_ONCE_S)])
+def test_at_once(node: Node, draw: float, due_s: float) -> None:
+    """Zero is spread over a minute: a fleet that comes back does not renew in one moment."""
     node.draw = draw
     node.begin(0)
+    assert node.due_s == due_s
+
+
+def test_at_once_near_the_end(node: Node) -> None:
+    """Never past half of what is left."""
+    node.draw = 1.0
+    node.begin(0, NOW_MS + 24 * 3_600_000 - 10_000)
+    assert node.due_s == pytest.approx(5)
+
+
+def test_one_that_was_begun_already(node: Node) -> None:
+    """A session that broke off in a renewal is followed by one that goes on with it at once."""
+    node.draw = 1.0
+    csr_der = node.device.store.new_csr(DEVICE_ID)
+    node.begin(0)
+    assert node.due_s == 0
+    node.wait()
+    assert node.channel.asked[0][0].csr_der == csr_der
+
+
+def test_again_and_again(node: Node) -> None:
+    """A gateway that wants a renewal at each registration gets one a minute."""
+    node.draw = 0.0
+    node.begin(0)
+    for _ in range(5):
+        node.wait()
+        node.answer()
+        node.move()
+        node.begin(0)
+    assert len(node.channel.asked) == 5
+    assert node.clock.seconds() == 4 * FLOOR_S
+    node.renewal.directed(Renew("rotate", 0))  # an order is a person's
     assert node.due_s == 0
 
 
@@ -120,7 +158,7 @@ def test_a_gateway_that_does_not_say(node: Node) -> None:
     node.begin(None, NOW_MS + 3_600_000)
     assert node.due_s == pytest.approx(24 * HOUR_S - THIRD_S - HOUR_S, abs=1)
     node.begin(None, NOW_MS + 23 * 3_600_000)
-    assert node.due_s == 0
+    assert node.due_s <= SPREAD_AT_ONCE_S
 
 
 def test_a_renewal(node: Node) -> None:
@@ -282,6 +320,25 @@ def test_a_certificate_that_the_gateway_does_not_take(node: Node) -> None:
     assert node.device.store.client().next is None
     node.wait()
     assert node.channel.asked[1][0].csr_der != first.csr_der
+    node.answer()
+    node.move()
+    assert node.moved == 1
+
+
+def test_a_certificate_that_is_always_cut_off(node: Node) -> None:
+    """Three times in a row, while the current one is taken: another one is asked for."""
+    cut = GatewayUnreachable("gw.example:7444", "the connection was closed")
+    following = node.device.make_next()
+    node.begin()
+    for error in (cut, cut, AWAY, cut, cut):
+        node.wait()
+        node.handovers[-1].errback(error)
+    assert node.device.store.client().next == following
+    node.wait()
+    node.handovers[-1].errback(cut)
+    assert node.device.store.client().next is None
+    assert node.channel.asked == []
+    node.wait()
     node.answer()
     node.move()
     assert node.moved == 1

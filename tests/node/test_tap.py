@@ -82,6 +82,20 @@ def test_a_key_that_others_may_read(files: NodeFiles, stderr: io.StringIO) -> No
     assert stderr.getvalue() == (
         f"error: {path} may be read by others (mode 0644).\nhint:  chmod 600 {path}\n"
     )
+    path.chmod(0o600)
+    parsed(files.state_root).lock.release()
+
+
+def test_a_second_start_leaves_the_first_ones_files(files: NodeFiles, stderr: io.StringIO) -> None:
+    """What the first is about to put into place is not taken for what a crash left."""
+    first = parsed(files.state_root)
+    being_written = files.identity.path / ".node-mtls-client.json.abcdefgh"
+    being_written.touch()
+    refused(files.state_root)
+    assert being_written.exists()
+    first.lock.release()
+    parsed(files.state_root).lock.release()
+    assert not being_written.exists()
 
 
 def test_a_second_start(files: NodeFiles, stderr: io.StringIO) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
+from palyra.core.devices import Device
 from palyra.core.frames import Hello
 from palyra.core.jobs import Standing
 from palyra.gateway.dispatch import Dispatcher
@@ -15,6 +17,9 @@ from palyra.gateway.fanouts import Fanouts
 from palyra.gateway.records import Records
 from palyra.gateway.sessions import NodeSession
 from palyra.node.attempts import AttemptMemory
+from palyra.node.registering import Registering
+from palyra.node.running import Runs
+from palyra.pki.trust import TrustGate
 from palyra.store.memory import MemoryStore
 from palyra.store.rules import own_job
 from palyra.testing.simulation.disk import StoreOnDisk
@@ -118,6 +123,53 @@ def lose_a_row(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryStore, "accept_fanout", careless)
 
 
+def never_rejoin(patch: pytest.MonkeyPatch) -> None:
+    """A node host whose certificate ran out tries it again and again."""
+    patch.setattr(Registering, "_seems_lost", lambda self, error: False)
+
+
+def keep_what_is_replaced(patch: pytest.MonkeyPatch) -> None:
+    """The older certificate stays beside the one that was registered."""
+    patch.setattr(MemoryStore, "_supersede", lambda self, device_id, state: None)
+
+
+def take_superseded_certificates(patch: pytest.MonkeyPatch) -> None:
+    """Neither the gate nor the store minds one."""
+
+    def gate(self: TrustGate, passed: Any) -> None:
+        passed.generation = self._revocations.generation
+
+    patch.setattr(TrustGate, "_ask_again", gate)
+    patch.setattr("palyra.store.rules.require_live", lambda certificate, device_id, at: certificate)
+
+
+def take_an_order_for_done(patch: pytest.MonkeyPatch) -> None:
+    """An order to renew ends with the next registration, over whatever certificate."""
+
+    def without_order(device: Device, over: Any) -> Device:
+        return attrs.evolve(device, rotate_asked_at_ms=None)
+
+    patch.setattr("palyra.store.rules._without_done_order", without_order)
+
+
+def tell_nobody_of_orders(patch: pytest.MonkeyPatch) -> None:
+    """An order to renew is on record, and that is all."""
+    patch.setattr(NodeSession, "renew", lambda self, order: None)
+    patch.setattr("palyra.gateway.renewals.is_ordered", lambda device, certificate: False)
+
+
+def drop_work_at_a_handover(patch: pytest.MonkeyPatch) -> None:
+    """What runs on a device ends with the session that it came by."""
+    detach = Runs.detach
+
+    def harsh(self: Runs, session: Any) -> None:
+        detach(self, session)
+        for attempt_id in list(self._running):
+            self.cancel(attempt_id, "")
+
+    patch.setattr(Runs, "detach", harsh)
+
+
 @pytest.mark.parametrize(
     ("bug", "found"),
     [
@@ -131,6 +183,12 @@ def lose_a_row(patch: pytest.MonkeyPatch) -> None:
         (overwrite_a_final_state, "changed"),
         (keep_callers_waiting, "not answered in time"),
         (lose_a_row, "without all its rows"),
+        (never_rejoin, "locked out"),
+        (keep_what_is_replaced, "2 current certificates"),
+        (take_superseded_certificates, "carries a session"),
+        (take_an_order_for_done, "older certificate than was ordered"),
+        (tell_nobody_of_orders, "never renewed as ordered"),
+        (drop_work_at_a_handover, "only certificates were renewed"),
     ],
 )
 def test_a_bug_is_found(bug: Patch, found: str, monkeypatch: pytest.MonkeyPatch) -> None:

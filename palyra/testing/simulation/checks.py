@@ -8,7 +8,6 @@ import attrs
 
 from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import AttemptId, FanoutId, JobId
-from palyra.core.interfaces import JobQuery
 from palyra.core.jobs import Job, JobState
 from palyra.store.memory import MemoryStore
 from palyra.testing.simulation.disk import at_once
@@ -159,7 +158,7 @@ class Checks:
 
     def after_step(self) -> None:
         """Nothing that was ever durable or accepted is lost; queues keep their bounds."""
-        kept = {job.call.job_id for job in at_once(self._store.jobs(JobQuery(limit=1_000_000)))}
+        kept = self._store._jobs.keys()  # as they are: a copy of every job would cost most of all
         lost = self._known.keys() - kept
         lost |= self._accepted - kept
         if lost:
@@ -178,14 +177,30 @@ class Checks:
 
     # -- in the end -----------------------------------------------------------------------------
 
-    def at_end(self) -> None:
-        """All faults are over, and time has passed: every job is final, every target has a row."""
+    def at_end(self, *, calm: bool) -> None:
+        """All faults are over, and time has passed: every job is final, every target has a row.
+
+        ``calm``: nothing happened but renewals, and no job may have noticed.
+        """
         left = [(job.call.job_id, job.state.value, job.waiting_for) for job in self.unfinished]
         if left:
             raise Violation(f"never final: {left}")
         for fanout, ids in self._fanouts.values():
             self.told_fanout(fanout, fanout.targets)
             self._check_withheld(fanout, ids)
+        if calm:
+            self._check_undisturbed()
+
+    def _check_undisturbed(self) -> None:
+        for known in self._known.values():
+            job = known.job
+            wanted = job.cancel_requested_at_ms is not None or job.error_code == "max_failures"
+            lost = job.state is JobState.OUTCOME_UNKNOWN or job.attempts > 1
+            if lost or (job.state is JobState.CANCELLED and not wanted):
+                raise Violation(
+                    f"job {job.call.job_id} is {job.state.value} after {job.attempts} attempts, "
+                    "and only certificates were renewed"
+                )
 
     def _check_withheld(self, fanout: Fanout, ids: frozenset[JobId]) -> None:
         withheld = [each for each in ids if self._known[each].job.error_code == "max_failures"]

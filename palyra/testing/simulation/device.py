@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -10,30 +11,27 @@ from twisted.internet.defer import Deferred, succeed
 from palyra.capability.context import DeviceFacts
 from palyra.config.addresses import HostPort
 from palyra.config.node import NodeSection
+from palyra.core.announcement import Announcement
 from palyra.core.frames import Hello, Welcome
-from palyra.core.identifiers import DeviceId
+from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.errors import PalyraError
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
-from palyra.node.identity import ClientFile, Credential
+from palyra.node.rejoin import Rejoin
+from palyra.node.renewal import Renewal
 from palyra.node.running import Runs
 from palyra.node.service import MAX_IN_FLIGHT, announcement
+from palyra.testing.simulation.channel import Channel, EnrolmentChannel
 from palyra.testing.simulation.clock import EPOCH_S, HostClock, Timeline
 from palyra.testing.simulation.disk import AttemptDisk, AttemptsOnDisk
-from palyra.testing.simulation.network import Channel, Link
+from palyra.testing.simulation.identity import IdentityOnDisk, KeptIdentity
+from palyra.testing.simulation.network import Link
 from palyra.testing.simulation.work import Ledger, Person, SimulatedRunner, registry
 
 REGISTRY = registry()
 CONFIG = NodeSection(max_running=4, max_waiting=12, mediation_timeout_s=30.0, first_retry_s=5.0)
 ADDRESS = HostPort("gateway.sim", 7444)
-FOR_EVER_MS = int((EPOCH_S + 3_000 * 86_400) * 1000)
-
-
-class _Identity:
-    """A certificate that outlives the simulation."""
-
-    def client(self) -> ClientFile:
-        return ClientFile(1, "the CA", Credential("certificate", "key", FOR_EVER_MS))
+ENROLMENT = HostPort("gateway.sim", 7443)
 
 
 class NodeHost:
@@ -43,16 +41,22 @@ class NodeHost:
         self,
         *,
         name: str,
-        device_id: DeviceId,
+        kept: KeptIdentity,
         disk: AttemptDisk,
         clock: HostClock,
         link: Link,
         random: Random,
         ledger: Ledger,
+        say: Callable[[str], None],
     ) -> None:
         self.clock = clock
         self._name = name
-        self._device_id = device_id
+        self._say = say
+        self._device_id = kept.identity.device_id
+        self._link = link
+        self._kept = kept
+        self._random = random
+        self._store = IdentityOnDisk(kept, clock)
         self._ended: Deferred[None] = succeed(None)
         self.memory = AttemptMemory(AttemptsOnDisk(disk, clock))
         self.runs = Runs(
@@ -63,7 +67,7 @@ class NodeHost:
             runner=SimulatedRunner(clock, random, ledger, CONFIG.max_running),
             memory=self.memory,
             mediator=Person(clock, random),
-            facts=DeviceFacts(device_id, "ab" * 32, str(ADDRESS), 0, 500, name),
+            facts=DeviceFacts(self._device_id, "ab" * 32, str(ADDRESS), 0, 500, name),
             now_ms=clock.now_ms,
             max_waiting=CONFIG.max_running + CONFIG.max_waiting,
             mediation_timeout_s=CONFIG.mediation_timeout_s,
@@ -73,14 +77,38 @@ class NodeHost:
             reactor=clock,
             elapsed_s=clock.elapsed_s,
             address=ADDRESS,
-            channel=lambda address, ca, identity: Channel(link, clock),
+            channel=lambda address, ca, identity: Channel(link, clock, identity),
             jitter=random.uniform,
-            identity=_Identity(),  # type: ignore[arg-type]
+            identity=self._store,
             hello=self._hello,
             runs=self.runs,
             witness=self,
             first_retry_s=CONFIG.first_retry_s,
             max_retry_s=CONFIG.max_retry_s,
+            renewal=self._renewal(),
+            rejoin=self._rejoin(),
+        )
+
+    def _renewal(self) -> Renewal:
+        return Renewal(
+            reactor=self.clock,
+            elapsed_s=self.clock.elapsed_s,
+            jitter=self._random.uniform,
+            identity=self._kept.identity,
+            store=self._store,
+            witness=self,
+        )
+
+    def _rejoin(self) -> Rejoin:
+        return Rejoin(
+            reactor=self.clock,
+            address=ENROLMENT,
+            channel=lambda address, root: EnrolmentChannel(self._link, self.clock),  # type: ignore[arg-type,return-value]
+            identity=self._kept.identity,
+            store=self._store,
+            announcement=self._announcement,
+            witness=self,
+            entropy=self._random.randbytes,
         )
 
     def start(self) -> None:
@@ -109,25 +137,50 @@ class NodeHost:
         self.connection.stop()
         self._ended.cancel()  # only so that no coroutine is left behind
 
-    # -- ConnectionWitness ------------------------------------------------------------------------
+    # -- ConnectionWitness, RenewalWitness, RejoinWitness -----------------------------------------
 
     def online(self, welcome: Welcome, address: HostPort) -> None:
         """Registered."""
+        self._say(f"{self._name} online, session {welcome.session_epoch}")
 
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
         """Not connected."""
+        why = error.sentence if error is not None else "the session ended"
+        self._say(f"{self._name} offline for {retry_s:.1f} s: {why}")
 
     def renewed(self, ends_ms: int) -> None:
-        """Not here: the certificate outlives the simulation."""
+        """The next certificate is the current one."""
+        self._say(f"{self._name} renewed until {ends_ms / 1000 - EPOCH_S:.0f}")
+
+    def renewal_failed(self, error: PalyraError | None, left_s: float) -> None:
+        """A certificate runs out soon."""
+        why = error.sentence if error is not None else "a fault here"
+        self._say(f"{self._name} cannot renew, {left_s:.0f} s left: {why}")
+
+    def rejoined(self, ends_ms: int) -> None:
+        """Back by the identity key."""
+        self._say(f"{self._name} rejoined until {ends_ms / 1000 - EPOCH_S:.0f}")
 
     def clock_differs(self, ahead_ms: int) -> None:
         """The gateway's is another one."""
 
+    def identity_shown(self, name: str, device_id: str, fingerprint: Fingerprint) -> None:
+        """Nobody compares anything here."""
+
+    def waiting(self, request_id: str) -> None:
+        """Nobody waits for an operator here."""
+
+    def retrying(self, cause: str) -> None:
+        """Nobody waits for an operator here."""
+
     def _from_thread(self, act: Any, *arguments: Any) -> None:
         self.clock.soon(0.0002, act, *arguments)
 
+    def _announcement(self) -> Announcement:
+        return announcement(REGISTRY, self._name)
+
     def _hello(self, store_epoch: str) -> Hello:
-        said = announcement(REGISTRY, self._name)
+        said = self._announcement()
         return Hello(
             device_id=self._device_id,
             platform=said.platform,
@@ -138,6 +191,7 @@ class NodeHost:
             max_in_flight=min(MAX_IN_FLIGHT, CONFIG.max_running + CONFIG.max_waiting),
             attempts=self.runs.standings(),
             extended=True,
+            unix_ms=self.clock.now_ms(),
         )
 
 
@@ -147,34 +201,41 @@ class SimulatedDevice:
     def __init__(
         self,
         *,
-        name: str,
-        device_id: DeviceId,
+        kept: KeptIdentity,
         timeline: Timeline,
         link: Link,
-        random: Random,
+        disk: AttemptDisk,
         ledger: Ledger,
+        say: Callable[[str], None],
     ) -> None:
-        self.name = name
-        self.device_id = device_id
+        self.name = link.name
+        self.kept = kept
         self.link = link
-        self.disk = AttemptDisk(random)
-        self.wall_offset = random.uniform(-5.0, 5.0)
+        self.disk = disk
+        self.wall_offset = disk.random.uniform(-5.0, 5.0)
         self.host: NodeHost | None = None
         self.stopping = False
         self._timeline = timeline
-        self._random = random
+        self._random = disk.random
         self._ledger = ledger
+        self._say = say
+
+    @property
+    def device_id(self) -> DeviceId:
+        """Its id, as long as the world lasts."""
+        return self.kept.identity.device_id
 
     def start(self) -> None:
         """The node host starts."""
         host = self.host = NodeHost(
             name=self.name,
-            device_id=self.device_id,
+            kept=self.kept,
             disk=self.disk,
             clock=HostClock(self._timeline, lambda: self.wall_offset),
             link=self.link,
             random=self._random,
             ledger=self._ledger,
+            say=self._say,
         )
         host.start()
 

@@ -39,6 +39,7 @@ WRITES = frozenset(
         "forget_certificates",
         "forget_jobs",
         "forget_key",
+        "forget_requests",
         "heard",
         "open_request",
         "order_rotation",

@@ -7,19 +7,22 @@ things than a few of each.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from palyra.errors import DiskFull, PalyraError, StoreUnavailable
-from palyra.testing.simulation.device import SimulatedDevice
+from palyra.testing.simulation.device import NodeHost, SimulatedDevice
 
 if TYPE_CHECKING:
     from palyra.testing.simulation.gateway import Gateway
     from palyra.testing.simulation.world import World
 
 JUMPS_S = (1.0, 30.0, 600.0, 7_200.0)
+MAX_ROTATIONS = 6
+"""In a world: a device may fetch thirty certificates an hour, and no operator wants more."""
 
 
 class Faults:
@@ -43,11 +46,21 @@ class Faults:
             self._node_disk,
             self._slow_disk,
             self._revoke,
+            self._rotate,
+            self._lose_answer,
+            self._leave,
+            self._crash_in_identity,
+            self._put_back,
         ]
         chosen = self._random.sample(kinds, self._random.randint(2, len(kinds)))
-        self._kinds = [kind for kind in kinds if kind in chosen]
+        calm = [self._rotate, self._lose_answer]
+        self._kinds = calm if world.calm else [kind for kind in kinds if kind in chosen]
         self.share = self._random.choice([0.05, 0.15, 0.3])
         self._revocations = 1
+        self._rotations = MAX_ROTATIONS
+        self._traps: dict[str, bool] = {}
+        for device in world.devices.values():
+            device.kept.writing = partial(self._identity_written, device)
         world.disk.committing = self._committing
         self._trap: bool | None = None
 
@@ -59,12 +72,14 @@ class Faults:
         """Nothing is wrong any more, and everything runs."""
         world = self._world
         self._trap = None
+        self._traps.clear()
         world.disk.trouble = None
         world.disk.write_s = 0.003
         for device in world.devices.values():
             device.disk.trouble = None
             device.disk.write_s = 0.003
             device.link.heal()
+            device.link.to_lose.clear()
             device.link.stalled_until = 0.0
             device.link.delay_s = min(device.link.delay_s, 0.3)
         self._restart_gateway()
@@ -140,14 +155,77 @@ class Faults:
         done = Deferred.fromCoroutine(gateway.revoker.revoke(device, "ana", "stolen"))
         done.addErrback(lambda failure: failure.trap(PalyraError) and None)
 
+    def _rotate(self) -> None:
+        """An operator orders new certificates, from one device or from all of them."""
+        gateway = self._world.gateway
+        if gateway is None or not self._rotations:
+            return
+        self._rotations -= 1
+        devices = gateway.inventory.devices()
+        if self._random.random() < 0.6:
+            devices = [self._random.choice(devices)]
+        self._world.fault("rotation", " ".join(device.name for device in devices))
+        done = Deferred.fromCoroutine(gateway.renewals.order(devices, "ana", "rotation"))
+        done.addErrback(lambda failure: failure.trap(PalyraError) and None)
+
     # -- devices and links ------------------------------------------------------------------------
 
     def _crash_node(self) -> None:
         device = self._a_device()
-        lose = self._random.random() < 0.2
+        lose = self._random.random() < 0.4
         self._world.fault("node crash", f"{device.name}{' and its memory' if lose else ''}")
         device.crash(lose_memory=lose, told=self._random.random() < 0.6)
         self._later(self._restart_node, device)
+
+    def _crash_in_identity(self) -> None:
+        """The next change of a device's certificate file is the host's last: made, or just not."""
+        self._traps[self._a_device().name] = self._random.random() < 0.5
+
+    def _identity_written(self, device: SimulatedDevice, durable: bool) -> None:
+        host = device.host
+        if host is not None and self._traps.get(device.name) is durable:
+            del self._traps[device.name]
+            where = "after" if durable else "before"
+            self._world.fault("crash in identity", f"{device.name} {where} the change")
+            host.clock.kill()
+            self._world.timeline.later(0.0, self._bury, device, host)
+
+    def _bury(self, device: SimulatedDevice, host: NodeHost) -> None:
+        if device.host is host:
+            device.crash(lose_memory=False, told=True)
+        self._later(self._restart_node, device)
+
+    def _put_back(self) -> None:
+        """A device is put back from a backup, with an older file of certificates."""
+        device = self._a_device()
+        usable = [each for each in device.kept.backups if each.current is not None]
+        if usable:
+            self._world.fault("device put back", device.name)
+            device.crash(lose_memory=True, told=True)
+            device.kept.client = self._random.choice(usable)
+            self._later(self._restart_node, device)
+
+    def _leave(self) -> None:
+        """A device is off, or out of reach, until its certificate is nearly or long over."""
+        device = self._a_device()
+        away_s = self._world.life_s * self._random.uniform(0.3, 2.5)
+        off = self._random.random() < 0.5
+        self._world.fault("absence", f"{device.name} {'off' if off else 'cut'} {away_s:.0f} s")
+        later = self._world.timeline.later
+        if off:
+            device.crash(lose_memory=False, told=True)
+            later(away_s, self._restart_node, device)
+        else:
+            device.link.cut(silent=self._random.random() < 0.5)
+            later(away_s, device.link.heal)
+
+    def _lose_answer(self) -> None:
+        """The gateway does what it was asked for, and nobody hears of it."""
+        device = self._a_device()
+        calls = ["renew"] if self._world.calm else ["renew", "register", "complete"]
+        call = self._random.choice(calls)
+        self._world.fault("lost answer", f"{device.name} {call}")
+        device.link.to_lose.add(call)
 
     def _stop_node(self) -> None:
         device = self._a_device()

@@ -2,49 +2,85 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import LoopingCall
 
+from palyra.config.enrolment import EnrolmentSection
 from palyra.config.jobs import JobsSection
 from palyra.core.frames import Hello, NodeEvent, Welcome
-from palyra.core.identifiers import DeviceId
-from palyra.errors import Draining, NotFound, PalyraError
+from palyra.core.identifiers import DeviceId, Fingerprint
+from palyra.core.rates import SourceLedger
+from palyra.core.transcript import DeviceProof
+from palyra.errors import CertificateRefused, Draining, PairingSessionUnknown, PalyraError
+from palyra.gateway.desk import EnrolmentDesk, NodeDesk
 from palyra.gateway.dispatch import Dispatcher
+from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.fanouts import Fanouts
 from palyra.gateway.following import Followers
 from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
+from palyra.gateway.issuing import Issuer
+from palyra.gateway.pinwork import PinWork
 from palyra.gateway.presence import PresenceBoard
+from palyra.gateway.proofs import Office, Verifier
+from palyra.gateway.rejoin import Rejoins
+from palyra.gateway.renewals import Renewals
 from palyra.gateway.sessions import NodeSession, Sessions
 from palyra.gateway.submission import Submission
 from palyra.gateway.trust import Revoker
-from palyra.pki.trust import ChainVerifier
+from palyra.pki.certificates import PeerCertificate, read_certificate
+from palyra.pki.trust import ChainVerifier, check_dates
 from palyra.testing.simulation.clock import HostClock
 from palyra.testing.simulation.disk import GatewayDisk, StoreOnDisk, at_once
+from palyra.testing.simulation.identity import TRUST_DOMAIN, trust
 from palyra.transport.interfaces import ICarrier, Peer
+from palyra.wire.pairing import (
+    Begin,
+    Completed,
+    RenewalAsked,
+    Renewed,
+    SessionOpened,
+    StatusAnswer,
+    StatusQuestion,
+)
 
 LIMITS = JobsSection(
     timeout_s=20.0, max_waiting=60, max_waiting_per_device=12, in_flight_per_device=6
 )
+ENROLMENT = EnrolmentSection(rejoin_grace_s=3_660 * 86_400)
 SHUTDOWN_GRACE_S = 10.0
 SAVE_HEARD_S = 10.0
+FORGET_EXPIRED_S = 60.0
+T = TypeVar("T")
+_NOBODY: Any = None
+"""Whom nobody asks here: no device pairs."""
 
 
 class Gateway:
     """Composed as :mod:`palyra.gateway.service` does it, from the store up to the desks."""
 
     def __init__(
-        self, *, disk: GatewayDisk, clock: HostClock, random: Random, devices: dict[str, DeviceId]
+        self,
+        *,
+        disk: GatewayDisk,
+        clock: HostClock,
+        random: Random,
+        life_ms: int,
+        attached: Callable[[DeviceId, Fingerprint], object],
     ) -> None:
+        """``life_ms`` is how long certificates live; ``attached`` hears of every new session."""
         self.clock = clock
         self.draining = False
         self._random = random
-        self._devices = devices
+        self._attached = attached
+        self._enrolled: list[Deferred[Any]] = []
         store = self.store = StoreOnDisk(disk, clock)
-        self.inventory = Inventory(ChainVerifier([], "palyra.sim"))
+        self.inventory = Inventory(ChainVerifier([trust().root], TRUST_DOMAIN))
         self.board = PresenceBoard(
             clock,
             elapsed_ms=clock.elapsed_ms,
@@ -58,7 +94,7 @@ class Gateway:
             board=self.board,
             gateway_id=store.gateway_id,
             store_epoch=store.store_epoch,
-            ca_bundle_pem=lambda: "the CA",
+            ca_bundle_pem=lambda: trust().ca_bundle_pem.decode(),
             max_in_flight=LIMITS.in_flight_per_device,
         )
         self.intake = Intake(
@@ -99,8 +135,63 @@ class Gateway:
             snapshot=lambda: clock.sleep(0.01),
             published=lambda: None,
         )
+        self._compose_identity(life_ms)
         self._heard = LoopingCall(self._save_heard)
-        self._heard.clock = clock
+        self._expired = LoopingCall(lambda: self.inventory.forget_expired(clock.now_ms()))
+        self._heard.clock = self._expired.clock = clock
+
+    def _compose_identity(self, life_ms: int) -> None:
+        clock, store = self.clock, self.store
+        issuer = Issuer(trust=trust(), life_ms=life_ms, now_ms=clock.now_ms)
+        self.renewals = Renewals(
+            now_ms=clock.now_ms,
+            directory=store,
+            inventory=self.inventory,
+            issuer=issuer,
+            sessions=self.sessions,
+            limits=ENROLMENT,
+            changed=lambda: None,
+        )
+        rejoins = Rejoins(
+            directory=store,
+            inventory=self.inventory,
+            issuer=issuer,
+            grace_ms=ENROLMENT.rejoin_grace_s * 1000,
+            old_sessions=self.sessions.replaced,
+            changed=lambda: None,
+        )
+        self.enrolment = Enrolment(
+            clock=clock,
+            elapsed_ms=clock.elapsed_ms,
+            office=self._office(),
+            pins=PinWork(
+                in_thread=_NOBODY, entropy=self._random.randbytes, elapsed_ms=clock.elapsed_ms
+            ),
+            rejoins=rejoins,
+        )
+        self._enrolment_desk = EnrolmentDesk(self.enrolment)
+        self._desk = NodeDesk(
+            now_ms=clock.now_ms,
+            inventory=self.inventory,
+            sessions=self.sessions,
+            dispatcher=self.dispatcher,
+            submission=self.submission,
+            followers=self.followers,
+            revoker=self.revoker,
+            renewals=self.renewals,
+        )
+
+    def _office(self) -> Office:
+        return Office(
+            codes=_NOBODY,
+            verifier=Verifier(ca_hashes=lambda: trust().ca_hashes, inventory=self.inventory),
+            requests=_NOBODY,
+            ledger=SourceLedger(),
+            limits=ENROLMENT,
+            entropy=self._random.randbytes,
+            now_ms=self.clock.now_ms,
+            elapsed_ms=self.clock.elapsed_ms,
+        )
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -109,7 +200,9 @@ class Gateway:
         at_once(Deferred.fromCoroutine(self._load()))
         self.store.opened = True
         self.board.start()
+        self.enrolment.start()
         self._heard.start(SAVE_HEARD_S, now=False)
+        self._expired.start(FORGET_EXPIRED_S, now=False)
 
     async def _load(self) -> None:
         store = self.store
@@ -132,12 +225,21 @@ class Gateway:
         idle.addTimeout(SHUTDOWN_GRACE_S, self.clock, onTimeoutCancel=lambda *_: None)
         await idle
         self._heard.stop()
+        self._expired.stop()
+        self.enrolment.stop()
         self.fanouts.stop()
         self.dispatcher.stop()
         self.sessions.callers.close_all(Draining())
         self.board.stop()
         await self._save_heard()
         await self.store.close()
+
+    def kill(self) -> None:
+        """The process is gone, whatever it was doing."""
+        self.clock.kill()
+        for answer in self._enrolled:  # only so that no coroutine is left behind
+            while not answer.called:
+                answer.cancel()
 
     def _save_heard(self) -> Deferred[None]:
         heard = self.board.take_heard()
@@ -153,30 +255,56 @@ class Gateway:
 
     # -- what the network brings ------------------------------------------------------------------
 
-    def register(self, device: str, hello: Hello) -> Deferred[Welcome]:
+    def shakes_hands(self, pem: bytes) -> bool:
+        """TLS looks at the dates of a certificate, by this machine's time of day."""
+        peer = _read(pem)
+        try:
+            check_dates(peer.not_before_ms, peer.not_after_ms, self.clock.now_ms())
+        except CertificateRefused:
+            return False
+        return True
+
+    def register(self, device: str, pem: bytes, hello: Hello) -> Deferred[Welcome]:
         """RegisterNode."""
+        return maybeDeferred(lambda: self._desk.register(self._admit(device, pem), hello))
 
-        def registered() -> Deferred[Welcome]:
-            peer = self._peer(device)
-            return Deferred.fromCoroutine(self.sessions.register(peer, hello))
+    def renew(self, device: str, pem: bytes, asked: RenewalAsked) -> Deferred[Renewed]:
+        """RotateDeviceCertificate."""
+        return maybeDeferred(lambda: self._desk.renew(self._admit(device, pem), asked))
 
-        return maybeDeferred(registered)
-
-    def attach(self, device: str, first: NodeEvent, carrier: ICarrier) -> NodeSession:
+    def attach(self, device: str, pem: bytes, first: NodeEvent, carrier: ICarrier) -> NodeSession:
         """StreamNodeEvents."""
-        return self.sessions.attach(self._peer(device), first, carrier)
+        peer = self._admit(device, pem)
+        session = self._desk.attach(peer, first, carrier)
+        self._attached(peer.device_id, peer.fingerprint)
+        return session
 
-    def _peer(self, device: str) -> Peer:
-        """The device, admitted by its certificate.
+    def begin(self, device: str, message: Begin) -> Deferred[SessionOpened]:
+        """BeginPairingSession."""
+        return self._enrolling(self._enrolment_desk.begin(message, _address(device)))
 
-        :raises PalyraError: it was revoked, or is not known.
-        """
-        device_id = self._devices[device]
-        self.inventory.revoked.check_device(device_id)
-        self.inventory.paired(device_id)
-        certificate = self.inventory.newest_certificate(device_id)
-        if certificate is None:
-            raise NotFound("certificate", device)
-        return Peer(
-            device_id, certificate.fingerprint, certificate.not_after_ms, "192.0.2.7", "sim"
-        )
+    def complete(self, device: str, proof: DeviceProof) -> Deferred[Completed]:
+        """CompletePairingSession."""
+        return self._enrolling(self._enrolment_desk.complete(proof, _address(device)))
+
+    def status(self, device: str, question: StatusQuestion) -> Deferred[StatusAnswer]:
+        """GetPairingRequestStatus: no device waits for an operator, so no session is on record."""
+        return fail(PairingSessionUnknown())
+
+    def _enrolling(self, answer: Deferred[T]) -> Deferred[T]:
+        self._enrolled = [each for each in self._enrolled if not each.called]
+        self._enrolled.append(answer)
+        return answer
+
+    def _admit(self, device: str, pem: bytes) -> Peer:
+        return self._desk.admit(pem, None, _address(device), "sim")
+
+
+@functools.lru_cache(maxsize=256)
+def _read(pem: bytes) -> PeerCertificate:
+    return read_certificate(pem)
+
+
+def _address(device: str) -> str:
+    """Every device has its own."""
+    return f"192.0.2.{int(device.removeprefix('dev')) + 1}"

@@ -11,28 +11,48 @@ from random import Random
 from typing import Any, Protocol
 
 import attrs
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
 from palyra.core.frames import STOPPING, GatewayFrame, Hello, NodeEvent, Welcome
+from palyra.core.transcript import DeviceProof
 from palyra.errors import (
+    Category,
     CertificateRefused,
     CertificateSuperseded,
     CertificateUnknown,
     DeviceRevoked,
     GatewayUnreachable,
     NotRegistered,
+    PairingLimited,
     PalyraError,
+    RejoinRefused,
     RemoteRefusal,
 )
 from palyra.testing.simulation.clock import HostClock, Timeline
 from palyra.transport.interfaces import ICarrier, IGatewaySession, INodeSession
-from palyra.wire.pairing import RenewalAsked, Renewed
+from palyra.wire.pairing import (
+    Begin,
+    Completed,
+    RenewalAsked,
+    Renewed,
+    SessionOpened,
+    StatusAnswer,
+    StatusQuestion,
+)
 
-CALL_TIMEOUT_S = 15.0
 ADDRESS = "gateway.sim:7444"
-_SAME = (NotRegistered, CertificateUnknown, CertificateSuperseded, CertificateRefused)
+CUT = "the connection was closed"
+"""All that a device hears of a gateway that does not take its certificate in the handshake."""
+_SAME = (
+    NotRegistered,
+    CertificateUnknown,
+    CertificateSuperseded,
+    CertificateRefused,
+    PairingLimited,
+    RejoinRefused,
+)
+_TRANSIENT = (Category.UNAVAILABLE, Category.EXHAUSTED, Category.DEADLINE, Category.INTERNAL)
 
 
 class Desk(Protocol):
@@ -40,11 +60,28 @@ class Desk(Protocol):
 
     clock: HostClock
 
-    def register(self, device: str, hello: Hello) -> Deferred[Welcome]:
+    def shakes_hands(self, pem: bytes) -> bool:
+        """Whether a connection comes about with that certificate, by its dates."""
+
+    def register(self, device: str, pem: bytes, hello: Hello) -> Deferred[Welcome]:
         """RegisterNode."""
 
-    def attach(self, device: str, first: NodeEvent, carrier: ICarrier) -> IGatewaySession:
+    def attach(
+        self, device: str, pem: bytes, first: NodeEvent, carrier: ICarrier
+    ) -> IGatewaySession:
         """StreamNodeEvents, once the node has said its first word."""
+
+    def renew(self, device: str, pem: bytes, asked: RenewalAsked) -> Deferred[Renewed]:
+        """RotateDeviceCertificate."""
+
+    def begin(self, device: str, message: Begin) -> Deferred[SessionOpened]:
+        """BeginPairingSession."""
+
+    def complete(self, device: str, proof: DeviceProof) -> Deferred[Completed]:
+        """CompletePairingSession."""
+
+    def status(self, device: str, question: StatusQuestion) -> Deferred[StatusAnswer]:
+        """GetPairingRequestStatus."""
 
 
 def as_remote(error: PalyraError) -> PalyraError:
@@ -53,6 +90,8 @@ def as_remote(error: PalyraError) -> PalyraError:
         return error
     refusal = RemoteRefusal(error.code, error.sentence, error.hint)
     refusal.final = error.code == DeviceRevoked.code
+    refusal.transient = error.category in _TRANSIENT
+    refusal.retry_after_s = getattr(error, "retry_after_s", None)
     return refusal
 
 
@@ -61,7 +100,7 @@ class Link:
     """The way between one device and the gateway.
 
     ``silent``: nobody is told when something on it is lost.  Before ``stalled_until`` everything
-    is late.
+    is late.  Of each call named in ``to_lose`` the next answer is lost.
     """
 
     name: str
@@ -74,6 +113,7 @@ class Link:
     silent: bool = False
     stalled_until: float = 0.0
     streams: list[Stream] = attrs.Factory(list)
+    to_lose: set[str] = attrs.Factory(set)
 
     def arrival(self) -> float:
         """When what is sent now arrives."""
@@ -87,6 +127,12 @@ class Link:
     def notice_s(self) -> float | None:
         """After how long a side notices a break; None: by silence only."""
         return None if self.silent else self.random.uniform(0.0, 3.0)
+
+    def loses(self, call: str) -> bool:
+        """Whether the answer of a call gets lost now."""
+        lost = call in self.to_lose
+        self.to_lose.discard(call)
+        return lost
 
     def cut(self, *, silent: bool) -> None:
         """Nothing passes any more."""
@@ -109,87 +155,13 @@ class Link:
             stream.tear(None, self.notice_s() if told else None)
 
 
-class Channel:
-    """What :class:`palyra.transport.grpcclient.GatewayChannel` is to a node host."""
-
-    def __init__(self, link: Link, clock: HostClock) -> None:
-        self._link = link
-        self._clock = clock
-        self._stream: Stream | None = None
-
-    def register(self, hello: Hello) -> Deferred[Welcome]:
-        """RegisterNode: its request may be lost, or its answer after the gateway has done it."""
-        return _Call(self._link, self._clock, hello).answered
-
-    def stream(self, make_session: Callable[[ICarrier], Any], device_id: str) -> Deferred[None]:
-        """StreamNodeEvents."""
-        stream = self._stream = Stream(self._link, self._clock)
-        return stream.begin(make_session)
-
-    def renew(self, asked: RenewalAsked) -> Deferred[Renewed]:
-        """RotateDeviceCertificate: nobody asks here, where certificates outlive everything."""
-        return fail(_away("no answer"))
-
-    def close(self) -> Deferred[None]:
-        """The connection ends with the call on it."""
-        if self._stream is not None:
-            self._stream.node_left(None)
-        return succeed(None)
-
-
-class _Call:
-    """One RegisterNode."""
-
-    def __init__(self, link: Link, clock: HostClock, hello: Hello) -> None:
-        self.answered: Deferred[Welcome] = Deferred(lambda _: self._stop())
-        self._link = link
-        self._clock = clock
-        self._patience = clock.soon(CALL_TIMEOUT_S, self._give_up)
-        link.timeline.at(link.arrival(), self._asked, hello)
-
-    def _asked(self, hello: Hello) -> None:
-        gateway = self._link.gateway()
-        if gateway is not None:
-            done = gateway.register(self._link.name, hello)
-            done.addBoth(self._reply, gateway)
-        elif not self._link.silent:
-            self._clock.soon(0.01, self._end, Failure(_away("connection refused")))
-
-    def _reply(self, result: Any, gateway: Desk) -> None:
-        if not gateway.clock.dead:
-            self._link.timeline.at(self._link.arrival(), self._replied, result)
-
-    def _replied(self, result: Any) -> None:
-        if not self._link.up or self._clock.dead:
-            return
-        if isinstance(result, Failure):
-            result.trap(PalyraError)
-            assert isinstance(result.value, PalyraError)
-            result = Failure(as_remote(result.value))
-        self._end(result)
-
-    def _give_up(self) -> None:
-        self._end(Failure(_away("no answer")))
-
-    def _stop(self) -> None:
-        if self._patience.active():
-            self._patience.cancel()
-
-    def _end(self, result: Any) -> None:
-        self._stop()
-        if not self.answered.called:
-            if isinstance(result, Failure):
-                self.answered.errback(result)
-            else:
-                self.answered.callback(result)
-
-
 class Stream:
     """One StreamNodeEvents call: a pipe each way, and what each side knows of its end."""
 
-    def __init__(self, link: Link, clock: HostClock) -> None:
+    def __init__(self, link: Link, clock: HostClock, pem: bytes) -> None:
         self.link = link
         self._clock = clock
+        self._pem = pem
         self._torn = False
         self._gateway: Desk | None = None
         self._gateway_session: IGatewaySession | None = None
@@ -206,7 +178,7 @@ class Stream:
         self.link.streams.append(self)
         if self.link.gateway() is None and not self.link.silent:
             self.link.streams.remove(self)
-            return fail(_away("connection refused"))
+            return fail(away("connection refused"))
         self._node_session = make_session(self._node_end)
         return self._ended
 
@@ -266,7 +238,7 @@ class Stream:
             self._from_gateway, gateway.clock, self._gateway_closes
         )
         try:
-            self._gateway_session = gateway.attach(self.link.name, first, carrier)
+            self._gateway_session = gateway.attach(self.link.name, self._pem, first, carrier)
         except PalyraError as error:
             self._gateway_over = True
             self._send(1, self._node_hears_end, as_remote(error))
@@ -309,7 +281,7 @@ class Stream:
         self._torn = True
         later = self.link.timeline.later
         if node_s is not None:
-            later(node_s, self._node_hears_end, _away("the connection was closed"))
+            later(node_s, self._node_hears_end, away("the connection was closed"))
         if gateway_s is not None:
             later(gateway_s, self._gateway_hears_end, "connection lost")
         self._forget()
@@ -366,5 +338,6 @@ class _Carrier:
             self.wake()
 
 
-def _away(cause: str) -> GatewayUnreachable:
+def away(cause: str) -> GatewayUnreachable:
+    """The gateway could not be reached."""
     return GatewayUnreachable(ADDRESS, cause)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 from random import Random
 
 import attrs
 
 from palyra.core.approval import Approval
-from palyra.core.devices import CertificateRecord, ClientKind, Device
+from palyra.core.devices import ClientKind, Device
 from palyra.core.identifiers import DeviceId, RequestId, new_ulid, sha256_hex
 from palyra.core.pairing import CodeMethod, PairingCode, PairingRequest, RequestState
+from palyra.gateway.issuing import Issuer
 from palyra.node.service import announcement
 from palyra.store.memory import MemoryStore
-from palyra.testing.simulation.device import FOR_EVER_MS, REGISTRY
-from palyra.testing.simulation.disk import at_once
+from palyra.testing.simulation.clock import HostClock
+from palyra.testing.simulation.device import REGISTRY
+from palyra.testing.simulation.disk import Disk, at_once
+from palyra.testing.simulation.identity import IdentityOnDisk, KeptIdentity
 
 
-def pair(store: MemoryStore, name: str, now_ms: int, random: Random) -> DeviceId:
-    """Pair a device of that name; its id."""
-    request = _request(name, now_ms, random)
+def pair(
+    store: MemoryStore, issuer: Issuer, name: str, clock: HostClock, disk: Disk
+) -> KeptIdentity:
+    """Pair a device of that name; what it has on its ``disk`` then."""
+    now_ms, random = clock.now_ms(), disk.random
+    kept = KeptIdentity(name, DeviceId(new_ulid(now_ms, random.randbytes)), disk)
+    identity = IdentityOnDisk(kept, clock)
+    csr_der = identity.new_csr(kept.identity.device_id)
+    request = _request(name, kept, csr_der, now_ms, random)
     device = _device(request)
     at_once(store.add_code(_code(request)))
     at_once(store.open_request(request, _approval(request)))
@@ -31,8 +39,10 @@ def pair(store: MemoryStore, name: str, now_ms: int, random: Random) -> DeviceId
         grants=device.grants,
     )
     at_once(store.approve_request(approved, device))
-    at_once(store.add_certificate(approved, _certificate(approved)))
-    return device.device_id
+    certificate = issuer.issue(device.device_id, csr_der)
+    at_once(store.add_certificate(approved, certificate))
+    identity.accept(device.device_id, certificate.pem, issuer.ca_bundle_pem)
+    return kept
 
 
 def _approval(request: PairingRequest) -> Approval:
@@ -46,19 +56,21 @@ def _approval(request: PairingRequest) -> Approval:
     )
 
 
-def _request(name: str, now_ms: int, random: Random) -> PairingRequest:
-    public = hashlib.sha256(name.encode()).digest()
+def _request(
+    name: str, kept: KeptIdentity, csr_der: bytes, now_ms: int, random: Random
+) -> PairingRequest:
+    identity = kept.identity
     return PairingRequest(
         request_id=RequestId(new_ulid(now_ms, random.randbytes)),
         session_digest=sha256_hex(random.randbytes(16)),
-        device_id=DeviceId(new_ulid(now_ms, random.randbytes)),
+        device_id=identity.device_id,
         client_kind=ClientKind.NODE,
         name=name,
         platform="sim",
         version="1",
         source="192.0.2.7",
-        identity_public=public,
-        csr_der=b"csr",
+        identity_public=identity.key.public_key().public_bytes_raw(),
+        csr_der=csr_der,
         capabilities=announcement(REGISTRY, name).capabilities,
         transcript_hash=sha256_hex(b"transcript"),
         digest=sha256_hex(name.encode()),
@@ -70,7 +82,7 @@ def _request(name: str, now_ms: int, random: Random) -> PairingRequest:
         approval_id=new_ulid(now_ms, random.randbytes),
         created_at_ms=now_ms,
         expires_at_ms=now_ms + 600_000,
-        identity_fingerprint=sha256_hex(public),
+        identity_fingerprint=identity.fingerprint,
     )
 
 
@@ -100,17 +112,4 @@ def _device(request: PairingRequest) -> Device:
         labels={},
         approved_by="ana",
         paired_at_ms=request.created_at_ms,
-    )
-
-
-def _certificate(request: PairingRequest) -> CertificateRecord:
-    return CertificateRecord(
-        fingerprint=sha256_hex(request.name.encode() + b" certificate"),
-        device_id=request.device_id,
-        serial="01",
-        pem="pem",
-        csr_digest=sha256_hex(request.csr_der),
-        not_before_ms=request.created_at_ms,
-        not_after_ms=FOR_EVER_MS,
-        issued_at_ms=request.created_at_ms,
     )

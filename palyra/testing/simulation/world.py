@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from random import Random
 
 import attrs
@@ -10,19 +11,32 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from palyra.core.devices import DeviceState
+from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.errors import PalyraError
+from palyra.gateway.issuing import Issuer
 from palyra.store.memory import MemoryStore
 from palyra.testing.simulation.callers import Callers
+from palyra.testing.simulation.certificates import CertificateChecks
 from palyra.testing.simulation.checks import SETTLED_S, Checks
 from palyra.testing.simulation.clock import EPOCH_S, HostClock, Timeline
 from palyra.testing.simulation.device import SimulatedDevice
-from palyra.testing.simulation.disk import GatewayDisk
+from palyra.testing.simulation.disk import AttemptDisk, GatewayDisk
 from palyra.testing.simulation.faults import Faults
 from palyra.testing.simulation.gateway import Gateway
+from palyra.testing.simulation.identity import trust
 from palyra.testing.simulation.network import Link
 from palyra.testing.simulation.pairing import pair
 from palyra.testing.simulation.trace import Trace, Violation
 from palyra.testing.simulation.work import Ledger
+
+CALM = 0.15
+"""Of the worlds nothing fails in but answers to renewals, and no job may notice any of that."""
+LIVES_S = (240.0, 300.0, 600.0, 1_800.0, 86_400.0)
+"""How long certificates live; a device may fetch thirty an hour."""
+BACK_S = 7_200.0
+"""Within this time after all faults ended every device is back: the sixth rejoin in an hour waits
+for the end of that hour, the renewals of an hour for that of theirs."""
 
 
 @attrs.frozen
@@ -34,6 +48,8 @@ class Result:
     simulated_s: float
     events: int
     jobs: int
+    renewals: int
+    rejoins: int
     faults: dict[str, int]
     digest: str
 
@@ -51,6 +67,8 @@ class World:
         self.trace = Trace(keep=keep_trace)
         self.wall_offset = 0.0
         self.set_back_s = 0.0
+        self.calm = self.random.random() < CALM
+        self.life_s = self.random.choice(LIVES_S)
         self.grain_s = self.random.choice([0.1, 0.25, 0.5, 1.0])
         self.gateway: Gateway | None = None
         self.devices: dict[str, SimulatedDevice] = {}
@@ -58,6 +76,7 @@ class World:
         store = MemoryStore(now_ms=self.now_ms, entropy=self.random.randbytes)
         self.disk = GatewayDisk(self.random, store)
         self.checks = Checks(store, self.ledger)
+        self.certificates = CertificateChecks(store, lambda: self.timeline.now)
         self.callers = Callers(
             random=self.random, checks=self.checks, say=self.say, violated=self._violated
         )
@@ -88,6 +107,8 @@ class World:
             self.timeline.now,
             self.timeline.events,
             len(self.checks.jobs),
+            self.certificates.renewals,
+            self.certificates.rejoins,
             dict(self.trace.faults),
             self.trace.digest,
         )
@@ -121,19 +142,42 @@ class World:
         self.callers.check()
 
     def _settle(self) -> None:
-        """All faults end, and time passes until every job is final."""
+        """All faults end, and time passes until every job is final and every device is back."""
         self.say("all faults end")
         self.faults.heal()
-        over = self.timeline.now + SETTLED_S + self.set_back_s
-        quiet = 0
-        while self.timeline.now < over and quiet < 2:
-            self.pass_time(10.0)
-            quiet = 0 if self.checks.unfinished else quiet + 1
-        self.checks.at_end()
+        self._until(lambda: not self.checks.unfinished, SETTLED_S, quiet=2)
+        self.checks.at_end(calm=self.calm)
+        self._until(lambda: not self._missing(), BACK_S)
+        if missing := self._missing():
+            raise Violation("; ".join(missing))
+        self.certificates.at_end(set_back=self.set_back_s > 0)
         self.callers.check_end()
         self._bury()
         gc.collect()  # what nobody took of a Deferred is told when it is gone
         self._raise_kept()
+
+    def _until(self, done: Callable[[], bool], within_s: float, quiet: int = 1) -> None:
+        """Let time pass until that is so, ``quiet`` times in a row, or the time is over."""
+        over = self.timeline.now + within_s + self.set_back_s
+        seen = int(quiet == 1 and done())
+        while self.timeline.now < over and seen < quiet:
+            self.pass_time(10.0)
+            seen = seen + 1 if done() else 0
+
+    def _missing(self) -> list[str]:
+        """What devices that were not revoked still have to do: come back, renew as ordered."""
+        gateway = self.gateway
+        if gateway is None:
+            return ["the gateway is not back"]
+        missing = []
+        for device in gateway.inventory.devices():
+            if device.state is not DeviceState.PAIRED:
+                continue
+            if gateway.sessions.owner(device.device_id) is None:
+                missing.append(f"{device.name} is locked out")
+            elif device.rotate_asked_at_ms is not None:
+                missing.append(f"{device.name} was never renewed as ordered")
+        return missing
 
     # -- callers --------------------------------------------------------------------------------
 
@@ -166,8 +210,13 @@ class World:
     def start_gateway(self) -> None:
         """A gateway starts on what is durable."""
         clock = HostClock(self.timeline, lambda: self.wall_offset, self.grain_s)
-        ids = {device.name: device.device_id for device in self.devices.values()}
-        gateway = Gateway(disk=self.disk, clock=clock, random=self.random, devices=ids)
+        gateway = Gateway(
+            disk=self.disk,
+            clock=clock,
+            random=self.random,
+            life_ms=int(self.life_s * 1000),
+            attached=self._attached,
+        )
         gateway.start()
         self.gateway = gateway
 
@@ -175,7 +224,7 @@ class World:
         """The gateway's process dies; what was not durable is gone."""
         gateway, self.gateway = self.gateway, None
         if gateway is not None:
-            gateway.clock.kill()
+            gateway.kill()
             self.callers.gateway_gone(gateway)
             for device in self.devices.values():
                 device.link.gateway_died(told=told)
@@ -200,7 +249,14 @@ class World:
         self.trace.faults[kind] += 1
         self.say(f"FAULT {kind} {text}")
 
+    def _attached(self, device_id: DeviceId, fingerprint: Fingerprint) -> None:
+        try:
+            self.certificates.attached(device_id, fingerprint)
+        except Violation as violation:
+            self._violated(violation)
+
     def _committed(self, group: list[tuple[str, tuple[object, ...]]]) -> None:
+        self.certificates.committed(group)
         for job in self.checks.committed(group):
             name = job.call.device_name
             self.say(f"durable: {job.call.job_id} {job.call.capability} {name} {job.state.value}")
@@ -243,8 +299,11 @@ class World:
     def _add_device(self, name: str) -> None:
         """A device that is paired, and not running yet."""
         random = self.random
-        device_id = pair(self.disk.store, name, self.now_ms(), random)
         own = Random(random.random())
+        disk = AttemptDisk(own)
+        clock = HostClock(self.timeline, lambda: self.wall_offset)
+        issuer = Issuer(trust=trust(), life_ms=int(self.life_s * 1000), now_ms=self.now_ms)
+        kept = pair(self.disk.store, issuer, name, clock, disk)
         link = Link(
             name,
             own,
@@ -253,11 +312,11 @@ class World:
             delay_s=random.choice([0.0005, 0.005, 0.05, 0.3]),
         )
         self.devices[name] = SimulatedDevice(
-            name=name,
-            device_id=device_id,
+            kept=kept,
             timeline=self.timeline,
             link=link,
-            random=own,
+            disk=disk,
             ledger=self.ledger,
+            say=self.say,
         )
         self.devices[name].disk.acknowledged = self.checks.acknowledged
