@@ -33,7 +33,7 @@ AT_ONCE_S = 1.0
 GOODBYE_S = 1.0
 """How long a gateway may take to end the session after the node's last word."""
 HANDOVER_S = 30.0
-"""How long the old session may still bring dispatches and acknowledgements after a handover."""
+"""How long the old session may still bring acknowledgements after a handover."""
 
 
 class ConnectionWitness(RegistrationWitness, Protocol):
@@ -224,7 +224,15 @@ class Connection:
         """
         client = self._identity.client()
         assert client.next is not None, "it is why a renewal hands over"
-        link = await self._way.register(client, client.next)
+        session = self._main.session if self._main is not None else None
+        if session is not None:
+            session.hold_dispatches()
+        try:
+            link = await self._way.register(client, client.next)
+        except BaseException:
+            if session is not None:
+                session.release_dispatches()
+            raise
         return lambda: self._carry(link)
 
     def _ended(self, result: Failure | None, link: Link) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
@@ -11,6 +12,7 @@ from palyra.core.frames import (
     HEARTBEAT,
     STARTED,
     STOPPING,
+    Dispatch,
     GatewayFrame,
     NodeEvent,
     Progress,
@@ -68,6 +70,7 @@ class NodeSession:
         self._last_word_s = elapsed_s()
         self._beat: IDelayedCall | None = None
         self._stopping = False
+        self._held: list[tuple[float, Dispatch]] | None = None
 
     def start(self) -> None:
         """Say hello, resend what was not acknowledged, and begin to beat."""
@@ -114,12 +117,39 @@ class NodeSession:
             self._runs.acknowledged(AttemptId(attempt_id))
         for attempt_id, reason in frame.cancels:
             self._runs.cancel(AttemptId(attempt_id), reason)
-        for dispatch in frame.dispatches:
-            self._runs.dispatched(dispatch)
+        self._take_dispatches(frame.dispatches)
         if frame.drain is not None:
             self._drained(frame.drain.retry_after_ms)
         if frame.renew is not None:
             self._directed(frame.renew)
+
+    def _take_dispatches(self, dispatches: list[Dispatch]) -> None:
+        if self._held is not None:
+            now_s = self._elapsed_s()
+            self._held.extend((now_s, dispatch) for dispatch in dispatches)
+            return
+        for dispatch in dispatches:
+            self._runs.dispatched(dispatch)
+
+    # -- while the next session is being registered ---------------------------------------------
+
+    def hold_dispatches(self) -> None:
+        """Start nothing that comes from now on.
+
+        The registration of the next session lists what this device has.  What comes after that list
+        was made is taken for never started, and is sent again over the next session: it must not
+        have run by then.
+        """
+        if self._held is None:
+            self._held = []
+
+    def release_dispatches(self) -> None:
+        """There is no next session: start what was held, with what is left of its time."""
+        held, self._held = self._held, None
+        for came_s, dispatch in held or ():
+            waited_ms = int((self._elapsed_s() - came_s) * 1000)
+            remaining_ms = max(1, dispatch.remaining_ms - waited_ms)
+            self._runs.dispatched(attrs.evolve(dispatch, remaining_ms=remaining_ms))
 
     def take_event(self) -> NodeEvent | None:
         if not (self._names or self._reports or self._progress or self._waiting):

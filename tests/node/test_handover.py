@@ -207,8 +207,10 @@ def test_no_job_notices(node: Node, first: FakeChannel) -> None:
     assert node.reports(first) == []
     assert node.reports(second) == [attempt(1)]
     node.acknowledge(second, attempt(1))
-    node.work(second, 3)  # it was not in the hello
     node.work(first, 4)  # it was on its way
+    assert len(node.runner.runs) == 2  # neither was in the hello: the gateway sends them again
+    node.work(second, 3)
+    node.work(second, 4)
     assert len(node.runner.runs) == 4
     for run in (1, 2, 3):
         node.end(run)
@@ -253,8 +255,12 @@ def test_an_old_session_that_does_not_end(node: Node, first: FakeChannel) -> Non
 def test_a_registration_that_fails(node: Node, first: FakeChannel) -> None:
     """The old session works on; the same certificate is tried again with backoff."""
     second = node.renew()
+    node.work(first, 3)
+    node.clock.advance(2)
+    assert len(node.runner.runs) == 2  # had it begun, the gateway would take it for never started
     second.registered.errback(AWAY)
     assert second.closed and not first.closed
+    assert node.runner.runs[2].context.remaining_s() <= 28  # of 30, two were waited for
     node.end(0)
     assert node.reports(first) == [attempt(1)]
     node.clock.advance(FIRST_RETRY_S * 2)
