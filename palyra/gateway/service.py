@@ -132,9 +132,9 @@ class GatewayService(Service):
     def _open(self) -> None:
         root, config = self._settings.state_root, self._settings.config
         self._new = not (root / IDENTITY).exists()
-        used_before = (root / EPOCH_NAME).exists() or (
-            bool(config.store.url) and (root / SNAPSHOT_NAME).exists()
-        )
+        # The snapshot is written once a gateway serves: a first start that was cut is none.
+        recorded = bool(config.store.url) or (root / EPOCH_NAME).exists()
+        used_before = recorded and (root / SNAPSHOT_NAME).exists()
         self._store = self._open_store()
         try:
             # A lost identity must not silently become a new one, which no device knows; also

@@ -12,8 +12,9 @@ from cryptography import x509
 from palyra.cli.client import GatewayRefused
 from palyra.console.models import Decision, PairingAnswer, Remove, RemoveAnswer
 from tests.adversarial import forging
-from tests.adversarial.device import SOURCES, Device
+from tests.adversarial.device import SOURCES, Device, wrong
 from tests.adversarial.forging import csr, fresh_key
+from tests.adversarial.guessing import end, guess
 from tests.adversarial.house import Gateway
 from tests.adversarial.wire import lp, messages, ulid
 
@@ -154,13 +155,13 @@ UNPROVEN: dict[str, Callable[[Device, Any], Any]] = {
 
 
 def test_what_does_not_prove_the_key_is_refused(gateway: Gateway, pi: Device) -> None:
-    """One refusal for all of it, charged to the source; nothing is issued."""
+    """One refusal for all of it, held against no source; nothing is issued."""
     for what, make in UNPROVEN.items():
         pi.source = next(SOURCES)
         message = make(pi, pi.begin(pi.offer_rejoin()))
         with gateway.unmoved():
             assert pi.refused(pi.complete, message).kind == REFUSED, what
-        assert gateway.tries(pi.source) == 1
+        assert gateway.tries(pi.source) == 0, what
     assert pi.register().accepted
 
 
@@ -275,15 +276,29 @@ def test_six_an_hour(gateway: Gateway, pi: Device) -> None:
         assert thief.refused(thief.rejoin).kind == REFUSED
 
 
-def test_three_refusals_block_a_source(gateway: Gateway, pi: Device) -> None:
-    """Guessing at identity keys is guessing; the device itself comes in from its own address."""
+def test_refusals_are_held_against_nobody(gateway: Gateway, pi: Device) -> None:
+    """An identity key cannot be guessed, so whoever tries keeps out neither the device behind the
+    same address nor anybody's PIN."""
     thief = impostor(pi)
-    for _ in range(3):
-        assert thief.refused(thief.rejoin).kind == REFUSED
     with gateway.unmoved():
-        refusal = thief.refused(thief.rejoin)
-    assert refusal.kind == ("RESOURCE_EXHAUSTED", "pairing_limited")
+        for _ in range(5):
+            assert thief.refused(thief.rejoin).kind == REFUSED
+    assert gateway.tries(thief.source) == 0
+    pi.source = thief.source
     assert rekeyed(pi).rejoin()[1].paired
+
+
+def test_guesses_at_pins_keep_no_device_out(gateway: Gateway, pi: Device) -> None:
+    """A source that may try no PIN any more may still bring a device back."""
+    code = gateway.pin()
+    guesser = Device(gateway)
+    for _ in range(3):
+        guess(guesser, wrong(code.pin))
+    refusal = guesser.refused(guesser.begin, guesser.offer_pin())
+    assert refusal.kind == ("RESOURCE_EXHAUSTED", "pairing_limited")
+    pi.source = guesser.source
+    assert rekeyed(pi).rejoin()[1].paired
+    end(gateway, code)
 
 
 def test_the_enrolment_listener_asks_for_no_more_than_it_needs(

@@ -198,3 +198,41 @@ def test_only_pins_pause_pins() -> None:
         ledger.proof_failed(f"192.0.2.{number}", 1_000 + number, pin=False)
     assert ledger.pin_paused_until_ms is None
     assert len(ledger.failing(2_000)) == 60
+
+
+def test_a_session_that_did_not_open() -> None:
+    """It takes no room and no start: whoever is refused at once keeps nobody out."""
+    ledger = SourceLedger(RateLimits(starts=2, open_sessions=2, open_per_source=1))
+    for now_ms in range(10):
+        ledger.session_started(HERE, now_ms)
+        ledger.session_refused(HERE)
+    assert (ledger.open_sessions, ledger.entries) == (0, 0)
+    ledger.session_started(HERE, 10)
+    ledger.session_started("192.0.2.2", 10)
+    with pytest.raises(LimitReached):
+        ledger.session_started("192.0.2.3", 11)
+
+
+def test_a_refusal_after_the_oldest_start_was_forgotten() -> None:
+    """It takes away one start at most, and none where there is none."""
+    ledger = SourceLedger(RateLimits(starts=1))
+    ledger.session_started(HERE, 0)
+    ledger.session_ended(HERE)
+    ledger.session_started(HERE, 60_000)
+    ledger.session_refused(HERE)
+    ledger.session_started(HERE, 60_001)
+    with pytest.raises(LimitReached):
+        ledger.session_started(HERE, 60_002)
+
+
+def test_what_is_no_guess() -> None:
+    """A source with failed guesses may still open what cannot be guessed; its room is the same."""
+    ledger = SourceLedger(RateLimits(open_per_source=1))
+    for now_ms in range(3):
+        ledger.proof_failed(HERE, now_ms)
+    with pytest.raises(PairingLimited):
+        ledger.session_started(HERE, 10)
+    ledger.session_started(HERE, 10, guess=False)
+    with pytest.raises(PairingLimited) as caught:
+        ledger.session_started(HERE, 11, guess=False)
+    assert caught.value.retry_after_s == 300.0

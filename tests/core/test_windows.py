@@ -26,3 +26,19 @@ def test_a_clock_that_is_set_back() -> None:
     assert windows.wait_ms("a", 4_000) == 0
     assert windows.wait_ms("a", 4_500) == 0
     assert windows.wait_ms("a", 5_000) == 1_000
+
+
+def test_so_many_keys() -> None:
+    """However many keys come, so many are kept: the one that came first is forgotten, and what is
+    kept still counts."""
+    windows = Windows(1, 1_000, max_keys=3)
+    for key in ("a", "b", "c"):
+        windows.add(key, 0)
+    windows.add("a", 0)
+    assert [windows.wait_ms(key, 500) for key in "abc"] == [500] * 3
+    windows.add("d", 0)
+    assert [windows.wait_ms(key, 500) for key in "abcd"] == [0, 500, 500, 500]
+    for number in range(100):
+        windows.add(number, 500)
+    assert windows.wait_ms(99, 600) == 900 and windows.wait_ms("d", 600) == 0
+    assert len(windows._times) == 3

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import attrs
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 
 from palyra.core.devices import CertificateState, Device
 from palyra.core.pake import Confirmations, DevicePake, PakeTranscript, with_pake
@@ -36,11 +36,11 @@ class Beside:
     """A thread beside the reactor whose work happens when a test says so."""
 
     def __init__(self) -> None:
-        self.waiting: list[Callable[[], None]] = []
+        self.waiting: list[Callable[[], object]] = []
 
     def __call__(self, work: Callable[..., T], *given: Any) -> Deferred[T]:
         done: Deferred[T] = Deferred()
-        self.waiting.append(lambda: done.callback(work(*given)))
+        self.waiting.append(lambda: execute(work, *given).chainDeferred(done))
         return done
 
     def work(self, count: int | None = None) -> None:

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from palyra.core.pake import DevicePake, GatewayPake
-from palyra.errors import LimitReached, VerificationFailed
+from palyra.errors import LimitReached, PairingPaused, VerificationFailed
 from palyra.gateway.pinwork import MAX_A_SECOND, MAX_WAITING, PinWork
 from tests.gateway.applicants import Beside
 from tests.gateway.enrolling import at_once
@@ -97,3 +97,51 @@ def test_so_many_a_second() -> None:
     result_of(begun(work))
     with pytest.raises(LimitReached):
         result_of(begun(work))
+
+
+def test_one_finishes_after_the_other() -> None:
+    """The thread is given the next run only when it is done with the one before, even with one
+    that failed: those that wait can still be refused."""
+    work = PinWork(in_thread=at_once, entropy=ENTROPY, elapsed_ms=Time())
+    runs = [result_of(begun(work)) for _ in range(3)]
+    beside = Beside()
+    work._in_thread = beside
+    shares = [DevicePake("1", ENTROPY).share, b"none", DevicePake("1", ENTROPY).share]
+    finished = [
+        Deferred.fromCoroutine(work.finish(run, share))
+        for run, share in zip(runs, shares, strict=True)
+    ]
+    for number, each in enumerate(finished):
+        assert len(beside.waiting) == 1 and not fired(each)
+        beside.work(1)
+        assert [fired(one) for one in finished].count(True) == number + 1
+        each.addErrback(lambda failure: failure.trap(VerificationFailed))
+    assert beside.waiting == []
+
+
+def test_refused_when_its_turn_comes() -> None:
+    """Not when it began to wait: then the thread never sees it, and the next one has its turn."""
+    work = PinWork(in_thread=at_once, entropy=ENTROPY, elapsed_ms=Time())
+    runs = [result_of(begun(work)) for _ in range(3)]
+    beside = Beside()
+    work._in_thread = beside
+    paused: list[bool] = []
+
+    def check() -> None:
+        if paused:
+            raise PairingPaused(1.0)
+
+    share = DevicePake("1", ENTROPY).share
+    checks = (check, check, lambda: None)
+    finished = [
+        Deferred.fromCoroutine(work.finish(run, share, each))
+        for run, each in zip(runs, checks, strict=True)
+    ]
+    paused.append(True)
+    beside.work(1)
+    assert len(result_of(finished[0])) == 32
+    with pytest.raises(PairingPaused):
+        result_of(finished[1])
+    assert len(beside.waiting) == 1
+    beside.work()
+    assert len(result_of(finished[2])) == 32

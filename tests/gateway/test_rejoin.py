@@ -15,6 +15,7 @@ from palyra.errors import (
     CertificateSuperseded,
     DiskFull,
     NotRegistered,
+    StoreUnavailable,
 )
 from palyra.pki.csr import make_csr
 from tests.gateway.applicants import (
@@ -181,6 +182,27 @@ def test_it_is_committed_before_it_is_answered(gateway: Gateway) -> None:
         rejoin(applicant, gateway)
     del store.renew
     assert len(states(gateway, applicant)) == 2
+
+
+def test_a_commit_that_was_in_doubt(gateway: Gateway) -> None:
+    """It was kept and the store lost its voice: the same CSR brings the device back in, and ends
+    what was open under its older certificates."""
+    applicant = Applicant()
+    node = online(gateway, applicant)
+    csr = make_csr(CSR_KEY, applicant.device_id)
+    store: Any = gateway.store
+
+    def lost(given: Any) -> Any:
+        result_of(store.store.renew(given))
+        return fail(StoreUnavailable("db", "the connection is lost"))
+
+    store.renew = lost
+    with pytest.raises(StoreUnavailable):
+        rejoin(applicant, gateway, csr_der=csr)
+    del store.renew
+    assert admitted(gateway, rejoin(applicant, gateway, csr_der=csr))
+    assert [type(each) for each in node.carrier.closed] == [CertificateSuperseded]
+    assert states(gateway, applicant) == [S.SUPERSEDED, S.PENDING]
 
 
 # -- beyond the grace ---------------------------------------------------

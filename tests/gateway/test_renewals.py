@@ -24,6 +24,7 @@ from palyra.errors import (
     DiskFull,
     LimitReached,
     NotFound,
+    StoreUnavailable,
     VerificationFailed,
     VersionOneRefused,
 )
@@ -192,6 +193,29 @@ def test_it_is_committed_before_it_is_answered(gateway: Gateway) -> None:
         renewed(gateway, node.peer, renewal(applicant, node.peer))
     del store.renew
     assert states(gateway, applicant) == [S.CURRENT, S.PENDING]
+
+
+def test_a_commit_that_was_in_doubt(gateway: Gateway) -> None:
+    """It was kept and the store lost its voice: the device asks again, gets that certificate, and
+    is let in with it."""
+    applicant = Applicant()
+    node = online(gateway, applicant)
+    gateway.pass_time(1)
+    asked = renewal(applicant, node.peer)
+    store: Any = gateway.store
+
+    def lost(given: Any) -> Deferred[Any]:
+        result_of(store.store.renew(given))
+        return fail(StoreUnavailable("db", "the connection is lost"))
+
+    store.renew = lost
+    with pytest.raises(StoreUnavailable):
+        renewed(gateway, node.peer, asked)
+    del store.renew
+    answer = renewed(gateway, node.peer, asked)
+    node.peer = admitted(gateway, answer)
+    result_of(node.connect())
+    assert states(gateway, applicant) == [S.SUPERSEDED, S.CURRENT]
 
 
 # -- who may ---------------------------------------------------

@@ -1,4 +1,4 @@
-"""A revocation is felt before anything else is done, and undone by nothing that belongs to others."""
+"""A revocation is felt before anything else is done; what is done to others undoes none of it."""
 
 from __future__ import annotations
 

@@ -10,10 +10,9 @@ import pytest
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import Hello
 from palyra.errors import CertificateUnknown, GatewayUnreachable
-from palyra.node.connection import is_cut
 from palyra.pki.authority import DAY_MS, Authority
 from palyra.transport.grpcclient import GatewayChannel
-from palyra.transport.statuses import OUT_OF_DATE
+from palyra.transport.statuses import OUT_OF_DATE, is_cut
 from palyra.wire.pairing import RenewalAsked, Renewed
 from tests.gateway.enrolling import wall_ms
 from tests.node.awaiting import awaiting

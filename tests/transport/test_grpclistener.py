@@ -16,8 +16,9 @@ from palyra.core.devices import ClientKind
 from palyra.core.frames import Hello
 from palyra.core.pairing import CodeMethod
 from palyra.pki.authority import DAY_MS, Authority
+from palyra.transport import grpclistener
 from palyra.transport.asyncbridge import as_deferred, as_future
-from palyra.transport.grpclistener import ENROLMENT_OPTIONS, MAX_PAIRING_MESSAGE
+from palyra.transport.grpclistener import ENROLMENT_OPTIONS, HANDSHAKE_MS, MAX_PAIRING_MESSAGE
 from palyra.transport.grpcserver import EnrolmentServicer, NodeServicer
 from palyra.wire import pairing as pairing_wire
 from palyra.wire.pairing import Begin
@@ -99,9 +100,9 @@ def shortened(**changes: int) -> list[tuple[str, int]]:
 
 
 def test_the_times_of_a_pairing_connection() -> None:
-    """Half a minute for the handshake, and half a minute and the call that is open after it."""
+    """Ten seconds for the handshake, and half a minute and the call that is open after it."""
     options = dict(ENROLMENT_OPTIONS)
-    assert options["grpc.server_handshake_timeout_ms"] == 30_000
+    assert HANDSHAKE_MS == 10_000
     assert options["grpc.max_connection_age_ms"] == 30_000
     assert options["grpc.max_connection_age_grace_ms"] == 5_000
 
@@ -120,28 +121,106 @@ async def test_an_old_pairing_connection_is_cut(monkeypatch: pytest.MonkeyPatch)
         await listener.stop(0)
 
 
-@pytest_twisted.ensureDeferred
-async def test_a_peer_that_makes_no_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is cut off; nothing is kept for it."""
-    options = shortened(server_handshake_timeout_ms=200)
-    listener = await serve(
-        monkeypatch, EnrolmentServicer(FakeEnrolment()), mutual=False, options=options
-    )
+class Idle:
+    """Connections on which nothing is ever said."""
 
-    async def silent() -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", listener.address.port)
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def connect(self, count: int) -> None:
+        for _ in range(count):
+            self._open.append(await asyncio.open_connection("127.0.0.1", self._port))
+
+    async def cut(self, count: int) -> None:
+        """Wait until so many of them were ended from the other side."""
+        left = len(self._open) - count
+        reading = {asyncio.ensure_future(_end(pair[0])): pair for pair in self._open}
         try:
-            return await asyncio.wait_for(reader.read(), 10)
-        except ConnectionError:
-            return b""
+            while len(self._open) > left:
+                done, _ = await asyncio.wait(
+                    reading, timeout=5, return_when=asyncio.FIRST_COMPLETED
+                )
+                assert done, f"{len(self._open) - left} more should be closed"
+                for each in done:
+                    await self._close(reading.pop(each))
         finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+            for each in reading:
+                each.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+
+    @property
+    def count(self) -> int:
+        return len(self._open)
+
+    async def close(self) -> None:
+        for pair in list(self._open):
+            await self._close(pair)
+
+    async def _close(self, pair: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        self._open.remove(pair)
+        pair[1].close()
+        with contextlib.suppress(ConnectionError):
+            await pair[1].wait_closed()
+
+
+async def _end(reader: asyncio.StreamReader) -> bytes:
+    with contextlib.suppress(ConnectionError):
+        return await reader.read()
+    return b""
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_makes_no_handshake(
+    monkeypatch: pytest.MonkeyPatch, mutual: bool
+) -> None:
+    """It is cut off, on either listener; nothing is kept for it."""
+    monkeypatch.setattr(grpclistener, "HANDSHAKE_MS", 200)
+    servicer = EnrolmentServicer(FakeEnrolment())
+    listener = await serve(monkeypatch, servicer, mutual=mutual)
+    idle = Idle(listener.address.port)
+
+    async def silent() -> None:
+        await idle.connect(1)
+        await idle.cut(1)
 
     try:
-        assert await as_deferred(silent()) == b""
+        await as_deferred(silent())
     finally:
+        await as_deferred(idle.close())
+        await listener.stop(0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens connections and says nothing has so many of them and no more: the others are
+    closed at once, and who was served before still is; once there is room, so is everybody."""
+    desk = FakeEnrolment()
+    listener = await serve(monkeypatch, EnrolmentServicer(desk), mutual=False, max_connections=4)
+    idle = Idle(listener.address.port)
+
+    async def crowd() -> None:
+        async with channel(listener.address, None) as opened:
+            stub = NodeServiceStub(opened)
+            await stub.BeginPairingSession(BEGIN, timeout=10)
+            await idle.connect(10)
+            await idle.cut(7)
+            assert idle.count == 3
+            await stub.BeginPairingSession(BEGIN, timeout=10)
+            late = await call(listener.address, "BeginPairingSession", BEGIN)
+            assert isinstance(late, grpc.aio.AioRpcError) and late.code() is S.UNAVAILABLE
+            await idle.close()
+            async with channel(listener.address, None) as again:
+                answer = await NodeServiceStub(again).BeginPairingSession(
+                    BEGIN, timeout=10, wait_for_ready=True
+                )
+            assert answer.session_id and len(desk.asked) == 3
+
+    try:
+        await as_deferred(asyncio.wait_for(crowd(), 30))
+    finally:
+        await as_deferred(idle.close())
         await listener.stop(0)
 
 

@@ -79,6 +79,7 @@ def unbound(address: HostPort) -> GrpcListener:
         certificate=gateway_pair,
         client_ca_pem=None,
         max_message=1_000,
+        max_connections=64,
         options=ENROLMENT_OPTIONS,
     )
 

@@ -1,0 +1,185 @@
+"""The machine it runs on: addresses, clocks, processes, sockets."""
+
+from __future__ import annotations
+
+import attrs
+
+from palyra.errors.base import Category, PalyraError
+
+
+@attrs.define
+class GatewayNotRunning(PalyraError):
+    """Nothing answers on the state root's console socket."""
+
+    code = "gateway_not_running"
+    category = Category.UNAVAILABLE
+    exit_code = 3
+    state_root: str
+
+    @property
+    def sentence(self) -> str:
+        return f"No gateway runs on state root {self.state_root}."
+
+    @property
+    def hint(self) -> str:
+        return "twistd -n palyra, or set PALYRA_STATE_ROOT"
+
+
+@attrs.define
+class GatewayUnreachable(PalyraError):
+    """A TCP or TLS connection to the gateway could not be made."""
+
+    code = "gateway_unreachable"
+    category = Category.UNAVAILABLE
+    retryable = True
+    exit_code = 3
+    address: str
+    cause: str
+
+    @property
+    def sentence(self) -> str:
+        return f"Cannot reach {self.address}: {self.cause}."
+
+    @property
+    def hint(self) -> str:
+        return "on the gateway: palyra doctor"
+
+
+@attrs.define
+class ClockSkew(PalyraError):
+    """A gateway's certificate is not valid by this clock; both times are named (texts).
+
+    It begins later, or it ended before (``ends`` is set then).
+    """
+
+    code = "clock_skew"
+    category = Category.PRECONDITION
+    here: str
+    begins: str = ""
+    ends: str = ""
+
+    @property
+    def sentence(self) -> str:
+        what = f"before the gateway's certificate begins ({self.begins})"
+        if self.ends:
+            what = f"after the gateway's certificate ended ({self.ends})"
+        return f"This clock ({self.here}) is {what}."
+
+    @property
+    def hint(self) -> str:
+        return "timedatectl set-ntp true"
+
+
+@attrs.define
+class PortTaken(PalyraError):
+    """Another process listens on the address already."""
+
+    code = "port_taken"
+    category = Category.PRECONDITION
+    listener: str
+    port: int
+    by: str = ""
+    pid: int = 0
+
+    @property
+    def sentence(self) -> str:
+        whom = f" by {self.by}" if self.by else ""
+        pid = f" (pid {self.pid})" if self.pid else ""
+        return f"Port {self.port} is taken{whom}{pid}."
+
+    @property
+    def hint(self) -> str:
+        stop = f", or stop it: kill {self.pid}" if self.pid else ""
+        return f"set another {self.listener} address in palyra.toml{stop}"
+
+
+@attrs.define
+class CannotBind(PalyraError):
+    """An address cannot be listened on for a reason other than being taken."""
+
+    code = "cannot_bind"
+    category = Category.PRECONDITION
+    listener: str
+    address: str
+    cause: str
+
+    @property
+    def sentence(self) -> str:
+        return f"Cannot listen on {self.address} for {self.listener}: {self.cause}."
+
+    @property
+    def hint(self) -> str:
+        return f"set another {self.listener} address in palyra.toml"
+
+
+@attrs.define
+class WrongReactor(PalyraError):
+    """Another reactor than Twisted's asyncio reactor was chosen, and gRPC cannot run on it."""
+
+    code = "wrong_reactor"
+    category = Category.PRECONDITION
+    reactor: str
+
+    @property
+    def sentence(self) -> str:
+        return f"Palyra runs on Twisted's asyncio reactor, not on {self.reactor}."
+
+    @property
+    def hint(self) -> str:
+        return "leave --reactor out"
+
+
+@attrs.define
+class StateRootLocked(PalyraError):
+    """Another process of ours uses this state root."""
+
+    code = "state_root_locked"
+    category = Category.CONFLICT
+    state_root: str
+    pid: int
+    who: str = "A gateway"
+
+    @property
+    def sentence(self) -> str:
+        pid = f" (pid {self.pid})" if self.pid else ""
+        return f"{self.who}{pid} already uses state root {self.state_root}."
+
+    @property
+    def hint(self) -> str:
+        stop = f"stop it with kill {self.pid}, or " if self.pid else ""
+        return f"{stop}use --state-root DIR"
+
+
+@attrs.define
+class SocketPermission(PalyraError):
+    """console.sock belongs to somebody else."""
+
+    code = "socket_permission"
+    category = Category.FORBIDDEN
+    owner: str
+    you: str
+
+    @property
+    def sentence(self) -> str:
+        return f"console.sock belongs to user {self.owner}; you are {self.you}."
+
+    @property
+    def hint(self) -> str:
+        return f"sudo -u {self.owner} palyra nodes list"
+
+
+@attrs.define
+class SocketPathTooLong(PalyraError):
+    """A UNIX socket path is limited to 107 bytes by the kernel (unix(7))."""
+
+    code = "socket_path_too_long"
+    category = Category.PRECONDITION
+    path: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.path} is {len(self.path.encode())} bytes; a socket path has at most 107."
+
+    @property
+    def hint(self) -> str:
+        return "use a shorter --state-root DIR"

@@ -1,0 +1,202 @@
+"""What came from outside and does not fit: fields, payloads, configuration."""
+
+from __future__ import annotations
+
+import attrs
+
+from palyra.errors.base import Category, PalyraError
+
+
+@attrs.define
+class Malformed(PalyraError):
+    """A field from outside does not parse.  ``field`` is its path, ``problem`` what is wrong."""
+
+    code = "malformed"
+    category = Category.INVALID
+    field: str
+    problem: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.field}: {self.problem}."
+
+    @property
+    def hint(self) -> str:
+        return "correct that field and send it again"
+
+
+@attrs.define
+class ExpressionInvalid(Malformed):
+    """A targeting expression that does not parse.  ``column`` counts from 1.
+
+    ``text`` is the expression; whoever shows the error may put a caret under the column.
+    """
+
+    code = "expression_invalid"
+    exit_code = 2
+    column: int
+    text: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.field}, column {self.column}: {self.problem}."
+
+    @property
+    def hint(self) -> str:
+        return "palyra nodes list --help"
+
+
+@attrs.define
+class MalformedIdentifier(Malformed):
+    """Not a canonical ULID (26 upper-case Crockford characters)."""
+
+    code = "malformed_id"
+
+
+@attrs.define
+class InputInvalid(Malformed):
+    """The input of a capability is not JSON or does not fit the capability's type."""
+
+    code = "input_invalid"
+    capability: str = ""
+
+    @property
+    def hint(self) -> str:
+        return "correct that field and send it again"
+
+
+@attrs.define
+class DescriptorInvalid(Malformed):
+    """A capability plugin describes a capability in a way no host accepts; its author mends it."""
+
+    code = "descriptor_invalid"
+
+    @property
+    def hint(self) -> str:
+        return "palyra capability list"
+
+
+@attrs.define
+class OutputInvalid(PalyraError):
+    """A handler returned what its own output type does not allow, or what JSON cannot say."""
+
+    code = "output_invalid"
+    capability: str
+    field: str
+    problem: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.capability} answered wrongly: {self.field}: {self.problem}."
+
+    @property
+    def hint(self) -> str:
+        return "report it to the author of the plugin"
+
+
+@attrs.define
+class CannotOpen(PalyraError):
+    """The desktop of the device could not open a URL or a path; ``cause`` says why."""
+
+    code = "cannot_open"
+    category = Category.PRECONDITION
+    what: str
+    cause: str
+
+    @property
+    def sentence(self) -> str:
+        return f"Cannot open {self.what}: {self.cause}."
+
+    @property
+    def hint(self) -> str:
+        return "on the device: palyra capability list"
+
+
+@attrs.define
+class PayloadTooLarge(PalyraError):
+    """A payload is above its limit.  ``size`` and ``limit`` are bytes."""
+
+    code = "payload_too_large"
+    category = Category.TOO_LARGE
+    what: str
+    size: int
+    limit: int
+
+    @property
+    def sentence(self) -> str:
+        return f"The {self.what} is {_kib(self.size)}; the limit is {_kib(self.limit)}."
+
+    @property
+    def hint(self) -> str:
+        return f"add --max-payload-bytes {self.size} (at most 3 MiB)"
+
+
+@attrs.define
+class ConfigInvalid(PalyraError):
+    """A value of palyra.toml is unknown, of the wrong type, or out of range."""
+
+    code = "config_invalid"
+    category = Category.INVALID
+    file: str
+    path: str
+    problem: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.file}: {self.path}: {self.problem}."
+
+    @property
+    def hint(self) -> str:
+        return f"correct {self.path} in {self.file}; docs/configuration.md lists every value"
+
+
+@attrs.define
+class NamesRequired(PalyraError):
+    """A listener is bound beyond loopback but the gateway has no name that devices could use."""
+
+    code = "names_required"
+    category = Category.PRECONDITION
+    address: str
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"Binding {self.address} needs configured names: they go into the console's "
+            "certificate and the pairing line."
+        )
+
+    @property
+    def hint(self) -> str:
+        return "add the name devices use to palyra.toml; check: palyra doctor"
+
+
+@attrs.define
+class InsecureCodeArgument(PalyraError):
+    """A code or token was given where the shell history and the process list keep it.
+
+    ``pin``: it was a PIN, and not a pairing line.
+    """
+
+    code = "insecure_code_argument"
+    category = Category.INVALID
+    exit_code = 2
+    pin: bool = False
+
+    @property
+    def sentence(self) -> str:
+        return "A code as an argument stays in the shell history."
+
+    @property
+    def hint(self) -> str:
+        if self.pin:
+            return "palyra node run --gateway HOST (it asks), or --pairing-code-stdin"
+        return "palyra node run --pairing-uri - (it asks), or --allow-insecure-pairing-code-arg"
+
+
+def _kib(size: int) -> str:
+    """Bytes as people read them, 1024-based: ``71 KiB``, ``3 MiB``."""
+    if size < 1024:
+        return f"{size} bytes"
+    if size < 1024 * 1024:
+        return f"{-(-size // 1024)} KiB"
+    return f"{size / (1024 * 1024):.1f}".rstrip("0").rstrip(".") + " MiB"
