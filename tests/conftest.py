@@ -47,6 +47,39 @@ class UnhandledFailures:
         return seen
 
 
+LONG = (
+    "tests/adversarial/",
+    "tests/simulation/test_it_finds_bugs.py",
+    "tests/simulation/test_replay.py",
+    "tests/simulation/test_simulate.py",
+    "tests/integration/test_backup.py",
+    "tests/integration/test_identity.py",
+    "tests/integration/test_rotation.py",
+    "tests/integration/test_time_travel.py",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under ``TEST_SHARE=2/3`` run only the second third of the long suites, file by file.
+
+    They prove our own rules, with sockets, seeds and processes: where the same tests run under
+    several interpreters, each of them takes a share.  ``TEST_SHARE=0/1`` leaves them all out.
+    """
+    share = os.environ.get("TEST_SHARE")
+    if not share:
+        return
+    number, of = (int(part) for part in share.split("/"))
+    long = sorted({file for item in items if (file := _file(item)).startswith(LONG)})
+    left_out = {file for index, file in enumerate(long) if index % of != number - 1}
+    dropped = [item for item in items if _file(item) in left_out]
+    items[:] = [item for item in items if _file(item) not in left_out]
+    config.hook.pytest_deselected(items=dropped)
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
+
+
 def delayed_calls() -> list[IDelayedCall]:
     """The calls that wait in the reactor, if one is installed."""
     reactor: Any = sys.modules.get("twisted.internet.reactor")

@@ -31,6 +31,8 @@ CONFIRM_STOP_MS = 2_000
 AWAIT_RETURN_MS = 24 * 3_600_000
 """How long a job past its deadline waits for a device without a session."""
 MAX_ATTEMPTS = 5
+STOP = "stop"
+"""What a job waits for whose node has been told to stop its attempt."""
 RETRY = "retry"
 """What a job waits for between two attempts."""
 FIRST_BACKOFF_MS = 1_000
@@ -218,7 +220,7 @@ def _ask(_: JobInputs, job: Job, deadline_ms: int) -> None:
 @_dispatched.upon(JobInputs.mediation_allowed).to(_dispatched)
 def _allow(_: JobInputs, job: Job, deadline_ms: int) -> None:
     job.state = JobState.DISPATCHED
-    if job.waiting_for == "stop":
+    if job.waiting_for == STOP:
         return  # the yes came after its time: the node has been told to stop, and will say so
     job.waiting_for = ""
     job.deadline_ms = deadline_ms
@@ -234,7 +236,7 @@ def _ask_to_stop(_: JobInputs, job: Job, now_ms: int, by: str = "", reason: str 
 @_dispatched.upon(JobInputs.deadline_reached).loop()
 @_awaiting.upon(JobInputs.deadline_reached).loop()
 def _tell_to_stop(_: JobInputs, job: Job) -> None:
-    job.waiting_for = "stop"
+    job.waiting_for = STOP
     job.wants.append(Want.CANCEL_ATTEMPT)
 
 
@@ -358,7 +360,7 @@ def report_to(machine: JobInputs, job: Job, report: Report, now_ms: int) -> None
     if outcome is Outcome.DIED:
         if job.attempt is not None and job.attempt.attempt_id == report.attempt_id:
             reconcile(machine, job, Standing.DIED, now_ms)
-    elif outcome is Outcome.CANCELLED and job.waiting_for == "stop":
+    elif outcome is Outcome.CANCELLED and job.waiting_for == STOP:
         if job.state is JobState.AWAITING:
             machine.mediation_expired(now_ms, stopped=report.stopped)
         else:
@@ -378,12 +380,12 @@ def reconcile(machine: JobInputs, job: Job, standing: Standing, now_ms: int) -> 
     if standing is Standing.NOT_LISTED:
         _reconcile_unstarted(machine, job, job.attempt, now_ms)
     elif standing is Standing.DIED:
-        wanted = job.cancel_requested_at_ms is None and job.waiting_for != "stop"
+        wanted = job.cancel_requested_at_ms is None and job.waiting_for != STOP
         if wanted and job.call.idempotent and job.attempts < MAX_ATTEMPTS:
             machine.retried(now_ms + (FIRST_BACKOFF_MS << (job.attempts - 1)))
         else:
             machine.lost(now_ms)
-    elif job.cancel_requested_at_ms is not None or job.waiting_for == "stop":
+    elif job.cancel_requested_at_ms is not None or job.waiting_for == STOP:
         job.wants.append(Want.CANCEL_ATTEMPT)
 
 
@@ -391,7 +393,7 @@ def _reconcile_unstarted(machine: JobInputs, job: Job, attempt: Attempt, now_ms:
     """The attempt never ran, and the node remembers all it ran."""
     if job.cancel_requested_at_ms is not None:
         machine.cancelled(Report(attempt.attempt_id, Outcome.CANCELLED), now_ms)
-    elif job.waiting_for != "stop" and job.deadline_ms is not None and now_ms < job.deadline_ms:
+    elif job.waiting_for != STOP and job.deadline_ms is not None and now_ms < job.deadline_ms:
         machine.never_started()
     else:
         machine.timed_out(Report(attempt.attempt_id, Outcome.TIMED_OUT), now_ms)
@@ -404,7 +406,7 @@ def next_deadline_ms(job: Job, session_live: bool) -> int | None:
     if job.state is JobState.QUEUED:
         return _end_of_queue(job)
     assert job.deadline_ms is not None, "a dispatched job has a deadline"
-    if job.waiting_for != "stop":
+    if job.waiting_for != STOP:
         return job.deadline_ms
     return job.deadline_ms + (CONFIRM_STOP_MS if session_live else AWAIT_RETURN_MS)
 
@@ -416,7 +418,7 @@ def time_passed(machine: JobInputs, job: Job, now_ms: int, session_live: bool) -
         return
     if job.state is JobState.QUEUED:
         _queue_time_passed(machine, job, now_ms)
-    elif job.waiting_for != "stop":
+    elif job.waiting_for != STOP:
         machine.deadline_reached()
     elif not session_live:
         machine.lost(now_ms)

@@ -23,6 +23,7 @@ from palyra.core.identifiers import AttemptId, DeviceId, Entropy, JobId, new_uli
 from palyra.core.interfaces import IdempotencyKey, IJobLog
 from palyra.core.jobmachine import (
     RETRY,
+    STOP,
     job_machine,
     next_deadline_ms,
     reconcile,
@@ -552,6 +553,8 @@ class Dispatcher:
         if waiting.answered and live.job.state is JobState.AWAITING:
             live.machine.mediation_allowed(self._now_ms() + live.job.call.run_timeout_ms)
         elif not waiting.answered and live.asks_left and live.job.call.needs_mediation:
+            if live.job.waiting_for == STOP:
+                return  # too late: the node has been told to stop, and will say so
             live.asks_left = False
             remaining_ms = min(waiting.remaining_ms or MEDIATION_MS, MAX_MEDIATION_MS)
             live.machine.mediation_asked(self._now_ms() + remaining_ms)

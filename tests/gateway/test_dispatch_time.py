@@ -115,6 +115,21 @@ def test_a_person_is_asked_once(house: House) -> None:
     assert plain.state is S.DISPATCHED
 
 
+def test_a_question_that_comes_after_the_stop(house: House) -> None:
+    """The node has been told to stop: what it asked before it heard that moves nothing, and its
+    confirmation makes a time-out, not a cancel that nobody asked for."""
+    device, node = house.online()
+    job = house.submit(device, "ask")
+    node.take()
+    house.pass_time(5.3)
+    node.take()
+    assert node.cancels == [(attempt_of(job), "stop")]
+    node.say(NodeEvent("", waiting=(Waiting(attempt_of(job), False, 60_000),)))
+    assert job.state is S.DISPATCHED
+    node.finish(attempt_of(job), Outcome.CANCELLED)
+    assert (job.state, job.effect_possible) == (S.TIMED_OUT, False)
+
+
 def test_mediation_of_an_old_attempt_is_ignored(house: House) -> None:
     """Once a job has gone on to another attempt, a person's answer to the old one is nothing."""
     device, node = house.online()
