@@ -123,7 +123,9 @@ def _health(console: Console) -> Health | None:
 
 
 def _pairing_line(console: Console) -> str:
-    minted = console.post("pairing/requests/code", MintCode(issued_by="benchmark"), MintedCode)
+    minted = console.post(
+        "pairing/requests/code", MintCode(method="qr", issued_by="benchmark"), MintedCode
+    )
     return minted.value.uri
 
 

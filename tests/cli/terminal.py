@@ -13,6 +13,8 @@ import sys
 import termios
 from pathlib import Path
 
+from tests.hiddeninput import LIMIT_S, type_hidden
+
 _COMMAND = """
 import fcntl, sys, termios
 from palyra.cli import main
@@ -20,8 +22,6 @@ from palyra.cli import main
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 sys.exit(main())
 """
-LIMIT_S = 60.0
-"""How long a command may say nothing before the test fails."""
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -52,6 +52,10 @@ class Terminal:
     def type(self, keys: str) -> None:
         """Type something."""
         os.write(self._ours, keys.encode())
+
+    def type_hidden(self, keys: str) -> None:
+        """Type what must not be shown."""
+        type_hidden(self._ours, keys)
 
     def end(self) -> tuple[int, str]:
         """The exit status, and everything that was on the screen, without styles."""

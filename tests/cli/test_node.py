@@ -209,7 +209,7 @@ def test_a_person_is_asked_without_echo(tmp_path: Path) -> None:
     """What is pasted is not on the screen; Ctrl-C is 130."""
     made = Terminal(tmp_path, "node", "run", "--pairing-uri", "-")
     made.read_until("Pairing line:")
-    made.type("palyra://secret")
+    made.type_hidden("palyra://secret")
     made.type("\x03")
     status, seen = made.end()
     assert status == 130
@@ -220,9 +220,9 @@ def test_a_person_is_asked_for_the_pin_without_echo(tmp_path: Path) -> None:
     """Until it can be one; nothing was tried with what cannot."""
     made = Terminal(tmp_path, "node", "run", "--gateway", "127.0.0.1:1")
     made.read_until("PIN shown by the gateway:")
-    made.type("4182\n")
+    made.type_hidden("4182\n")
     made.read_until("must be six digits, as the gateway shows them.\r\nPIN shown by the gateway:")
-    made.type("418 207\n")
+    made.type_hidden("418 207\n")
     status, seen = made.end()
     assert status == 3
     assert "4182" not in seen and "418 207" not in seen

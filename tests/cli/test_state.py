@@ -218,13 +218,13 @@ def test_the_passphrase_is_typed_twice(root: Path, tmp_path: Path) -> None:
     ):
         made.read_until(asked)
         shown, made.seen = shown + made.seen, ""
-        made.type(typed + "\n")
+        made.type_hidden(typed + "\n")
     status, seen = made.end()
     assert status == 0, shown + seen
     assert PASSPHRASE not in shown + seen and "do not match" in shown
     made = Terminal(target, "state", "restore", str(file), columns=120)
     made.read_until("Passphrase of the backup: ")
-    made.type(PASSPHRASE + "\n")
+    made.type_hidden(PASSPHRASE + "\n")
     status, seen = made.end()
     assert status == 0, seen
     assert "jobs      2 outcome unknown, 1 queued\n" in seen

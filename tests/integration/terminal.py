@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.hiddeninput import type_hidden
 from tests.integration.house import House
 from tests.integration.processes import LIMIT_S, environment, script
 
@@ -63,6 +64,10 @@ class Terminal:
     def type(self, keys: str) -> None:
         """Type something."""
         os.write(self._ours, keys.encode())
+
+    def type_hidden(self, keys: str) -> None:
+        """Type what must not be shown."""
+        type_hidden(self._ours, keys)
 
     def end(self) -> int:
         """Its exit status, once it has ended."""

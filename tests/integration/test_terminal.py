@@ -40,7 +40,7 @@ def test_two_people_pair_a_device(shared: House, gateway: Gateway) -> None:
     root = ["--state-root", str(gateway.root)]
     with device(shared, "lamp") as node:
         node.shows("Pairing line:")
-        node.type(line + "\r")
+        node.type_hidden(line + "\r")
         node.shows("waiting for an operator to approve")
         assert line not in node.screen and "&t=" not in node.screen
         shown = re.search(r"ok {2}identity {3}lamp {2}(\w{6}) {2}([0-9a-f ]{19})", node.screen)
@@ -69,12 +69,12 @@ def test_a_person_types_the_pin(shared: House, gateway: Gateway) -> None:
     words = ["node", "run", "--gateway", gateway.enrolment, "--name", "bench"]
     with on_terminal(shared, *words, "--state-root", root) as node:
         node.shows(PROMPT)
-        node.type(wrong + "\r")
+        node.type_hidden(wrong + "\r")
         node.shows("!!  That PIN is wrong, expired or used up.\n" + PROMPT)
         assert "Someone may be in between." not in node.screen
-        node.type(wrong + "\r")
+        node.type_hidden(wrong + "\r")
         node.shows("used up. Someone may be in between.\n" + PROMPT)
-        node.type(pin + "\r")
+        node.type_hidden(pin + "\r")
         node.shows("waiting for an operator to approve")
         assert re.search(
             r"^ok {2}gateway {4}127\.0\.0\.1:\d+ {2}CA [0-9a-f ]{19}$", node.screen, re.M
@@ -102,7 +102,7 @@ def test_the_third_wrong_pin_is_the_last(shared: House, gateway: Gateway) -> Non
     with on_terminal(shared, *words) as node:
         for before in ("", "used up.\n", "in between.\n"):
             node.shows(before + PROMPT)
-            node.type(wrong + "\r")
+            node.type_hidden(wrong + "\r")
         assert node.end() == 1
         assert node.screen.count(PROMPT) == 3
         assert "error: That PIN is wrong, expired or used up. Someone may be in" in node.screen
@@ -112,7 +112,7 @@ def test_the_default_answer_is_no(shared: House, gateway: Gateway) -> None:
     """Return alone approves nothing: exit 1, and the request still waits."""
     with device(shared, "scanner") as node:
         node.shows("Pairing line:")
-        node.type(gateway.line() + "\r")
+        node.type_hidden(gateway.line() + "\r")
         node.shows("waiting for an operator to approve")
         request = asking(gateway, "scanner")
         words = ["pairing", "approve", request.request_id, "--state-root", str(gateway.root)]
