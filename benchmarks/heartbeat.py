@@ -169,7 +169,7 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
         board=board,
         gateway_id=store.gateway_id,
         store_epoch=store.store_epoch,
-        ca_bundle_pem="",
+        ca_bundle_pem=lambda: "",
         max_in_flight=64,
     )
     dispatcher = Dispatcher(

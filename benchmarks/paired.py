@@ -134,11 +134,11 @@ def _found(root: Path, nodes: int) -> Town:
     devices.append(a_device("caller", store.gateway_id, ClientKind.CLI, grants))
     members, certificates = [], []
     for device in devices:
-        key, der, chain = new_pair(identity.authority, device.device_id)
+        key, der, chain = new_pair(identity.issuing, device.device_id)
         members.append(Member(device.device_id, key, chain))
         certificates.append(a_certificate(device, der, chain))
     records.keep_devices(database, devices, certificates)
-    return Town(root, identity.authority, devices[:-1], members[:-1], members[-1])
+    return Town(root, identity.issuing, devices[:-1], members[:-1], members[-1])
 
 
 def new_pair(authority: Authority, device_id: str) -> tuple[bytes, bytes, bytes]:
