@@ -49,13 +49,16 @@ class UnhandledFailures:
 
 LONG = (
     "tests/adversarial/",
+    "tests/integration/",
     "tests/simulation/test_it_finds_bugs.py",
     "tests/simulation/test_replay.py",
     "tests/simulation/test_simulate.py",
-    "tests/integration/test_backup.py",
-    "tests/integration/test_identity.py",
-    "tests/integration/test_rotation.py",
-    "tests/integration/test_time_travel.py",
+    "tests/test_benchmarks.py",
+)
+EVERYWHERE = (
+    "tests/integration/test_by_hand.py",
+    "tests/integration/test_kill.py",
+    "tests/integration/test_quickstart.py",
 )
 
 
@@ -69,7 +72,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not share:
         return
     number, of = (int(part) for part in share.split("/"))
-    long = sorted({file for item in items if (file := _file(item)).startswith(LONG)})
+    files = {_file(item) for item in items}
+    long = sorted(file for file in files if file.startswith(LONG) and file not in EVERYWHERE)
     left_out = {file for index, file in enumerate(long) if index % of != number - 1}
     dropped = [item for item in items if _file(item) in left_out]
     items[:] = [item for item in items if _file(item) not in left_out]
