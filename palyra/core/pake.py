@@ -114,7 +114,7 @@ def with_pake(proof: DeviceProof, share: bytes, confirm: bytes) -> DeviceProof:
 
 
 def confirms(given: bytes, expected: bytes) -> bool:
-    """Compare a confirmation in constant time."""
+    """Compare a confirmation, or another secret, in constant time."""
     return hmac.compare_digest(given, expected)
 
 

@@ -76,7 +76,6 @@ class Verifier:
         expected: str,
         now_ms: int,
         *,
-        recorded: bytes | None = None,
         version_one: bool = False,
     ) -> Verified:
         """Signatures, bindings, CSR, and that neither device nor key is revoked.
@@ -89,7 +88,6 @@ class Verifier:
             ca_hashes=self.ca_hashes(),
             proof_expected=expected,
             now_ms=now_ms,
-            recorded_identity=recorded,
             allow_version_one=version_one,
         )
         if verified.csr_der:
@@ -296,10 +294,9 @@ class ByClearPin:
     purpose = Purpose.PAIR_PIN
     share = b""
 
-    def __init__(self, office: Office, code: PairingCode | None, sent: str, expected: str) -> None:
+    def __init__(self, office: Office, code: PairingCode | None, expected: str) -> None:
         self._office = office
         self._code = code
-        self._sent = sent
         self._expected = expected
 
     @classmethod
@@ -314,10 +311,10 @@ class ByClearPin:
         try:
             typed = PinCode.parse(message.code)
         except Malformed:
-            return cls(office, None, message.code, office.entropy(16).hex())
+            return cls(office, None, office.entropy(16).hex())
         code = office.codes.by_nameplate(typed.nameplate, peer.address)
-        right = typed.pin == office.codes.pin_of(code)
-        return cls(office, code, message.code, message.code if right else office.entropy(16).hex())
+        right = confirms(typed.pin.encode(), office.codes.pin_of(code).encode())
+        return cls(office, code, message.code if right else office.entropy(16).hex())
 
     async def check(
         self, handshake: GatewayHandshake, message: DeviceProof, peer: Stranger
@@ -326,7 +323,7 @@ class ByClearPin:
         with office.reserved(peer.source):
             _refuse_paused(office)
             reserved = office.codes.reserve(code)
-            guessed = message.proof != self._expected
+            guessed = not confirms(message.proof.encode(), self._expected.encode())
             if code is None or not reserved or guessed:
                 handshake.fail()
                 await office.guessed(code if reserved else None)
