@@ -59,6 +59,8 @@ class Welcome:
     version: str
     renew_after_s: int | None = None
     """In how many seconds to renew the certificate of this connection; 0: at once."""
+    quic_address: str = ""
+    """HOST:PORT of the QUIC listener; empty where the gateway has none."""
 
 
 @attrs.frozen
@@ -101,6 +103,22 @@ class Waiting:
 
 
 @attrs.frozen
+class Chunk:
+    """A piece of a payload that is too large for one message (PROTOCOL: Sessions)."""
+
+    transfer_id: int
+    index: int
+    data: bytes
+    sha256: bytes | None = None
+    """Of the whole payload, on its last piece."""
+
+    @property
+    def last(self) -> bool:
+        """Whether the payload is complete with it."""
+        return self.sha256 is not None
+
+
+@attrs.frozen
 class NodeEvent:
     """One message of a node."""
 
@@ -109,6 +127,9 @@ class NodeEvent:
     reports: tuple[Report, ...] = ()
     progress: tuple[Progress, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
+    transferred: tuple[tuple[Report, int], ...] = ()
+    """Reports without their outputs, each with the transfer that has brought it."""
 
 
 @attrs.frozen
@@ -153,3 +174,6 @@ class GatewayFrame:
     """How many events of the node are answered by this message (heartbeats)."""
     drain: Drained | None = None
     renew: Renew | None = None
+    chunks: list[Chunk] = attrs.Factory(list)
+    transferred: list[tuple[Dispatch, int]] = attrs.Factory(list)
+    """Dispatches without their inputs, each with the transfer that has brought it."""

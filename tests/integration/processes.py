@@ -19,6 +19,9 @@ HOST = "127.0.0.1"
 LIMIT_S = 20.0
 POLL_S = 0.02
 
+# Begins where no other run of the tests on this machine is likely to be.
+_PORTS = iter(sorted(range(16_000, 32_000), key=lambda port: (port - 37 * os.getpid()) % 16_000))
+
 T = TypeVar("T")
 
 
@@ -35,11 +38,21 @@ def eventually(look: Callable[[], T | None], what: str, limit_s: float = LIMIT_S
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on now, over TCP or UDP, and that no other test was given.
+
+    Below the range from which the system itself gives ports away: what a connection or another
+    test is given for a moment is never the port that a daemon is about to listen on.
+    """
+    for port in _PORTS:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(type=socket.SOCK_STREAM) as stream,
+            socket.socket(type=socket.SOCK_DGRAM) as datagrams,
+        ):
+            stream.bind((HOST, port))
+            datagrams.bind((HOST, port))
+            return port
+    raise AssertionError("no free port is left")
 
 
 def script(name: str) -> str:

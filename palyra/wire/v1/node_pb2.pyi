@@ -182,7 +182,7 @@ class GetPairingRequestStatusRequest(_message.Message):
     def __init__(self, v: _Optional[int] = ..., session_id: _Optional[str] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., proof: _Optional[_Union[StatusProof, _Mapping]] = ...) -> None: ...
 
 class GetPairingRequestStatusResponse(_message.Message):
-    __slots__ = ("v", "status", "reason", "paired", "approval_id", "identity_fingerprint", "transcript_hash", "mtls_client_certificate_pem", "mtls_client_private_key_pem", "gateway_ca_certificate_pem", "cert_expires_at_unix_ms", "pake_confirm", "ca_bundle_pem", "retry_after_ms", "request_id", "device_name", "decided_by", "node_rpc_address", "renew_after_s")
+    __slots__ = ("v", "status", "reason", "paired", "approval_id", "identity_fingerprint", "transcript_hash", "mtls_client_certificate_pem", "mtls_client_private_key_pem", "gateway_ca_certificate_pem", "cert_expires_at_unix_ms", "pake_confirm", "ca_bundle_pem", "retry_after_ms", "request_id", "device_name", "decided_by", "node_rpc_address", "renew_after_s", "quic_address")
     V_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +202,7 @@ class GetPairingRequestStatusResponse(_message.Message):
     DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
     NODE_RPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     RENEW_AFTER_S_FIELD_NUMBER: _ClassVar[int]
+    QUIC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     v: int
     status: str
     reason: str
@@ -221,7 +222,8 @@ class GetPairingRequestStatusResponse(_message.Message):
     decided_by: str
     node_rpc_address: str
     renew_after_s: int
-    def __init__(self, v: _Optional[int] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., paired: bool = ..., approval_id: _Optional[str] = ..., identity_fingerprint: _Optional[str] = ..., transcript_hash: _Optional[str] = ..., mtls_client_certificate_pem: _Optional[str] = ..., mtls_client_private_key_pem: _Optional[str] = ..., gateway_ca_certificate_pem: _Optional[str] = ..., cert_expires_at_unix_ms: _Optional[int] = ..., pake_confirm: _Optional[bytes] = ..., ca_bundle_pem: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., request_id: _Optional[str] = ..., device_name: _Optional[str] = ..., decided_by: _Optional[str] = ..., node_rpc_address: _Optional[str] = ..., renew_after_s: _Optional[int] = ...) -> None: ...
+    quic_address: str
+    def __init__(self, v: _Optional[int] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., paired: bool = ..., approval_id: _Optional[str] = ..., identity_fingerprint: _Optional[str] = ..., transcript_hash: _Optional[str] = ..., mtls_client_certificate_pem: _Optional[str] = ..., mtls_client_private_key_pem: _Optional[str] = ..., gateway_ca_certificate_pem: _Optional[str] = ..., cert_expires_at_unix_ms: _Optional[int] = ..., pake_confirm: _Optional[bytes] = ..., ca_bundle_pem: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., request_id: _Optional[str] = ..., device_name: _Optional[str] = ..., decided_by: _Optional[str] = ..., node_rpc_address: _Optional[str] = ..., renew_after_s: _Optional[int] = ..., quic_address: _Optional[str] = ...) -> None: ...
 
 class RotateDeviceCertificateRequest(_message.Message):
     __slots__ = ("v", "device_id", "replay", "csr_der", "identity_signature")
@@ -360,7 +362,7 @@ class RegisterNodeResponse(_message.Message):
     def __init__(self, v: _Optional[int] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., accepted: bool = ..., reason: _Optional[str] = ..., welcome: _Optional[_Union[NodeWelcome, _Mapping]] = ...) -> None: ...
 
 class NodeWelcome(_message.Message):
-    __slots__ = ("store_epoch", "session_epoch", "heartbeat_interval_ms", "gateway_unix_ms", "ca_bundle_pem", "granted", "device_name", "version", "renew_after_s")
+    __slots__ = ("store_epoch", "session_epoch", "heartbeat_interval_ms", "gateway_unix_ms", "ca_bundle_pem", "granted", "device_name", "version", "renew_after_s", "quic_address")
     STORE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     SESSION_EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
@@ -370,6 +372,7 @@ class NodeWelcome(_message.Message):
     DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RENEW_AFTER_S_FIELD_NUMBER: _ClassVar[int]
+    QUIC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     store_epoch: str
     session_epoch: int
     heartbeat_interval_ms: int
@@ -379,10 +382,25 @@ class NodeWelcome(_message.Message):
     device_name: str
     version: str
     renew_after_s: int
-    def __init__(self, store_epoch: _Optional[str] = ..., session_epoch: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., gateway_unix_ms: _Optional[int] = ..., ca_bundle_pem: _Optional[str] = ..., granted: _Optional[_Iterable[str]] = ..., device_name: _Optional[str] = ..., version: _Optional[str] = ..., renew_after_s: _Optional[int] = ...) -> None: ...
+    quic_address: str
+    def __init__(self, store_epoch: _Optional[str] = ..., session_epoch: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., gateway_unix_ms: _Optional[int] = ..., ca_bundle_pem: _Optional[str] = ..., granted: _Optional[_Iterable[str]] = ..., device_name: _Optional[str] = ..., version: _Optional[str] = ..., renew_after_s: _Optional[int] = ..., quic_address: _Optional[str] = ...) -> None: ...
+
+class PayloadChunk(_message.Message):
+    __slots__ = ("transfer_id", "index", "last", "data", "sha256")
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: int
+    index: int
+    last: bool
+    data: bytes
+    sha256: bytes
+    def __init__(self, transfer_id: _Optional[int] = ..., index: _Optional[int] = ..., last: bool = ..., data: _Optional[bytes] = ..., sha256: _Optional[bytes] = ...) -> None: ...
 
 class NodeEventRequest(_message.Message):
-    __slots__ = ("v", "device_id", "event_name", "payload_json", "replay", "session_epoch", "reports", "progress", "waiting")
+    __slots__ = ("v", "device_id", "event_name", "payload_json", "replay", "session_epoch", "reports", "progress", "waiting", "chunks")
     V_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -392,6 +410,7 @@ class NodeEventRequest(_message.Message):
     REPORTS_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
     v: int
     device_id: _common_pb2.CanonicalId
     event_name: str
@@ -401,10 +420,11 @@ class NodeEventRequest(_message.Message):
     reports: _containers.RepeatedCompositeFieldContainer[AttemptReport]
     progress: _containers.RepeatedCompositeFieldContainer[AttemptProgress]
     waiting: _containers.RepeatedCompositeFieldContainer[AttemptWaiting]
-    def __init__(self, v: _Optional[int] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., event_name: _Optional[str] = ..., payload_json: _Optional[bytes] = ..., replay: _Optional[_Union[_common_pb2.ReplayProtection, _Mapping]] = ..., session_epoch: _Optional[int] = ..., reports: _Optional[_Iterable[_Union[AttemptReport, _Mapping]]] = ..., progress: _Optional[_Iterable[_Union[AttemptProgress, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[AttemptWaiting, _Mapping]]] = ...) -> None: ...
+    chunks: _containers.RepeatedCompositeFieldContainer[PayloadChunk]
+    def __init__(self, v: _Optional[int] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., event_name: _Optional[str] = ..., payload_json: _Optional[bytes] = ..., replay: _Optional[_Union[_common_pb2.ReplayProtection, _Mapping]] = ..., session_epoch: _Optional[int] = ..., reports: _Optional[_Iterable[_Union[AttemptReport, _Mapping]]] = ..., progress: _Optional[_Iterable[_Union[AttemptProgress, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[AttemptWaiting, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[PayloadChunk, _Mapping]]] = ...) -> None: ...
 
 class AttemptReport(_message.Message):
-    __slots__ = ("request_id", "outcome", "output_json", "error_code", "error", "stopped", "took_ms")
+    __slots__ = ("request_id", "outcome", "output_json", "error_code", "error", "stopped", "took_ms", "output_transfer")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -412,6 +432,7 @@ class AttemptReport(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     STOPPED_FIELD_NUMBER: _ClassVar[int]
     TOOK_MS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TRANSFER_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     outcome: AttemptOutcome
     output_json: bytes
@@ -419,7 +440,8 @@ class AttemptReport(_message.Message):
     error: str
     stopped: bool
     took_ms: int
-    def __init__(self, request_id: _Optional[str] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., output_json: _Optional[bytes] = ..., error_code: _Optional[str] = ..., error: _Optional[str] = ..., stopped: bool = ..., took_ms: _Optional[int] = ...) -> None: ...
+    output_transfer: int
+    def __init__(self, request_id: _Optional[str] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., output_json: _Optional[bytes] = ..., error_code: _Optional[str] = ..., error: _Optional[str] = ..., stopped: bool = ..., took_ms: _Optional[int] = ..., output_transfer: _Optional[int] = ...) -> None: ...
 
 class AttemptProgress(_message.Message):
     __slots__ = ("request_id", "fraction", "text")
@@ -442,7 +464,7 @@ class AttemptWaiting(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., answered: bool = ..., remaining_ms: _Optional[int] = ...) -> None: ...
 
 class NodeCapabilityDispatch(_message.Message):
-    __slots__ = ("request_id", "capability", "input_json", "max_payload_bytes", "remaining_ms", "job_id", "attempt", "requested_by")
+    __slots__ = ("request_id", "capability", "input_json", "max_payload_bytes", "remaining_ms", "job_id", "attempt", "requested_by", "input_transfer")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CAPABILITY_FIELD_NUMBER: _ClassVar[int]
     INPUT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -451,6 +473,7 @@ class NodeCapabilityDispatch(_message.Message):
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_BY_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TRANSFER_FIELD_NUMBER: _ClassVar[int]
     request_id: _common_pb2.CanonicalId
     capability: str
     input_json: bytes
@@ -459,7 +482,8 @@ class NodeCapabilityDispatch(_message.Message):
     job_id: str
     attempt: int
     requested_by: str
-    def __init__(self, request_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., capability: _Optional[str] = ..., input_json: _Optional[bytes] = ..., max_payload_bytes: _Optional[int] = ..., remaining_ms: _Optional[int] = ..., job_id: _Optional[str] = ..., attempt: _Optional[int] = ..., requested_by: _Optional[str] = ...) -> None: ...
+    input_transfer: int
+    def __init__(self, request_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., capability: _Optional[str] = ..., input_json: _Optional[bytes] = ..., max_payload_bytes: _Optional[int] = ..., remaining_ms: _Optional[int] = ..., job_id: _Optional[str] = ..., attempt: _Optional[int] = ..., requested_by: _Optional[str] = ..., input_transfer: _Optional[int] = ...) -> None: ...
 
 class AttemptCancel(_message.Message):
     __slots__ = ("request_id", "reason")
@@ -486,7 +510,7 @@ class Renew(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., within_ms: _Optional[int] = ...) -> None: ...
 
 class NodeEventResponse(_message.Message):
-    __slots__ = ("v", "event_id", "accepted", "reason", "dispatch", "dispatches", "acknowledged", "cancels", "drain", "gateway_unix_ms", "renew")
+    __slots__ = ("v", "event_id", "accepted", "reason", "dispatch", "dispatches", "acknowledged", "cancels", "drain", "gateway_unix_ms", "renew", "chunks")
     V_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -498,6 +522,7 @@ class NodeEventResponse(_message.Message):
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     RENEW_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
     v: int
     event_id: _common_pb2.CanonicalId
     accepted: bool
@@ -509,7 +534,8 @@ class NodeEventResponse(_message.Message):
     drain: Drain
     gateway_unix_ms: int
     renew: Renew
-    def __init__(self, v: _Optional[int] = ..., event_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., accepted: bool = ..., reason: _Optional[str] = ..., dispatch: _Optional[_Union[NodeCapabilityDispatch, _Mapping]] = ..., dispatches: _Optional[_Iterable[_Union[NodeCapabilityDispatch, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., cancels: _Optional[_Iterable[_Union[AttemptCancel, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., gateway_unix_ms: _Optional[int] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ...) -> None: ...
+    chunks: _containers.RepeatedCompositeFieldContainer[PayloadChunk]
+    def __init__(self, v: _Optional[int] = ..., event_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., accepted: bool = ..., reason: _Optional[str] = ..., dispatch: _Optional[_Union[NodeCapabilityDispatch, _Mapping]] = ..., dispatches: _Optional[_Iterable[_Union[NodeCapabilityDispatch, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., cancels: _Optional[_Iterable[_Union[AttemptCancel, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., gateway_unix_ms: _Optional[int] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., chunks: _Optional[_Iterable[_Union[PayloadChunk, _Mapping]]] = ...) -> None: ...
 
 class ExecuteCapabilityRequest(_message.Message):
     __slots__ = ("v", "device_id", "capability", "input_json", "max_payload_bytes", "timeout_ms", "ttl_ms", "idempotency_key")
