@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 
 class ListenSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """HOST:PORT each; port 0 takes a free one."""
+    """HOST:PORT each; port 0 takes a free one.  ``quic`` is ``node_rpc`` for the same address over
+    UDP, or ``none``."""
 
     enrolment: str = "127.0.0.1:7443"
     node_rpc: str = "127.0.0.1:7444"
+    quic: str = "node_rpc"
+    max_quic_connections: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 256

@@ -33,6 +33,8 @@ from palyra.errors.input import (
     NamesRequired,
     OutputInvalid,
     PayloadTooLarge,
+    ProtocolMismatch,
+    UnsupportedMethod,
 )
 from palyra.errors.jobs import (
     CapabilityDisabled,
@@ -105,6 +107,7 @@ from palyra.errors.trust import (
     DeviceRevoked,
     NotBoundToDevice,
     NotRegistered,
+    PinNotChecked,
     RemoteRefusal,
     RotationRunning,
 )
@@ -169,6 +172,9 @@ __all__ = [
     "PairingSessionUnknown",
     "PalyraError",
     "PayloadTooLarge",
+    "PinNotChecked",
+    "ProtocolMismatch",
+    "UnsupportedMethod",
     "PolicyDenied",
     "PortTaken",
     "QueueFull",

@@ -200,3 +200,37 @@ def _kib(size: int) -> str:
     if size < 1024 * 1024:
         return f"{-(-size // 1024)} KiB"
     return f"{size / (1024 * 1024):.1f}".rstrip("0").rstrip(".") + " MiB"
+
+
+@attrs.define
+class ProtocolMismatch(PalyraError):
+    """A request of another protocol version than this gateway speaks."""
+
+    code = "protocol_mismatch"
+    category = Category.INVALID
+    version: int
+
+    @property
+    def sentence(self) -> str:
+        return f"Protocol version {self.version} is not spoken here; version 1 is."
+
+    @property
+    def hint(self) -> str:
+        return "update the older side of the two"
+
+
+@attrs.define
+class UnsupportedMethod(PalyraError):
+    """A request for a method that this gateway does not have."""
+
+    code = "unsupported_method"
+    category = Category.INVALID
+    method: str
+
+    @property
+    def sentence(self) -> str:
+        return f"There is no method {self.method[:64]!r} here."
+
+    @property
+    def hint(self) -> str:
+        return "docs/protocol.md lists the methods"

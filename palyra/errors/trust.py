@@ -153,3 +153,19 @@ class RemoteRefusal(PalyraError):
     @property
     def hint(self) -> str:
         return self.remote_hint or "on the gateway: palyra doctor"
+
+
+@attrs.define
+class PinNotChecked(PalyraError):
+    """gRPC can hold a gateway to a pinned CA that this device trusts, and to no other pin."""
+
+    code = "pin_not_checked"
+    category = Category.PRECONDITION
+
+    @property
+    def sentence(self) -> str:
+        return "The server pin names no CA that this device trusts, and gRPC checks no other pin."
+
+    @property
+    def hint(self) -> str:
+        return "pin the CA (on the gateway: palyra ca show), or set --transport quic"

@@ -31,15 +31,16 @@ class CallStreams:
         """How many are open."""
         return sum(map(len, self._open.values()))
 
-    def opened(self, peer: Peer, stream: ICallStream) -> None:
-        """Keep a stream until it ends, its certificate runs out, or its device is expelled.
+    def opened(self, peer: Peer, stream: ICallStream, grace_s: float = 0.0) -> None:
+        """Keep a stream until it ends, its device is expelled, or ``grace_s`` after its
+        certificate has run out.
 
         :raises LimitReached: the device has too many.
         """
         of_device = self._open.get(peer.device_id, {})
         if len(of_device) >= MAX_STREAMS:
             raise LimitReached("open call streams of one device", MAX_STREAMS)
-        life_s = max(0.0, peer.not_after_ms / 1000 - self._clock.seconds())
+        life_s = max(0.0, peer.not_after_ms / 1000 + grace_s - self._clock.seconds())
         expired = CertificateRefused("expired")
         of_device[stream] = self._clock.callLater(life_s, stream.close, expired)
         self._open[peer.device_id] = of_device

@@ -30,6 +30,7 @@ from palyra.gateway.health import HealthCheck
 from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.issuing import Issuer
+from palyra.gateway.journal import Journal
 from palyra.gateway.onethread import OneThread
 from palyra.gateway.pinwork import PinWork
 from palyra.gateway.presence import PresenceBoard
@@ -75,6 +76,7 @@ class Doors:
     serving: Serving
     node_rpc_address: Callable[[], HostPort]
     pairing_address: Callable[[], HostPort]
+    quic_address: Callable[[], str]
     listeners: Callable[[], dict[str, str]]
 
 
@@ -114,6 +116,8 @@ class Composition:
             ca_bundle_pem=lambda: identity.ca_bundle_pem.decode(),
             max_in_flight=config.jobs.in_flight_per_device,
         )
+        self.journal = Journal(log=store, now_ms=ground.now_ms)
+        self.sessions.noted = self.journal.noted
 
     def _compose_jobs(self) -> None:
         ground = self._ground
@@ -278,6 +282,7 @@ class Composition:
             followers=self.followers,
             revoker=self.revoker,
             renewals=self.renewals,
+            journal=self.journal,
         )
         self.health = HealthCheck(
             state_root=ground.state_root,

@@ -21,6 +21,7 @@ from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.following import Followers
 from palyra.gateway.inventory import Inventory
+from palyra.gateway.journal import Journal
 from palyra.gateway.orders import Order, client, patience_ms
 from palyra.gateway.renewals import Renewals
 from palyra.gateway.sessions import NodeSession, Sessions
@@ -32,6 +33,7 @@ from palyra.transport.interfaces import (
     ICallStream,
     ICarrier,
     IEnrolmentDesk,
+    IEventFollowing,
     IJobFollowing,
     INodeDesk,
     Peer,
@@ -81,6 +83,7 @@ class NodeDesk:
         followers: Followers,
         revoker: Revoker,
         renewals: Renewals,
+        journal: Journal,
     ) -> None:
         self._now_ms = now_ms
         self._inventory = inventory
@@ -90,6 +93,7 @@ class NodeDesk:
         self._followers = followers
         self._revoker = revoker
         self._renewals = renewals
+        self._journal = journal
         self._refusals = Windows(MAX_REFUSALS, 60_000)
         self.clones = CloneAlarms(now_ms)
 
@@ -198,8 +202,14 @@ class NodeDesk:
         if INVOKE_OTHERS not in caller.grants:
             raise PolicyDenied(caller.name, "run on other devices", "that was not granted")
 
-    def opened(self, peer: Peer, stream: ICallStream) -> None:
-        self._sessions.callers.opened(peer, stream)
+    def follow_events(
+        self, peer: Peer, resume_from: int | None, wake: Callable[[], None]
+    ) -> Deferred[IEventFollowing]:
+        device = self._inventory.paired(peer.device_id)
+        return self._journal.follow(device.device_id, resume_from, wake)
+
+    def opened(self, peer: Peer, stream: ICallStream, grace_s: float = 0.0) -> None:
+        self._sessions.callers.opened(peer, stream, grace_s)
 
     def closed(self, peer: Peer, stream: ICallStream) -> None:
         self._sessions.callers.closed(peer, stream)

@@ -40,6 +40,7 @@ from palyra.transport.grpclistener import (
     GrpcListener,
 )
 from palyra.transport.grpcserver import EnrolmentServicer, NodeServicer
+from palyra.transport.quiclistener import QuicListener
 
 DATABASE = "palyra.sqlite3"
 SOCKET = "console.sock"
@@ -55,6 +56,7 @@ FORGET_AT_ONCE = 500
 RETRY_AFTER_MS = 2_000
 STREAMS_END_S = 0.2
 DRAIN_REASON = "the gateway is stopping"
+RESET_KEY = "palyra-quic-stateless-reset-v1"
 
 
 @attrs.frozen
@@ -65,13 +67,17 @@ class Settings:
     config: Config
     enrolment: HostPort
     node_rpc: HostPort
+    quic: HostPort | None
+    """None: no QUIC."""
 
     def check(self) -> None:
         """Refuse what could never work.
 
         :raises NamesRequired: devices could reach it, but under no name.
         """
-        for address in (self.enrolment, self.node_rpc):
+        for address in (self.enrolment, self.node_rpc, self.quic):
+            if address is None:
+                continue
             if not address.is_loopback and not self.config.gateway.names:
                 raise NamesRequired(str(address))
 
@@ -97,7 +103,7 @@ class GatewayService(Service):
         self._entropy = entropy
         self._elapsed_ms = elapsed_ms
         self._repeating: list[LoopingCall] = []
-        self._bound: list[GrpcListener] = []
+        self._bound: list[GrpcListener | QuicListener] = []
         self._opening = DeferredLock()
         self._rooms: Composition
 
@@ -200,6 +206,7 @@ class GatewayService(Service):
             serving=self,
             node_rpc_address=lambda: self._reachable(self._node_listener.address),
             pairing_address=lambda: self._reachable(self._enrolment_listener.address),
+            quic_address=self._quic_address,
             listeners=self._addresses,
         )
         self._rooms = Composition(ground, doors)
@@ -229,6 +236,23 @@ class GatewayService(Service):
             max_connections=self._max_files // 2,
             options=NODE_OPTIONS,
         )
+        self._quic_listener = self._quic() if self._settings.quic is not None else None
+
+    def _quic(self) -> QuicListener:
+        assert self._settings.quic is not None, "it is wanted"
+        return QuicListener(
+            name="quic",
+            address=self._settings.quic,
+            desk=self._rooms.node_desk,
+            certificate=self._certificate,
+            reactor=self._reactor,
+            elapsed_s=lambda: self._elapsed_ms() / 1000,
+            soon=call_soon,
+            entropy=self._entropy,
+            now_ms=self._now_ms,
+            max_connections=self._settings.config.listen.max_quic_connections,
+            reset_key=self._identity.sealer.derived(RESET_KEY),
+        )
 
     def _listen(self) -> None:
         if self._store.unconfirmed_since_ms is None:
@@ -237,8 +261,9 @@ class GatewayService(Service):
                 self._bound.append(listener)
         self._console.bind()
 
-    def _for_devices(self) -> tuple[GrpcListener, ...]:
-        return self._enrolment_listener, self._node_listener
+    def _for_devices(self) -> tuple[GrpcListener | QuicListener, ...]:
+        grpc = self._enrolment_listener, self._node_listener
+        return grpc if self._quic_listener is None else (*grpc, self._quic_listener)
 
     # -- whether devices are served (trustcontrol.Serving) ----------------------------------------
 
@@ -282,7 +307,7 @@ class GatewayService(Service):
             address=self._enrolment_listener.address,
             names=as_names,
         )
-        self._log.info("nodes      {address} tcp (grpc)", address=self._node_listener.address)
+        self._log.info("nodes      {doors}", doors=self._node_doors())
         since_ms = self._store.unconfirmed_since_ms
         if since_ms is None:
             self._log.info("ready; pair a device with: palyra pairing code")
@@ -291,6 +316,13 @@ class GatewayService(Service):
             self._log.warn("no device is served: {why} {hint}", why=error.sentence, hint=error.hint)
         self._rooms.snapshot.touch()
         self._rooms.lists.publish()
+
+    def _node_doors(self) -> str:
+        grpc = self._node_listener.address
+        if self._quic_listener is None:
+            return f"{grpc} tcp (grpc)"
+        quic = self._quic_listener.address
+        return f"{grpc} tcp (grpc), {'udp' if quic == grpc else f'{quic} udp'} (quic)"
 
     def _certificate(self) -> tuple[bytes, bytes]:
         return self._identity.served
@@ -348,12 +380,20 @@ class GatewayService(Service):
         host = "127.0.0.1" if address.host == "localhost" else address.host
         return HostPort(host, address.port)
 
+    def _quic_address(self) -> str:
+        """The QUIC listener as devices reach it, empty where there is none."""
+        listener = self._quic_listener
+        return str(self._reachable(listener.address)) if listener is not None else ""
+
     def _addresses(self) -> dict[str, str]:
-        return {
+        addresses = {
             "console": str(self._console.path),
             "enrolment": str(self._enrolment_listener.address),
             "nodes": str(self._node_listener.address),
         }
+        if self._quic_listener is not None:
+            addresses["quic"] = str(self._quic_listener.address)
+        return addresses
 
     # -- stop -------------------------------------------------------------------------------
 

@@ -30,6 +30,12 @@ class Options(TwistedOptions):
         ["config", None, None, "Configuration file [default: palyra.toml in the state root]"],
         ["enrolment", None, None, "HOST:PORT of the enrolment listener"],
         ["node-rpc", None, None, "HOST:PORT of the node listener"],
+        [
+            "quic",
+            None,
+            None,
+            "HOST:PORT of the QUIC listener [default: the node listener's, over UDP], or none",
+        ],
     ]
 
     settings: Any
@@ -52,10 +58,19 @@ class Options(TwistedOptions):
             config=config,
             enrolment=HostPort.parse(self["enrolment"] or config.listen.enrolment, "enrolment"),
             node_rpc=HostPort.parse(self["node-rpc"] or config.listen.node_rpc, "node-rpc"),
+            quic=_quic(
+                self["quic"] or config.listen.quic, self["node-rpc"] or config.listen.node_rpc
+            ),
         )
         self.settings.check()
         self.lock = RootLock.take(root / "palyra.lock", who="A gateway")
         return root
+
+
+def _quic(wanted: str, node_rpc: str) -> HostPort | None:
+    if wanted == "none":
+        return None
+    return HostPort.parse(node_rpc if wanted == "node_rpc" else wanted, "quic")
 
 
 def makeService(options: Options) -> Service:

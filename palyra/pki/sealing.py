@@ -12,6 +12,8 @@ import hashlib
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from palyra.core.identifiers import Entropy
 from palyra.errors import Malformed, SealedEntryUnreadable
@@ -33,6 +35,7 @@ class Sealer:
         if len(key) != KEY_BYTES:
             raise Malformed("store key", f"must be {KEY_BYTES} bytes")
         self.key_id = hashlib.sha256(key).digest()[:8]
+        self._key = key
         self._aead = AESGCM(key)
         self._entropy = entropy
         self._head = _MAGIC + _AES_256_GCM + self.key_id
@@ -42,6 +45,10 @@ class Sealer:
         nonce = self._entropy(_NONCE_BYTES)
         data = _associated(self._head, path, entry, purpose)
         return self._head + nonce + self._aead.encrypt(nonce, plain, data)
+
+    def derived(self, purpose: str) -> bytes:
+        """Another secret of 32 bytes, the same for as long as the store key is."""
+        return HKDF(SHA256(), 32, salt=None, info=purpose.encode()).derive(self._key)
 
     def sealed(self, entry: bytes) -> bool:
         """Whether ``entry`` says that this key sealed it; it may be damaged all the same."""

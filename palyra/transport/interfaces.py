@@ -12,6 +12,7 @@ from zope.interface import Attribute, Interface
 from palyra.core.frames import GatewayFrame, Hello, JobUpdate, NodeEvent, Wanted, Welcome
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.jobs import Job
+from palyra.core.journal import JournalEvent, JournalGap
 from palyra.errors import PalyraError
 from palyra.wire.pairing import RenewalAsked, Renewed
 
@@ -74,8 +75,23 @@ class IJobFollowing(Interface):
         """Stop following.  Again: nothing."""
 
 
+class IEventFollowing(Interface):
+    """One follower of a device's journal.  It is told to look, and takes what it can carry."""
+
+    def take(limit: int = 256) -> Deferred[list[JournalEvent | JournalGap]]:
+        """What comes next, at most ``limit`` (and at most 256): events in their order, or a gap
+        alone where the next ones are deleted already.  One call at a time.
+
+        Take until nothing comes; what is committed after such a call began is told by ``wake``,
+        once until the next call.  After :meth:`close` nothing comes.
+        """
+
+    def close() -> None:
+        """Stop following.  Again: nothing."""
+
+
 class ICallStream(Interface):
-    """One open stream of a caller (SubmitJobs, FollowJob), seen from the desk."""
+    """What a caller has open (SubmitJobs, FollowJob, a QUIC connection), seen from the desk."""
 
     def close(error: PalyraError) -> None:
         """End the stream with the error's status, within a second.  Again: nothing.
@@ -112,11 +128,22 @@ class INodeDesk(Interface):
         Fails with NotFound for a job of somebody else, with LimitReached where too many follow.
         """
 
+    def follow_events(
+        peer: Peer, resume_from: int | None, wake: Callable[[], None]
+    ) -> Deferred[IEventFollowing]:
+        """node.stream_events: the journal of the caller itself, after the event ``resume_from``;
+        None: from the oldest event that is kept.  ``wake`` must not call back into the following.
+
+        Fails with LimitReached where too many follow, with Malformed where there is no such event
+        yet: a client that knows a number of an earlier store begins again with None.
+        """
+
     def cancel(peer: Peer, job_id: str) -> Deferred[Job]:
         """CancelJob: ask for the end of a job of one's own; fires with the job as it is then."""
 
-    def opened(peer: Peer, stream: ICallStream) -> None:
-        """A stream of calls begins; it is closed when its peer is no longer trusted.
+    def opened(peer: Peer, stream: ICallStream, grace_s: float = 0.0) -> None:
+        """A stream of calls begins; it is closed when its peer is no longer trusted, and
+        ``grace_s`` after the certificate has run out.
 
         :raises palyra.errors.LimitReached: the device has as many open as it may have.
         """

@@ -6,34 +6,18 @@ so does the reason for which a certificate is refused.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import grpc
 
-from palyra.errors import (
-    Category,
-    CertificateRefused,
-    CertificateSuperseded,
-    CertificateUnknown,
-    DeviceRevoked,
-    GatewayUnreachable,
-    NotRegistered,
-    PairingFailed,
-    PairingLimited,
-    PairingPaused,
-    PalyraError,
-    RejoinRefused,
-    RemoteRefusal,
-)
+from palyra.errors import Category, GatewayUnreachable, PalyraError, RemoteRefusal
+from palyra.transport import refusals
+from palyra.transport.refusals import Refusal
 
 CODE_KEY = "palyra-code"
 HINT_KEY = "palyra-hint"
 RETRY_KEY = "palyra-retry-after-ms"
 REASON_KEY = "palyra-reason"
-USUAL_WAIT_S = 600.0
-"""How long pairing is closed where the gateway does not say it: the window that it counts in."""
-_REASON = re.compile(r"[a-z][a-z0-9_]{0,39}\Z", re.ASCII)
 
 _STATUS = {
     Category.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
@@ -77,12 +61,12 @@ _TRANSIENT = frozenset(
 
 def status_of(error: PalyraError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
     """Status, details and trailing metadata of a refusal."""
-    metadata = [(CODE_KEY, error.code), (HINT_KEY, _ascii(error.hint))]
-    retry_after_s = getattr(error, "retry_after_s", None)
-    if retry_after_s is not None:
-        metadata.append((RETRY_KEY, str(int(retry_after_s * 1000))))
-    if isinstance(error, CertificateRefused):
-        metadata.append((REASON_KEY, _ascii(error.reason)))
+    refusal = refusals.refusal_of(error)
+    metadata = [(CODE_KEY, refusal.code), (HINT_KEY, _ascii(refusal.hint))]
+    if refusal.retry_after_ms is not None:
+        metadata.append((RETRY_KEY, str(refusal.retry_after_ms)))
+    if refusal.reason:
+        metadata.append((REASON_KEY, _ascii(refusal.reason)))
     return _STATUS[error.category], error.sentence, tuple(metadata)
 
 
@@ -91,47 +75,28 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> PalyraError:
     trailing = {key: str(value) for key, value in error.trailing_metadata() or ()}
     code = trailing.get(CODE_KEY, "")
     details = error.details() or ""
-    if not code:
-        if error.code() in _AWAY:
-            return GatewayUnreachable(address, _cause(error.code(), details))
-        refusal = RemoteRefusal(error.code().name.lower(), details)
-        refusal.transient = error.code() in _TRANSIENT
-        return refusal
-    retry_after_s = _retry_after_s(trailing)
-    known = _known(code, trailing, retry_after_s)
-    if known is not None:
-        return known
-    refusal = RemoteRefusal(code, details, trailing.get(HINT_KEY, ""))
-    refusal.final = code == DeviceRevoked.code
+    if code:
+        return refusals.error_of(
+            Refusal(
+                code=code,
+                sentence=details,
+                hint=trailing.get(HINT_KEY, ""),
+                reason=trailing.get(REASON_KEY, ""),
+                retry_after_ms=_retry_after_ms(trailing),
+                transient=error.code() in _TRANSIENT,
+            )
+        )
+    if error.code() in _AWAY:
+        return GatewayUnreachable(address, _cause(error.code(), details))
+    refusal = RemoteRefusal(error.code().name.lower(), details)
     refusal.transient = error.code() in _TRANSIENT
-    refusal.retry_after_s = retry_after_s
     return refusal
 
 
-_BARE = (PairingFailed, NotRegistered, CertificateUnknown, CertificateSuperseded, RejoinRefused)
-_CLOSED = (PairingLimited, PairingPaused)
-
-
-def _known(
-    code: str, trailing: Mapping[str, str], retry_after_s: float | None
-) -> PalyraError | None:
-    """The error that decides what a device does next, where the refusal is one of those."""
-    for bare in _BARE:
-        if code == bare.code:
-            return bare()
-    for closed in _CLOSED:
-        if code == closed.code:
-            return closed(USUAL_WAIT_S if retry_after_s is None else retry_after_s)
-    if code == CertificateRefused.code:
-        reason = trailing.get(REASON_KEY, "")
-        return CertificateRefused(reason if _REASON.match(reason) else "unspecified")
-    return None
-
-
-def _retry_after_s(trailing: Mapping[str, str]) -> float | None:
+def _retry_after_ms(trailing: Mapping[str, str]) -> int | None:
     retry_after_ms = trailing.get(RETRY_KEY, "")
     if retry_after_ms.isascii() and retry_after_ms.isdigit():
-        return int(retry_after_ms[:12]) / 1000
+        return int(retry_after_ms[:12])
     return None
 
 

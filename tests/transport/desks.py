@@ -17,6 +17,7 @@ from palyra.errors import CertificateRefused, PairingFailed, PalyraError
 from palyra.transport.interfaces import (
     ICallStream,
     IEnrolmentDesk,
+    IEventFollowing,
     IGatewaySession,
     IJobFollowing,
     INodeDesk,
@@ -175,11 +176,17 @@ class FakeDesk:
             return fail(self.refusal)
         return self.follows_when or succeed(self.following)
 
+    def follow_events(
+        self, peer: Peer, resume_from: int | None, wake: Callable[[], None]
+    ) -> Deferred[IEventFollowing]:
+        self.asked.append(resume_from)
+        return fail(self.refusal or AssertionError("no test follows events here"))
+
     def cancel(self, peer: Peer, job_id: str) -> Deferred[Job]:
         self.asked.append(job_id)
         return fail(self.answer) if isinstance(self.answer, PalyraError) else succeed(self.answer)
 
-    def opened(self, peer: Peer, stream: ICallStream) -> None:
+    def opened(self, peer: Peer, stream: ICallStream, grace_s: float = 0.0) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.streams.append(stream)
