@@ -113,6 +113,16 @@ class Engine(QuicConnection):
         """What it showed besides."""
         return self.tls._peer_certificate_chain
 
+    @property
+    def closed_by_peer(self) -> tuple[int, str] | None:
+        """Error code and reason phrase, as soon as the peer has closed.
+
+        aioquic tells it at the end of its draining period only, hundreds of milliseconds later.
+        """
+        if self._state is not QuicConnectionState.DRAINING or self._close_event is None:
+            return None
+        return self._close_event.error_code, self._close_event.reason_phrase
+
     def is_reset(self, datagram: bytes) -> bool:
         """Whether a datagram says that the peer knows nothing of this connection any more."""
         if len(datagram) < RESET_TOKEN + 5:
@@ -221,7 +231,10 @@ class QuicLink:
         try:
             self.engine.receive_datagram(data, address, self.heard_s)
             self._take_events()
-            if self.engine.out_of_order() > MAX_OUT_OF_ORDER:
+            closed = self.engine.closed_by_peer
+            if closed is not None:
+                self._end(*closed)
+            elif self.engine.out_of_order() > MAX_OUT_OF_ORDER:
                 self.close(QuicErrorCode.INTERNAL_ERROR, "too much out of order")
         except Exception:
             self._break("a datagram")

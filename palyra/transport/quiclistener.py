@@ -53,6 +53,7 @@ from palyra.transport.quicconnection import (
     QuicLink,
     configuration,
 )
+from palyra.transport.quicselfcheck import require_client_certificates
 from palyra.transport.quicserver import ServedConnection
 
 MAX_CONNECTIONS = 256
@@ -132,6 +133,7 @@ class QuicListener(DatagramProtocol):
 
         :raises PortTaken, CannotBind: it is not possible.
         """
+        require_client_certificates(self.name, str(self.address))
         self._configured()
         host = _literal(self.name, self.address)
         try:
