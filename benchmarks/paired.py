@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -32,6 +32,10 @@ from palyra.pki.keystore import GatewayIdentity
 from palyra.store import opening
 
 CONFIG = """\
+[listen]
+quic = "127.0.0.1:0"
+max_quic_connections = 100_000
+
 [jobs]
 max_waiting = 10_000_000
 max_waiting_per_device = 1_000_000
@@ -39,6 +43,8 @@ max_waiting_per_client = 5_000_000
 keep_at_most = 100_000_000
 """
 """Limits that a measurement could come to, out of its way."""
+LISTENERS = {"grpc": "nodes", "quic": "quic"}
+"""What the gateway calls the listener of a transport."""
 CHECKOUT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 120.0
 
@@ -90,8 +96,18 @@ class Served:
 
     town: Town
     gateway: Child
-    address: HostPort
+    listeners: Mapping[str, str]
+    """Addresses by name, as the gateway tells them."""
     children: list[Child]
+
+    @property
+    def address(self) -> HostPort:
+        """Where paired devices call by gRPC."""
+        return HostPort.parse(self.listener("grpc"), "nodes")
+
+    def listener(self, transport: str) -> str:
+        """HOST:PORT where nodes come in by a transport."""
+        return self.listeners[LISTENERS[transport]]
 
     def cpu_s(self) -> float:
         """CPU seconds, user and system, that the gateway has used."""
@@ -158,8 +174,7 @@ def served(town: Town) -> Iterator[Served]:
     """Run a gateway on a town; it and whatever was started with it is stopped at the end."""
     with children.interrupted_by_signals(), children.nursery() as running:
         gateway, health = start_gateway(town.root, running)
-        address = HostPort.parse(health.listeners["nodes"], "nodes")
-        yield Served(town, gateway, address, running)
+        yield Served(town, gateway, health.listeners, running)
 
 
 def start_fleet(served: Served, nodes: Sequence[Member]) -> Child:

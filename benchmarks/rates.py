@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-import attrs
+from collections.abc import Sequence
 
 from benchmarks import floor
 from benchmarks.house import start_node_host
@@ -20,76 +17,16 @@ from benchmarks.loads import (
     Unary,
     connected,
 )
-from benchmarks.measuring import Burst, Findings, Job, Plan, figure, run, together
+from benchmarks.measuring import Burst, Findings, Plan, run, together
 from benchmarks.paired import Served, served, start_fleet, town
 from benchmarks.records import ECHO, INPUT, RUN_MS
+from benchmarks.ways import CPU, LATENCY, RATE, Way, keep, run_rounds, way
 from palyra.core.frames import Wanted
 from palyra.core.identifiers import DeviceId
 from palyra.transport.grpccaller import Caller
 
-WARM_UP_S = 0.5
-
-
-@attrs.frozen
-class Way:
-    """One way of making jobs: for so many seconds; whose CPU it costs."""
-
-    name: str
-    run: Callable[[float], Awaitable[Burst]]
-    cpu_s: Callable[[], float]
-
-
-@attrs.frozen
-class Round:
-    """What one way came to in one round."""
-
-    burst: Burst
-    cpu_us: float
-
-
-Reader = Callable[[Round], float]
-"""One value of a round."""
-
-
-async def _rounds(ways: Sequence[Way], plan: Plan) -> dict[str, list[Round]]:
-    """Every way once a round: another load on the machine meets all of them."""
-    for way in ways:
-        await way.run(min(WARM_UP_S, plan.seconds))
-    rounds: dict[str, list[Round]] = defaultdict(list)
-    for _ in range(plan.rounds):
-        for way in ways:
-            before_s = way.cpu_s()
-            burst = await way.run(plan.seconds)
-            used_s = way.cpu_s() - before_s
-            rounds[way.name].append(Round(burst, used_s / len(burst.took_s) * 1e6))
-    return rounds
-
-
-def _way(name: str, job: Job, callers: int, cpu_s: Callable[[], float]) -> Way:
-    return Way(name, lambda seconds: together(job, callers, seconds), cpu_s)
-
-
 FLOOR = "floor"
 FULL_FLOOR = "floor_full"
-_LATENCY: dict[str, Reader] = {
-    "p50_ms": lambda each: each.burst.ms(0.5),
-    "p99_ms": lambda each: each.burst.ms(0.99),
-}
-_CPU: dict[str, Reader] = {"cpu_us": lambda each: each.cpu_us}
-_RATE: dict[str, Reader] = {"per_s": lambda each: each.burst.per_s}
-
-
-def _keep(
-    found: Findings,
-    name: str,
-    ours: Sequence[Round],
-    readers: Mapping[str, Reader],
-    floor: Sequence[Round] | None = None,
-) -> None:
-    """The figures of one way, each with its ratio to the floor of the same rounds."""
-    for key, read in readers.items():
-        against = None if floor is None else [read(each) for each in floor]
-        found.figures[f"{name}.{key}"] = figure([read(each) for each in ours], against)
 
 
 class _Library:
@@ -134,16 +71,16 @@ async def _one(found: Findings, plan: Plan, here: Served, below: floor.Floor, ho
         library = _Library(here, node_ids)
         async with library.caller:
             ways = [
-                _way(FLOOR, bare.job, 1, below.cpu_s),
-                _way("unary", unary.job, 1, here.cpu_s),
+                way(FLOOR, bare.job, 1, below.cpu_s),
+                way("unary", unary.job, 1, here.cpu_s),
                 Way("stream", stream.run, here.cpu_s),
-                _way("node_host", host.job, 1, here.cpu_s),
-                _way("grpcio", library.job, 1, here.cpu_s),
+                way("node_host", host.job, 1, here.cpu_s),
+                way("grpcio", library.job, 1, here.cpu_s),
             ]
-            rounds = await _rounds(ways, plan)
+            rounds = await run_rounds(ways, plan)
     for name, ours in rounds.items():
         theirs = None if name == FLOOR else rounds[FLOOR]
-        _keep(found, f"one.{name}", ours, {**_LATENCY, **_CPU}, theirs)
+        keep(found, f"one.{name}", ours, {**LATENCY, **CPU}, theirs)
     return unary.answered + host.answered + stream.answered + library.answered
 
 
@@ -171,20 +108,20 @@ async def _rate(found: Findings, plan: Plan, here: Served, below: floor.Floor) -
         lines = [await stack.enter_async_context(connected(here)) for _ in range(max(plan.streams))]
         streams = [JobStream(line, node_ids, MAX_UNANSWERED) for line in lines]
         ways = [
-            _way(FLOOR, bare.job, plan.callers, below.cpu_s),
-            _way(FULL_FLOOR, bare.job, MAX_UNANSWERED, below.cpu_s),
-            _way("unary", unary.job, plan.callers, here.cpu_s),
+            way(FLOOR, bare.job, plan.callers, below.cpu_s),
+            way(FULL_FLOOR, bare.job, MAX_UNANSWERED, below.cpu_s),
+            way("unary", unary.job, plan.callers, here.cpu_s),
             *(_streams(streams[:count], here) for count in plan.streams),
-            _way("grpcio", library.job, plan.callers, here.cpu_s),
+            way("grpcio", library.job, plan.callers, here.cpu_s),
         ]
-        rounds = await _rounds(ways, plan)
+        rounds = await run_rounds(ways, plan)
     for name, ours in rounds.items():
         if name.startswith("stream"):
             # With a thousand jobs under way latency says only how many they are.
-            _keep(found, f"rate.{name}", ours, {**_RATE, **_CPU}, rounds[FULL_FLOOR])
+            keep(found, f"rate.{name}", ours, {**RATE, **CPU}, rounds[FULL_FLOOR])
         else:
             theirs = None if name.startswith(FLOOR) else rounds[FLOOR]
-            _keep(found, f"rate.{name}", ours, {**_RATE, **_CPU, **_LATENCY}, theirs)
+            keep(found, f"rate.{name}", ours, {**RATE, **CPU, **LATENCY}, theirs)
     return unary.answered + library.answered + sum(stream.answered for stream in streams)
 
 
@@ -216,13 +153,13 @@ async def _submit(found: Findings, plan: Plan, here: Served) -> int:
     async with connected(here) as line:
         stream = Parking(line, node_ids)
         ways = [
-            _way("console", console.job, plan.callers, here.cpu_s),
+            way("console", console.job, plan.callers, here.cpu_s),
             Way("stream", lambda seconds: _parked(stream, seconds), here.cpu_s),
         ]
-        rounds = await _rounds(ways, plan)
+        rounds = await run_rounds(ways, plan)
         await console.close()
     for name, ours in rounds.items():
-        _keep(found, f"submit.{name}", ours, {**_RATE, **_CPU})
+        keep(found, f"submit.{name}", ours, {**RATE, **CPU})
     return console.accepted + stream.accepted
 
 

@@ -44,6 +44,12 @@ def jobs() -> Any:
     return printed("benchmarks.jobs")
 
 
+@pytest.fixture(scope="module")
+def transports() -> Any:
+    """A short run of ``benchmarks.transports``."""
+    return printed("benchmarks.transports")
+
+
 def test_every_figure_is_there(report: Any) -> None:
     """The report has the keys that benchmarks/README.md explains."""
     assert set(report) == {
@@ -72,9 +78,9 @@ def test_heartbeats_are_measured_with_more_and_more_records(report: Any) -> None
     assert all(cost["heartbeat_us"] > 0 and cost["flush_us_per_device"] > 0 for cost in costs)
 
 
-def test_the_machine_is_named(report: Any, jobs: Any) -> None:
+def test_the_machine_is_named(report: Any, jobs: Any, transports: Any) -> None:
     """Numbers come with what they were measured on."""
-    for machine in (report["machine"], jobs["machine"]):
+    for machine in (report["machine"], jobs["machine"], transports["machine"]):
         assert machine["cpus"] >= 1 and machine["python"] and "grpcio" in machine["versions"]
 
 
@@ -85,9 +91,14 @@ def test_every_job_is_accounted_for(jobs: Any) -> None:
         assert account["on_record"] == account["answered"] > 0
 
 
-def test_every_figure_has_its_spread(jobs: Any) -> None:
+def test_every_figure_has_its_spread(jobs: Any, transports: Any) -> None:
     """A median lies between the lowest and the highest of its rounds, and none of them is 0."""
-    for name, figure in jobs["figures"].items():
+    called = {
+        name: figure
+        for name, figure in transports["figures"].items()
+        if not name.startswith("idle.")  # in so short a time CPU may not be used at all
+    }
+    for name, figure in (jobs["figures"] | called).items():
         assert 0 <= figure["low"] <= figure["median"] <= figure["high"], name
         assert figure["rounds"] >= 1 and figure["high"] > 0, name
 
@@ -109,3 +120,24 @@ def test_the_history_is_measured_at_every_size(jobs: Any) -> None:
         for key in ("start_s", "p50_ms", "p99_ms", "cpu_us", "page_ms"):
             assert f"history.{size}.{key}" in jobs["figures"]
     assert {"history.forget_old_ms", "history.forget_many_ms"} <= set(jobs["figures"])
+
+
+def test_transports_are_compared_in_the_same_rounds(transports: Any) -> None:
+    """Every figure is there for both transports, and QUIC's has its ratio to that of gRPC."""
+    figures = transports["figures"]
+    for name, figure in figures.items():
+        part, transport, key = name.split(".")
+        assert f"{part}.quic.{key}" in figures and f"{part}.grpc.{key}" in figures
+        if part != "idle":
+            assert (figure["ratio"] is None) == (transport == "grpc"), name
+    for part in ("one", "rate", "spread"):
+        for key in ("per_s", "p50_ms", "p99_ms", "cpu_us", "node_cpu_us"):
+            assert f"{part}.quic.{key}" in figures
+    assert figures["idle.quic.rss_kib_per_node"]["rounds"] == 1
+
+
+def test_jobs_over_every_transport_are_accounted_for(transports: Any) -> None:
+    """As many jobs are on record as were answered over both transports together."""
+    assert set(transports["records"]) == {"one", "rate", "spread"}
+    for account in transports["records"].values():
+        assert account["on_record"] == account["answered"] > 0

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from palyra.cli.options import Call, VerbGroup, pass_call
+from palyra.cli.options import TRANSPORT, Call, VerbGroup, pass_call
 from palyra.config.addresses import HostPort
 from palyra.core.pin import PinCode
+from palyra.core.transports import Preference
 from palyra.errors import InsecureCodeArgument, Malformed
 
 ENROLMENT_PORT = 7443
@@ -49,10 +50,8 @@ def node() -> None:
 @click.option("--grpc-url", metavar="HOST:PORT", help="Where the gateway serves nodes.")
 @click.option(
     "--transport",
-    type=click.Choice(["grpc", "auto"]),
-    default="auto",
-    show_default=True,
-    help="How to reach the gateway.",
+    type=TRANSPORT,
+    help="How to reach the gateway (default: [node] transport, else auto).",
 )
 @click.option(
     "--gateway-ca-file",
@@ -70,7 +69,7 @@ def run(
     name: str | None,
     device_id: str | None,
     grpc_url: str | None,
-    transport: str,
+    transport: str | None,
     gateway_ca_file: Path | None,
 ) -> int:
     """Run the node host until Ctrl-C; pair it first where a gateway or a pairing line is given."""
@@ -95,7 +94,7 @@ def run(
             name=name,
             device_id=device_id,
             grpc_url=grpc_url,
-            transport=transport,
+            transport=None if transport is None else Preference(transport),
             ca_file=gateway_ca_file,
         )
     )

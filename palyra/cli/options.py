@@ -43,6 +43,8 @@ class Call:
         return Console(self.state_root)
 
 
+TRANSPORT = click.Choice(["grpc", "quic", "auto"])
+"""How a node reaches its gateway."""
 RISK = click.Choice(["none", "low", "medium", "high"])
 """Up to which risk something is granted; ``none``: nothing is."""
 USUAL_RISK = "low"

@@ -1,4 +1,4 @@
-"""TCP ports of this machine: which are free, and who has the others."""
+"""Ports of this machine: which are free, and who has the others."""
 
 from __future__ import annotations
 
@@ -14,15 +14,29 @@ def can_bind(host: str, port: int) -> bool:
         return False
 
 
-def free_port(host: str, wanted: int, *, but: frozenset[int] = frozenset()) -> int:
-    """``wanted`` where it is free, else another one that is, and that is not in ``but``."""
-    if wanted not in but and can_bind(host, wanted):
-        return wanted
+def can_bind_udp(host: str, port: int) -> bool:
+    """The same for datagrams."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as made:
+        try:
+            made.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(
+    host: str, wanted: int, *, but: frozenset[int] = frozenset(), udp: bool = False
+) -> int:
+    """``wanted`` where it is free, else another one that is, and that is not in ``but``; with
+    ``udp`` it is free for datagrams too."""
+    port = wanted
     while True:
+        free = port not in but and can_bind(host, port)
+        if free and not (udp and not can_bind_udp(host, port)):
+            return port
         with _bound(host, 0) as found:
             port = int(found.getsockname()[1])
-        if port not in but:
-            return port
 
 
 def listener_of(port: int) -> tuple[str, int]:

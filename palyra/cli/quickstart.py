@@ -16,7 +16,7 @@ from palyra._files import make_private_dir
 from palyra.cli import children, quickstart_lines, requests
 from palyra.cli.children import Child, until
 from palyra.cli.client import SOCKET_NAME, Console
-from palyra.cli.options import Call, Verb, pass_call
+from palyra.cli.options import TRANSPORT, Call, Verb, pass_call
 from palyra.cli.ports import free_port
 from palyra.cli.present import Screen
 from palyra.cli.quickstart_lines import Announced, Chosen
@@ -93,7 +93,7 @@ class Tour:
 @click.option("--once", is_flag=True, help="Stop after the results; exit 0 only if all succeeded.")
 @click.option(
     "--transport",
-    type=click.Choice(["grpc", "auto"]),
+    type=TRANSPORT,
     default="auto",
     show_default=True,
     help="How the node reaches the gateway.",
@@ -128,7 +128,7 @@ def _start_gateway(tour: Tour) -> None:
     begun = time.monotonic()
     enrolment = Chosen("enrolment", ENROLMENT_PORT, free_port(HOST, ENROLMENT_PORT))
     taken = frozenset({enrolment.port})
-    nodes = Chosen("nodes", NODE_PORT, free_port(HOST, NODE_PORT, but=taken))
+    nodes = Chosen("nodes", NODE_PORT, free_port(HOST, NODE_PORT, but=taken, udp=True))
     command = children.gateway_command(
         tour.root, f"{HOST}:{enrolment.port}", f"{HOST}:{nodes.port}"
     )

@@ -1,4 +1,4 @@
-"""What the core's records need from outside: the store, in four small logs.
+"""What the core's records need from outside: the store, in five small logs.
 
 Every method returns an awaitable (a Deferred in production) that fires after the commit, or fails
 with a :class:`palyra.errors.PalyraError` and has then changed nothing.  Values handed in are read
@@ -7,7 +7,7 @@ before the method returns; values handed out belong to the caller.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import attrs
 from zope.interface import Interface
@@ -27,6 +27,7 @@ from palyra.core.devices import (
 from palyra.core.fanouts import Fanout, Tally
 from palyra.core.identifiers import DeviceId, FanoutId, Fingerprint, JobId, RequestId
 from palyra.core.jobs import Job, JobState
+from palyra.core.journal import JournalEntry, JournalPage
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
 
 
@@ -289,8 +290,30 @@ class IFanoutLog(Interface):
         """As :meth:`IJobLog.find_jobs`."""
 
 
-class IStore(IPairingLog, IDeviceDirectory, IJobLog, IFanoutLog):
-    """The four logs on one store."""
+class IEventJournal(Interface):
+    """What happened to each device (:mod:`palyra.core.journal`).
+
+    The other logs write it, each event in the transaction of its fact: what is answered is on it.
+    """
+
+    def journal(device_id: DeviceId, after_seq: int, limit: int) -> Awaitable[JournalPage]:
+        """The events of a device with numbers above ``after_seq``, at most ``limit``."""
+
+    def note(entries: Sequence[JournalEntry]) -> Awaitable[None]:
+        """Keep what happened in nobody's transaction.  Of a device that does not exist: nothing."""
+
+    def watch(followed: Collection[DeviceId], grown: Callable[[DeviceId], object]) -> None:
+        """From now on call ``grown`` in the reactor's thread, after the commit, for each device in
+        ``followed`` whose journal has grown.
+
+        ``followed`` stays the caller's, who may change it in the reactor's thread at any time; for
+        a device that was put into it before a page was read, no later event is missed.  ``grown``
+        may be called where nothing is new, and must not ask the store at once.
+        """
+
+
+class IStore(IPairingLog, IDeviceDirectory, IJobLog, IFanoutLog, IEventJournal):
+    """The five logs on one store."""
 
     store_epoch: str
     gateway_id: str

@@ -168,4 +168,4 @@ class PinNotChecked(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "pin the CA (on the gateway: palyra ca show), or set --transport quic"
+        return "pin the CA (on the gateway: palyra ca show --json), or set --transport quic"

@@ -234,9 +234,11 @@ class Composition:
             sealer=ground.identity.sealer,
             limits=limits,
             node_rpc_address=lambda: str(self._doors.node_rpc_address()),
+            quic_address=self._doors.quic_address,
             changed=self.snapshot.touch,
         )
         self.sessions.certificate_used = self.requests.certificate_used
+        self.sessions.quic_address = self._doors.quic_address
         self.ledger = SourceLedger(
             RateLimits(
                 failures_per_source=limits.failed_proofs_per_source,

@@ -38,9 +38,10 @@ from palyra.errors import (
     NotFound,
     NotRegistered,
     PalyraError,
+    PayloadTooLarge,
 )
 from palyra.gateway.backlog import Backlog
-from palyra.gateway.intake import Intake, check_carried
+from palyra.gateway.intake import Intake, check_carried, payload_limit
 from palyra.gateway.orders import MEDIATION_MS, Order
 from palyra.gateway.presence import LINGER_MS
 from palyra.gateway.records import Records
@@ -393,7 +394,7 @@ class Dispatcher:
         elif owner is not None:
             session.in_flight.discard(attempt.attempt_id)
             owner.in_flight.add(attempt.attempt_id)
-            owner.push(self._message(live.job))
+            owner.push(self._message(live.job, owner))
 
     def _queued(self, _: None, live: Live) -> None:
         self._records.store_writes()
@@ -595,7 +596,7 @@ class Dispatcher:
                     session.cancel(job.attempt.attempt_id, job.waiting_for or "cancelled")
                 else:
                     live.asks_left = True  # the node begins again, and so does the person there
-                    session.push(self._message(job))
+                    session.push(self._message(job, session))
         return committed
 
     def _pump(self, device_id: DeviceId) -> None:
@@ -607,7 +608,7 @@ class Dispatcher:
             live = self._backlog.take(device_id) if session.has_room else None
             if live is None:
                 return
-            if _is_queued(live.job):
+            if _is_queued(live.job) and self._fits(live, session):
                 self._dispatch(live, session)
                 committed = deferred(self._store.update(live.job))
                 committed.addCallbacks(
@@ -616,6 +617,16 @@ class Dispatcher:
                     callbackArgs=(live, session),
                     errbackArgs=(live, session),
                 )
+
+    def _fits(self, live: Live, session: NodeSession) -> bool:
+        """Whether the node takes the input; the job waited before anybody knew which node it is."""
+        try:
+            check_carried(live.job.call, session)
+        except PayloadTooLarge as refusal:
+            live.machine.refused(refusal.code, refusal.sentence, self._now_ms())
+            self._act(live, session)
+            return False
+        return True
 
     def _take_back(self, live: Live, session: NodeSession) -> None:
         """The newest attempt was never recorded: it was never made."""
@@ -664,7 +675,7 @@ class Dispatcher:
                 live.job = job
                 self._settle(live)
 
-    def _message(self, job: Job) -> Dispatch:
+    def _message(self, job: Job, session: NodeSession) -> Dispatch:
         attempt = job.attempt
         assert attempt is not None, "only dispatched jobs are sent"
         remaining_ms = max(1, (job.deadline_ms or attempt.deadline_ms) - self._now_ms())
@@ -674,7 +685,7 @@ class Dispatcher:
             number=attempt.number,
             capability=job.call.capability,
             input_json=job.call.input_json,
-            max_payload_bytes=job.call.max_payload_bytes,
+            max_payload_bytes=payload_limit(job.call, session),
             remaining_ms=min(remaining_ms, job.call.run_timeout_ms),
             requested_by=self._intake.shown_caller(job.call),
         )

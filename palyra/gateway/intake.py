@@ -157,6 +157,12 @@ def check_carried(call: Call, session: NodeSession | None) -> None:
         raise PayloadTooLarge("input", len(call.input_json), VERSION_ONE_PAYLOAD)
 
 
+def payload_limit(call: Call, session: NodeSession) -> int:
+    """How many bytes of output the node is told that it may answer with."""
+    limit = call.max_payload_bytes
+    return limit if session.extended else min(limit, VERSION_ONE_PAYLOAD)
+
+
 def _ago(milliseconds: int) -> str:
     """How long ago, as people read it."""
     seconds = max(0, milliseconds // 1000)

@@ -77,6 +77,7 @@ class PairingRequests:
         limits: EnrolmentSection,
         node_rpc_address: Callable[[], str],
         changed: Callable[[], object],
+        quic_address: Callable[[], str] = lambda: "",
     ) -> None:
         self._now_ms = now_ms
         self._entropy = entropy
@@ -87,6 +88,7 @@ class PairingRequests:
         self._sealer = sealer
         self._limits = limits
         self._node_rpc_address = node_rpc_address
+        self._quic_address = quic_address
         self._changed = changed
         self._counters: dict[RequestId, int] = {}
         self._handed: dict[str, RequestId] = {}
@@ -237,6 +239,7 @@ class PairingRequests:
             certificate_expires_at_ms=kept.not_after_ms,
             renew_after_s=self._issuer.renew_after_s(kept),
             node_rpc_address=self._node_rpc_address(),
+            quic_address=self._quic_address(),
         )
 
     def _picked_up(self, request: PairingRequest) -> CertificateRecord | None:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from palyra import __version__
-from palyra.core.devices import Registration
+from palyra.core.devices import Registration, clean_text
 from palyra.core.frames import (
     HEARTBEAT,
     STARTED,
@@ -33,10 +33,19 @@ from palyra.core.frames import (
 from palyra.core.identifiers import AttemptId, DeviceId, Fingerprint
 from palyra.core.interfaces import IDeviceDirectory
 from palyra.core.jobs import Report
+from palyra.core.journal import SESSION_ENDED, Details
+from palyra.core.transfers import PIECES_OVER, Incoming
 from palyra.core.windows import Windows
-from palyra.errors import CertificateSuperseded, LimitReached, NotRegistered, PalyraError
+from palyra.errors import (
+    CertificateSuperseded,
+    LimitReached,
+    Malformed,
+    NotRegistered,
+    PalyraError,
+)
 from palyra.gateway.callstreams import CallStreams
 from palyra.gateway.inventory import Inventory
+from palyra.gateway.outbox import Outbox
 from palyra.gateway.presence import PresenceBoard
 from palyra.transport.interfaces import ICarrier, IGatewaySession, Peer
 
@@ -45,12 +54,12 @@ ACKNOWLEDGE_AFTER_S = 0.05
 HANDOVER_S = 30.0
 MAX_SESSIONS = 8
 """Sessions that one device may have at once: its own, and those that are about to end."""
-MAX_FRAME_BYTES = 512 * 1024
-"""Where a message is full: the last dispatch may be as large as a payload, below 4 MiB in all."""
 EXPIRY_GRACE_S = 300.0
 CLONE_SWAPS = 3
 CLONE_WINDOW_MS = 60_000
 MAX_REGISTRATIONS = 30
+MAX_ENDED = 240
+"""Characters of why a session ended, in the journal of its device."""
 
 
 class House(Protocol):
@@ -91,15 +100,15 @@ class NodeSession:
         self.device_id = peer.device_id
         self.peer = peer
         self.epoch = epoch
-        self.extended = hello.extended
+        self.extended = extended = hello.extended
         self.memory_id = hello.memory_id
         self.in_flight: set[AttemptId] = set()
         self.live = True
         self._window = window
         self._carrier = carrier
         self._sessions = sessions
-        self._frame = GatewayFrame()
-        self._empty = True
+        self._incoming = Incoming()
+        self._outbox = Outbox(sessions.clock.seconds, sessions.pieces_over if extended else None)
         self._timers: dict[str, IDelayedCall] = {}
 
     # -- what the dispatcher says -------------------------------------------------------------
@@ -111,30 +120,29 @@ class NodeSession:
 
     def push(self, dispatch: Dispatch) -> None:
         """Send an attempt whose record is committed."""
-        self._frame.dispatches.append(dispatch)
+        self._outbox.push(dispatch)
         self._wake()
 
     def cancel(self, attempt_id: AttemptId, reason: str) -> None:
         """Ask the node to stop an attempt."""
-        self._frame.cancels.append((attempt_id, reason))
+        self._outbox.cancel(attempt_id, reason)
         self._wake()
 
     def acknowledge(self, attempt_id: AttemptId) -> None:
         """Tell the node, soon, that an attempt's report is committed."""
-        self._frame.acknowledged.append(attempt_id)
-        self._empty = False
+        self._outbox.acknowledge(attempt_id)
         timer = self._timers.get("acknowledge")
         if timer is None or not timer.active():
             self._later("acknowledge", ACKNOWLEDGE_AFTER_S, self._acknowledge_alone)
 
     def renew(self, order: Renew) -> None:
         """Ask the node for a new certificate; a version-1 node is not told, it asks by itself."""
-        self._frame.renew = order
+        self._outbox.renew(order)
         self._wake()
 
     def drain(self, reason: str, retry_after_ms: int = 0) -> None:
         """Ask the node to go, and to come back after ``retry_after_ms``."""
-        self._frame.drain = Drained(reason, retry_after_ms)
+        self._outbox.drain(Drained(reason, retry_after_ms))
         self._wake()
 
     def close(self, error: PalyraError | None) -> None:
@@ -151,26 +159,42 @@ class NodeSession:
         if not self.live:
             return  # its device was revoked, or took its link for dead
         self._sessions.heard(self)
+        try:
+            reports = self._reports(event)
+        except Malformed as error:
+            self.close(error)
+            self.ended(error.code)
+            return
         for waiting in event.waiting:
             self._sessions.house.waiting(self, waiting)
         for progress in event.progress:
             self._sessions.house.progress(self, progress)
-        for report in event.reports:
+        for report in reports:
             self.in_flight.discard(report.attempt_id)
             self._sessions.house.reported(self, report)
         if event.name in (HEARTBEAT, STARTED) or not self.extended:
-            self._frame.answers += 1
+            self._outbox.answer()
             self._wake()
 
+    def _reports(self, event: NodeEvent) -> tuple[Report, ...]:
+        """The reports of an event, with the outputs that came in pieces.
+
+        :raises Malformed: a transfer breaks the rules.
+        """
+        for chunk in event.chunks:
+            self._incoming.add(chunk)
+        return event.reports + tuple(
+            attrs.evolve(report, output_json=self._incoming.claim(transfer_id))
+            for report, transfer_id in event.transferred
+        )
+
     def take_frame(self) -> GatewayFrame | None:
-        if self._empty:
+        if not self._outbox.waiting:
             return None
         # The timer of acknowledgements runs on: a new one for each frame would cost more than
         # looking once in vain.
-        frame, self._frame, self._empty = self._frame, GatewayFrame(), True
-        rest = _beyond_one_message(frame.dispatches)
-        if rest:
-            self._frame.dispatches = rest
+        frame = self._outbox.take()
+        if self._outbox.waiting:
             self._wake()
         return frame
 
@@ -184,11 +208,10 @@ class NodeSession:
             self._sessions.ended(self, reason)
 
     def _acknowledge_alone(self) -> None:
-        if self._frame.acknowledged:
+        if self._outbox.has_acknowledgements:
             self._wake()
 
     def _wake(self) -> None:
-        self._empty = False
         if self.live:
             self._carrier.wake()
 
@@ -199,18 +222,6 @@ class NodeSession:
         if old is not None and old.active():
             old.cancel()
         self._timers[name] = self._sessions.clock.callLater(delay_s, act)
-
-
-def _beyond_one_message(dispatches: list[Dispatch]) -> list[Dispatch]:
-    """Cut off, and give back, the dispatches that would make a message too large to send."""
-    size = 0
-    for index, dispatch in enumerate(dispatches):
-        if size >= MAX_FRAME_BYTES:
-            rest = dispatches[index:]
-            del dispatches[index:]
-            return rest
-        size += len(dispatch.input_json)
-    return []
 
 
 async def _noted(_: Fingerprint) -> None:
@@ -242,11 +253,17 @@ class Sessions:
         store_epoch: str,
         ca_bundle_pem: Callable[[], str],
         max_in_flight: int,
+        pieces_over: int = PIECES_OVER,
     ) -> None:
+        """Inputs of more than ``pieces_over`` bytes travel in pieces."""
         self.clock = clock
+        self.pieces_over = pieces_over
+        self.quic_address: Callable[[], str] = lambda: ""
         self.house: House
         self.renew_after_s: Callable[[DeviceId, Fingerprint], int | None] = lambda *_: None
         self.certificate_used: Callable[[Fingerprint], Awaitable[object]] = _noted
+        self.noted: Callable[[DeviceId, str, Details], object] = lambda *_: None
+        """Keeps an event of a device that no transaction writes."""
         self.clocks: dict[DeviceId, int] = {}
         """How far each device's clock was ahead (ms) when it registered last."""
         self.callers = CallStreams(clock)
@@ -313,6 +330,7 @@ class Sessions:
             device_name=device.name,
             version=__version__,
             renew_after_s=self.renew_after_s(peer.device_id, peer.fingerprint),
+            quic_address=self.quic_address(),
         )
 
     async def _used(self, fingerprint: Fingerprint) -> None:
@@ -375,6 +393,7 @@ class Sessions:
             kept.discard(session)
             if not kept:
                 del self._all[session.device_id]
+        self.noted(session.device_id, SESSION_ENDED, {"reason": clean_text(reason, MAX_ENDED)})
         if self._owners.get(session.device_id) is session:
             del self._owners[session.device_id]
             self._board.closed(session.device_id)

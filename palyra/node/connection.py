@@ -1,9 +1,9 @@
 """The connection of a node host: made, kept, made again with jittered, capped backoff, and handed
-over to the next certificate without a gap (PROTOCOL: RENEWAL)."""
+over to the next certificate (PROTOCOL: RENEWAL) or another transport without a gap."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -14,13 +14,16 @@ from twisted.python.failure import Failure
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Hello, Renew, Welcome
+from palyra.core.transfers import PIECES_OVER
 from palyra.errors import ClockSkew, GatewayUnreachable, PalyraError
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import IdentityStore
-from palyra.node.link import Link, OpenChannel
+from palyra.node.link import Link, Route
+from palyra.node.moving import Moving
 from palyra.node.registering import MAX_ASKED_S, Registering, RegistrationWitness
 from palyra.node.rejoin import Rejoin, is_final
 from palyra.node.renewal import Renewal
+from palyra.node.routes import Routes
 from palyra.node.running import Runs
 from palyra.node.session import NodeSession
 from palyra.transport.chain import check_dates
@@ -39,7 +42,7 @@ HANDOVER_S = 30.0
 class ConnectionWitness(RegistrationWitness, Protocol):
     """Who watches the connection: a status line, or the log."""
 
-    def online(self, welcome: Welcome, address: HostPort) -> None:
+    def online(self, welcome: Welcome, route: Route) -> None:
         """Registered; the gateway can dispatch.  Again after a handover."""
 
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
@@ -63,8 +66,7 @@ class Connection:
         *,
         reactor: Any,
         elapsed_s: Callable[[], float],
-        address: HostPort,
-        channel: OpenChannel,
+        routes: Routes,
         jitter: Callable[[float, float], float],
         identity: IdentityStore,
         hello: Callable[[str], Hello],
@@ -75,15 +77,17 @@ class Connection:
         renewal: Renewal | None = None,
         rejoin: Rejoin | None = None,
         look: Callable[[HostPort], Deferred[list[bytes]]] | None = None,
+        pieces_over: int = PIECES_OVER,
     ) -> None:
         """Without ``renewal`` and ``rejoin`` a certificate is used to its end, and that is that.
 
         ``look`` fetches the chain that the gateway shows, to name both times where TLS refuses it
-        on its dates.
+        on its dates.  Outputs of more than ``pieces_over`` bytes travel in pieces.
         """
+        self._pieces_over = pieces_over
         self._reactor = reactor
         self._elapsed_s = elapsed_s
-        self._address = address
+        self._routes = routes
         self._jitter = jitter
         self._identity = identity
         self._runs = runs
@@ -93,14 +97,19 @@ class Connection:
         self._renewal = renewal
         self._look = look
         self._way = Registering(
-            address=address,
-            channel=channel,
+            routes=routes,
             elapsed_s=elapsed_s,
             identity=identity,
             hello=hello,
             witness=witness,
             time=GatewayTime(lambda: int(reactor.seconds() * 1000), witness.clock_differs),
             rejoin=rejoin,
+        )
+        self._moving = Moving(
+            reactor=reactor,
+            routes=routes,
+            busy=lambda: renewal is not None and renewal.busy,
+            move=self._move,
         )
         self._failures = 0
         self._drained_ms: int | None = None
@@ -125,6 +134,7 @@ class Connection:
         if self._stopping:
             return
         self._stopping = True
+        self._moving.stop()
         if self._renewal is not None:
             self._renewal.stop()
         running = self._running
@@ -176,7 +186,7 @@ class Connection:
         if error.cause != OUT_OF_DATE:
             return error
         try:
-            chain = await self._look(self._address)
+            chain = await self._look(self._routes.grpc.address)
             check_dates(chain[0], int(self._reactor.seconds() * 1000))
         except ClockSkew as skew:
             return skew
@@ -194,6 +204,7 @@ class Connection:
             self._carry(link)
             await over
         finally:
+            self._moving.stop()
             if self._renewal is not None:
                 self._renewal.stop()
             self._main = None
@@ -209,7 +220,14 @@ class Connection:
             running = self._carried[old]
             self._patience[old] = self._reactor.callLater(HANDOVER_S, running.cancel)
         if self._renewal is not None:
-            self._renewal.begin(link.channel, link.credential, link.welcome, self._hand_over)
+            self._renewal.begin(
+                link.channel,
+                link.credential,
+                link.welcome,
+                self._hand_over,
+                self._moving.give_way,
+            )
+        self._moving.begin(link.route)
         device_id = link.welcome.device_id
         carried = Deferred.fromCoroutine(
             link.carry(lambda carrier: self._begin(link, carrier), device_id)
@@ -222,16 +240,32 @@ class Connection:
 
         Until then, and where it fails, the session that there is goes on as it was.
         """
-        client = self._identity.client()
-        assert client.next is not None, "it is why a renewal hands over"
-        session = self._main.session if self._main is not None else None
-        if session is not None:
-            session.hold_dispatches()
+        client, main = self._identity.client(), self._main
+        assert client.next is not None and main is not None, "it is why a renewal hands over"
+        self._hold(main)
+        return await self._handed_over(main, self._way.register(client, client.next, main.route))
+
+    async def _move(self) -> Callable[[], object]:
+        """The same over QUIC, with the certificate that there is.
+
+        A network that swallows datagrams takes its time: no dispatch waits before the gateway has
+        answered there.
+        """
+        main = self._main
+        assert main is not None, "without a session there is none to move"
+        way = self._way.register_beside(main.credential, lambda: self._hold(main))
+        return await self._handed_over(main, way)
+
+    def _hold(self, link: Link) -> None:
+        if link.session is not None:
+            link.session.hold_dispatches()
+
+    async def _handed_over(self, old: Link, registering: Awaitable[Link]) -> Callable[[], object]:
         try:
-            link = await self._way.register(client, client.next)
+            link = await registering
         except BaseException:
-            if session is not None:
-                session.release_dispatches()
+            if old.session is not None:
+                old.session.release_dispatches()
             raise
         return lambda: self._carry(link)
 
@@ -241,6 +275,8 @@ class Connection:
         patience = self._patience.pop(link, None)
         if patience is not None and patience.active():
             patience.cancel()
+        error = result.value if isinstance(result, Failure) else None
+        self._routes.ended(link.route, error, self._elapsed_s() - link.began_s)
         if link is not self._main or self._over.called:
             return
         self._main = None
@@ -251,7 +287,7 @@ class Connection:
 
     def _begin(self, link: Link, carrier: ICarrier) -> NodeSession:
         self._failures = 0
-        self._witness.online(link.welcome, self._address)
+        self._witness.online(link.welcome, link.route)
         return NodeSession(
             clock=self._reactor,
             elapsed_s=self._elapsed_s,
@@ -262,6 +298,7 @@ class Connection:
             drained=lambda retry_after_ms: self._drained(link, retry_after_ms),
             directed=lambda renew: self._directed(link, renew),
             heard=self._heard,
+            pieces_over=self._pieces_over,
         )
 
     def _drained(self, link: Link, retry_after_ms: int) -> None:

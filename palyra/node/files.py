@@ -27,6 +27,10 @@ class HostFile(msgspec.Struct, frozen=True):
     name: str = ""
     approved_by: str = ""
     enrolment_address: str = ""
+    transport: str = ""
+    """What was asked for at pairing: grpc, quic or auto; empty: as the configuration says."""
+    quic_address: str = ""
+    last_transport: str = ""
 
 
 class NodeFiles:
@@ -62,3 +66,16 @@ class NodeFiles:
         """Keep the pairing."""
         encoded = msgspec.json.encode(host)
         write_atomic(self.host_file, msgspec.json.format(encoded, indent=2))
+
+    def keep_routes(self, quic_address: str, last_transport: str) -> None:
+        """Keep where the gateway has its QUIC, and which transport carried a session last.
+
+        :raises StoreCorrupt, DiskFull, OSError: it is not possible; the file is as it was.
+        """
+        host = self.host()
+        if host is not None:
+            self.keep_host(
+                msgspec.structs.replace(
+                    host, quic_address=quic_address, last_transport=last_transport
+                )
+            )

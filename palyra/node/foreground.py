@@ -22,13 +22,20 @@ from palyra.config.addresses import HostPort
 from palyra.core.devices import ClientKind
 from palyra.core.pairing_uri import PairingUri
 from palyra.core.pin import PinCode
+from palyra.core.transports import Preference
 from palyra.errors import NotPaired, PairingFailed, PalyraError
 from palyra.node.files import NodeFiles
 from palyra.node.identity import DeviceIdentity
 from palyra.node.mediation import Headless, IMediator, TerminalMediator
 from palyra.node.pairing import Pairing, unfinished
 from palyra.node.screen import PairingScreen, Screen, ServingScreen
-from palyra.node.service import NodeService, announcement, default_name, paired_host
+from palyra.node.service import (
+    NodeService,
+    announcement,
+    default_name,
+    paired_host,
+    preferring,
+)
 from palyra.node.typedpins import PinPrompt, can_ask, pair_by_pin
 from palyra.observe.logs import file_observer
 
@@ -38,7 +45,7 @@ class NodeRunOptions:
     """What ``palyra node run`` was asked.
 
     ``gateway`` and ``pin`` come together; ``pin_typed`` where a person typed it on a terminal and
-    may be asked for another one.
+    may be asked for another one.  ``transport`` is for this run, and kept where it pairs.
     """
 
     state_root: Path
@@ -49,7 +56,7 @@ class NodeRunOptions:
     name: str | None = None
     device_id: str | None = None
     grpc_url: str | None = None
-    transport: str = "auto"
+    transport: Preference | None = None
     ca_file: Path | None = None
 
 
@@ -133,7 +140,7 @@ class _Foreground:
         service = NodeService(
             node,
             lock=self._lock,
-            config=self._config.node,
+            config=preferring(self._config.node, options.transport, node.host),
             reactor=self._reactor,
             mediator=mediator,
             watcher=self._serving_screen,
@@ -163,6 +170,7 @@ class _Foreground:
             entropy=os.urandom,
             now_ms=self._now_ms,
             node_rpc_override=options.grpc_url,
+            transport=options.transport,
         )
         ca_pem = options.ca_file.read_bytes() if options.ca_file else None
         try:

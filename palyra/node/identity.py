@@ -61,6 +61,11 @@ class Credential(_Secret, frozen=True):
         certificate = load_pem_x509_certificate(self.certificate_pem.encode())
         return certificate_fingerprint(certificate)
 
+    @property
+    def pair(self) -> tuple[bytes, bytes]:
+        """Key and certificate chain, as TLS takes them."""
+        return self.private_key_pem.encode(), self.certificate_pem.encode()
+
 
 class PendingKey(_Secret, frozen=True):
     """A key whose certificate was asked for; the same CSR is sent until it is answered."""

@@ -1,14 +1,16 @@
-"""One link of a node host to its gateway: a channel, and the session that it carries."""
+"""One link of a node host to its gateway: a channel on some route, and the session it carries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import attrs
 from twisted.internet.defer import Deferred
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Hello, Welcome
+from palyra.core.transports import Transport
 from palyra.node.identity import Credential
 from palyra.node.session import NodeSession
 from palyra.transport.interfaces import ICarrier
@@ -31,15 +33,46 @@ class Channel(Protocol):
         """Close it, if there is one."""
 
 
+class QuicChannel(Channel, Protocol):
+    """A connection over QUIC."""
+
+    def health(self) -> Deferred[Any]:
+        """node.health: fires when the gateway has answered, whatever it says."""
+
+
 OpenChannel = Callable[[HostPort, bytes, tuple[bytes, bytes]], Channel]
 """Address, CA bundle and identity (key and certificate chain, PEM);
 :class:`palyra.transport.grpcclient.GatewayChannel` in production."""
+OpenQuic = Callable[[HostPort, bytes, tuple[bytes, bytes], bytes | None, float], QuicChannel]
+"""The same, the server pin if there is one, and how many seconds the handshake may take;
+:class:`palyra.transport.quicclient.QuicChannel` in production."""
+
+
+@attrs.frozen
+class Route:
+    """One way to reach a gateway."""
+
+    transport: Transport
+    address: HostPort
+
+    def __str__(self) -> str:
+        return f"{self.transport.value} {self.address}"
 
 
 class Link:
     """A registered channel, under one certificate, and its session once it is open."""
 
-    def __init__(self, channel: Channel, credential: Credential, welcome: Welcome) -> None:
+    def __init__(
+        self,
+        route: Route,
+        channel: Channel,
+        credential: Credential,
+        welcome: Welcome,
+        began_s: float,
+    ) -> None:
+        """``began_s`` is when it was registered, in elapsed time."""
+        self.route = route
+        self.began_s = began_s
         self.channel = channel
         self.credential = credential
         self.welcome = welcome

@@ -21,6 +21,7 @@ from palyra.core.pairing_uri import PairingUri
 from palyra.core.pake import Confirmations, DevicePake, PakeTranscript, confirms, with_pake
 from palyra.core.pin import PinCode
 from palyra.core.transcript import DeviceProof, Purpose
+from palyra.core.transports import Preference
 from palyra.errors import (
     GatewayNotProven,
     GatewayUnreachable,
@@ -73,7 +74,9 @@ class Pairing:
         entropy: Entropy,
         now_ms: Callable[[], int],
         node_rpc_override: str | None = None,
+        transport: Preference | None = None,
     ) -> None:
+        """``node_rpc_override`` and ``transport`` are kept with the pairing, for every session."""
         self._reactor = reactor
         self._files = files
         self._identity = identity
@@ -83,6 +86,7 @@ class Pairing:
         self._entropy = entropy
         self._now_ms = now_ms
         self._node_rpc_override = node_rpc_override
+        self._transport = transport
         self._handshake = DeviceHandshake(identity.key, identity.device_id, client_kind)
         self._pickup = PickUp(
             reactor=reactor,
@@ -267,6 +271,8 @@ class Pairing:
             name=answer.device_name,
             approved_by=answer.decided_by,
             enrolment_address=waiting.gateway,
+            transport=self._transport.value if self._transport is not None else "",
+            quic_address=answer.quic_address,
         )
         files.keep_host(host)
         files.identity.stop_waiting()

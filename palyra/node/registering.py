@@ -1,4 +1,5 @@
-"""How a node host comes to a registration: which certificate it shows, and when it rejoins instead.
+"""How a node host comes to a registration: which certificate it shows, on which route, and when it
+rejoins instead.
 
 Nothing here ends for good.  The gateway decides whether a certificate is of use; this device's
 clock, a full disk or a limit on rejoins only say what is tried first (PROTOCOL: Trust, RENEWAL).
@@ -12,8 +13,8 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
-from palyra.config.addresses import HostPort
 from palyra.core.frames import Hello, Welcome
+from palyra.core.transports import Transport
 from palyra.errors import (
     CertificateExpired,
     CertificateRefused,
@@ -22,12 +23,14 @@ from palyra.errors import (
     GatewayUnreachable,
     PairingRejected,
     PalyraError,
+    PinNotChecked,
     StoreUnavailable,
 )
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import ClientFile, Credential, IdentityStore
-from palyra.node.link import Link, OpenChannel
+from palyra.node.link import Channel, Link, Route
 from palyra.node.rejoin import Rejoin, is_final
+from palyra.node.routes import Routes, is_unreached
 from palyra.transport.statuses import is_cut
 
 CUTS = 3
@@ -53,8 +56,7 @@ class Registering:
     def __init__(
         self,
         *,
-        address: HostPort,
-        channel: OpenChannel,
+        routes: Routes,
         elapsed_s: Callable[[], float],
         identity: IdentityStore,
         hello: Callable[[str], Hello],
@@ -63,8 +65,8 @@ class Registering:
         rejoin: Rejoin | None,
     ) -> None:
         """Without ``rejoin`` there is no way back once no certificate is taken any more."""
-        self._address = address
-        self._channel = channel
+        self._routes = routes
+        self._elapsed_s = elapsed_s
         self._identity = identity
         self._hello = hello
         self._witness = witness
@@ -94,20 +96,42 @@ class Registering:
             return await self._regardless(refused, error)
         return await self._register_usable()
 
-    async def register(self, client: ClientFile, credential: Credential) -> Link:
+    async def register(self, client: ClientFile, credential: Credential, route: Route) -> Link:
         """A channel with that certificate, on which RegisterNode succeeded.
 
         :raises PalyraError: it did not, and nothing has changed.
         """
-        key, chain = credential.private_key_pem.encode(), credential.certificate_pem.encode()
-        channel = self._channel(self._address, client.ca_bundle_pem.encode(), (key, chain))
+        channel = self._routes.open(route, client.ca_bundle_pem, credential.pair)
+        return await self._register_on(channel, client, credential, route)
+
+    async def register_beside(self, credential: Credential, ready: Callable[[], object]) -> Link:
+        """The same over QUIC, beside a session with that certificate over gRPC.
+
+        ``ready`` is called when the gateway has answered there, before it is told anything.
+
+        :raises PalyraError: it did not, and nothing has changed.
+        """
+        client, route = self._identity.client(), self._routes.quic
+        channel = self._routes.open_beside(client.ca_bundle_pem, credential.pair)
         try:
-            welcome = await channel.register(self._hello(self._store_epoch))
-            self._welcomed(client, credential, welcome)
+            await channel.health()
         except Exception:
             await channel.close()
             raise
-        return Link(channel, credential, welcome)
+        ready()
+        return await self._register_on(channel, client, credential, route)
+
+    async def _register_on(
+        self, channel: Channel, client: ClientFile, credential: Credential, route: Route
+    ) -> Link:
+        try:
+            welcome = await channel.register(self._hello(self._store_epoch))
+            self._welcomed(client, credential, welcome)
+            self._routes.registered(route, welcome.quic_address)
+        except Exception:
+            await channel.close()
+            raise
+        return Link(route, channel, credential, welcome, self._elapsed_s())
 
     # -- which certificate --------------------------------------------------------------------
 
@@ -130,7 +154,7 @@ class Registering:
         refused: PalyraError = _ran_out(client)
         for credential in tried:
             try:
-                return await self.register(client, credential)
+                return await self._register_first_route(client, credential)
             except CertificateSuperseded as error:
                 self._superseded = credential.certificate_pem
                 if not isinstance(refused, GatewayUnreachable):
@@ -143,6 +167,39 @@ class Registering:
                 if not is_cut(error):
                     break
         raise refused
+
+    async def _register_first_route(self, client: ClientFile, credential: Credential) -> Link:
+        """Register on the first route on which the gateway can be reached.
+
+        :raises PalyraError: what it said, on the first route where it said anything; where nobody
+            can be reached at all, what gRPC made of that.
+        """
+        first, *others = self._routes.order()
+        try:
+            return await self.register(client, credential, first)
+        except (GatewayUnreachable, PinNotChecked) as error:
+            if not others or not (is_unreached(error) or isinstance(error, PinNotChecked)):
+                raise
+            unreached = error
+        if first.transport is Transport.GRPC:
+            return await self._over_quic(client, credential, others[0], unreached)
+        try:
+            link = await self.register(client, credential, others[0])
+        except PinNotChecked as refused:
+            raise unreached from refused
+        self._routes.fell_back(first)
+        return link
+
+    async def _over_quic(
+        self, client: ClientFile, credential: Credential, quic: Route, unreached: PalyraError
+    ) -> Link:
+        """Register there, since gRPC, which worked last, ended with that."""
+        try:
+            return await self.register(client, credential, quic)
+        except GatewayUnreachable as error:
+            if not is_unreached(error):
+                raise
+            raise unreached from error
 
     def _seems_lost(self, error: PalyraError) -> bool:
         """Whether no certificate of this device is of use any more, as far as it can see.

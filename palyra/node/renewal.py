@@ -91,6 +91,7 @@ class _Held:
     credential: Credential
     life: Life
     hand_over: HandOver
+    begins: Callable[[], object]
     began_s: float
     gateway_began_ms: int
 
@@ -133,11 +134,16 @@ class Renewal:
         credential: Credential,
         welcome: Welcome,
         hand_over: HandOver,
+        begins: Callable[[], object],
     ) -> None:
-        """A node registered on ``channel``, over ``credential``; ``welcome`` says when to renew."""
+        """A node registered on ``channel``, over ``credential``; ``welcome`` says when to renew.
+
+        ``begins`` is called as soon as a renewal is under way.
+        """
         began_ms = welcome.gateway_unix_ms or int(self._reactor.seconds() * 1000)
         life = Life.of(credential)
-        self._held = _Held(channel, credential, life, hand_over, self._elapsed_s(), began_ms)
+        began_s = self._elapsed_s()
+        self._held = _Held(channel, credential, life, hand_over, begins, began_s, began_ms)
         if self._store.client().next is not None:
             # It was tried before this one, and the gateway did not take it now.
             self._failures += 1
@@ -172,6 +178,11 @@ class Renewal:
             self._log.info("the gateway asks for a new certificate: {why}", why=why)
             self._schedule(delay_s)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a renewal is under way."""
+        return self._working is not None
+
     def stop(self) -> None:
         """The session is over; what was begun is begun again with the next one."""
         self._held = None
@@ -201,6 +212,7 @@ class Renewal:
     def _due(self) -> None:
         self._timer = None
         if self._held is not None:
+            self._held.begins()
             working = Deferred.fromCoroutine(self._work(self._held))
             working.addErrback(lambda failure: self._log.failure("a renewal ended", failure))
             if not working.called:

@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
-from palyra.errors import CertificateRefused, VerificationFailed
+from palyra.errors import CertificateRefused, PinNotChecked, VerificationFailed
 from palyra.pki.certificates import read_root
 
 MAX_ROOTS = 8
@@ -71,6 +71,16 @@ class Roots:
                 continue
             return True
         return False
+
+    def pinned(self, pin: bytes) -> Root:
+        """The one with that hash.
+
+        :raises PinNotChecked: there is none.
+        """
+        for root in self.each:
+            if root.hash == pin:
+                return root
+        raise PinNotChecked()
 
     def check_successor(self, bundle: Roots) -> None:
         """Whether trust may move from this bundle to that one.

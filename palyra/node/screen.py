@@ -11,12 +11,12 @@ from typing import Any, TextIO
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from palyra.config.addresses import HostPort
 from palyra.core.devices import clean_text
 from palyra.core.frames import Welcome
 from palyra.core.identifiers import Fingerprint, grouped, short_id
 from palyra.errors import GatewayUnreachable, PalyraError
 from palyra.node.identity import IdentityStore
+from palyra.node.link import Route
 from palyra.node.rejoin import is_final
 from palyra.node.service import Watcher, skew
 
@@ -180,12 +180,12 @@ class ServingScreen(Watcher):
         self._seconds = clock.seconds
         self._redraw = _every_second(self._show, clock)
 
-    def online(self, welcome: Welcome, address: HostPort) -> None:
-        super().online(welcome, address)
+    def online(self, welcome: Welcome, route: Route) -> None:
+        super().online(welcome, route)
         client = self._identity.client()
         self._expires_ms = client.current.cert_expires_at_unix_ms if client.current else 0
         name = clean_text(welcome.device_name, MAX_TEXT)
-        self._online = f"online  {name}  grpc {address}"
+        self._online = f"online  {name}  {route}"
         self._granted = len(welcome.granted)
         self._cause = ""
         self._changed()

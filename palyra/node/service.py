@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import attrs
+import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
@@ -28,20 +29,25 @@ from palyra.core.announcement import Announcement
 from palyra.core.devices import AnnouncedCapability, clean_name
 from palyra.core.frames import Hello, Welcome
 from palyra.core.identifiers import Entropy, Fingerprint, grouped, short_id
+from palyra.core.transports import Preference, TransportChoice
 from palyra.errors import NotPaired, PalyraError
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.identity import DeviceIdentity
+from palyra.node.link import Route
 from palyra.node.mediation import Headless, IMediator
 from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
+from palyra.node.routes import Memory, Routes
 from palyra.node.running import Runs
 from palyra.transport.asyncbridge import call_from_thread
 from palyra.transport.chain import fetch_chain
 from palyra.transport.grpcclient import GatewayChannel
+from palyra.transport.quicclient import QuicChannel
 
 MAX_IN_FLIGHT = 256
+_PREFERENCES = frozenset(each.value for each in Preference)
 
 
 class Watcher:
@@ -49,11 +55,9 @@ class Watcher:
 
     _log = Logger()
 
-    def online(self, welcome: Welcome, address: HostPort) -> None:
+    def online(self, welcome: Welcome, route: Route) -> None:
         """Registered."""
-        self._log.info(
-            "online as {name}, grpc {address}", name=welcome.device_name, address=address
-        )
+        self._log.info("online as {name}, {route}", name=welcome.device_name, route=route)
 
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
         """Not connected."""
@@ -195,7 +199,7 @@ class NodeService(Service):
         self._lock.sign()
         node, config = self._node, self._config
         # What may be refused comes before the first thread: one that is left keeps a process alive.
-        address = HostPort.parse(node.host.grpc_url, "grpc_url")
+        routes = self._routes()
         rejoin = self._rejoin()
         self._memory = AttemptMemory.open(
             node.files.attempts,
@@ -223,8 +227,7 @@ class NodeService(Service):
         self._connection = Connection(
             reactor=self._reactor,
             elapsed_s=time.monotonic,
-            address=address,
-            channel=GatewayChannel,
+            routes=routes,
             jitter=random.uniform,
             identity=node.files.identity,
             hello=self._hello,
@@ -238,6 +241,36 @@ class NodeService(Service):
         )
         super().startService()
         self._reactor.callWhenRunning(self._connect)
+
+    def _routes(self) -> Routes:
+        """The ways to the gateway, as they were left."""
+        host, config = self._node.host, self._config
+        memory = Memory(host.quic_address, host.last_transport)
+        return Routes(
+            grpc=HostPort.parse(host.grpc_url, "grpc_url"),
+            open_grpc=GatewayChannel,
+            open_quic=lambda address, ca_pem, identity, pin, handshake_s: QuicChannel(
+                self._reactor,
+                address,
+                ca_pem,
+                identity,
+                pin=pin,
+                handshake_timeout_s=handshake_s,
+            ),
+            elapsed_s=time.monotonic,
+            choice=TransportChoice(
+                config.transport,
+                config.grpc_fallback,
+                quic_known=memory.quic is not None,
+                last=memory.last,
+                now_s=time.monotonic(),
+                jitter=random.uniform,
+                hold_s=config.quic_retry_s,
+            ),
+            memory=memory,
+            keep=lambda new: self._node.files.keep_routes(new.quic_address, new.last_transport),
+            pin=config.pin,
+        )
 
     def _renewal(self) -> Renewal:
         return Renewal(
@@ -333,3 +366,9 @@ def paired_host(files: NodeFiles, registry: Registry, identity: DeviceIdentity) 
     if host is None or files.identity.client().current is None:
         raise NotPaired(str(files.state_root))
     return NodeHost(files, host, identity, registry)
+
+
+def preferring(config: NodeSection, asked: Preference | None, host: HostFile) -> NodeSection:
+    """The configuration with the transport that was asked for: now, or when it was paired."""
+    kept = Preference(host.transport) if host.transport in _PREFERENCES else None
+    return msgspec.structs.replace(config, transport=asked or kept or config.transport)

@@ -11,7 +11,6 @@ from zope.interface import implementer
 from palyra.core.frames import (
     HEARTBEAT,
     STARTED,
-    STOPPING,
     Dispatch,
     GatewayFrame,
     NodeEvent,
@@ -22,16 +21,15 @@ from palyra.core.frames import (
 )
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Report
-from palyra.errors import TookTooLong
+from palyra.core.transfers import PIECES_OVER, Incoming
+from palyra.errors import Malformed, TookTooLong
+from palyra.node.outbox import Outbox
 from palyra.node.running import Runs
 from palyra.transport.interfaces import ICarrier, INodeSession
 
 SILENCE_S = 40.0
 _SOONEST_S = 0.001
 """Before the end of patience no beat comes sooner: what rounding leaves of it is not waited for."""
-MAX_REPORTS = 256
-MAX_REPORT_BYTES = 512 * 1024
-"""Where a message is full; the last report may be as large as a payload, and 4 MiB is the limit."""
 
 
 @implementer(INodeSession)
@@ -50,31 +48,31 @@ class NodeSession:
         drained: Callable[[int], object],
         directed: Callable[[Renew], object],
         heard: Callable[[], object],
+        pieces_over: int = PIECES_OVER,
     ) -> None:
         """``drained`` is told in how many ms to come back, ``directed`` that a certificate is to
-        be renewed, ``heard`` that the gateway said anything at all."""
+        be renewed, ``heard`` that the gateway said anything at all.  Outputs of more than
+        ``pieces_over`` bytes travel in pieces."""
         self._clock = clock
         self._elapsed_s = elapsed_s
         self._jitter = jitter
         self._carrier = carrier
-        self._epoch = welcome.session_epoch
+        self._outbox = Outbox(welcome.session_epoch, pieces_over)
+        self._incoming = Incoming()
         self._interval_s = max(1.0, welcome.heartbeat_interval_ms / 1000)
         self._runs = runs
         self._drained = drained
         self._directed = directed
         self._heard = heard
-        self._names: list[str] = []
-        self._reports: list[Report] = []
-        self._progress: dict[AttemptId, Progress] = {}
-        self._waiting: list[Waiting] = []
         self._last_word_s = elapsed_s()
         self._beat: IDelayedCall | None = None
-        self._stopping = False
-        self._held: list[tuple[float, Dispatch]] | None = None
+        self._broken = False
+        self._held: dict[AttemptId, tuple[float, Dispatch]] | None = None
+        self._held_cancels: list[tuple[AttemptId, str]] = []
 
     def start(self) -> None:
         """Say hello, resend what was not acknowledged, and begin to beat."""
-        self._names.append(STARTED)
+        self._outbox.say(STARTED)
         self._runs.attach(self)
         self._carrier.wake()
         self._schedule()
@@ -89,47 +87,72 @@ class NodeSession:
 
     def report(self, report: Report) -> None:
         """Send a report; it is kept until the gateway acknowledges it."""
-        self._reports.append(report)
-        self._progress.pop(report.attempt_id, None)
+        self._outbox.report(report)
         self._carrier.wake()
 
     def progress(self, progress: Progress) -> None:
         """Send how far an attempt is; only the last word before the next message goes out."""
-        self._progress[progress.attempt_id] = progress
+        self._outbox.progress(progress)
         self._carrier.wake()
 
     def waiting(self, waiting: Waiting) -> None:
         """Send that a person is being asked, or said yes."""
-        self._waiting.append(waiting)
+        self._outbox.ask(waiting)
         self._carrier.wake()
 
     def say_stopping(self) -> None:
         """Tell the gateway that this node host stops: the last word of the session."""
-        self._stopping = True
+        self._outbox.stop()
         self._carrier.wake()
 
     # -- INodeSession -------------------------------------------------------------------------
 
     def received(self, frame: GatewayFrame) -> None:
+        if self._broken:
+            return
         self._last_word_s = self._elapsed_s()
         self._heard()
+        try:
+            dispatches = self._complete(frame)
+        except Malformed as error:
+            self._broken = True
+            self._carrier.close(error)
+            return
         for attempt_id in frame.acknowledged:
             self._runs.acknowledged(AttemptId(attempt_id))
         for attempt_id, reason in frame.cancels:
-            self._runs.cancel(AttemptId(attempt_id), reason)
-        self._take_dispatches(frame.dispatches)
+            self._cancel(AttemptId(attempt_id), reason)
+        self._take_dispatches(dispatches)
         if frame.drain is not None:
             self._drained(frame.drain.retry_after_ms)
         if frame.renew is not None:
             self._directed(frame.renew)
 
+    def _complete(self, frame: GatewayFrame) -> list[Dispatch]:
+        """The dispatches of a frame, with the inputs that came in pieces.
+
+        :raises Malformed: a transfer breaks the rules.
+        """
+        for chunk in frame.chunks:
+            self._incoming.add(chunk)
+        return frame.dispatches + [
+            attrs.evolve(dispatch, input_json=self._incoming.claim(transfer_id))
+            for dispatch, transfer_id in frame.transferred
+        ]
+
     def _take_dispatches(self, dispatches: list[Dispatch]) -> None:
         if self._held is not None:
             now_s = self._elapsed_s()
-            self._held.extend((now_s, dispatch) for dispatch in dispatches)
+            self._held.update((each.attempt_id, (now_s, each)) for each in dispatches)
             return
         for dispatch in dispatches:
             self._runs.dispatched(dispatch)
+
+    def _cancel(self, attempt_id: AttemptId, reason: str) -> None:
+        if self._held is not None and attempt_id in self._held:
+            self._held_cancels.append((attempt_id, reason))
+        else:
+            self._runs.cancel(attempt_id, reason)
 
     # -- while the next session is being registered ---------------------------------------------
 
@@ -141,47 +164,28 @@ class NodeSession:
         have run by then.
         """
         if self._held is None:
-            self._held = []
+            self._held = {}
 
     def release_dispatches(self) -> None:
         """There is no next session: start what was held, with what is left of its time."""
         held, self._held = self._held, None
-        for came_s, dispatch in held or ():
+        for came_s, dispatch in (held or {}).values():
             waited_ms = int((self._elapsed_s() - came_s) * 1000)
             remaining_ms = max(1, dispatch.remaining_ms - waited_ms)
             self._runs.dispatched(attrs.evolve(dispatch, remaining_ms=remaining_ms))
+        cancels, self._held_cancels = self._held_cancels, []
+        for attempt_id, reason in cancels:
+            self._runs.cancel(attempt_id, reason)
+
+    # -- what is written ------------------------------------------------------------------------
 
     def take_event(self) -> NodeEvent | None:
-        if not (self._names or self._reports or self._progress or self._waiting):
-            return self._last_word()
-        event = NodeEvent(
-            name=self._names.pop(0) if self._names else "",
-            session_epoch=self._epoch,
-            reports=self._take_reports(),
-            progress=tuple(self._progress.values()),
-            waiting=tuple(self._waiting),
-        )
-        self._progress.clear()
-        self._waiting.clear()
-        if self._names or self._reports or self._stopping:
+        if not self._outbox.waiting:
+            return None
+        event = self._outbox.take()
+        if self._outbox.waiting:
             self._carrier.wake()
         return event
-
-    def _take_reports(self) -> tuple[Report, ...]:
-        """As many as fit into one message, at least one where there are any."""
-        size = count = 0
-        most = min(len(self._reports), MAX_REPORTS)
-        while count < most and size < MAX_REPORT_BYTES:
-            size += len(self._reports[count].output_json)
-            count += 1
-        taken, self._reports = self._reports[:count], self._reports[count:]
-        return tuple(taken)
-
-    def _last_word(self) -> NodeEvent | None:
-        if not self._stopping:
-            return None
-        self._stopping = False
-        return NodeEvent(name=STOPPING, session_epoch=self._epoch)
 
     def _schedule(self) -> None:
         delay_s = self._interval_s * self._jitter(0.85, 1.0)
@@ -193,6 +197,6 @@ class NodeSession:
             # Half-open: nobody answers heartbeats any more.
             self._carrier.close(TookTooLong("The gateway answered no heartbeat", SILENCE_S))
             return
-        self._names.append(HEARTBEAT)
+        self._outbox.say(HEARTBEAT)
         self._carrier.wake()
         self._schedule()

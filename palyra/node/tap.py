@@ -14,6 +14,7 @@ from palyra._lock import RootLock
 from palyra._reactor import the_reactor
 from palyra.config import Config, load
 from palyra.config.roots import default_state_root
+from palyra.core.transports import Preference
 from palyra.node.files import NodeFiles
 from palyra.node.identity import DeviceIdentity
 
@@ -26,9 +27,11 @@ class Options(TwistedOptions):
     optParameters = [  # noqa: RUF012 - Twisted reads it from the class
         ["state-root", None, None, "Directory of the node host's state [default: per user]"],
         ["config", None, None, "Configuration file [default: palyra.toml in the state root]"],
+        ["transport", None, None, "grpc, quic or auto [default: as paired, or configured]"],
     ]
 
     config: Config
+    transport: Preference | None
     files: NodeFiles
     lock: RootLock
     identity: DeviceIdentity
@@ -40,6 +43,7 @@ class Options(TwistedOptions):
     def _check(self) -> Path:
         from palyra.errors import NotPaired
 
+        self.transport = self._transport()
         named, file = self["state-root"], self["config"]
         root = Path(named).expanduser().absolute() if named else default_state_root()
         self.config = load(Path(file or root / "palyra.toml"), required=file is not None)
@@ -57,16 +61,26 @@ class Options(TwistedOptions):
             raise
         return self.files.root
 
+    def _transport(self) -> Preference | None:
+        from palyra.errors import Malformed
+
+        asked = self["transport"]
+        try:
+            return Preference(asked) if asked else None
+        except ValueError as error:
+            raise Malformed("--transport", "must be grpc, quic or auto") from error
+
 
 def makeService(options: Options) -> Service:
     """The service twistd runs."""
     from palyra.capability.registry import Registry
-    from palyra.node.service import NodeService, paired_host
+    from palyra.node.service import NodeService, paired_host, preferring
 
+    node = paired_host(options.files, Registry.load(), options.identity)
     service = NodeService(
-        paired_host(options.files, Registry.load(), options.identity),
+        node,
         lock=options.lock,
-        config=options.config.node,
+        config=preferring(options.config.node, options.transport, node.host),
         reactor=the_reactor(),
     )
     return CleanFailure(service, options.parent)

@@ -23,7 +23,7 @@ from palyra.core.devices import (
 )
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.errors import DeviceRevoked
-from palyra.store import joblog, renewal, revocation, rules
+from palyra.store import facts, joblog, journal, renewal, revocation, rules
 from palyra.store.rows import (
     certificate_of,
     certificate_row,
@@ -63,12 +63,13 @@ def keep_device(connection: Connection, kept: Device) -> None:
         connection.execute(insert(devices).values(row))
 
 
-def change(connection: Connection, wanted: DeviceChange) -> Device:
+def change(connection: Connection, wanted: DeviceChange, now_ms: int) -> Device:
     """Change name, labels and grants."""
-    kept = device(connection, wanted.device_id)
+    kept = revocation.present(device(connection, wanted.device_id), wanted.device_id)
     taken = names_of_others(connection, wanted.device_id) if wanted.name else frozenset()
     now = rules.changed(kept, wanted, taken)
     keep_device(connection, now)
+    journal.append(connection, facts.changed(kept, now, now_ms))
     return now
 
 
@@ -82,6 +83,7 @@ def register(connection: Connection, registration: Registration) -> Device:
         _supersede(connection, now.device_id, CertificateState.CURRENT)
         this = certificates.c.fingerprint == over.fingerprint
         _set_state(connection, this, CertificateState.CURRENT)
+    journal.append(connection, facts.registered(registration))
     return now
 
 
@@ -95,6 +97,8 @@ def order_rotation(connection: Connection, order: RotationOrder) -> list[Device]
         noted = {"rotate_asked_at_ms": order.at_ms, "rotate_asked_by": order.by}
         connection.execute(update(devices).where(paired).values(noted))
         ordered += _devices(connection, paired)
+    entries = (facts.renewal_ordered(each.device_id, order) for each in ordered)
+    journal.append(connection, *entries)
     return ordered
 
 
@@ -116,6 +120,7 @@ def add_certificate(connection: Connection, kept: CertificateRecord, request_id:
     if kept.state is CertificateState.PENDING:
         _supersede(connection, kept.device_id, CertificateState.PENDING)
     _keep_certificate(connection, kept, request_id)
+    journal.append(connection, facts.issued(kept))
 
 
 def renew(connection: Connection, wanted: Renewal) -> CertificateRecord:
@@ -129,6 +134,7 @@ def renew(connection: Connection, wanted: Renewal) -> CertificateRecord:
     for fingerprint, state in renewed.states.items():
         _set_state(connection, certificates.c.fingerprint == fingerprint, state)
     _keep_certificate(connection, renewed.answer, None)
+    journal.append(connection, facts.issued(renewed.answer))
     return renewed.answer
 
 
@@ -170,6 +176,7 @@ def revoke(
         return first
     made = revoke_key(connection, kept, by, reason, now_ms)
     keep_device(connection, revocation.revoked(kept, made))
+    journal.append(connection, facts.revoked(made))
     refusal = revocation.device_revoked(kept.name, made)
     end_jobs(connection, device_id, DeviceRevoked.code, refusal.sentence, now_ms)
     return made
@@ -214,9 +221,10 @@ def bury(connection: Connection, device_id: DeviceId, by: str, now_ms: int) -> l
 
 
 def delete_device(connection: Connection, device_id: DeviceId) -> int:
-    """Delete a device with its certificates; how many these were."""
+    """Delete a device with its certificates and its journal; how many certificates these were."""
     theirs = certificates.c.device_id == device_id
     count = connection.execute(delete(certificates).where(theirs)).rowcount
+    journal.forget(connection, device_id)
     connection.execute(delete(devices).where(devices.c.device_id == device_id))
     return count
 

@@ -32,6 +32,7 @@ from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.interfaces import IdempotencyKey
 from palyra.core.jobs import Job, Report
 from palyra.errors import NotFound, NotRegistered, PalyraError
+from palyra.store import facts, journal
 from palyra.store.jobrows import (
     CALL_COLUMNS,
     MAX_NOTES,
@@ -61,7 +62,8 @@ class JobWrite:
     job_id: JobId
     device_id: DeviceId
     row: tuple[Any, ...]
-    final: bool
+    ended: journal.Line | None
+    """What it is in the journal of its device where this state is final."""
     attempt_id: str | None
     attempt: tuple[Any, ...]
     notes: tuple[Report, ...]
@@ -78,7 +80,7 @@ class JobWrite:
             job_id,
             call.device_id,
             call_values(call) + state if new else (*state, job_id),
-            job.finished_at_ms is not None,
+            None if job.finished_at_ms is None else journal.line(facts.job_ended(job)),
             None if attempt is None else attempt.attempt_id,
             () if attempt is None else attempt_values(job_id, attempt),
             tuple(job.notes[:MAX_NOTES]) if job.notes else (),
@@ -98,6 +100,8 @@ class FanoutWrite:
     fanout: tuple[Any, ...]
     rows: list[tuple[Any, ...]]
     keys: list[tuple[Any, ...]]
+    ended: list[journal.Line]
+    """Of the rows that are final from the start."""
 
     @classmethod
     def of(cls, fanout: Fanout, rows: Sequence[Job], key: IdempotencyKey | None) -> FanoutWrite:
@@ -105,7 +109,8 @@ class FanoutWrite:
         keys = []
         if key is not None:
             keys.append(key_values(key, None, fanout.fanout_id, fanout.submitted_at_ms))
-        return cls(fanout_values(fanout), [row_values(job, fanout) for job in rows], keys)
+        ended = [journal.line(facts.job_ended(job)) for job in rows if job.final]
+        return cls(fanout_values(fanout), [row_values(job, fanout) for job in rows], keys, ended)
 
 
 class JobBatch:
@@ -127,6 +132,7 @@ class JobBatch:
         self._owner = Statement.finding(session, devices.c.device_id, dialect)
         self._known = LookUp(_known, attempts.c.attempt_id, dialect)
         self._owners = LookUp(_owners, devices.c.device_id, dialect)
+        self._final = LookUp(_final, jobs.c.job_id, dialect)
 
     def __call__(
         self, connection: Connection, items: Sequence[JobWrite]
@@ -142,14 +148,18 @@ class JobBatch:
             return [refusal]
         fresh, stale = self._dispatches(cursor, items)
         kept = [item for item in items if item.attempt_id not in stale]
-        changes = _changes(kept)
         self._insert.run(cursor, [item.row for item in kept if item.new])
-        touched = self._update.run(cursor, changes)
+        changes = self._changes(cursor, kept)
+        touched = self._update.run(cursor, [item.row for item in changes.values()])
         missing = _missing(connection, kept) if touched != len(changes) else frozenset()
         present = [item for item in kept if item.job_id not in missing]
         dispatched = [item.attempt for item in present if fresh.get(item.attempt_id) is item]
         self._attempt.run(cursor, dispatched)
         self._key.run(cursor, [item.key for item in kept if item.key])
+        changed = (item for item in present if item.new or changes.get(item.job_id) is item)
+        ended = [item.ended for item in changed if item.ended]
+        if ended:
+            journal.of(connection).write(cursor, ended)
         cursor.close()
         for item in present:
             if item.notes:
@@ -165,12 +175,15 @@ class JobBatch:
         if not known and self._owner.find(cursor, item.device_id) != item.session:
             return NotRegistered()
         (self._insert if item.new else self._update).one.run(cursor, item.row)
-        if not cursor.rowcount and _missing(connection, (item,)):
+        changed = cursor.rowcount
+        if not changed and _missing(connection, (item,)):
             return NotFound("job", item.job_id)
         if not known:
             self._attempt.one.run(cursor, item.attempt)
         if item.key:
             self._key.one.run(cursor, item.key)
+        if item.ended and changed:
+            journal.of(connection).write(cursor, (item.ended,))
         if item.notes:
             _append_notes(connection, item)
         return None
@@ -181,7 +194,21 @@ class JobBatch:
         self._fanout.run(cursor, [write.fanout])
         self._insert.run(cursor, write.rows)
         self._key.run(cursor, write.keys)
+        if write.ended:
+            journal.of(connection).write(cursor, write.ended)
         cursor.close()
+
+    def _changes(self, cursor: DBAPICursor, items: Iterable[JobWrite]) -> dict[JobId, JobWrite]:
+        """What the updates of a group come to: for each job its first final state, else its last,
+        and nothing where an earlier final state is kept."""
+        latest: dict[JobId, JobWrite] = {}
+        for item in items:
+            if not item.new and not ((told := latest.get(item.job_id)) and told.ended):
+                latest[item.job_id] = item
+        for answer in self._final.run(cursor, [key for key in latest if latest[key].ended]):
+            for job_id in answer.split(","):
+                del latest[JobId(job_id)]
+        return latest
 
     def _dispatches(
         self, cursor: DBAPICursor, items: Sequence[JobWrite]
@@ -229,17 +256,14 @@ def _owners(keys: Binds) -> Select[Any]:
     return found.where(columns.device_id.in_(keys), _paired())
 
 
+def _final(keys: Binds) -> Select[Any]:
+    """Which of these jobs have ended."""
+    found = select(func.aggregate_strings(jobs.c.job_id, _COMMA))
+    return found.where(jobs.c.job_id.in_(keys), jobs.c.finished_at_ms.is_not(None))
+
+
 def _paired() -> ColumnElement[bool]:
     return devices.c.state == literal_column(f"'{DeviceState.PAIRED.value}'", Text)
-
-
-def _changes(items: Iterable[JobWrite]) -> list[tuple[Any, ...]]:
-    """What the updates of a group come to: for each job its first final state, else its last."""
-    latest: dict[JobId, JobWrite] = {}
-    for item in items:
-        if not item.new and not ((told := latest.get(item.job_id)) and told.final):
-            latest[item.job_id] = item
-    return [item.row for item in latest.values()]
 
 
 def _refusal(

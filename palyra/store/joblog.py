@@ -26,6 +26,7 @@ from sqlalchemy import (
 from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.interfaces import LISTED_OUTPUT, JobQuery, KeyUse
 from palyra.core.jobs import UNFINISHED, Job, Report
+from palyra.store import facts, journal
 from palyra.store.jobrows import (
     ATTEMPT_COLUMNS,
     CALL_COLUMNS,
@@ -128,7 +129,7 @@ def key_use(connection: Connection, scope: str, key: str) -> KeyUse | None:
     return None if row is None else KeyUse(*row)
 
 
-def keep_ended(connection: Connection, ended: Iterable[Job]) -> None:
+def keep_ended(connection: Connection, ended: Sequence[Job]) -> None:
     """Keep jobs that ended in another change, in that change's transaction."""
     rows = [
         dict(zip(STATE_COLUMNS, state_values(each), strict=True)) | {"key": each.call.job_id}
@@ -136,6 +137,7 @@ def keep_ended(connection: Connection, ended: Iterable[Job]) -> None:
     ]
     if rows:
         connection.execute(update(jobs).where(jobs.c.job_id == bindparam("key")), rows)
+        journal.append(connection, *map(facts.job_ended, ended))
 
 
 def keep_imported(connection: Connection, imported: Iterable[Job]) -> None:

@@ -13,7 +13,7 @@ from palyra.core.identifiers import DeviceId, RequestId
 from palyra.core.interfaces import RequestQuery
 from palyra.core.pairing import CodeState, PairingCode, PairingRequest, RequestState
 from palyra.errors import PairingFailed
-from palyra.store import directory, revocation, rules
+from palyra.store import directory, facts, journal, revocation, rules
 from palyra.store.rows import (
     Row,
     approval_row,
@@ -115,6 +115,7 @@ def approve_request(connection: Connection, approved: PairingRequest, device: De
     now = rules.paired(kept, device, approved, taken)
     directory.keep_device(connection, now)
     _decide(connection, approved)
+    journal.append(connection, facts.approved(approved, now))
     return Approved(now, replaced)
 
 
@@ -158,6 +159,7 @@ def _revoke_other_key(
     by, now_ms = approved.decided_by, device.paired_at_ms
     code, sentence = rules.identity_changed(kept)
     replaced = directory.revoke_key(connection, kept, by, code, now_ms)
+    journal.append(connection, facts.identity_replaced(replaced))
     directory.end_jobs(connection, kept.device_id, code, sentence, now_ms)
     return replaced
 

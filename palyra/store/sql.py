@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -35,11 +35,13 @@ from palyra.core.interfaces import (
     RequestQuery,
 )
 from palyra.core.jobs import FINAL, Job
+from palyra.core.journal import JournalEntry, JournalPage
 from palyra.core.pairing import PairingCode, PairingRequest
 from palyra.store import (
     directory,
     fanoutlog,
     joblog,
+    journal,
     opening,
     pairinglog,
     removal,
@@ -59,9 +61,9 @@ from palyra.store.threads import (
     IDatabase,
     Operation,
     Reader,
-    Writer,
     at_once,
 )
+from palyra.store.writer import Writer
 
 T = TypeVar("T")
 
@@ -218,7 +220,7 @@ class SqlStore:
 
     def change(self, change: DeviceChange) -> Deferred[Device]:
         own = attrs.evolve(change, labels=dict(change.labels))
-        return self._write(directory.change, own)
+        return self._write(directory.change, own, self._now_ms())
 
     def revoke(
         self, device_id: DeviceId, by: str, reason: str, now_ms: int
@@ -273,6 +275,17 @@ class SqlStore:
 
     def find_fanouts(self, prefix: str) -> Deferred[Sequence[FanoutId]]:
         return self._read(fanoutlog.find_fanouts, prefix)
+
+    # -- IEventJournal ----------------------------------------------------------------------------
+
+    def journal(self, device_id: DeviceId, after_seq: int, limit: int) -> Deferred[JournalPage]:
+        return self._read(journal.page, device_id, after_seq, limit)
+
+    def note(self, entries: Sequence[JournalEntry]) -> Deferred[None]:
+        return self._writer.submit_item(journal.note, [*map(journal.line, entries)])
+
+    def watch(self, followed: Collection[DeviceId], grown: Callable[[DeviceId], object]) -> None:
+        self._writer.watch(followed, grown)
 
     # -- inside -----------------------------------------------------------------------------------
 

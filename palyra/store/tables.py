@@ -310,3 +310,14 @@ idempotency_keys = Table(
     Index("idempotency_keys_by_fanout", "fanout_id"),
     sqlite_with_rowid=False,
 )
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("device_id", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    _number("at_ms"),
+    _text("kind"),
+    _text("details"),
+    sqlite_with_rowid=False,
+)

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
@@ -22,9 +20,7 @@ from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
-from palyra.errors import AlreadyKept, Draining, PalyraError
-from palyra.store.faults import already_kept, of_database
-from palyra.store.opening import run_statement
+from palyra.errors import Draining, PalyraError
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
@@ -37,13 +33,6 @@ CallSoon = Callable[[Callable[[], None]], object]
 def at_once(call: Callable[[], None]) -> None:
     """A ``call_soon`` for where there is no loop."""
     call()
-
-
-CHECKPOINT_WRITES = 1_000
-"""Writes after which an empty queue is enough for a checkpoint."""
-IDLE_S = 1.0
-DOUBT_PAUSES_S = (0.0, 0.5, 1.5, 3.0)
-"""When to ask what became of a commit whose connection was lost: a restart takes a few seconds."""
 
 
 class IBatch(Protocol):
@@ -162,11 +151,15 @@ class _Worker(ABC):
             group = [task for tasks in gathered if tasks is not None for task in tasks]
             if group:
                 self._serve(group)
-                self._call_from_thread(partial(_fire, group))
+                self._call_from_thread(self._answer(group))
             self._served(len(group), ended)
         if self._open is not None:
             self._open.close()
         self._call_from_thread(self._ended)
+
+    def _answer(self, group: list[_Task]) -> Callable[[], None]:
+        """What the reactor does once the group is served."""
+        return partial(_fire, group)
 
     def _connected(self) -> Connection:
         """The connection, or a new one where it was lost."""
@@ -243,152 +236,6 @@ class Reader(_Worker):
 
     def _served(self, tasks: int, ended: bool) -> None:
         """A reader leaves nothing behind."""
-
-
-class Writer(_Worker):
-    """Runs everything that has gathered in one transaction.
-
-    A refusal undoes the operation it came from and nothing else.  When the transaction itself fails
-    (no space, an I/O error) every operation of the group fails and nothing of it is kept; the next
-    group is a new chance.  A group whose connection was lost is written once more over a new one,
-    unless its commit had begun and turns out to have happened.
-    """
-
-    _uncheckpointed = 0
-    _mark: str | None = None
-    """Of the transaction that is being committed; None until its operations are done."""
-
-    def submit_item(self, batch: IBatch, item: Any) -> Deferred[None]:
-        """Write ``item`` by ``batch``, together with its neighbours in the queue."""
-        return self._put(_Task(None, batch, item, Deferred()))
-
-    def _serve(self, group: list[_Task]) -> None:
-        try:
-            self._write(group)
-        except Exception as error:
-            failure = self._database.translated(error)
-            for task in group:
-                task.refuse(failure)
-
-    def _write(self, group: list[_Task]) -> None:
-        try:
-            self._write_once(group)
-        except Exception as error:
-            if not self._was_lost():
-                raise
-            if self._mark is not None and self._committed(self._mark, error):
-                return
-            try:
-                self._write_once(group)
-            finally:
-                self._was_lost()
-
-    def _write_once(self, group: list[_Task]) -> None:
-        self._mark = None
-        for task in group:
-            task.error = None
-        runs = list(_runs(group))
-        if len(runs) == 1 and self._written_plainly(runs[0]):
-            return
-        connection = self._connected()
-        with connection.begin():
-            for run in runs:
-                self._perform(connection, run)
-            self._mark = self._database.mark(connection)
-
-    def _written_plainly(self, run: list[_Task]) -> bool:
-        """Write a group that is one run without a savepoint; False where something in it broke.
-
-        That undoes the transaction, and the group is written again with savepoints, which find
-        what broke.  Nearly always nothing does.
-        """
-        connection = self._connected()
-        try:
-            with connection.begin():
-                _do(connection, run)
-                self._mark = self._database.mark(connection)
-        except Exception as error:
-            if of_database(error):
-                raise
-            return False
-        return True
-
-    def _committed(self, mark: str, lost: Exception) -> bool:
-        """Whether the commit that was cut off happened; raises ``lost`` if nobody can tell."""
-        for pause_s in DOUBT_PAUSES_S:
-            time.sleep(pause_s)
-            try:
-                connection = self._connected()
-                with connection.begin():
-                    return self._database.committed(connection, mark)
-            except Exception as error:
-                self.log.warn("a commit is in doubt: {error}", error=error)
-                self._was_lost()
-        raise lost
-
-    def _perform(self, connection: Connection, run: list[_Task]) -> None:
-        """A single operation, or neighbouring items of one batch; in halves where one breaks."""
-        try:
-            self._attempt(connection, run)
-        except Exception as error:
-            if of_database(error):
-                raise
-            run_statement(connection, "ROLLBACK TO SAVEPOINT one")
-            run_statement(connection, "RELEASE SAVEPOINT one")
-            if len(run) == 1:
-                run[0].refuse(AlreadyKept() if already_kept(error) else error)
-                return
-            half = len(run) // 2  # one that is refused costs a large group little
-            for part in (run[:half], run[half:]):
-                self._perform(connection, part)
-
-    def _attempt(self, connection: Connection, run: list[_Task]) -> None:
-        run_statement(connection, "SAVEPOINT one")
-        _do(connection, run)
-        run_statement(connection, "RELEASE SAVEPOINT one")
-
-    def _patience(self) -> float | None:
-        return IDLE_S if self._uncheckpointed else None
-
-    def _served(self, tasks: int, ended: bool) -> None:
-        self._uncheckpointed += tasks
-        idle = not tasks and self._uncheckpointed
-        late = self._uncheckpointed >= CHECKPOINT_WRITES and self._queue.empty()
-        if idle or late or ended:
-            self._uncheckpointed = 0
-            self._checkpoint("TRUNCATE" if ended else "PASSIVE")
-
-    def _checkpoint(self, mode: str) -> None:
-        """Put the database's log away.  A failure loses nothing: the log stays."""
-        if self._open is None:
-            return
-        try:
-            self._database.checkpoint(self._open, mode)
-        except Exception as error:
-            self.log.warn(
-                "checkpoint of {name} failed: {error}", name=self._database.name, error=error
-            )
-
-
-def _runs(group: list[_Task]) -> Iterator[list[_Task]]:
-    """Neighbouring items of one batch together, every other operation alone."""
-    for batch, tasks in groupby(group, key=lambda task: task.batch):
-        if batch is None:
-            yield from ([task] for task in tasks)
-        else:
-            yield list(tasks)
-
-
-def _do(connection: Connection, run: list[_Task]) -> None:
-    """Do what the tasks of a run ask for, and leave in each what came of it."""
-    batch, work = run[0].batch, run[0].work
-    if batch is not None:
-        refusals = batch(connection, [task.item for task in run])
-        for task, refusal in zip(run, refusals, strict=True):
-            task.error = refusal
-    else:
-        assert work is not None, "a task is work or an item"
-        run[0].result = work(connection)
 
 
 def _fire(group: list[_Task]) -> None:

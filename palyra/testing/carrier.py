@@ -22,6 +22,7 @@ from palyra.core.frames import (
 )
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Outcome, Report, Standing
+from palyra.core.transfers import PIECES_OVER, Incoming, Outgoing
 from palyra.errors import PalyraError
 from palyra.gateway.sessions import NodeSession, Sessions
 from palyra.transport.interfaces import ICarrier, Peer
@@ -70,6 +71,8 @@ class ScriptedNode:
     session: NodeSession | None = None
     opened: list[tuple[MemoryCarrier, NodeSession]] = attrs.Factory(list)
     """Every connection that may still be open: older ones live on until they are closed."""
+    incoming: Incoming = attrs.Factory(Incoming)
+    outgoing: Outgoing = attrs.Factory(Outgoing)
 
     # -- the connection -----------------------------------------------------------------------
 
@@ -98,11 +101,12 @@ class ScriptedNode:
     def attach(self, epoch: int) -> NodeSession:
         """Open the stream with ``node.started``, and resend what is not acknowledged."""
         self.carrier = MemoryCarrier()
+        self.incoming, self.outgoing = Incoming(), Outgoing()
         first = NodeEvent(STARTED, session_epoch=epoch if self.extended else 0)
         session = self.session = self.sessions.attach(self.peer, first, self.carrier)
         self.opened.append((self.carrier, session))
-        if self.finished:
-            session.received(NodeEvent(RESULT, reports=tuple(self.finished.values())))
+        for report in self.finished.values():
+            self._tell(report)
         return session
 
     def connect(self) -> Deferred[NodeSession]:
@@ -149,8 +153,12 @@ class ScriptedNode:
         frame = self.session.take_frame() if self.session is not None else None
         if frame is None:
             return GatewayFrame()
+        for chunk in frame.chunks:
+            self.incoming.add(chunk)
         for dispatch in frame.dispatches:
             self._start(dispatch)
+        for dispatch, transfer_id in frame.transferred:
+            self._start(attrs.evolve(dispatch, input_json=self.incoming.claim(transfer_id)))
         for attempt_id in frame.acknowledged:
             self.finished.pop(AttemptId(attempt_id), None)
         self.acknowledged.extend(frame.acknowledged)
@@ -180,14 +188,26 @@ class ScriptedNode:
         output = output_json if outcome is Outcome.SUCCEEDED else b""
         report = self.finished[attempt_id] = Report(attempt_id, outcome, output, took_ms=3)
         if self.session is not None:
-            self.say(NodeEvent(RESULT, reports=(report,)))
+            self._tell(report)
         return report
+
+    def _tell(self, report: Report) -> None:
+        """Report an attempt, in pieces where its output is large."""
+        if not self.extended or len(report.output_json) <= PIECES_OVER:
+            self.say(NodeEvent(RESULT, reports=(report,)))
+            return
+        self.outgoing.start(report.output_json)
+        bare = attrs.evolve(report, output_json=b"")
+        while self.outgoing.busy and self.session is not None:
+            chunks, ended = self.outgoing.take()
+            transferred = tuple((bare, each) for each in ended)
+            self.say(NodeEvent(RESULT, chunks=tuple(chunks), transferred=transferred))
 
     def _start(self, dispatch: Dispatch) -> None:
         """Start an attempt, unless it was started before: then its report is sent again."""
         kept = self.finished.get(dispatch.attempt_id)
         if kept is not None:
-            self.say(NodeEvent(RESULT, reports=(kept,)))
+            self._tell(kept)
         elif dispatch.attempt_id not in self.known:
             self.known.add(dispatch.attempt_id)
             self.started.append(dispatch)

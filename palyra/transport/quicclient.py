@@ -29,7 +29,7 @@ from palyra.transport.quicdialing import Race, resolve
 from palyra.transport.quicpath import NO_ANSWER, ClientConnection
 from palyra.transport.quicstreams import CarriedSession, Outgoing
 from palyra.transport.quictrust import GatewayTrust
-from palyra.transport.statuses import _CLOSED_OFF
+from palyra.transport.statuses import CLOSED_OFF
 from palyra.wire import pairing as pairing_wire
 from palyra.wire import session as session_wire
 from palyra.wire.service import messages
@@ -70,6 +70,7 @@ class QuicChannel:
         self._elapsed_s = elapsed_s
         self._soon = soon
         self._dialling: Deferred[None] | None = None
+        self._tried: list[ClientConnection] = []
         self._connection: ClientConnection | None = None
         self._error: BaseException | None = None
         self._waiting: list[Deferred[ClientConnection]] = []
@@ -151,13 +152,19 @@ class QuicChannel:
     def close(self) -> Deferred[None]:
         """Close the connection, if there is one, after what was said has been sent."""
         if self._error is None:
-            self._error = GatewayUnreachable(str(self.address), _CLOSED_OFF)
+            self._error = GatewayUnreachable(str(self.address), CLOSED_OFF)
         dialling, self._dialling = self._dialling, None
         if dialling is not None:
             dialling.cancel()
         self._tell_waiting(self._error)
         connection, self._connection = self._connection, None
-        return connection.close() if connection is not None else succeed(None)
+        return Deferred.fromCoroutine(self._close(connection))
+
+    async def _close(self, connection: ClientConnection | None) -> None:
+        if connection is not None:
+            await connection.close()
+        for each in self._tried:
+            await each.closed
 
     # -- the connection -------------------------------------------------------------------------
 
@@ -176,7 +183,7 @@ class QuicChannel:
             return fail(self._error)
         if self._connection is not None:
             return succeed(self._connection)
-        waiting: Deferred[ClientConnection] = Deferred(self._waiting.remove)
+        waiting: Deferred[ClientConnection] = Deferred(self._waits_no_more)
         self._waiting.append(waiting)
         if self._dialling is None:
             self._dialling = Deferred.fromCoroutine(self._dial())
@@ -191,9 +198,8 @@ class QuicChannel:
         finally:
             if patience.active():
                 patience.cancel()
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(self._connection)
+        while self._waiting:
+            self._waiting.pop(0).callback(self._connection)
 
     def _too_long(self) -> None:
         self._error = GatewayUnreachable(str(self.address), NO_ANSWER)
@@ -201,13 +207,18 @@ class QuicChannel:
             self._dialling.cancel()
 
     def _not_connected(self, failure: Failure) -> None:
-        self._error = self._error or failure.value
-        self._tell_waiting(self._error)
+        error = self._error or failure.value
+        assert error is not None, "a failure has an exception"
+        self._error = error
+        self._tell_waiting(error)
 
-    def _tell_waiting(self, error: BaseException | None) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.errback(error)  # type: ignore[arg-type]
+    def _tell_waiting(self, error: BaseException) -> None:
+        while self._waiting:
+            self._waiting.pop(0).errback(error)
+
+    def _waits_no_more(self, waiting: Deferred[ClientConnection]) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
 
     def _attempt(self, address: Address) -> Deferred[ClientConnection]:
         key, chain = self._identity
@@ -229,6 +240,7 @@ class QuicChannel:
             target=self.address,
             address=address,
         )
+        self._tried.append(connection)
         return connection.connect(self._handshake_s)
 
     def _called(self, call: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:

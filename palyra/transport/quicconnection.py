@@ -142,6 +142,16 @@ class Engine(QuicConnection):
             return 0
         return int(stream.sender._buffer_stop - stream.sender.highest_offset)
 
+    def takes(self, stream_id: int) -> bool:
+        """Whether something can be written to a stream: it is not ended, nor given up by the peer,
+        which may be known here before its event is taken."""
+        if self._stream_is_discarded(stream_id):
+            return False
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return True
+        return stream.sender._reset_error_code is None and stream.sender._buffer_fin is None
+
     def is_open(self, stream_id: int) -> bool:
         """Whether data of that stream may still arrive, or be acknowledged."""
         return stream_id in self._streams
@@ -273,9 +283,10 @@ class QuicLink:
         return int(self.engine.get_next_available_stream_id())
 
     def write(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
-        """Write to a stream that is open for it."""
-        self.engine.send_stream_data(stream_id, data, end_stream=end)
-        self.touch()
+        """Write to a stream; what nobody can take any more is dropped."""
+        if self.engine.takes(stream_id):
+            self.engine.send_stream_data(stream_id, data, end_stream=end)
+            self.touch()
 
     def stop_reading(self, stream_id: int) -> None:
         """What the peer still sends on a stream is not wanted."""

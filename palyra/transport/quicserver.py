@@ -364,7 +364,7 @@ class _Call:
     def pump(self) -> None: ...
 
     def close(self, error: PalyraError | None) -> None:
-        if error is not None:
+        if error is not None and not self._asked:  # what is being done is answered
             self._stream.refuse(error)
 
     def lost(self, reason: str) -> None: ...

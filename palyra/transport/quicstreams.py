@@ -105,8 +105,7 @@ class Outgoing:
             try:
                 self._receive(self._waiting.pop(0))
             except Exception as error:
-                self._waiting.clear()
-                self.fail(error)
+                self.end(error)
         if self._over and not self._waiting and self._tell is not None:
             tell, self._tell = self._tell, None
             tell(self._error)
@@ -119,8 +118,10 @@ class Outgoing:
         try:
             while not self._over and (frame := self._reader.next()) is not None:
                 self._frame(frame)
+            if ended and self._reader.pending:
+                raise Malformed("frame", "ends before it is complete")
         except Malformed as error:
-            self.fail(error)
+            self._finish(error)
         if ended:
             self._finish(None)
         else:
@@ -130,7 +131,7 @@ class Outgoing:
         if frames.is_json(frame):
             answer = frames.read_answer(frame)
             if isinstance(answer, frames.Error):
-                self.fail(refusals.error_of(frames.refusal_in(answer)))
+                self._finish(refusals.error_of(frames.refusal_in(answer)))
                 return
         self._waiting.append(frame)
 
@@ -167,15 +168,15 @@ class Outgoing:
         if end:
             self._writable = False
 
-    def fail(self, error: BaseException) -> None:
-        """End the stream, here with that error."""
+    def end(self, error: BaseException | None) -> None:
+        """End the stream, with that error or normally; what was not taken yet is dropped."""
+        self._waiting.clear()
         self._finish(error)
 
     def stop(self) -> None:
         """End the stream; nobody here is told anything more."""
         self._tell = self._receive = None
-        self._waiting.clear()
-        self._finish(None)
+        self.end(None)
 
     def _finish(self, error: BaseException | None) -> None:
         if not self._over:
@@ -193,11 +194,10 @@ class Outgoing:
             return
         if self._readable:
             link.stop_reading(self._id)
-        if self._writable and self._readable:
+        if self._writable:
             link.engine.reset_stream(self._id, _NO_ERROR)
-        elif self._writable:
-            link.write(self._id, b"", end=True)
         self._readable = self._writable = False
+        link.touch()
 
 
 @implementer(ICarrier)
@@ -209,13 +209,12 @@ class CarriedSession:
         self._device_id = device_id
         self._session: Any = None
         self._wanted = False
-        self._over: Deferred[None] | None = None
 
     def carry(self, make_session: Callable[[ICarrier], Any]) -> Deferred[None]:
         """Fires at a normal end, fails with what else ended it; cancelling ends the stream."""
         self._session = make_session(self)
         self._stream.pumped = self._pump
-        over = self._over = self._stream.follow(self._received)
+        over = self._stream.follow(self._received)
         self._stream.touch()
         return over
 
@@ -224,12 +223,7 @@ class CarriedSession:
         self._stream.touch()
 
     def close(self, error: PalyraError | None) -> None:
-        if self._over is not None and not self._over.called:
-            if error is None:
-                self._over.callback(None)
-            else:
-                self._over.errback(error)
-        self._stream.stop()
+        self._stream.end(error)
 
     def _received(self, frame: bytes) -> None:
         try:
@@ -249,4 +243,4 @@ class CarriedSession:
                 message = session_wire.write_event(event, self._device_id)
                 self._stream.write(message.SerializeToString(), end=event.name == STOPPING)
         except Exception as error:  # a session that cannot speak is over
-            self._stream.fail(error)
+            self._stream.end(error)

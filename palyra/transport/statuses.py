@@ -45,8 +45,8 @@ OUT_OF_DATE = "its certificate is not valid by this clock"
 """The cause where TLS refuses a gateway on its certificate's dates."""
 STRANGE = "its certificate is not signed by the CA this device knows"
 """The cause where TLS refuses a gateway because of its CA."""
-_REFUSED = "the TLS handshake was refused"
-_CLOSED_OFF = "the connection was closed"
+HANDSHAKE_REFUSED = "the TLS handshake was refused"
+CLOSED_OFF = "the connection was closed"
 _TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -106,7 +106,7 @@ def is_cut(error: PalyraError) -> bool:
     TLS 1.3 lets a device believe that the handshake is over before the gateway has seen its
     certificate: gRPC mostly says that the connection was closed.
     """
-    return isinstance(error, GatewayUnreachable) and error.cause in (_REFUSED, _CLOSED_OFF)
+    return isinstance(error, GatewayUnreachable) and error.cause in (HANDSHAKE_REFUSED, CLOSED_OFF)
 
 
 def _cause(code: grpc.StatusCode, details: str) -> str:
@@ -125,8 +125,8 @@ def _cause(code: grpc.StatusCode, details: str) -> str:
     if "dns resolution failed" in lowered or "name or service not known" in lowered:
         return "the name is not known"
     if "handshake" in lowered or "ssl" in lowered or "certificate" in lowered:
-        return _REFUSED
-    return _CLOSED_OFF
+        return HANDSHAKE_REFUSED
+    return CLOSED_OFF
 
 
 def _ascii(text: str) -> str:

@@ -99,6 +99,8 @@ class StatusAnswer:
     device_name: str = ""
     decided_by: str = ""
     node_rpc_address: str = ""
+    quic_address: str = ""
+    """HOST:PORT of the QUIC listener; empty where the gateway has none."""
     pake_confirm: bytes = b""
     private_key_pem: str = attrs.field(default="", repr=False)
     """The key that was made for a version-1 device."""
@@ -330,6 +332,7 @@ def write_status_answer(answer: StatusAnswer) -> node_pb2.GetPairingRequestStatu
         device_name=answer.device_name,
         decided_by=answer.decided_by,
         node_rpc_address=answer.node_rpc_address,
+        quic_address=answer.quic_address,
         renew_after_s=answer.renew_after_s,
     )
 
@@ -351,6 +354,7 @@ def read_status_answer(message: node_pb2.GetPairingRequestStatusResponse) -> Sta
         device_name=clean_text(message.device_name, 64),
         decided_by=clean_text(message.decided_by, 64),
         node_rpc_address=message.node_rpc_address,
+        quic_address=message.quic_address,
         pake_confirm=message.pake_confirm,
         private_key_pem=message.mtls_client_private_key_pem,
     )

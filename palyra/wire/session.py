@@ -15,6 +15,7 @@ from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability, clean_tex
 from palyra.core.frames import (
     AWAITING,
     RESULT,
+    Chunk,
     Dispatch,
     Drained,
     GatewayFrame,
@@ -26,15 +27,22 @@ from palyra.core.frames import (
     Welcome,
 )
 from palyra.core.identifiers import AttemptId, DeviceId, parse_ulid
-from palyra.core.jobs import Outcome, Report, Standing
+from palyra.core.jobs import MAX_REASON, Outcome, Report, Standing
+from palyra.core.transfers import MAX_PIECE_BYTES
 from palyra.errors import Malformed
 from palyra.wire.v1 import common_pb2, node_pb2
 
 VERSION = 1
-MAX_ATTEMPTS_LISTED = 4_096
+MAX_ATTEMPTS_LISTED = 3_584
+"""With as many capabilities as there may be a registration stays below 512 KiB."""
+MAX_ATTEMPT_ID = 64
+"""Bytes; those of this gateway are ULIDs, and what a node makes up is sent back to it."""
 MAX_ERROR_TEXT = 1_024
+MAX_CALLER = 120
+MAX_CODE = 64
+SHA256_BYTES = 32
 MAX_IN_MESSAGE = 512
-"""Reports, progress or waiting entries in one message; a node with more sends several."""
+"""Reports, progress, waiting entries or chunks in one message; a node with more sends several."""
 RISKS = ("low", "medium", "high")
 _PUBLISHED_RISKS = {
     "echo": "low",
@@ -94,6 +102,9 @@ def read_hello(message: node_pb2.RegisterNodeRequest) -> Hello:
     )
     if sum(len(ids) for ids, _ in listed) > MAX_ATTEMPTS_LISTED:
         raise Malformed("hello", f"lists more than {MAX_ATTEMPTS_LISTED} attempts")
+    attempts: dict[str, Standing] = {
+        _attempt_id(attempt, "hello"): standing for ids, standing in listed for attempt in ids
+    }
     return Hello(
         device_id=DeviceId(parse_ulid(message.device_id.ulid, "device_id")),
         platform=clean_text(message.platform, 64),
@@ -102,7 +113,7 @@ def read_hello(message: node_pb2.RegisterNodeRequest) -> Hello:
         memory_id=hello.memory_id[:64],
         store_epoch=hello.store_epoch[:64],
         max_in_flight=max(1, hello.max_in_flight),
-        attempts={attempt: standing for ids, standing in listed for attempt in ids},
+        attempts=attempts,
         extended=message.HasField("hello"),
         unix_ms=hello.unix_ms,
     )
@@ -145,6 +156,7 @@ def read_welcome(message: node_pb2.RegisterNodeResponse) -> Welcome:
         device_name=welcome.device_name,
         version=welcome.version,
         renew_after_s=welcome.renew_after_s if welcome.HasField("renew_after_s") else None,
+        quic_address=welcome.quic_address,
     )
 
 
@@ -164,6 +176,7 @@ def write_welcome(welcome: Welcome) -> node_pb2.RegisterNodeResponse:
             device_name=welcome.device_name,
             version=welcome.version,
             renew_after_s=welcome.renew_after_s,
+            quic_address=welcome.quic_address,
         ),
     )
 
@@ -209,12 +222,14 @@ def _write_capability(item: AnnouncedCapability) -> node_pb2.DeviceCapability:
 def read_event(message: node_pb2.NodeEventRequest) -> NodeEvent:
     """NodeEventRequest, checked; version-1 payloads become the same reports as typed ones."""
     check_version(message.v)
-    for field in ("reports", "progress", "waiting"):
+    for field in ("reports", "progress", "waiting", "chunks"):
         if len(getattr(message, field)) > MAX_IN_MESSAGE:
             raise Malformed(field, f"must be at most {MAX_IN_MESSAGE} in one message")
-    reports = [_read_report(report) for report in message.reports]
+    reports = [_read_report(report) for report in message.reports if not report.output_transfer]
     waiting = [
-        Waiting(AttemptId(item.request_id), item.answered, item.remaining_ms)
+        Waiting(
+            _attempt_id(item.request_id, "waiting.request_id"), item.answered, item.remaining_ms
+        )
         for item in message.waiting
     ]
     name = message.event_name
@@ -228,13 +243,19 @@ def read_event(message: node_pb2.NodeEventRequest) -> NodeEvent:
         reports=tuple(reports),
         progress=tuple(
             Progress(
-                AttemptId(item.request_id),
+                _attempt_id(item.request_id, "progress.request_id"),
                 min(1.0, max(0.0, item.fraction)) if item.HasField("fraction") else None,
-                clean_text(item.text, 1_024),
+                clean_text(item.text, MAX_ERROR_TEXT),
             )
             for item in message.progress
         ),
         waiting=tuple(waiting),
+        chunks=tuple(map(_read_chunk, message.chunks)),
+        transferred=tuple(
+            (_read_report(report), report.output_transfer)
+            for report in message.reports
+            if report.output_transfer
+        ),
     )
 
 
@@ -244,22 +265,17 @@ def write_event(event: NodeEvent, device_id: str) -> node_pb2.NodeEventRequest:
         v=VERSION, event_name=event.name, session_epoch=event.session_epoch
     )
     message.device_id.ulid = device_id
+    message.chunks.extend(map(_write_chunk, event.chunks))
     for report in event.reports:
-        message.reports.append(
-            node_pb2.AttemptReport(
-                request_id=report.attempt_id,
-                outcome=_OUTCOME_NUMBERS[report.outcome],  # type: ignore[arg-type]
-                output_json=report.output_json,
-                error_code=report.error_code,
-                error=report.error,
-                stopped=report.stopped,
-                took_ms=report.took_ms,
-            )
-        )
+        message.reports.append(_write_report(report))
+    for report, transfer_id in event.transferred:
+        message.reports.append(_write_report(report, transfer_id))
     for progress in event.progress:
         message.progress.append(
             node_pb2.AttemptProgress(
-                request_id=progress.attempt_id, fraction=progress.fraction, text=progress.text
+                request_id=progress.attempt_id,
+                fraction=progress.fraction,
+                text=progress.text[:MAX_ERROR_TEXT],
             )
         )
     for item in event.waiting:
@@ -271,15 +287,61 @@ def write_event(event: NodeEvent, device_id: str) -> node_pb2.NodeEventRequest:
     return message
 
 
+def _attempt_id(text: str, field: str) -> AttemptId:
+    if len(text) > MAX_ATTEMPT_ID or len(text.encode()) > MAX_ATTEMPT_ID:
+        raise Malformed(field, f"an attempt's id has at most {MAX_ATTEMPT_ID} bytes")
+    return AttemptId(text)
+
+
+def _read_chunk(message: node_pb2.PayloadChunk) -> Chunk:
+    if message.transfer_id == 0:
+        raise Malformed("chunks.transfer_id", "must be above 0")
+    if len(message.data) > MAX_PIECE_BYTES:
+        raise Malformed("chunks.data", f"must be at most {MAX_PIECE_BYTES} bytes")
+    if len(message.sha256) != (SHA256_BYTES if message.last else 0):
+        raise Malformed("chunks.sha256", f"has {SHA256_BYTES} bytes on the last piece, else none")
+    return Chunk(
+        transfer_id=message.transfer_id,
+        index=message.index,
+        data=message.data,
+        sha256=message.sha256 if message.last else None,
+    )
+
+
+def _write_chunk(chunk: Chunk) -> node_pb2.PayloadChunk:
+    return node_pb2.PayloadChunk(
+        transfer_id=chunk.transfer_id,
+        index=chunk.index,
+        last=chunk.last,
+        data=chunk.data,
+        sha256=chunk.sha256 or b"",
+    )
+
+
+def _write_report(report: Report, transfer_id: int = 0) -> node_pb2.AttemptReport:
+    return node_pb2.AttemptReport(
+        request_id=report.attempt_id,
+        outcome=_OUTCOME_NUMBERS[report.outcome],  # type: ignore[arg-type]
+        output_json=report.output_json,
+        error_code=report.error_code[:MAX_CODE],
+        error=report.error[:MAX_ERROR_TEXT],
+        stopped=report.stopped,
+        took_ms=report.took_ms,
+        output_transfer=transfer_id,
+    )
+
+
 def _read_report(report: node_pb2.AttemptReport) -> Report:
     outcome = _OUTCOMES.get(report.outcome)
     if outcome is None:
         raise Malformed("reports.outcome", f"unknown number {report.outcome}")
+    if report.output_transfer and report.output_json:
+        raise Malformed("reports.output_json", "must be empty where a transfer brings the output")
     return Report(
-        attempt_id=AttemptId(report.request_id),
+        attempt_id=_attempt_id(report.request_id, "reports.request_id"),
         outcome=outcome,
         output_json=report.output_json,
-        error_code=clean_text(report.error_code, 64),
+        error_code=clean_text(report.error_code, MAX_CODE),
         error=clean_text(report.error, MAX_ERROR_TEXT),
         stopped=report.stopped,
         took_ms=report.took_ms,
@@ -292,7 +354,7 @@ def _read_published_result(payload: bytes) -> Report:
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed("payload_json", str(error)) from error
     return Report(
-        attempt_id=AttemptId(result.request_id),
+        attempt_id=_attempt_id(result.request_id, "payload_json"),
         outcome=Outcome.SUCCEEDED if result.success else Outcome.FAILED,
         output_json=bytes(result.output_json) if result.success else b"",
         error_code="" if result.success else "failed",
@@ -305,7 +367,8 @@ def _read_published_waiting(payload: bytes) -> Waiting:
         waiting = msgspec.json.decode(payload, type=_PublishedWaiting)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed("payload_json", str(error)) from error
-    return Waiting(AttemptId(waiting.request_id), answered=False, remaining_ms=0)
+    attempt_id = _attempt_id(waiting.request_id, "payload_json")
+    return Waiting(attempt_id, answered=False, remaining_ms=0)
 
 
 # -- what the gateway says ------------------------------------------------------------------------
@@ -315,17 +378,23 @@ def write_frame(frame: GatewayFrame, event_id: str, now_ms: int) -> node_pb2.Nod
     """One message for a node that understands the extensions."""
     message = node_pb2.NodeEventResponse(v=VERSION, accepted=True, gateway_unix_ms=now_ms)
     message.event_id.ulid = event_id
+    for chunk in frame.chunks:
+        message.chunks.append(_write_chunk(chunk))
     for dispatch in frame.dispatches:
         message.dispatches.append(_write_dispatch(dispatch))
+    for dispatch, transfer_id in frame.transferred:
+        message.dispatches.append(_write_dispatch(dispatch, transfer_id))
     if frame.acknowledged:
         message.acknowledged.extend(frame.acknowledged)
     for attempt_id, reason in frame.cancels:
-        message.cancels.append(node_pb2.AttemptCancel(request_id=attempt_id, reason=reason))
+        message.cancels.append(
+            node_pb2.AttemptCancel(request_id=attempt_id, reason=reason[:MAX_REASON])
+        )
     if frame.drain is not None:
-        message.drain.reason = frame.drain.reason
+        message.drain.reason = frame.drain.reason[:MAX_REASON]
         message.drain.retry_after_ms = frame.drain.retry_after_ms
     if frame.renew is not None:
-        message.renew.reason = frame.renew.reason
+        message.renew.reason = frame.renew.reason[:MAX_REASON]
         message.renew.within_ms = frame.renew.within_ms
     return message
 
@@ -350,7 +419,7 @@ def write_published_frames(
 
 def read_frame(message: node_pb2.NodeEventResponse) -> GatewayFrame:
     """NodeEventResponse, as a node of ours reads it."""
-    dispatches = [_read_dispatch(item) for item in message.dispatches]
+    dispatches = [_read_dispatch(item) for item in message.dispatches if not item.input_transfer]
     if message.HasField("dispatch"):
         dispatches.append(_read_dispatch(message.dispatch))
     drain = None
@@ -366,10 +435,16 @@ def read_frame(message: node_pb2.NodeEventResponse) -> GatewayFrame:
         answers=1,
         drain=drain,
         renew=renew,
+        chunks=list(map(_read_chunk, message.chunks)),
+        transferred=[
+            (_read_dispatch(item), item.input_transfer)
+            for item in message.dispatches
+            if item.input_transfer
+        ],
     )
 
 
-def _write_dispatch(dispatch: Dispatch) -> node_pb2.NodeCapabilityDispatch:
+def _write_dispatch(dispatch: Dispatch, transfer_id: int = 0) -> node_pb2.NodeCapabilityDispatch:
     message = node_pb2.NodeCapabilityDispatch(
         capability=dispatch.capability,
         input_json=dispatch.input_json,
@@ -377,13 +452,16 @@ def _write_dispatch(dispatch: Dispatch) -> node_pb2.NodeCapabilityDispatch:
         remaining_ms=dispatch.remaining_ms,
         job_id=dispatch.job_id,
         attempt=dispatch.number,
-        requested_by=dispatch.requested_by,
+        requested_by=dispatch.requested_by[:MAX_CALLER],
+        input_transfer=transfer_id,
     )
     message.request_id.ulid = dispatch.attempt_id
     return message
 
 
 def _read_dispatch(message: node_pb2.NodeCapabilityDispatch) -> Dispatch:
+    if message.input_transfer and message.input_json:
+        raise Malformed("dispatches.input_json", "must be empty where a transfer brings the input")
     return Dispatch(
         attempt_id=AttemptId(message.request_id.ulid),
         job_id=message.job_id,
@@ -392,5 +470,5 @@ def _read_dispatch(message: node_pb2.NodeCapabilityDispatch) -> Dispatch:
         input_json=message.input_json,
         max_payload_bytes=message.max_payload_bytes,
         remaining_ms=message.remaining_ms or 30_000,
-        requested_by=clean_text(message.requested_by, 120),
+        requested_by=clean_text(message.requested_by, MAX_CALLER),
     )

@@ -14,6 +14,7 @@ from palyra.cli import main
 from palyra.cli.node import pairing_line
 from palyra.config.addresses import HostPort
 from palyra.core.pin import PinCode
+from palyra.core.transports import Preference
 from palyra.errors import InsecureCodeArgument, Malformed
 from tests.cli.terminal import Terminal
 
@@ -59,7 +60,7 @@ def test_options_reach_the_node_host(
             "name": "pi",
             "device_id": "ID",
             "grpc_url": "h:1",
-            "transport": "grpc",
+            "transport": Preference.GRPC,
             "ca_file": tmp_path / "ca.pem",
         }
     ]
@@ -70,7 +71,7 @@ def test_a_paired_device_needs_no_option(started: list[dict[str, Any]], tmp_path
     assert main(["node", "run", "--state-root", str(tmp_path)]) == 7
     assert started[0]["pairing_uri"] is None
     assert started[0]["gateway"] is None
-    assert started[0]["transport"] == "auto"
+    assert started[0]["transport"] is None
 
 
 def test_the_line_as_an_argument_is_refused(

@@ -29,3 +29,15 @@ def test_a_port_that_is_taken() -> None:
 def test_an_address_that_is_not_ours() -> None:
     """Nothing can listen there."""
     assert not ports.can_bind("192.0.2.1", 0)
+
+
+def test_a_port_for_datagrams_too() -> None:
+    """One that is taken for datagrams is free for TCP alone."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert not ports.can_bind_udp("127.0.0.1", port)
+        assert ports.free_port("127.0.0.1", port) == port
+        other = ports.free_port("127.0.0.1", port, udp=True)
+        assert other != port
+        assert ports.can_bind_udp("127.0.0.1", other)

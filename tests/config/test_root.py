@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from palyra.config import Config, load
 from palyra.config.root import parse
+from palyra.core.transports import GrpcFallback, Preference
 from palyra.errors import ConfigInvalid
 
 
@@ -61,6 +62,11 @@ def test_published_defaults() -> None:
     assert (config.jobs.timeout_s, config.jobs.max_payload_bytes) == (30.0, 65_536)
     assert (config.gateway.names, config.gateway.shutdown_grace_s) == ((), 10.0)
     assert config.node.mediation_timeout_s == 120.0
+    assert (config.node.transport, config.node.grpc_fallback) == (
+        Preference.AUTO,
+        GrpcFallback.UNREACHABLE,
+    )
+    assert config.node.pin is None
 
 
 def test_values_are_read() -> None:
@@ -72,6 +78,15 @@ def test_values_are_read() -> None:
     assert config.node == Config().node
 
 
+def test_a_pin_is_read() -> None:
+    """In either case of the letters; it is 32 bytes."""
+    config = parse(
+        f'[node]\ntransport = "quic"\nserver_pin = "sha256:{"aB" * 32}"\n', "palyra.toml"
+    )
+    assert config.node.pin == b"\xab" * 32
+    assert config.node.transport is Preference.QUIC
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [
@@ -81,6 +96,13 @@ def test_values_are_read() -> None:
         ("[enrolment]\ncode_ttl_s = 29\n", "enrolment.code_ttl_s"),
         ("[gateway]\ntrust_domain = 'Not A Domain'\n", "gateway.trust_domain"),
         ("[gateway]\nnames = ['']\n", "gateway.names[0]"),
+        ("[node]\ntransport = 'udp'\n", "node.transport"),
+        ("[node]\ngrpc_fallback = 'always'\n", "node.grpc_fallback"),
+        ("[node]\nquic_retry_s = 0\n", "node.quic_retry_s"),
+        (f"[node]\nserver_pin = 'sha256:{'a' * 63}'\n", "node.server_pin"),
+        (f"[node]\nserver_pin = '{'a' * 64}'\n", "node.server_pin"),
+        (f"[node]\nserver_pin = 'sha256:{'a' * 64}\\n'\n", "node.server_pin"),
+        ("[listen]\nmax_quic_connections = 0\n", "listen.max_quic_connections"),
         ("[jobs]\ntimeout = 5\n", "jobs"),
         ("[jbos]\n", "top level"),
         ("jobs = 1\n", "jobs"),

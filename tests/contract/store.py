@@ -44,6 +44,7 @@ from palyra.errors import (
 )
 from tests.contract.forgetting import ForgettingContract
 from tests.contract.grants import GrantsContract
+from tests.contract.journal import JournalContract
 from tests.contract.removal import RemovalContract
 from tests.contract.renewal import RenewalContract
 from tests.store.samples import (
@@ -67,7 +68,9 @@ from tests.store.samples import (
 KEY = IdempotencyKey("operator:ana POST /jobs", "k", sha256_hex(b"request"))
 
 
-class StoreContract(RenewalContract, RemovalContract, GrantsContract, ForgettingContract):
+class StoreContract(
+    RenewalContract, RemovalContract, GrantsContract, ForgettingContract, JournalContract
+):
     """Mixed into a test class that sets ``store`` and can ``wait`` for what it returns."""
 
     def test_nothing_is_to_confirm(self) -> None:

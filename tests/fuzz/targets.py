@@ -22,18 +22,21 @@ from palyra.config.addresses import HostPort
 from palyra.console import models, reading
 from palyra.core.announcement import Announcement, decode_announcement, encode_announcement
 from palyra.core.devices import AnnouncedCapability, label_change
+from palyra.core.frames import HEARTBEAT, STARTED, NodeEvent
 from palyra.core.identifiers import parse_ulid
 from palyra.core.pairing_uri import PairingUri
 from palyra.core.pake import DevicePake, GatewayPake
 from palyra.core.pin import PinCode
 from palyra.core.selection import parse as parse_expression
-from palyra.errors import PalyraError
+from palyra.errors import DeviceRevoked, NotRegistered, PalyraError
 from palyra.pki.authority import DAY_MS, Authority
 from palyra.pki.certificates import parse_subject, read_certificate, read_root
 from palyra.pki.csr import check_csr, make_csr
 from palyra.store.snapshot import StoreContent, build_snapshot, import_snapshot
+from palyra.transport import quicframes
 
 from ..store import samples
+from . import quicpeers, quicwire
 from .messages import MESSAGES, MessageReader
 
 LARGEST_SENTENCE = 2_048
@@ -192,6 +195,51 @@ def _document_targets() -> list[Target]:
     ]
 
 
+def _quic_frame_targets() -> list[Target]:
+    request = quicframes.write_request
+    requests = tuple(request(method)[4:] for method in quicframes.METHODS)
+    resumed = request(quicframes.EVENTS, 7)[4:]
+    answers = (
+        quicframes.Health(True),
+        quicframes.Event(seq=3, event="paired", at_unix_ms=_NOW_MS, details={"by": "ana"}),
+        quicframes.Gap(seq=2),
+    )
+    told = tuple(quicframes.write_answer(each)[4:] for each in answers)
+    refused = quicframes.write_error(DeviceRevoked("pi", reason="stolen"))[4:]
+    phrase = quicframes.phrase_of(NotRegistered()).encode()
+    streams = (b"\x00\x01" + quicwire.session(), b"zz\0\0\0\1a\0\0\0\2bc")
+    return [
+        Target("quic-frames", quicwire.read_frames, streams),
+        Target("quic-request", quicframes.read_request, (*requests, resumed)),
+        Target("quic-answer", quicframes.read_answer, (*told, refused)),
+        Target("quic-phrase", quicwire.read_phrase, (phrase,)),
+    ]
+
+
+def _quic_listener_targets() -> list[Target]:
+    """The whole listener, from a stranger's noise to the streams of a device."""
+    request = quicframes.write_request
+    started = NodeEvent(STARTED, session_epoch=3)
+    streams = (
+        *map(request, quicframes.METHODS),
+        quicwire.session(),
+        quicwire.session(started, NodeEvent(HEARTBEAT)),
+    )
+    stream = b"\x0a\x00" + bytes([len(streams[0])]) + streams[0]
+    credit = b"\x01\x10\x40\xff\x12\x08\x1a" + b"p" * 8
+    streams_of = b"\x04\x00\x01\x00\x05\x00\x01" + stream
+    ids = b"\x18\x09\x00\x08" + b"c" * 8 + b"t" * 16 + b"\x19\x01"
+    packets = (credit + stream, streams_of, ids + b"\x06\x00\x01a", b"\x1c\x00\x00\x00")
+    datagram = quicpeers.first_datagram()
+    others = (datagram[:1] + b"\x0a\x0a\x0a\x0a" + datagram[5:], b"\x40" + bytes(40))
+    return [
+        Target("quic-datagram", quicwire.read_datagram, (datagram, *others)),
+        Target("quic-initial", quicwire.read_initial, (quicpeers.first_frames(),)),
+        Target("quic-packet", quicwire.read_packet, packets),
+        Target("quic-stream", quicwire.read_stream, streams),
+    ]
+
+
 def _message_target(reader: MessageReader) -> Target:
     return Target(f"message-{reader.name}", reader.read, reader.seeds)
 
@@ -220,6 +268,8 @@ TARGETS = {
         *_text_targets(),
         *_document_targets(),
         *_pki_targets(),
+        *_quic_frame_targets(),
+        *_quic_listener_targets(),
         *map(_message_target, MESSAGES),
         *map(_body_target, _BODIES),
     )

@@ -37,6 +37,7 @@ from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.health import HealthCheck
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.issuing import Issuer
+from palyra.gateway.journal import Journal
 from palyra.gateway.onethread import InThread
 from palyra.gateway.pinwork import PinWork
 from palyra.gateway.proofs import Office, Verifier
@@ -139,6 +140,8 @@ class Gateway(House):
         )
         self._begin_enrolment(limits)
         self.desk = EnrolmentDesk(self.enrolment)
+        self.journal = Journal(log=self.store, now_ms=self.now_ms)
+        self.sessions.noted = self.journal.noted
         self.node_desk = NodeDesk(
             now_ms=self.now_ms,
             inventory=self.inventory,
@@ -148,6 +151,7 @@ class Gateway(House):
             followers=self.followers,
             revoker=self.revoker,
             renewals=self.renewals,
+            journal=self.journal,
         )
         self.lists = self._lists()
         self.control = Control(
@@ -191,6 +195,7 @@ class Gateway(House):
             sealer=self.identity.sealer,
             limits=limits,
             node_rpc_address=lambda: "gateway.test:7444",
+            quic_address=lambda: "gateway.test:9444",
             changed=self._changed,
         )
         self.sessions.certificate_used = self.requests.certificate_used

@@ -55,6 +55,7 @@ def test_the_happy_path(gateway: Gateway) -> None:
     answer = gateway.status(applicant.question())
     assert (answer.status, answer.device_name, answer.decided_by) == ("completed", "pi", "ana")
     assert answer.node_rpc_address == "gateway.test:7444"
+    assert answer.quic_address == "gateway.test:9444"
     assert 0 < answer.renew_after_s <= 16 * 3_600
     peer = gateway.node_desk.admit(answer.certificate_pem.encode(), None, HOME, "grpc")
     assert peer.device_id == applicant.device_id

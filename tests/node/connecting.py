@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Hello, Welcome
+from palyra.core.transports import Preference, TransportChoice
 from palyra.errors import (
     GatewayUnreachable,
     PalyraError,
@@ -20,7 +21,9 @@ from palyra.errors import (
 from palyra.node.connection import GOODBYE_S, Connection
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import ClientFile, Credential
-from tests.node.fakes import DEVICE_ID, NOW_MS, FakeChannel
+from palyra.node.link import Route
+from palyra.node.routes import Routes
+from tests.node.fakes import DEVICE_ID, NOW_MS, FakeChannel, FakeQuic
 
 ADDRESS = HostPort("gw.example", 7444)
 AWAY = GatewayUnreachable("gw.example:7444", "connection refused")
@@ -78,7 +81,7 @@ class NoRuns:
 class Node:
     """A connection with a clock and a gateway that the test plays."""
 
-    def __init__(self) -> None:
+    def __init__(self, preference: Preference = Preference.GRPC) -> None:
         FakeChannel.made = []
         self.clock = Clock()
         self.identity = FakeIdentity()
@@ -88,8 +91,15 @@ class Node:
         self.connection = Connection(
             reactor=self.clock,
             elapsed_s=self.clock.seconds,
-            address=ADDRESS,
-            channel=FakeChannel,
+            routes=Routes(
+                grpc=ADDRESS,
+                open_grpc=FakeChannel,
+                open_quic=FakeQuic,
+                elapsed_s=self.clock.seconds,
+                choice=TransportChoice(
+                    preference, quic_known=True, last=None, now_s=0.0, jitter=random.uniform
+                ),
+            ),
             jitter=random.uniform,
             identity=self.identity,  # type: ignore[arg-type]
             hello=lambda epoch: Hello(DEVICE_ID, "linux", (), store_epoch=epoch),
@@ -105,7 +115,7 @@ class Node:
         """The chain that the gateway shows."""
         return succeed(self.chain) if self.chain else fail(AWAY)
 
-    def online(self, welcome: Welcome, address: HostPort) -> None:
+    def online(self, welcome: Welcome, route: Route) -> None:
         self.seen.append(("online", welcome, 0))
 
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
@@ -138,9 +148,9 @@ class Node:
         return retry_s
 
 
-def new_node() -> Iterator[Node]:
+def new_node(preference: Preference = Preference.GRPC) -> Iterator[Node]:
     """A node whose clock is empty at the end, and whose connections are all closed."""
-    made = Node()
+    made = Node(preference)
     yield made
     made.connection.stop()
     made.clock.advance(GOODBYE_S)

@@ -196,6 +196,7 @@ class FakeChannel:
     """Every one of a test, which begins with none."""
 
     def __init__(self, address: HostPort, ca_pem: bytes, identity: tuple[bytes, bytes]) -> None:
+        self.address = address
         self.ca_pem = ca_pem
         self.identity = identity
         self.hello: Hello | None = None
@@ -223,6 +224,26 @@ class FakeChannel:
     def close(self) -> Deferred[None]:
         self.closed = True
         return succeed(None)
+
+
+class FakeQuic(FakeChannel):
+    """The same over QUIC."""
+
+    def __init__(
+        self,
+        address: HostPort,
+        ca_pem: bytes,
+        identity: tuple[bytes, bytes],
+        pin: bytes | None,
+        handshake_s: float,
+    ) -> None:
+        super().__init__(address, ca_pem, identity)
+        self.pin = pin
+        self.handshake_s = handshake_s
+        self.reached: Deferred[None] = Deferred()
+
+    def health(self) -> Deferred[None]:
+        return self.reached
 
 
 def new_authority() -> Authority:

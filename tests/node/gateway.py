@@ -42,6 +42,7 @@ from palyra.transport.interfaces import IEnrolmentDesk
 GATEWAY_ID = "01M80NKQCNGATEWAYZT9B3FVHD"
 T = TypeVar("T")
 NODE_RPC = "127.0.0.1:7444"
+QUIC = "127.0.0.1:9444"
 
 
 @implementer(IEnrolmentDesk)
@@ -124,6 +125,7 @@ class Gateway:
             sealer=trust.sealer,
             limits=limits,
             node_rpc_address=lambda: NODE_RPC,
+            quic_address=lambda: QUIC,
             changed=lambda: None,
         )
         office = Office(

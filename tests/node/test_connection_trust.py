@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 import attrs
 import grpc
 import pytest
 
+from palyra.core.transports import Preference
 from palyra.errors import (
     CertificateExpired,
     CertificateRefused,
@@ -31,7 +33,11 @@ from tests.node.fakes import NOW_MS, FakeChannel
 CUT = GatewayUnreachable("gw.example:7444", "the connection was closed")
 EXPIRED = CertificateRefused("expired")
 
-node = pytest.fixture(name="node")(new_node)
+
+@pytest.fixture(params=[Preference.GRPC, Preference.QUIC])
+def node(request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A node on either transport: nothing of this differs between them."""
+    yield from new_node(request.param)
 
 
 def test_a_certificate_that_ran_out(node: Node) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from palyra.errors import DirectoryNotPrivate, StoreCorrupt
@@ -59,3 +60,27 @@ def test_the_directory_is_closed_again(tmp_path: Path) -> None:
     (foreign.root / "letters").touch()
     with pytest.raises(DirectoryNotPrivate):
         foreign.make()
+
+
+def test_the_routes_are_kept_beside_the_pairing(tmp_path: Path) -> None:
+    """Nothing else of the file changes; a host that is not paired keeps none."""
+    files = NodeFiles(tmp_path)
+    files.make()
+    files.keep_routes("gw:7444", "quic")
+    assert files.host() is None
+    files.keep_host(HOST)
+    files.keep_routes("gw:7444", "quic")
+    kept = msgspec.structs.replace(HOST, quic_address="gw:7444", last_transport="quic")
+    assert files.host() == kept
+
+
+def test_a_file_of_an_earlier_version(tmp_path: Path) -> None:
+    """It says nothing of transports."""
+    files = NodeFiles(tmp_path)
+    files.make()
+    files.keep_host(HOST)
+    old = json.loads(files.host_file.read_text())
+    for name in ("transport", "quic_address", "last_transport"):
+        del old[name]
+    files.host_file.write_text(json.dumps(old))
+    assert files.host() == HOST

@@ -5,169 +5,23 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
 
-from palyra.capability.outcome import succeeded
-from palyra.config.addresses import HostPort
-from palyra.core.frames import Drained, GatewayFrame, Hello, Renew, Welcome
-from palyra.core.identifiers import AttemptId
+from palyra.core.frames import Drained, GatewayFrame, Renew
 from palyra.core.jobs import Standing
-from palyra.errors import CertificateSuperseded, DiskFull, GatewayUnreachable, PalyraError
+from palyra.errors import CertificateSuperseded, DiskFull, GatewayUnreachable
 from palyra.node import identity
-from palyra.node.connection import GOODBYE_S, HANDOVER_S, Connection
+from palyra.node.connection import GOODBYE_S, HANDOVER_S
 from palyra.node.identity import IdentityStore
-from palyra.node.renewal import FIRST_RETRY_S, Renewal
-from palyra.node.running import Runs
+from palyra.node.renewal import FIRST_RETRY_S
+from tests.node.busynode import Node
 from tests.node.fakes import (
-    DEVICE_ID,
-    FACTS,
-    NOW_MS,
     FakeChannel,
-    FakeMediator,
-    FakeRunner,
-    PairedDevice,
-    Turns,
     attempt,
-    dispatch,
-    new_authority,
-    registry,
 )
 
-AUTHORITY = new_authority()
 AWAY = GatewayUnreachable("gw.example:7444", "no answer")
-
-
-class Node:
-    """A node host at work, and a busy gateway that the test plays."""
-
-    def __init__(self, path: Path) -> None:
-        FakeChannel.made = []
-        self.clock = Clock()
-        self.clock.advance(NOW_MS / 1000)
-        self.turns = Turns()
-        self.memory = self.turns.memory(path / "attempts.sqlite3")
-        self.runner = FakeRunner()
-        self.runs = Runs(
-            reactor=self.clock,
-            elapsed_s=self.clock.seconds,
-            call_from_thread=lambda call, *args: call(*args),
-            registry=registry(),
-            runner=self.runner,
-            memory=self.memory,
-            mediator=FakeMediator(),
-            facts=FACTS,
-            now_ms=self.now_ms,
-            max_waiting=8,
-            mediation_timeout_s=120,
-            noticed=lambda line, jobs: None,
-        )
-        self.device = PairedDevice(path / "identity", AUTHORITY)
-        self.seen: list[Any] = []
-        self.acknowledged: set[str] = set()
-        self.epoch = 0
-        self.connection = self._connection()
-
-    def _connection(self) -> Connection:
-        def middle(low: float, high: float) -> float:
-            return (low + high) / 2
-
-        renewal = Renewal(
-            reactor=self.clock,
-            elapsed_s=self.clock.seconds,
-            jitter=middle,
-            identity=self.device.identity,
-            store=self.device.store,
-            witness=self,
-        )
-        return Connection(
-            reactor=self.clock,
-            elapsed_s=self.clock.seconds,
-            address=HostPort("gw.example", 7444),
-            channel=FakeChannel,
-            jitter=middle,
-            identity=self.device.store,
-            hello=lambda epoch: Hello(DEVICE_ID, "linux", (), attempts=self.runs.standings()),
-            runs=self.runs,
-            witness=self,
-            first_retry_s=1.0,
-            max_retry_s=60.0,
-            renewal=renewal,
-        )
-
-    def now_ms(self) -> int:
-        return int(self.clock.seconds() * 1000)
-
-    # -- what it shows ------------------------------------------------------------------------
-
-    def online(self, welcome: Welcome, address: HostPort) -> None:
-        self.seen.append(("online", welcome.session_epoch))
-
-    def offline(self, error: PalyraError | None, retry_s: float) -> None:
-        self.seen.append(("offline", error))
-
-    def renewed(self, ends_ms: int) -> None:
-        self.seen.append(("renewed", (ends_ms - NOW_MS) // 3_600_000))
-
-    def clock_differs(self, ahead_ms: int) -> None:
-        raise AssertionError("both clocks are the same")
-
-    def renewal_failed(self, error: PalyraError | None, left_s: float) -> None:
-        self.seen.append(("not renewed", error))
-
-    # -- the gateway --------------------------------------------------------------------------
-
-    @property
-    def channel(self) -> FakeChannel:
-        """The newest."""
-        return FakeChannel.made[-1]
-
-    def welcome(self, channel: FakeChannel, renew_after_s: int = 57_600) -> None:
-        """RegisterNode succeeds: the newest session owns dispatch."""
-        self.epoch += 1
-        channel.registered.callback(
-            Welcome(
-                DEVICE_ID,
-                "e",
-                self.epoch,
-                15_000,
-                self.now_ms(),
-                self.device.ca_pem,
-                (),
-                "pi",
-                "1",
-                renew_after_s,
-            )
-        )
-
-    def reports(self, channel: FakeChannel) -> list[str]:
-        """What the session has to say of attempts that ended."""
-        said = []
-        while (event := channel.session.take_event()) is not None:
-            said += [each.attempt_id for each in event.reports]
-        return said
-
-    def acknowledge(self, channel: FakeChannel, *attempts: AttemptId) -> None:
-        self.acknowledged |= set(attempts)
-        channel.session.received(GatewayFrame(acknowledged=list(attempts)))
-
-    def work(self, channel: FakeChannel, number: int) -> None:
-        channel.session.received(GatewayFrame(dispatches=[dispatch(number, "test.look")]))
-
-    def end(self, run: int) -> None:
-        self.runner.runs[run].on_done(succeeded(b"{}"))
-
-    def renew(self) -> FakeChannel:
-        """The gateway orders a renewal and answers it; the channel that registers then."""
-        old = self.channel
-        old.session.received(GatewayFrame(renew=Renew("rotate", 0)))
-        self.clock.advance(0)
-        asked, answer = old.asked[-1]
-        answer.callback(self.device.renewed(asked, self.now_ms()))
-        assert self.channel is not old
-        return self.channel
 
 
 @pytest.fixture

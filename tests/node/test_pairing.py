@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
+from palyra.core.transports import Preference
 from palyra.errors import (
     CaMismatch,
     ClockSkew,
@@ -31,7 +32,7 @@ from palyra.node.pairing import unfinished
 from palyra.pki.authority import Authority
 from tests.node.awaiting import awaiting, awaiting_fixture
 from tests.node.fakes import DEVICE_ID, NOW_MS, PairedDevice, new_authority
-from tests.node.gateway import NODE_RPC, Gateway
+from tests.node.gateway import NODE_RPC, QUIC, Gateway
 from tests.node.pairingdevice import Device, refused, turn
 
 HOUR_MS = 3_600_000
@@ -94,10 +95,12 @@ async def test_another_address_for_the_nodes(scene: Scene) -> None:
     """The owner of the device knows better where the gateway serves nodes."""
     gateway, device = scene
     asked, uri = device.asked, await gateway.line()
-    pairing = device.pairing(node_rpc_override="tunnel:9000")
+    pairing = device.pairing(node_rpc_override="tunnel:9000", transport=Preference.QUIC)
     paired = Deferred.fromCoroutine(pairing.run(uri))
     await gateway.approve(await asked)
-    assert (await paired).grpc_url == "tunnel:9000"
+    host = await paired
+    assert (host.grpc_url, host.transport) == ("tunnel:9000", "quic")
+    assert host.quic_address == QUIC
 
 
 @awaiting

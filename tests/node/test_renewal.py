@@ -48,6 +48,7 @@ class Node:
         self.failed: list[tuple[PalyraError | None, float]] = []
         self.handovers: list[Deferred[Callable[[], object]]] = []
         self.moved = 0
+        self.begun = 0
         self.channel = FakeChannel(HostPort("gw", 1), b"", (b"", b""))
         self.renewal = Renewal(
             reactor=self.clock,
@@ -68,7 +69,7 @@ class Node:
     def begin(self, renew_after_s: int | None = 16 * 3600, at_ms: int = NOW_MS) -> None:
         """Registered, at that time of the gateway."""
         welcome = Welcome(DEVICE_ID, "e", 1, 15_000, at_ms, "", (), "pi", "1", renew_after_s)
-        self.renewal.begin(self.channel, self.device.first, welcome, self.hand_over)
+        self.renewal.begin(self.channel, self.device.first, welcome, self.hand_over, self._begins)
 
     @property
     def due_s(self) -> float:
@@ -95,6 +96,10 @@ class Node:
 
     def _moved(self) -> None:
         self.moved += 1
+
+    def _begins(self) -> None:
+        assert not self.renewal.busy
+        self.begun += 1
 
 
 @pytest.fixture

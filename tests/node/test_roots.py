@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
-from palyra.errors import VerificationFailed
+from palyra.errors import PinNotChecked, VerificationFailed
 from palyra.node.roots import MAX_BUNDLE, MAX_ROOTS, Roots
 from tests.node.fakes import NOW_MS, new_authority
 
@@ -55,3 +55,12 @@ def test_trust_moves_in_steps() -> None:
     both.check_successor(new)
     with pytest.raises(VerificationFailed, match="no CA that this device trusts"):
         old.check_successor(new)
+
+
+def test_a_pinned_root() -> None:
+    """The one with that hash, whichever it is; another hash is nobody's."""
+    both = Roots.read(OLD_PEM + NEW_PEM)
+    for pem, authority in ((OLD_PEM, OLD), (NEW_PEM, NEW)):
+        assert both.pinned(bytes.fromhex(authority.ca_hash)) == Roots.read(pem).first
+    with pytest.raises(PinNotChecked):
+        Roots.read(OLD_PEM).pinned(bytes.fromhex(NEW.ca_hash))

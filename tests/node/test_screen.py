@@ -12,13 +12,15 @@ from twisted.internet.task import Clock
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Welcome
+from palyra.core.transports import Transport
 from palyra.errors import GatewayUnreachable, NotRegistered, PalyraError, RemoteRefusal
 from palyra.node.identity import ClientFile, Credential
+from palyra.node.link import Route
 from palyra.node.screen import PairingScreen, Screen, ServingScreen
 from tests.node.fakes import DEVICE_ID, NOW_MS
 
 WELCOME = Welcome(DEVICE_ID, "e", 1, 15_000, NOW_MS, "", ("echo", "system.health"), "pi", "1")
-ADDRESS = HostPort("gw.example", 7444)
+ROUTE = Route(Transport.GRPC, HostPort("gw.example", 7444))
 REFUSED = GatewayUnreachable("gw.example:7444", "connection refused")
 WIPE = "\r\x1b[K"
 
@@ -95,7 +97,7 @@ def piped() -> Iterator[Serving]:
 
 def test_the_live_line(on_tty: Serving) -> None:
     """As it is drawn in the guide; it changes in place with the number of jobs."""
-    on_tty.online(WELCOME, ADDRESS)
+    on_tty.online(WELCOME, ROUTE)
     line = "online  pi  grpc gw.example:7444  cert 24h  2 capabilities  "
     assert on_tty.out.take() == f"{WIPE}{line}0 jobs"
     on_tty.noticed("job B8Q2ZN echo started", 1)
@@ -104,6 +106,12 @@ def test_the_live_line(on_tty: Serving) -> None:
     assert on_tty.out.take() == f"{WIPE}{line}0 jobs"
     on_tty.clock.advance(1)
     assert on_tty.out.take() == ""
+
+
+def test_the_transport_is_the_one_in_use(on_tty: Serving) -> None:
+    """Over QUIC the line says so, with the address of QUIC."""
+    on_tty.online(WELCOME, Route(Transport.QUIC, HostPort("gw.example", 9444)))
+    assert "online  pi  quic gw.example:9444  cert 24h" in on_tty.out.take()
 
 
 def test_it_counts_down_to_the_next_try(on_tty: Serving) -> None:
@@ -121,10 +129,10 @@ def test_it_counts_down_to_the_next_try(on_tty: Serving) -> None:
 def test_the_last_hours_of_a_certificate(on_tty: Serving) -> None:
     """In minutes."""
     on_tty.identity.left_s = 2_400
-    on_tty.online(WELCOME, ADDRESS)
+    on_tty.online(WELCOME, ROUTE)
     assert "cert 40m" in on_tty.out.take()
     on_tty.identity.left_s = -5
-    on_tty.online(WELCOME, ADDRESS)
+    on_tty.online(WELCOME, ROUTE)
     on_tty.clock.advance(1)
     assert "cert 0m" in on_tty.out.take()
 
@@ -185,14 +193,14 @@ def test_a_line_that_is_too_long_is_cut() -> None:
 
 def test_lines_for_a_program(piped: Serving) -> None:
     """One a change, without escapes; a retry for the same cause is none."""
-    piped.online(WELCOME, ADDRESS)
+    piped.online(WELCOME, ROUTE)
     piped.noticed("job B8Q2ZN echo started", 1)
     piped.noticed("job B8Q2ZN echo succeeded 3 ms", 0)
     piped.offline(REFUSED, 4.0)
     piped.offline(REFUSED, 9.0)
     piped.offline(None, 2.0)
     piped.clock.advance(60)
-    piped.online(WELCOME, ADDRESS)
+    piped.online(WELCOME, ROUTE)
     online = "online  pi  grpc gw.example:7444  cert 24h  2 capabilities"
     assert piped.out.take().splitlines() == [
         online,
@@ -207,7 +215,7 @@ def test_lines_for_a_program(piped: Serving) -> None:
 def test_a_closed_pipe_ends_nothing(piped: Serving) -> None:
     """The node host goes on without a reader."""
     piped.out.broken = True
-    piped.online(WELCOME, ADDRESS)
+    piped.online(WELCOME, ROUTE)
     piped.out.broken = False
     piped.noticed("job", 1)
     assert piped.out.take() == ""

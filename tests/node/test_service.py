@@ -23,8 +23,10 @@ from palyra.config.addresses import HostPort
 from palyra.config.node import NodeSection
 from palyra.core.frames import Welcome
 from palyra.core.identifiers import Fingerprint, short_id
+from palyra.core.transports import Transport
 from palyra.errors import GatewayUnreachable, Malformed, NotPaired, PalyraError, StoreCorrupt
 from palyra.node.files import HostFile, NodeFiles
+from palyra.node.link import Route
 from palyra.node.service import (
     NodeHost,
     NodeService,
@@ -47,7 +49,7 @@ class Seen(Watcher):
     def __init__(self) -> None:
         self.missed: Deferred[PalyraError | None] = Deferred()
 
-    def online(self, welcome: Welcome, address: HostPort) -> None:
+    def online(self, welcome: Welcome, route: Route) -> None:
         raise AssertionError("nobody listens there")
 
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
@@ -201,6 +203,8 @@ def test_an_unpaired_device(tmp_path: Path) -> None:
 def test_what_the_log_says(log: Callable[[], list[str]]) -> None:
     """Every step of a certificate's life in a line, with the time of its end."""
     watcher = Watcher()
+    welcome = Welcome(DEVICE_ID, "e", 1, 15_000, NOW_MS, "", (), "pi", "1")
+    watcher.online(welcome, Route(Transport.QUIC, HostPort("gw", 7444)))
     watcher.renewed(NOW_MS)
     watcher.renewal_failed(GatewayUnreachable("gw:7444", "no answer"), 3_600)
     watcher.renewal_failed(None, -1)
@@ -212,6 +216,7 @@ def test_what_the_log_says(log: Callable[[], list[str]]) -> None:
     watcher.clock_differs(-61_000)
     end = f"{datetime.datetime.fromtimestamp(NOW_MS / 1000).astimezone():%d %b %H:%M}"
     assert log() == [
+        "online as pi, quic gw:7444",
         f"certificate renewed, valid until {end}",
         "certificate not renewed, 60 min left: Cannot reach gw:7444: no answer.",
         "certificate not renewed, 0 min left: a fault here, see the log",

@@ -12,13 +12,15 @@ from twisted.internet.task import Clock
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Welcome
 from palyra.core.identifiers import Fingerprint, short_id
+from palyra.core.transports import Transport
 from palyra.errors import GatewayUnreachable, PairingRejected, PalyraError, RejoinRefused
 from palyra.node.identity import ClientFile, Credential
+from palyra.node.link import Route
 from palyra.node.screen import Screen, ServingScreen
 from tests.node.fakes import DEVICE_ID, NOW_MS
 
 WELCOME = Welcome(DEVICE_ID, "e", 1, 15_000, NOW_MS, "", ("echo",), "pi", "1")
-ADDRESS = HostPort("gw.example", 7444)
+ROUTE = Route(Transport.GRPC, HostPort("gw.example", 7444))
 WIPE = "\r\x1b[K"
 
 
@@ -79,11 +81,11 @@ def test_the_live_line_follows_the_certificate(make: Callable[[bool], Shown]) ->
     """After a handover it shows the life of the new one."""
     shown = make(True)
     shown.left_s = 8 * 3_600
-    shown.serving.online(WELCOME, ADDRESS)
+    shown.serving.online(WELCOME, ROUTE)
     assert "cert 8h" in shown.out.take()
     shown.left_s = 24 * 3_600
     shown.serving.renewed(NOW_MS)
-    shown.serving.online(WELCOME, ADDRESS)
+    shown.serving.online(WELCOME, ROUTE)
     assert "cert 24h" in shown.out.take()
 
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,8 @@ from palyra.core.frames import (
     Welcome,
 )
 from palyra.core.jobs import Outcome, Report
-from palyra.errors import TookTooLong
+from palyra.core.transfers import Incoming, Outgoing
+from palyra.errors import Malformed, TookTooLong
 from palyra.node.session import SILENCE_S, NodeSession
 from palyra.transport.interfaces import INodeSession
 from tests.node.fakes import DEVICE_ID, NOW_MS, FakeCarrier, attempt, dispatch
@@ -204,17 +206,65 @@ def test_what_gathers_goes_out_together(held: Held) -> None:
 
 
 def test_large_reports_are_parted(held: Held) -> None:
-    """A message stays below what the gateway takes; their order stays."""
+    """What fits goes together, in order; the carrier is woken for the rest."""
     held.names()
     for number in range(4):
-        held.session.report(report(number, 3 * 1024 * 1024 if number == 1 else 300_000))
+        held.session.report(report(number, 150_000 if number == 1 else 60_000))
     woken = held.carrier.woken
     seen = []
     while (event := held.session.take_event()) is not None:
-        assert sum(len(each.output_json) for each in event.reports) < 4 * 1024 * 1024
         seen.append([each.attempt_id for each in event.reports])
-    assert seen == [[attempt(0), attempt(1)], [attempt(2), attempt(3)]]
-    assert held.carrier.woken == woken + 1
+    assert seen == [[attempt(0)], [attempt(1)], [attempt(2), attempt(3)]]
+    assert held.carrier.woken == woken + 2
+
+
+def test_a_large_report_comes_in_pieces(held: Held) -> None:
+    """The carrier is woken for each message; the report follows its last piece."""
+    held.names()
+    held.session.report(report(1, 300_000))
+    incoming, woken = Incoming(), held.carrier.woken
+    events = []
+    while (event := held.session.take_event()) is not None:
+        events.append(event)
+        for chunk in event.chunks:
+            incoming.add(chunk)
+    assert [bool(each.transferred) for each in events] == [False, False, True]
+    ((bare, transfer_id),) = events[-1].transferred
+    assert bare == report(1, 0) and incoming.claim(transfer_id) == report(1, 300_000).output_json
+    assert held.carrier.woken == woken + 2
+
+
+def test_a_large_input_is_put_together(held: Held) -> None:
+    """Nothing of it starts before the dispatch that names the transfer."""
+    order = dispatch(input_json=b"x" * 300_000)
+    outgoing = Outgoing()
+    outgoing.start(order.input_json)
+    ended: list[int] = []
+    while outgoing.busy:
+        assert held.runs.calls[1:] == []
+        chunks, ended = outgoing.take()
+        bare = attrs.evolve(order, input_json=b"")
+        transferred = [(bare, each) for each in ended]
+        held.session.received(GatewayFrame(chunks=chunks, transferred=transferred))
+    assert held.runs.calls[1:] == [("dispatched", order)]
+
+
+def test_a_gateway_that_breaks_the_rules(held: Held) -> None:
+    """The session ends with the sentence, and what comes afterwards changes nothing."""
+    held.session.received(GatewayFrame(transferred=[(dispatch(), 1)]))
+    assert isinstance(held.carrier.closed[0], Malformed)
+    held.session.received(GatewayFrame(dispatches=[dispatch()]))
+    assert held.runs.calls[1:] == []
+
+
+def test_a_cancel_of_what_is_held(held: Held) -> None:
+    """A dispatch that waits for the next session waits with its cancel."""
+    held.session.hold_dispatches()
+    held.session.received(GatewayFrame(dispatches=[dispatch(1)]))
+    held.session.received(GatewayFrame(cancels=[(attempt(1), "why"), (attempt(2), "why")]))
+    assert held.runs.calls[1:] == [("cancel", attempt(2), "why")]
+    held.session.release_dispatches()
+    assert held.runs.calls[2:] == [("dispatched", dispatch(1)), ("cancel", attempt(1), "why")]
 
 
 def test_stopping_is_the_last_word(held: Held) -> None:

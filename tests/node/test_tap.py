@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from palyra._daemon import CleanFailure
 from palyra.node.files import HostFile, NodeFiles
+from palyra.node.service import NodeService
 from palyra.node.tap import Options, makeService
 from palyra.pki.authority import Authority
 from palyra.pki.csr import check_csr
@@ -40,18 +42,18 @@ def files(tmp_path: Path) -> NodeFiles:
     return made
 
 
-def parsed(root: Path) -> Options:
+def parsed(root: Path, *more: str) -> Options:
     """The options of a command line with that state root."""
     make: Any = Options
     options: Options = make()
     parse: Any = options.parseOptions
-    parse(["--state-root", str(root)])
+    parse(["--state-root", str(root), *more])
     return options
 
 
-def refused(root: Path) -> None:
+def refused(root: Path, *more: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        parsed(root)
+        parsed(root, *more)
     assert ended.value.code == 1
 
 
@@ -62,6 +64,39 @@ def test_a_paired_device(files: NodeFiles) -> None:
     assert files.lock.read_text() == f"{os.getpid()}\n"
     assert isinstance(makeService(options), CleanFailure)
     options.lock.release()
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept", "configured", "used"),
+    [
+        ("quic", "grpc", "grpc", "quic"),
+        ("", "quic", "grpc", "quic"),
+        ("", "", "grpc", "grpc"),
+        ("", "pigeon", "", "auto"),
+    ],
+)
+def test_which_transport(
+    files: NodeFiles, asked: str, kept: str, configured: str, used: str
+) -> None:
+    """What is asked for now, else at pairing, else in the configuration."""
+    host = files.host()
+    assert host is not None
+    files.keep_host(msgspec.structs.replace(host, transport=kept))
+    if configured:
+        toml = files.state_root / "palyra.toml"
+        toml.write_text(f'[node]\ntransport = "{configured}"\n')
+    options = parsed(files.state_root, *(["--transport", asked] if asked else []))
+    service = makeService(options)
+    assert isinstance(service, CleanFailure)
+    (node,) = (each for each in vars(service).values() if isinstance(each, NodeService))
+    assert node._config.transport.value == used
+    options.lock.release()
+
+
+def test_a_transport_that_there_is_not(files: NodeFiles, stderr: io.StringIO) -> None:
+    """Is refused with those that there are."""
+    refused(files.state_root, "--transport", "udp")
+    assert "must be grpc, quic or auto" in stderr.getvalue()
 
 
 def test_an_unpaired_device(tmp_path: Path, stderr: io.StringIO) -> None:

@@ -10,8 +10,9 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 
 from palyra.core.devices import Device
-from palyra.core.frames import Hello
+from palyra.core.frames import Chunk, Hello
 from palyra.core.jobs import Standing
+from palyra.core.transfers import Incoming, _Received
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts
 from palyra.gateway.records import Records
@@ -170,6 +171,18 @@ def drop_work_at_a_handover(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Runs, "detach", harsh)
 
 
+def take_half_a_payload(patch: pytest.MonkeyPatch) -> None:
+    """Nobody counts the pieces of a payload, nor compares the digest of the whole."""
+
+    def careless(self: Incoming, chunk: Chunk) -> None:
+        received = self._transfers.setdefault(chunk.transfer_id, _Received())
+        received.complete = chunk.last
+        if chunk.index != 1:
+            received.data += chunk.data
+
+    patch.setattr(Incoming, "add", careless)
+
+
 @pytest.mark.parametrize(
     ("bug", "found"),
     [
@@ -189,6 +202,7 @@ def drop_work_at_a_handover(patch: pytest.MonkeyPatch) -> None:
         (take_an_order_for_done, "older certificate than was ordered"),
         (tell_nobody_of_orders, "never renewed as ordered"),
         (drop_work_at_a_handover, "only certificates were renewed"),
+        (take_half_a_payload, "another job's output"),
     ],
 )
 def test_a_bug_is_found(bug: Patch, found: str, monkeypatch: pytest.MonkeyPatch) -> None:

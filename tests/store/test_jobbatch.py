@@ -25,6 +25,7 @@ class Recorder:
 
     def __init__(self, *answers: Any) -> None:
         self.connection = self
+        self.info: dict[str, Any] = {}
         self.answers = list(answers)
         self.texts: list[str] = []
         self.values: list[Any] = []
@@ -57,6 +58,7 @@ class Recorder:
         return [" ".join(text.split()[:3]) for text in self.texts]
 
     def write(self, dialect: Dialect, *items: JobWrite) -> list[Any]:
+        self.dialect = dialect
         return list(JobBatch(dialect)(cast(Connection, self), items))
 
 
@@ -91,14 +93,21 @@ def test_a_group_takes_few_statements() -> None:
 
 
 def test_changes_of_a_group_take_few_statements() -> None:
-    """The attempts of 259 jobs are looked up in two answers, the second one padded."""
+    """The attempts of 259 jobs are looked up in two answers, the second one padded, and so are
+    those that have ended: the one that has is neither changed nor an event again."""
     many = [succeed(job) for job in jobs(259)]
     attempts = [job.attempt.attempt_id for job in many if job.attempt]
-    made = Recorder(",".join(attempts[:256]), ",".join(attempts[256:]))
+    kept = ",".join(attempts[:256]), ",".join(attempts[256:])
+    over = many[258].call.job_id
+    made = Recorder(*kept, None, over, f"{many[0].call.device_id} 7")
     made.write(SQLITE, *(JobWrite.of(job, new=False) for job in many))
-    assert [len(values) for values in made.values[:2]] == [256, 4]
-    assert made.verbs[2:] == ["UPDATE jobs SET"] * 3
-    assert ["VALUES" in text for text in made.texts[2:]] == [True, True, False]
+    assert [len(values) for values in made.values[:4]] == [256, 4, 256, 4]
+    assert made.verbs[4:6] == ["UPDATE jobs SET"] * 2
+    assert ["VALUES" in text for text in made.texts[4:6]] == [True, True]
+    assert made.verbs[7:9] == ["INSERT INTO journal"] * 2
+    numbers = [seq for values in made.values[7:9] for seq in values[1::5]]
+    assert numbers == [*range(8, 8 + 258)]
+    assert made.verbs[9:] == []
 
 
 @pytest.mark.parametrize("dialect", [SQLITE, PSYCOPG])
@@ -113,10 +122,12 @@ def test_a_job_that_comes_alone_has_its_own_statements(dialect: Dialect) -> None
         "INSERT INTO attempts",
         "INSERT INTO idempotency_keys",
     ]
-    made = Recorder((job.call.job_id,))
+    made = Recorder((job.call.job_id,), f"{job.call.device_id} 0")
     assert made.write(dialect, JobWrite.of(succeed(job), new=False)) == [None]
-    assert made.verbs == ["SELECT attempts.job_id FROM", "UPDATE jobs SET"]
-    assert not any(" IN " in text or "VALUES" in text for text in made.texts)
+    asked, changed, _, event = made.verbs
+    assert (asked, changed) == ("SELECT attempts.job_id FROM", "UPDATE jobs SET")
+    assert event == "INSERT INTO journal"
+    assert not any(" IN " in text or "VALUES" in text for text in made.texts[:2])
 
 
 def test_an_attempt_that_is_not_kept_yet_is_checked() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from sqlalchemy import Connection, event, text
 from twisted.internet.defer import Deferred
 
 from palyra.core.identifiers import DeviceId
+from palyra.core.journal import JournalEntry
 from palyra.errors import (
     DiskFull,
     Malformed,
@@ -25,7 +27,7 @@ from palyra.errors import (
     StoreTooNew,
     StoreUnavailable,
 )
-from palyra.store import migrations, postgres, threads
+from palyra.store import directory, migrations, postgres, writer
 from palyra.store.postgres import PostgresStore, database_name
 from palyra.store.snapshot import import_snapshot
 from palyra.store.tables import metadata
@@ -34,7 +36,7 @@ from tests.store import schema2
 from tests.store.conftest import engine
 from tests.store.postgresql import TEMPLATE, Server
 from tests.store.reactorless import Calls
-from tests.store.samples import NOW_MS, a_job, ulid
+from tests.store.samples import NOW_MS, a_code, a_device, a_job, a_request, ulid
 
 T = TypeVar("T")
 DEVICE = DeviceId(ulid("d"))
@@ -206,11 +208,26 @@ class TestWhatIsItsOwn(OnPostgres):
         self.wait(self.store.accept(job))
         assert self.wait(self.store.unfinished()) == [job]
 
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_a_journal_outlives_a_lost_connection(self, kept: bool) -> None:
+        """Whether or not the commit happened: no number twice, none left out, and it is told."""
+        device = a_device(a_request("lab-7", a_code()))
+        self.wait(self.submit(partial(directory.keep_device, kept=device)))
+        entry, grown = JournalEntry(device.device_id, NOW_MS, "said"), list[DeviceId]()
+        self.wait(self.store.note([entry]))
+        self.store.watch({device.device_id}, grown.append)
+        self.lose_the_next_commit(happened=kept)
+        self.wait(self.store.note([entry]))
+        self.wait(self.store.note([entry]))
+        page = self.wait(self.store.journal(device.device_id, 0, 9))
+        assert [each.seq for each in page.events] == [1, 2, 3]
+        assert grown == [device.device_id] * 2
+
     def test_a_commit_that_stays_in_doubt_fails_the_group(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where nobody can tell whether it was kept, nobody is told that it was."""
-        monkeypatch.setattr(threads, "DOUBT_PAUSES_S", (0.0, 0.0))
+        monkeypatch.setattr(writer, "DOUBT_PAUSES_S", (0.0, 0.0))
         self.server.run(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false")
         self.lose_the_next_commit(happened=True)
         with pytest.raises(StoreUnavailable):

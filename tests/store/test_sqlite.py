@@ -19,7 +19,7 @@ from palyra.core.identifiers import DeviceId, FanoutId, JobId
 from palyra.core.interfaces import JobQuery
 from palyra.core.jobs import UNFINISHED, JobState
 from palyra.errors import DiskFull, Draining, StoreUnavailable
-from palyra.store import joblog, retention, threads
+from palyra.store import joblog, retention, writer
 from palyra.store.snapshot import import_snapshot
 from palyra.store.sqlite import SqliteStore
 from palyra.store.statements import Binds, updating
@@ -156,10 +156,10 @@ class TestSqliteStore(StoreContract):
 
     def test_an_idle_writer_empties_its_log(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """After enough writes, or an idle second, the WAL is moved into the database."""
-        monkeypatch.setattr(threads, "IDLE_S", 0.01)
-        writer = self.store._writer
+        monkeypatch.setattr(writer, "IDLE_S", 0.01)
         seen = threading.Event()
-        writer._checkpoint = lambda mode: seen.set()  # type: ignore[method-assign]
+        writing = self.store._writer
+        writing._checkpoint = lambda mode: seen.set()  # type: ignore[method-assign]
         self.wait(self.store.accept(a_job("j", DeviceId(ulid("d")))))
         assert seen.wait(30)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -161,7 +162,5 @@ def test_phrases_that_are_none_of_ours(phrase: str) -> None:
 @given(st.binary(max_size=200))
 def test_answers_are_read_or_malformed(frame: bytes) -> None:
     """Nothing else comes of what a gateway might send."""
-    try:
+    with contextlib.suppress(Malformed):
         frames.read_answer(frame)
-    except Malformed:
-        pass

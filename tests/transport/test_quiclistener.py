@@ -103,7 +103,7 @@ def test_an_address_that_cannot_be_had(
 
 def test_a_name_that_nobody_has(network: Network, desk: FakeDesk) -> None:
     """Cannot be listened on."""
-    with pytest.raises(CannotBind, match="no-such-host.invalid"):
+    with pytest.raises(CannotBind, match=r"no-such-host\.invalid"):
         listen(network, desk, address=HostPort("no-such-host.invalid", PORT))
 
 
@@ -257,7 +257,7 @@ def test_answers_to_strangers_are_bounded(network: Network, desk: FakeDesk) -> N
     assert network.carried - before == 1_000 + quiclistener.MAX_ANSWERS
 
 
-# -- while it lives, and after it -------------------------------------------------------------------
+# -- while it lives, and after it -------------------------------------------------------------
 
 
 def test_certificates_are_renewed_while_it_runs(network: Network, desk: FakeDesk) -> None:

@@ -455,6 +455,50 @@ def test_a_slow_peer_is_not_written_more_than_it_takes(network: Network, desk: D
     assert len(peer.answers[0]) == 100
 
 
+# -- calls beside the session -----------------------------------------------------------------
+
+
+def test_a_device_that_leaves_is_answered(network: Network, desk: Desk) -> None:
+    """Though its connection ends with the trust that it gives up."""
+    revoking: Deferred[None] = Deferred()
+    desk.revoke_self = lambda peer, reason: revoking  # type: ignore[method-assign]
+    listen(network, desk)
+    peer = QuicPeer(network).run()
+    request = messages.RevokeDevicePairingRequest(v=1, reason="sold")
+    request.device_id.ulid = DEVICE
+    stream = peer.ask(frames.REVOKE, request.SerializeToString())
+    desk.streams[0].close(DeviceRevoked("X", reason="sold"))
+    network.run(0.1)
+    revoking.callback(None)
+    peer.run()
+    answer = messages.RevokeDevicePairingResponse.FromString(peer.answers[stream][0])
+    assert answer.revoked
+    assert peer.over is not None
+    assert "device_revoked" in peer.over[1]
+
+
+@pytest.mark.parametrize("method", [frames.ROTATE, frames.REVOKE])
+def test_a_call_needs_its_message(network: Network, desk: Desk, method: str) -> None:
+    """One, and one only, and for the device of the certificate."""
+    listen(network, desk)
+    peer = QuicPeer(network).run()
+    stream = peer.link.open_stream()
+    peer.link.write(stream, frames.write_request(method), end=True)
+    peer.run()
+    assert peer.error(stream).error == "invalid_request"
+    noise = peer.ask(method, b"\xff")
+    assert peer.error(noise).error == "invalid_request"
+    kind = {
+        frames.ROTATE: messages.RotateDeviceCertificateRequest,
+        frames.REVOKE: messages.RevokeDevicePairingRequest,
+    }[method]
+    other = kind(v=1)
+    other.device_id.ulid = OTHER
+    foreign = peer.ask(method, other.SerializeToString())
+    assert peer.error(foreign).error in ("stream_failure", "invalid_request")
+    assert peer.over is None
+
+
 # -- events ---------------------------------------------------------------------------------------
 
 
@@ -490,6 +534,18 @@ def test_events_wait_for_a_slow_reader(network: Network, desk: Desk) -> None:
     network.fate = lambda *_: [0.001]
     peer.run(20)
     assert len(peer.answers[stream]) == 1_000
+
+
+def test_a_stream_that_is_given_up_while_it_is_answered(network: Network, desk: Desk) -> None:
+    """Request and STOP_SENDING in one datagram: nothing is written, and nothing breaks."""
+    listen(network, desk)
+    peer = QuicPeer(network).run()
+    stream = peer.link.open_stream()
+    peer.link.write(stream, frames.write_request(frames.HEALTH))
+    peer.link.stop_reading(stream)
+    peer.run()
+    assert peer.over is None
+    assert peer.answers[peer.ask(frames.HEALTH)]
 
 
 def test_a_reader_that_goes_is_forgotten(network: Network, desk: Desk) -> None:

@@ -13,6 +13,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IHostnameResolver,
     IHostResolution,
+    IListeningPort,
     IReactorPluggableNameResolver,
     IReactorTime,
     IReactorUDP,
@@ -135,7 +136,7 @@ class Host:
         return None
 
 
-@implementer(IUDPTransport)
+@implementer(IListeningPort, IUDPTransport)
 class FakePort:
     """A UDP port, as Twisted's."""
 
@@ -246,6 +247,6 @@ class Names:
         resolutionReceiver.resolutionBegan(resolution)
         for each in self._network.names.get(hostName, []):
             kind = IPv6Address if ":" in each else IPv4Address
-            resolutionReceiver.addressResolved(kind(transportSemantics, each, portNumber))
+            resolutionReceiver.addressResolved(kind("UDP", each, portNumber))
         resolutionReceiver.resolutionComplete()
         return resolution

@@ -85,6 +85,7 @@ answers = st.builds(
     device_name=PLAIN,
     decided_by=PLAIN,
     node_rpc_address=PLAIN,
+    quic_address=PLAIN,
     pake_confirm=BYTES,
     private_key_pem=PLAIN,
 )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from palyra.core.devices import ClientKind
+from palyra.core.frames import NodeEvent
 from palyra.core.handshake import Begun
-from palyra.core.identifiers import DeviceId
+from palyra.core.identifiers import AttemptId, DeviceId
+from palyra.core.jobs import Outcome, Report
 from palyra.core.pairing import CodeMethod
 from palyra.core.transcript import DeviceProof
+from palyra.core.transfers import Outgoing
 from palyra.wire import pairing as wire
+from palyra.wire import session as session_wire
 from palyra.wire.v1 import common_pb2, node_pb2
 
 PUBLISHED: dict[str, dict[int, str]] = {
@@ -157,6 +163,7 @@ def test_our_own_numbers() -> None:
     assert own["GetPairingRequestStatusResponse"] == {
         **{32: "pake_confirm", 33: "ca_bundle_pem", 34: "retry_after_ms", 35: "request_id"},
         **{36: "device_name", 37: "decided_by", 38: "node_rpc_address", 39: "renew_after_s"},
+        40: "quic_address",
     }
     assert own["RotateDeviceCertificateRequest"] == {32: "csr_der", 33: "identity_signature"}
     assert own["RotateDeviceCertificateResponse"] == {32: "ca_bundle_pem", 33: "renew_after_s"}
@@ -167,12 +174,14 @@ def test_our_own_numbers() -> None:
         35: "drain",
         36: "gateway_unix_ms",
         37: "renew",
+        38: "chunks",
     }
     assert own["NodeEventRequest"] == {
         32: "session_epoch",
         33: "reports",
         34: "progress",
         35: "waiting",
+        36: "chunks",
     }
 
 
@@ -183,6 +192,9 @@ def test_the_numbers_inside_our_own() -> None:
         name: {field.number: field.name for field in types[name].fields}
         for name in ("PakeOffer", "PakeShare", "RejoinOffer", "Enrolment", "StatusProof", "Renew")
     }
+    shown["PayloadChunk"] = {each.number: each.name for each in types["PayloadChunk"].fields}
+    assert types["AttemptReport"].fields_by_name["output_transfer"].number == 8
+    assert types["NodeCapabilityDispatch"].fields_by_name["input_transfer"].number == 36
     assert shown == {
         "PakeOffer": {1: "suite", 2: "nameplate"},
         "PakeShare": {1: "suite", 2: "share"},
@@ -193,7 +205,24 @@ def test_the_numbers_inside_our_own() -> None:
         },
         "StatusProof": {1: "counter", 2: "signature"},
         "Renew": {1: "reason", 2: "within_ms"},
+        "PayloadChunk": {1: "transfer_id", 2: "index", 3: "last", 4: "data", 5: "sha256"},
     }
+
+
+def test_pieces_are_as_documented() -> None:
+    """The bytes of the protocol's example are what its payload makes."""
+    outgoing = Outgoing(2)
+    transfer_id = outgoing.start(b'"ab"')
+    chunks, _ = outgoing.take()
+    report = Report(AttemptId("A"), Outcome.SUCCEEDED)
+    event = NodeEvent("", chunks=tuple(chunks), transferred=((report, transfer_id),))
+    message = session_wire.write_event(event, DEVICE)
+    written_by_us = [each.SerializeToString() for each in (*message.chunks, *message.reports)]
+    assert written_by_us == [
+        bytes.fromhex("08 01 22 02 22 61"),
+        bytes.fromhex("08 01 10 01 18 01 22 02 62 22 2a 20") + hashlib.sha256(b'"ab"').digest(),
+        bytes.fromhex("0a 01 41 10 01 30 01 40 01"),
+    ]
 
 
 def test_the_service() -> None:

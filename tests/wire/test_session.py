@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palyra.core.devices import AnnouncedCapability
+from palyra.core.announcement import MAX_CAPABILITY_NAME, MAX_FAULT, MAX_TIMEOUT_MS
+from palyra.core.announcement import MAX_TEXT as MAX_ANNOUNCED
+from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability
 from palyra.core.frames import (
+    Chunk,
     Dispatch,
     Drained,
     GatewayFrame,
@@ -74,6 +78,15 @@ welcomes = st.builds(
     device_name=PLAIN,
     version=PLAIN,
     renew_after_s=st.none() | UINT32,
+    quic_address=PLAIN,
+)
+TRANSFERS = st.integers(1, 2**64 - 1)
+chunks = st.builds(
+    Chunk,
+    transfer_id=TRANSFERS,
+    index=UINT32,
+    data=st.binary(max_size=50),
+    sha256=st.none() | st.binary(min_size=32, max_size=32),
 )
 reports = st.builds(
     Report,
@@ -94,6 +107,11 @@ events = st.builds(
         st.builds(Progress, IDS, st.none() | st.floats(0, 1, allow_nan=False), PLAIN), max_size=3
     ).map(tuple),
     waiting=st.lists(st.builds(Waiting, IDS, st.booleans(), UINT32), max_size=3).map(tuple),
+    chunks=st.lists(chunks, max_size=3).map(tuple),
+    transferred=st.lists(
+        st.tuples(reports.map(lambda each: attrs.evolve(each, output_json=b"")), TRANSFERS),
+        max_size=3,
+    ).map(tuple),
 )
 dispatches = st.builds(
     Dispatch,
@@ -114,6 +132,11 @@ frames = st.builds(
     answers=st.just(1),
     drain=st.none() | st.builds(Drained, PLAIN, UINT32),
     renew=st.none() | st.builds(Renew, PLAIN, UINT32),
+    chunks=st.lists(chunks, max_size=3),
+    transferred=st.lists(
+        st.tuples(dispatches.map(lambda each: attrs.evolve(each, input_json=b"")), TRANSFERS),
+        max_size=3,
+    ),
 )
 
 
@@ -283,9 +306,93 @@ def test_what_a_hello_may_not_say() -> None:
     with pytest.raises(Malformed):
         wire.read_hello(message)
     message = changed()
-    message.hello.running_attempts.extend(["a"] * 4_097)
+    message.hello.running_attempts.extend(["a"] * (wire.MAX_ATTEMPTS_LISTED + 1))
     with pytest.raises(Malformed):
         wire.read_hello(message)
+    message = changed()
+    message.hello.running_attempts.append("a" * 65)
+    with pytest.raises(Malformed):
+        wire.read_hello(message)
+
+
+def test_the_longest_hello() -> None:
+    """With all that one may say it fits into a frame of QUIC."""
+    face = "\N{GRINNING FACE}"
+    capabilities = tuple(
+        AnnouncedCapability(
+            name=f"{number:03}" + face * (MAX_CAPABILITY_NAME - 3),
+            available=False,
+            digest=face * MAX_ANNOUNCED,
+            version=face * MAX_ANNOUNCED,
+            risk="medium",
+            needs_mediation=True,
+            idempotent=True,
+            timeout_ms=MAX_TIMEOUT_MS,
+            fault=face * MAX_FAULT,
+        )
+        for number in range(MAX_CAPABILITIES)
+    )
+    longest = Hello(
+        device_id=DEVICE,
+        platform=face * 64,
+        capabilities=capabilities,
+        version=face * 64,
+        memory_id=face * 64,
+        store_epoch=face * 64,
+        max_in_flight=2**32 - 1,
+        attempts={f"{number:026}": Standing.RUNNING for number in range(wire.MAX_ATTEMPTS_LISTED)},
+        extended=True,
+        unix_ms=2**63,
+    )
+    message = wire.write_hello(longest)
+    assert wire.read_hello(message) == longest
+    assert message.ByteSize() < 512 * 1024
+
+
+def test_what_pieces_may_not_be() -> None:
+    """Without an id, too large, or with a digest that does not belong there or is none."""
+    good = {"transfer_id": 1, "data": b"x"}
+    bad: list[dict[str, Any]] = [
+        {"transfer_id": 0},
+        {"data": b"x" * (256 * 1024 + 1)},
+        {"last": True},
+        {"last": True, "sha256": b"x" * 31},
+        {"sha256": b"x" * 32},
+    ]
+    for change in bad:
+        event, frame = node_pb2.NodeEventRequest(v=1), node_pb2.NodeEventResponse(v=1)
+        event.chunks.add(**good | change)
+        frame.chunks.add(**good | change)
+        with pytest.raises(Malformed):
+            wire.read_event(event)
+        with pytest.raises(Malformed):
+            wire.read_frame(frame)
+
+
+def test_a_payload_comes_one_way() -> None:
+    """In the message or by a transfer, not both."""
+    event, frame = node_pb2.NodeEventRequest(v=1), node_pb2.NodeEventResponse(v=1)
+    event.reports.add(request_id="a", outcome=1, output_json=b"1", output_transfer=1)
+    frame.dispatches.add(input_json=b"1", input_transfer=1)
+    with pytest.raises(Malformed):
+        wire.read_event(event)
+    with pytest.raises(Malformed):
+        wire.read_frame(frame)
+
+
+def test_ids_of_attempts_are_short() -> None:
+    """What a node makes up is sent back to it, so it must not be long."""
+    for field in ("reports", "progress", "waiting"):
+        message = node_pb2.NodeEventRequest(v=1)
+        getattr(message, field).add(request_id="\N{GRINNING FACE}" * 17)
+        if field == "reports":
+            message.reports[0].outcome = 1  # type: ignore[assignment]
+        with pytest.raises(Malformed):
+            wire.read_event(message)
+    long = b'{"request_id":"%s","success":true}' % (b"a" * 65)
+    for name in NAMED_ON_EVERY_NODE[:2]:
+        with pytest.raises(Malformed):
+            wire.read_event(node_pb2.NodeEventRequest(v=1, event_name=name, payload_json=long))
 
 
 def test_an_unknown_outcome() -> None:

@@ -18,6 +18,7 @@ from palyra.core.interfaces import IStore
 from palyra.store.memory.directory import DeviceDirectory
 from palyra.store.memory.fanoutlog import FanoutLog
 from palyra.store.memory.joblog import JobLog
+from palyra.store.memory.journal import EventJournal
 from palyra.store.memory.pairinglog import PairingLog
 from palyra.store.memory.records import fired
 from palyra.store.renewal import LIVE
@@ -27,7 +28,7 @@ __all__ = ["MemoryStore"]
 
 
 @implementer(IStore)
-class MemoryStore(PairingLog, DeviceDirectory, JobLog, FanoutLog):
+class MemoryStore(PairingLog, DeviceDirectory, JobLog, FanoutLog, EventJournal):
     """Provides IStore on dictionaries.  ``now_ms`` is wall time in Unix milliseconds."""
 
     imported = False

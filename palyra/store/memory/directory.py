@@ -21,7 +21,7 @@ from palyra.core.devices import (
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.pairing import PairingRequest, RequestState
 from palyra.errors import AlreadyKept, DeviceRevoked
-from palyra.store import revocation, rules
+from palyra.store import facts, revocation, rules
 from palyra.store.memory.records import Records, fired
 from palyra.store.renewal import RECOGNISED, renewed
 
@@ -46,6 +46,7 @@ class DeviceDirectory(Records):
         if over is not None and over.state is CertificateState.PENDING:
             self._supersede(now.device_id, CertificateState.CURRENT)
             self._set_state(over, CertificateState.CURRENT)
+        self._note(facts.registered(registration))
         return rules.own_device(now)
 
     @fired
@@ -72,6 +73,7 @@ class DeviceDirectory(Records):
         self._certificates[certificate.fingerprint] = certificate
         self._issued[request_id] = certificate.fingerprint
         self._decide(kept, attrs.evolve(kept, state=RequestState.COMPLETED))
+        self._note(facts.issued(certificate))
         return certificate
 
     @fired
@@ -91,6 +93,7 @@ class DeviceDirectory(Records):
         for each in held:
             self._set_state(each, wanted.states.get(each.fingerprint, each.state))
         self._certificates[offered.fingerprint] = wanted.answer
+        self._note(facts.issued(wanted.answer))
         return wanted.answer
 
     @fired
@@ -102,6 +105,7 @@ class DeviceDirectory(Records):
                     kept, rotate_asked_at_ms=order.at_ms, rotate_asked_by=order.by
                 )
                 ordered.append(rules.own_device(self._devices[kept.device_id]))
+                self._note(facts.renewal_ordered(kept.device_id, order))
         return ordered
 
     @fired
@@ -133,9 +137,12 @@ class DeviceDirectory(Records):
 
     @fired
     def change(self, change: DeviceChange) -> Device:
-        kept = self._devices.get(change.device_id)
+        kept = revocation.present(self._devices.get(change.device_id), change.device_id)
         now = rules.changed(kept, change, self._names_of_others(change.device_id))
         self._devices[change.device_id] = now
+        changed = facts.changed(kept, now, self._now_ms())
+        if changed is not None:
+            self._note(changed)
         return rules.own_device(now)
 
     @fired
@@ -155,6 +162,7 @@ class DeviceDirectory(Records):
         for certificate in held:
             del self._certificates[certificate.fingerprint]
         del self._devices[device_id]
+        self._journals.pop(device_id, None)
         return Removal(rules.own_device(before), tombstones, len(held), requests)
 
     @fired
@@ -168,6 +176,7 @@ class DeviceDirectory(Records):
             return first
         made = self._revoke_key(kept, by, reason, now_ms)
         self._devices[device_id] = revocation.revoked(kept, made)
+        self._note(facts.revoked(made))
         sentence = revocation.device_revoked(kept.name, made).sentence
         self._end_jobs(device_id, DeviceRevoked.code, sentence, now_ms)
         return made

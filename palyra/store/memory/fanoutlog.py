@@ -10,7 +10,7 @@ from palyra.core.identifiers import FanoutId, has_prefix
 from palyra.core.interfaces import IdempotencyKey
 from palyra.core.jobs import Job
 from palyra.errors import AlreadyKept
-from palyra.store import rules
+from palyra.store import facts, rules
 from palyra.store.joblog import FOUND_AT_MOST
 from palyra.store.memory.records import Records, fired
 
@@ -28,6 +28,9 @@ class FanoutLog(Records):
         self._use(key, fanout.submitted_at_ms, fanout_id=fanout.fanout_id)
         self._fanouts[fanout.fanout_id] = fanout
         self._jobs.update((row.call.job_id, rules.own_job(row)) for row in rows)
+        for row in rows:
+            if row.final:
+                self._note(facts.job_ended(row))
 
     @fired
     def fanout(self, fanout_id: FanoutId) -> Fanout | None:

@@ -11,7 +11,7 @@ from palyra.core.identifiers import JobId, has_prefix
 from palyra.core.interfaces import IdempotencyKey, JobQuery, KeyUse
 from palyra.core.jobs import Attempt, Job
 from palyra.errors import AlreadyKept, NotFound, NotRegistered
-from palyra.store import rules
+from palyra.store import facts, rules
 from palyra.store.joblog import FOUND_AT_MOST
 from palyra.store.jobrows import MAX_NOTES
 from palyra.store.memory.records import Records, fired, newest
@@ -30,6 +30,8 @@ class JobLog(Records):
         self._use(key, job.call.submitted_at_ms, job_id=job_id)
         self._keep_attempt(job)
         self._jobs[job_id] = attrs.evolve(rules.own_job(job), notes=job.notes[:MAX_NOTES])
+        if job.final:
+            self._note(facts.job_ended(job))
 
     @fired
     def update(self, job: Job) -> None:
@@ -41,6 +43,8 @@ class JobLog(Records):
         notes = kept.notes + job.notes[len(kept.notes) : MAX_NOTES]
         changed = kept if kept.final else rules.own_job(job)
         self._jobs[job.call.job_id] = attrs.evolve(changed, call=kept.call, notes=notes)
+        if job.final and not kept.final:
+            self._note(facts.job_ended(job))
 
     @fired
     def job(self, job_id: JobId) -> Job | None:

@@ -10,7 +10,7 @@ from palyra.core.identifiers import RequestId
 from palyra.core.interfaces import RequestQuery
 from palyra.core.pairing import CodeState, PairingCode, PairingRequest, RequestState
 from palyra.errors import AlreadyKept, PairingFailed
-from palyra.store import revocation, rules
+from palyra.store import facts, revocation, rules
 from palyra.store.memory.records import Records, add, fired, newest
 
 
@@ -118,10 +118,12 @@ class PairingLog(Records):
             code, sentence = rules.identity_changed(kept)
             now_ms = device.paired_at_ms
             replaced = self._revoke_key(kept, request.decided_by, code, now_ms)
+            self._note(facts.identity_replaced(replaced))
             self._end_jobs(kept.device_id, code, sentence, now_ms)
         taken = self._names_of_others(device.device_id)
         now = self._devices[device.device_id] = rules.paired(kept, device, request, taken)
         self._decide(kept_request, request)
+        self._note(facts.approved(request, now))
         return Approved(rules.own_device(now), replaced)
 
     def _active(self, now_ms: int) -> list[PairingCode]:

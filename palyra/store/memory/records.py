@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -15,9 +15,10 @@ from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import DeviceId, FanoutId, Fingerprint, JobId, RequestId
 from palyra.core.interfaces import IdempotencyKey, KeyUse
 from palyra.core.jobs import Job
+from palyra.core.journal import JournalEntry, JournalEvent, pruned_below
 from palyra.core.pairing import PairingCode, PairingRequest
 from palyra.errors import AlreadyKept, PalyraError
-from palyra.store import revocation, rules
+from palyra.store import facts, revocation, rules
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="Records")
@@ -31,9 +32,11 @@ def fired(function: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P
     @wraps(function)
     def method(self: R, /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         try:
-            return succeed(function(self, *args, **kwargs))
+            result = function(self, *args, **kwargs)
         except PalyraError as error:
             return fail(error)
+        self._tell_grown()
+        return succeed(result)
 
     return method
 
@@ -54,6 +57,10 @@ class Records:
         self._attempts: dict[str, JobId] = {}
         self._fanouts: dict[FanoutId, Fanout] = {}
         self._keys: dict[tuple[str, str], tuple[KeyUse, int]] = {}
+        self._journals: dict[DeviceId, list[JournalEvent]] = {}
+        self._grown: set[DeviceId] = set()
+        self._followed: Collection[DeviceId] = ()
+        self._tell: Callable[[DeviceId], object]
 
     def _list_devices(self) -> list[Device]:
         return [rules.own_device(device) for _, device in sorted(self._devices.items())]
@@ -98,11 +105,29 @@ class Records:
     def _end_jobs(self, device_id: DeviceId, code: str, sentence: str, now_ms: int) -> None:
         for job in self._jobs.values():
             if job.call.device_id == device_id and not job.final:
-                rules.end_job(job, code, sentence, now_ms)
+                self._note(facts.job_ended(rules.end_job(job, code, sentence, now_ms)))
 
     def _set_state(self, certificate: CertificateRecord, state: CertificateState) -> None:
         changed = attrs.evolve(certificate, state=state)
         self._certificates[certificate.fingerprint] = changed
+
+    def _note(self, entry: JournalEntry) -> None:
+        device_id = entry.device_id
+        if device_id not in self._devices:
+            return
+        events = self._journals.setdefault(device_id, [])
+        seq = events[-1].seq + 1 if events else 1
+        details = dict(entry.details)
+        events.append(JournalEvent(device_id, seq, entry.at_ms, entry.kind, details))
+        below = pruned_below(seq)
+        events[:] = (each for each in events if each.seq >= below)
+        self._grown.add(device_id)
+
+    def _tell_grown(self) -> None:
+        grown, self._grown = self._grown, set()
+        for device_id in grown:
+            if device_id in self._followed:
+                self._tell(device_id)
 
     def _use(
         self,

@@ -16,7 +16,7 @@ from palyra.errors import StoreTooNew
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision, so that a start on a current schema need not load Alembic."""
 
 

@@ -28,7 +28,7 @@ from palyra.gateway.orders import FanoutOrder, Order
 from palyra.testing.simulation.checks import Checks
 from palyra.testing.simulation.gateway import Gateway
 from palyra.testing.simulation.trace import Violation
-from palyra.testing.simulation.work import BEHAVIOURS
+from palyra.testing.simulation.work import BEHAVIOURS, INPUT_SIZES, OUTPUT_SIZES, input_of
 
 SLACK_S = 3.0
 """How much later than its limit a caller may hear: two turns of the wheel on a busy machine."""
@@ -248,7 +248,7 @@ class Callers:
         timeout_ms = random.choice([None, None, 3_000, 15_000])
         return {
             "capability": random.choice(list(BEHAVIOURS)),
-            "input_json": b"{}",
+            "input_json": input_of(random.choice(INPUT_SIZES), random.choice(OUTPUT_SIZES)),
             "requested_by": "ana",
             "ttl_ms": ttl_ms,
             "timeout_ms": timeout_ms,

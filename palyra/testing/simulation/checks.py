@@ -13,7 +13,7 @@ from palyra.store.memory import MemoryStore
 from palyra.testing.simulation.disk import at_once
 from palyra.testing.simulation.gateway import LIMITS
 from palyra.testing.simulation.trace import Violation
-from palyra.testing.simulation.work import BEHAVIOURS, Ledger
+from palyra.testing.simulation.work import BEHAVIOURS, Ledger, output_of
 
 _HARMLESS = frozenset({JobState.EXPIRED, JobState.REJECTED, JobState.CANCELLED})
 SETTLED_S = 3_600.0
@@ -106,7 +106,7 @@ class Checks:
         if job.state is JobState.SUCCEEDED:
             if not effects:
                 raise Violation(f"job {job.call.job_id} succeeded without effect")
-            if job.output_json != b'"%s"' % job.call.job_id.encode():
+            if job.output_json != output_of(job.call.job_id, job.call.input_json):
                 raise Violation(f"job {job.call.job_id} has another job's output")
         if job.state in _HARMLESS and not job.effect_possible and not job.attempts and effects:
             raise Violation(f"job {job.call.job_id} is {job.state.value} and took effect")

@@ -17,20 +17,27 @@ from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.errors import PalyraError
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
+from palyra.node.link import Route
 from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
 from palyra.node.running import Runs
 from palyra.node.service import MAX_IN_FLIGHT, announcement
-from palyra.testing.simulation.channel import Channel, EnrolmentChannel
+from palyra.testing.simulation.channel import EnrolmentChannel
 from palyra.testing.simulation.clock import EPOCH_S, HostClock, Timeline
+from palyra.testing.simulation.datagrams import GRPC_ADDRESS, routes
 from palyra.testing.simulation.disk import AttemptDisk, AttemptsOnDisk
 from palyra.testing.simulation.identity import IdentityOnDisk, KeptIdentity
 from palyra.testing.simulation.network import Link
-from palyra.testing.simulation.work import Ledger, Person, SimulatedRunner, registry
+from palyra.testing.simulation.work import (
+    PIECES_OVER,
+    Ledger,
+    Person,
+    SimulatedRunner,
+    registry,
+)
 
 REGISTRY = registry()
 CONFIG = NodeSection(max_running=4, max_waiting=12, mediation_timeout_s=30.0, first_retry_s=5.0)
-ADDRESS = HostPort("gateway.sim", 7444)
 ENROLMENT = HostPort("gateway.sim", 7443)
 
 
@@ -67,7 +74,7 @@ class NodeHost:
             runner=SimulatedRunner(clock, random, ledger, CONFIG.max_running),
             memory=self.memory,
             mediator=Person(clock, random),
-            facts=DeviceFacts(self._device_id, "ab" * 32, str(ADDRESS), 0, 500, name),
+            facts=DeviceFacts(self._device_id, "ab" * 32, str(GRPC_ADDRESS), 0, 500, name),
             now_ms=clock.now_ms,
             max_waiting=CONFIG.max_running + CONFIG.max_waiting,
             mediation_timeout_s=CONFIG.mediation_timeout_s,
@@ -76,8 +83,7 @@ class NodeHost:
         self.connection = Connection(
             reactor=clock,
             elapsed_s=clock.elapsed_s,
-            address=ADDRESS,
-            channel=lambda address, ca, identity: Channel(link, clock, identity),
+            routes=routes(link, clock, random),
             jitter=random.uniform,
             identity=self._store,
             hello=self._hello,
@@ -87,6 +93,7 @@ class NodeHost:
             max_retry_s=CONFIG.max_retry_s,
             renewal=self._renewal(),
             rejoin=self._rejoin(),
+            pieces_over=PIECES_OVER,
         )
 
     def _renewal(self) -> Renewal:
@@ -139,9 +146,9 @@ class NodeHost:
 
     # -- ConnectionWitness, RenewalWitness, RejoinWitness -----------------------------------------
 
-    def online(self, welcome: Welcome, address: HostPort) -> None:
+    def online(self, welcome: Welcome, route: Route) -> None:
         """Registered."""
-        self._say(f"{self._name} online, session {welcome.session_epoch}")
+        self._say(f"{self._name} online over {route}, session {welcome.session_epoch}")
 
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
         """Not connected."""

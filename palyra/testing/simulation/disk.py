@@ -7,7 +7,7 @@ node host's is a list of attempts behind a writer of single statements.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from random import Random
 from typing import Any
 
@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from palyra.core.identifiers import AttemptId
+from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.interfaces import IStore
 from palyra.core.jobs import Job, Report
 from palyra.errors import DiskFull, Draining, PalyraError, StoreUnavailable
@@ -41,6 +41,7 @@ WRITES = frozenset(
         "forget_key",
         "forget_requests",
         "heard",
+        "note",
         "open_request",
         "order_rotation",
         "register",
@@ -136,6 +137,10 @@ class StoreOnDisk:
             return self._call(name, arguments)
 
         return call
+
+    def watch(self, followed: Collection[DeviceId], grown: Callable[[DeviceId], object]) -> None:
+        """Whatever is durable is told."""
+        self._disk.store.watch(followed, grown)
 
     def close(self) -> Deferred[None]:
         """Write what has gathered, then take no more."""

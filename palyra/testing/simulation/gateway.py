@@ -36,8 +36,10 @@ from palyra.gateway.trust import Revoker
 from palyra.pki.certificates import PeerCertificate, read_certificate
 from palyra.pki.trust import ChainVerifier, check_dates
 from palyra.testing.simulation.clock import HostClock
+from palyra.testing.simulation.datagrams import QUIC_ADDRESS
 from palyra.testing.simulation.disk import GatewayDisk, StoreOnDisk, at_once
 from palyra.testing.simulation.identity import TRUST_DOMAIN, trust
+from palyra.testing.simulation.work import PIECES_OVER
 from palyra.transport.interfaces import ICarrier, Peer
 from palyra.wire.pairing import (
     Begin,
@@ -96,7 +98,9 @@ class Gateway:
             store_epoch=store.store_epoch,
             ca_bundle_pem=lambda: trust().ca_bundle_pem.decode(),
             max_in_flight=LIMITS.in_flight_per_device,
+            pieces_over=PIECES_OVER,
         )
+        self.sessions.quic_address = lambda: str(QUIC_ADDRESS)
         self.intake = Intake(
             clock=clock,
             entropy=random.randbytes,
@@ -179,6 +183,7 @@ class Gateway:
             followers=self.followers,
             revoker=self.revoker,
             renewals=self.renewals,
+            journal=_NOBODY,
         )
 
     def _office(self) -> Office:

@@ -42,6 +42,9 @@ from palyra.wire.pairing import (
 )
 
 ADDRESS = "gateway.sim:7444"
+WRITE_S = 0.0005
+PIECE_S = 0.1
+"""A message with pieces of a payload is large, so that much happens in the middle of a transfer."""
 CUT = "the connection was closed"
 """All that a device hears of a gateway that does not take its certificate in the handshake."""
 _SAME = (
@@ -190,6 +193,7 @@ class Stream:
             return False
         event = self._node_session.take_event()
         if event is not None:
+            self._node_end.write_s = PIECE_S if event.chunks else WRITE_S
             self._send(0, self._to_gateway, event)
         return event is None or event.name != STOPPING
 
@@ -248,6 +252,8 @@ class Stream:
             return False
         frame = self._gateway_session.take_frame()
         if frame is not None:
+            if self._gateway_end is not None:
+                self._gateway_end.write_s = PIECE_S if frame.chunks else WRITE_S
             self._send(1, self._node_hears, frame)
         return True
 
@@ -316,7 +322,7 @@ class _Carrier:
         self._close = close
         self._wanted = False
         self._writing = False
-        self.write_s = 0.0005
+        self.write_s = WRITE_S
 
     def wake(self) -> None:
         self._wanted = True

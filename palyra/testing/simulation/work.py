@@ -3,6 +3,7 @@ what really happened."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, deque
 from collections.abc import Callable
 from random import Random
@@ -32,6 +33,25 @@ class Behaviour:
     asks: bool = False
     fails: bool = False
     deaf: bool = False
+
+
+PIECES_OVER = 256
+"""Inputs and outputs of more bytes than this travel in pieces, so that some of all do."""
+INPUT_SIZES = (2, 2, 2, 100, 700, 2_000)
+OUTPUT_SIZES = (1, 1, 1, 20, 60)
+"""In job ids of 26 characters."""
+
+
+def input_of(size: int, output_size: int) -> bytes:
+    """An input of about so many bytes, which asks for an output of so many job ids."""
+    return b'{"wanted":%d,"fill":"%s"}' % (output_size, b"x" * size)
+
+
+def output_of(job_id: str, input_json: bytes) -> bytes:
+    """What a handler answers: the job, as often as it is asked for, and what it was asked."""
+    wanted = int(input_json.removeprefix(b'{"wanted":').split(b",")[0])
+    asked = hashlib.sha256(input_json).hexdigest()
+    return b'"%s %s"' % (asked.encode(), job_id.encode() * wanted)
 
 
 BEHAVIOURS = {
@@ -89,9 +109,15 @@ class SimulatedRun:
     """One handler at work."""
 
     def __init__(
-        self, runner: SimulatedRunner, capability: str, context: CapabilityContext, done: OnDone
+        self,
+        runner: SimulatedRunner,
+        capability: str,
+        input_json: bytes,
+        context: CapabilityContext,
+        done: OnDone,
     ) -> None:
         self.capability = capability
+        self._input_json = input_json
         self.context = context
         self.began = False
         self._runner = runner
@@ -141,7 +167,7 @@ class SimulatedRun:
         elif self._behaviour.fails:
             self._report(failed(ValueError("it failed")))
         else:
-            self._report(succeeded(b'"%s"' % self.context.job_id.encode()))
+            self._report(succeeded(output_of(self.context.job_id, self._input_json)))
 
     def _stop(self) -> None:
         """The handler heard that it should stop."""
@@ -188,7 +214,7 @@ class SimulatedRunner:
         on_done: OnDone,
     ) -> SimulatedRun:
         """Run a handler, or let it wait for a place; its deadline ticks."""
-        run = SimulatedRun(self, capability.name, context, on_done)
+        run = SimulatedRun(self, capability.name, input_bytes, context, on_done)
         self.clock.soon(context.remaining_s(), run.interrupt, OutcomeKind.TIMED_OUT)
         self._waiting.append(run)
         self.clock.soon(0.0, self._fill)

@@ -1,0 +1,88 @@
+"""What each change of the records is in a device's journal, the same for every store.
+
+Pure functions, as in :mod:`palyra.store.rules`.
+"""
+
+from __future__ import annotations
+
+from palyra.core import journal
+from palyra.core.devices import (
+    CertificateRecord,
+    Device,
+    Registration,
+    Revocation,
+    RotationOrder,
+)
+from palyra.core.identifiers import DeviceId
+from palyra.core.jobs import Job
+from palyra.core.journal import JournalEntry
+from palyra.core.pairing import PairingRequest
+
+
+def approved(request: PairingRequest, device: Device) -> JournalEntry:
+    """An operator said yes to a device."""
+    details = {"by": request.decided_by, "name": device.name}
+    return JournalEntry(device.device_id, device.paired_at_ms, journal.APPROVED, details)
+
+
+def identity_replaced(replaced: Revocation) -> JournalEntry:
+    """A device id got another identity key; ``replaced`` is the revocation of the old one."""
+    details = {"by": replaced.by}
+    kind = journal.IDENTITY_REPLACED
+    return JournalEntry(replaced.device_id, replaced.at_ms, kind, details)
+
+
+def registered(registration: Registration) -> JournalEntry:
+    """A node came."""
+    details = {
+        "transport": registration.transport,
+        "address": registration.address,
+        "version": registration.version,
+    }
+    return JournalEntry(registration.device_id, registration.at_ms, journal.REGISTERED, details)
+
+
+def issued(certificate: CertificateRecord) -> JournalEntry:
+    """A certificate was made for a device."""
+    details: journal.Details = {
+        "fingerprint": certificate.fingerprint,
+        "not_after_unix_ms": certificate.not_after_ms,
+    }
+    at_ms = certificate.issued_at_ms
+    return JournalEntry(certificate.device_id, at_ms, journal.ISSUED, details)
+
+
+def renewal_ordered(device_id: DeviceId, order: RotationOrder) -> JournalEntry:
+    """An operator wants a device to renew now."""
+    return JournalEntry(device_id, order.at_ms, journal.RENEWAL_ORDERED, {"by": order.by})
+
+
+def changed(before: Device, after: Device, at_ms: int) -> JournalEntry | None:
+    """What is different of a device from now on: each as it is; None where nothing is."""
+    was, now = _shown(before), _shown(after)
+    details = {name: value for name, value in now.items() if value != was[name]}
+    return JournalEntry(after.device_id, at_ms, journal.CHANGED, details) if details else None
+
+
+def revoked(revocation: Revocation) -> JournalEntry:
+    """A device may not come back."""
+    details = {"by": revocation.by, "reason": revocation.reason}
+    return JournalEntry(revocation.device_id, revocation.at_ms, journal.REVOKED, details)
+
+
+def job_ended(job: Job) -> JournalEntry:
+    """A job of a device reached its final state."""
+    call = job.call
+    details = {"job_id": call.job_id, "capability": call.capability, "state": job.state.value}
+    assert job.finished_at_ms is not None, "a final job has a time"
+    return JournalEntry(call.device_id, job.finished_at_ms, journal.JOB_ENDED, details)
+
+
+def _shown(device: Device) -> dict[str, str]:
+    labels = sorted(device.labels.items())
+    return {
+        "name": device.name,
+        "labels": ", ".join(f"{key}={value}" if value else key for key, value in labels),
+        "grants": ", ".join(sorted(device.grants)),
+        "grant_risk": device.grant_risk.value,
+    }
