@@ -33,6 +33,7 @@ class NodeView:
         certificate = self._inventory.newest_certificate(device.device_id)
         heard_ms = self._board.last_heard_ms(device.device_id) or device.last_heard_ms
         trusted = device.state is DeviceState.PAIRED
+        session = self._sessions.owner(device.device_id)
         return models.NodeItem(
             device_id=device.device_id,
             name=device.name,
@@ -45,7 +46,7 @@ class NodeView:
             jobs_running=self._dispatcher.running(device.device_id),
             last_heard_unix_ms=heard_ms,
             transport=device.transport,
-            address=device.address,
+            address=session.peer.address if session is not None else device.address,
             certificate_expires_unix_ms=certificate.not_after_ms if certificate else None,
             labels=dict(device.labels),
             identity_fingerprint=device.identity_fingerprint,

@@ -198,6 +198,10 @@ class NodeSession:
             self._wake()
         return frame
 
+    def moved(self, address: str) -> None:
+        self._log.info("session of {d} moved to {to}", d=self.device_id, to=address)
+        self.peer = attrs.evolve(self.peer, address=address)
+
     def ended(self, reason: str) -> None:
         if self.live:
             self.live = False

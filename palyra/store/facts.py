@@ -13,8 +13,8 @@ from palyra.core.devices import (
     Revocation,
     RotationOrder,
 )
-from palyra.core.identifiers import DeviceId
-from palyra.core.jobs import Job
+from palyra.core.identifiers import DeviceId, JobId
+from palyra.core.jobs import Job, JobState
 from palyra.core.journal import JournalEntry
 from palyra.core.pairing import PairingRequest
 
@@ -73,9 +73,16 @@ def revoked(revocation: Revocation) -> JournalEntry:
 def job_ended(job: Job) -> JournalEntry:
     """A job of a device reached its final state."""
     call = job.call
-    details = {"job_id": call.job_id, "capability": call.capability, "state": job.state.value}
     assert job.finished_at_ms is not None, "a final job has a time"
-    return JournalEntry(call.device_id, job.finished_at_ms, journal.JOB_ENDED, details)
+    return ended(call.device_id, call.job_id, call.capability, job.state, job.finished_at_ms)
+
+
+def ended(
+    device_id: DeviceId, job_id: JobId, capability: str, state: JobState, at_ms: int
+) -> JournalEntry:
+    """The same of a job that is known by these alone."""
+    details = {"job_id": job_id, "capability": capability, "state": state.value}
+    return JournalEntry(device_id, at_ms, journal.JOB_ENDED, details)
 
 
 def _shown(device: Device) -> dict[str, str]:

@@ -21,7 +21,7 @@ from palyra.core.identifiers import Entropy
 from palyra.core.jobs import JobState
 from palyra.core.pairing import CodeState, RequestState
 from palyra.errors import DiskFull, NoGatewayState, StateRootNotEmpty
-from palyra.store import migrations, opening
+from palyra.store import facts, journal, migrations, opening
 from palyra.store.archive import Archive, private_file, sync_directory
 from palyra.store.faults import translated
 from palyra.store.gathering import CONFIG, DATABASE, IDENTITY, STORE_KEY
@@ -226,10 +226,14 @@ def _end_jobs(connection: Connection, now_ms: int) -> int:
         "error_code": "outcome_unknown",
         "error": sentence,
     }
-    unfinished = jobs.c.finished_at_ms.is_(None)
-    return connection.execute(
-        update(jobs).where(unfinished, or_(sent, once)).values(ended)
-    ).rowcount
+    those = jobs.c.finished_at_ms.is_(None) & or_(sent, once)
+    names = select(jobs.c.device_id, jobs.c.job_id, jobs.c.capability).order_by(jobs.c.job_id)
+    events = [
+        facts.ended(*row, JobState.OUTCOME_UNKNOWN, now_ms)
+        for row in connection.execute(names.where(those))
+    ]
+    journal.append(connection, *events)
+    return connection.execute(update(jobs).where(those).values(ended)).rowcount
 
 
 def _queued(connection: Connection) -> int:

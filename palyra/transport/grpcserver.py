@@ -202,6 +202,8 @@ class _StreamCarrier:
                 await self._wanted.wait()
                 self._wanted.clear()
                 await self._write_frame(session)
+        except grpc.aio.BaseError:
+            pass  # the connection is gone; the reader is told why
         finally:
             self._written.set()
 

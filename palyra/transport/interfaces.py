@@ -49,6 +49,9 @@ class IGatewaySession(Interface):
     def take_frame() -> GatewayFrame | None:
         """Everything that gathered since the last call, None if nothing did."""
 
+    def moved(address: str) -> None:
+        """The node speaks from another address now, over the same connection."""
+
     def ended(reason: str) -> None:
         """The connection is gone; nothing will be taken any more."""
 

@@ -119,9 +119,13 @@ class Engine(QuicConnection):
 
         aioquic tells it at the end of its draining period only, hundreds of milliseconds later.
         """
-        if self._state is not QuicConnectionState.DRAINING or self._close_event is None:
-            return None
-        return self._close_event.error_code, self._close_event.reason_phrase
+        return self.fault if self._state is QuicConnectionState.DRAINING else None
+
+    @property
+    def fault(self) -> tuple[int, str] | None:
+        """Error code and reason phrase of whatever ends the connection, as soon as it is known."""
+        event = self._close_event
+        return None if event is None else (event.error_code, event.reason_phrase)
 
     def is_reset(self, datagram: bytes) -> bool:
         """Whether a datagram says that the peer knows nothing of this connection any more."""
@@ -244,6 +248,9 @@ class QuicLink:
             closed = self.engine.closed_by_peer
             if closed is not None:
                 self._end(*closed)
+            elif self.engine.fault is not None and not self.over:
+                self.over = True  # the peer broke the rules of QUIC; aioquic closes with that
+                self._tell(*self.engine.fault)
             elif self.engine.out_of_order() > MAX_OUT_OF_ORDER:
                 self.close(QuicErrorCode.INTERNAL_ERROR, "too much out of order")
         except Exception:

@@ -1,7 +1,8 @@
 """The QUIC listener: one UDP port, and who of its strangers becomes a connection.
 
 A stranger costs little: a first packet is answered by a Retry while many handshakes are open, by
-CONNECTION_REFUSED or by nothing where there is no room; a handshake has ten seconds.
+CONNECTION_REFUSED or by nothing where there is no room; a handshake has ten seconds, and its place
+only until others need it.
 """
 
 from __future__ import annotations
@@ -234,11 +235,18 @@ class QuicListener(DatagramProtocol):
         elif len(self._shaking) >= RETRY_FROM or self._sources[source] >= RETRY_FROM // 4:
             self._retry(header, addr)
             return
-        crowded = len(self._shaking) >= MAX_OPEN_HANDSHAKES
-        if crowded or self._sources[source] >= MAX_HANDSHAKES_OF_SOURCE:
-            self._refuse(header, addr, "handshakes")
-            return
+        if self._sources[source] >= MAX_HANDSHAKES_OF_SOURCE:
+            self._make_room(source)
+        elif len(self._shaking) >= MAX_OPEN_HANDSHAKES:
+            self._make_room(max(self._sources, key=self._sources.__getitem__))
         self._begin(datagram, header, addr, original, source)
+
+    def _make_room(self, source: str) -> None:
+        """End the oldest open handshake of a source: who means it is done in a moment, and a crowd
+        that stalls keeps nobody out."""
+        oldest = next(each for each, from_there in self._shaking.items() if from_there == source)
+        self.refused["handshakes"] += 1
+        oldest.link.close(QuicErrorCode.CONNECTION_REFUSED, "", QuicFrameType.PADDING)
 
     def _begin(
         self, datagram: bytes, header: QuicHeader, addr: Address, original: bytes, source: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import attrs
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.tls import AlertDescription
 from cryptography import x509
@@ -21,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from palyra.core.frames import GatewayFrame
 from palyra.core.identifiers import DeviceId, Entropy, new_ulid, parse_ulid
 from palyra.core.journal import JournalGap
 from palyra.errors import (
@@ -155,6 +157,7 @@ class ServedConnection:
             self.link.close(QuicErrorCode.CONNECTION_REFUSED, phrase, QuicFrameType.PADDING)
 
     def received(self, stream_id: int, data: bytes, ended: bool) -> None:
+        self._look_where_from()
         stream = self._streams.get(stream_id)
         if stream is None:
             if stream_id in self._ended:
@@ -165,6 +168,13 @@ class ServedConnection:
                 return
             stream = self._streams[stream_id] = _Incoming(self, stream_id)
         stream.arrived(data, ended)
+
+    def _look_where_from(self) -> None:
+        address = self._address()
+        if self.peer is not None and self.peer.address != address:
+            self.peer = attrs.evolve(self.peer, address=address)
+            for stream in list(self._streams.values()):
+                stream.moved(address)
 
     def reset(self, stream_id: int) -> None:
         stream = self._streams.get(stream_id)
@@ -281,6 +291,11 @@ class _Incoming:
     def pump(self) -> None:
         if self._handler is not None and self._writable:
             self._handler.pump()
+
+    def moved(self, address: str) -> None:
+        """The peer speaks from another address now."""
+        if isinstance(self._handler, _Session):
+            self._handler.moved(address)
 
     # -- ending ---------------------------------------------------------------------------------
 
@@ -492,6 +507,8 @@ class _Session:
         self._stream.expect(None)
         connection = self._stream.connection
         hello = session_wire.read_hello(request)
+        if not hello.extended:  # payloads of version 1 do not fit into a frame
+            raise Malformed("hello", "is needed over QUIC; version 1 has gRPC")
         peer = connection.admit(hello.device_id)
         registering = connection.desk.register(peer, hello)
         registering.addCallbacks(self._welcome, self._failed)
@@ -515,6 +532,8 @@ class _Session:
         self.wake()
 
     def finished(self) -> None:
+        if not self._registering:
+            raise Malformed("frame", "the registration is missing")
         self._stream.end("closed by the node")
 
     # -- what the session says (ICarrier) ---------------------------------------------------------
@@ -536,15 +555,15 @@ class _Session:
             self._wanted = False
             frame = session.take_frame()
             if frame is not None:
-                self._write(session, frame)
+                self._write(frame)
 
-    def _write(self, session: IGatewaySession, frame: Any) -> None:
-        if session.extended:
-            told = [session_wire.write_frame(frame, self._event_id(), self._now_ms())]
-        else:
-            told = session_wire.write_published_frames(frame, self._event_id)
-        for message in told:
-            self._stream.write(frames.encode_frame(message.SerializeToString()))
+    def _write(self, frame: GatewayFrame) -> None:
+        message = session_wire.write_frame(frame, self._event_id(), self._now_ms())
+        self._stream.write(frames.encode_frame(message.SerializeToString()))
+
+    def moved(self, address: str) -> None:
+        if self._session is not None:
+            self._session.moved(address)
 
     def _event_id(self) -> str:
         return new_ulid(self._now_ms(), self._stream.connection.entropy)

@@ -36,6 +36,7 @@ from tests.adversarial.quicpeer import (
 from tests.adversarial.wire import messages
 from tests.integration.processes import HOST, eventually, free_port
 
+CROWD = 120
 MAX_CONNECTIONS = 12
 MAX_STREAMS = 32
 HALF_OPEN = 8
@@ -438,3 +439,13 @@ def test_handshakes_that_do_not_end_are_ended(half_open: list[Peer], way: Way, p
     )
     assert {peer.end.code for peer in half_open if peer.end} == {CONNECTION_REFUSED}
     way.serves(pi)
+
+
+def test_a_crowd_that_stalls_keeps_nobody_out(way: Way, pi: Device) -> None:
+    """As many half-open handshakes as there is room for, from addresses that are real: a device
+    gets in beside them."""
+    with contextlib.ExitStack() as stack:
+        for number in range(CROWD):
+            source = f"127.0.6.{number % 10 + 1}"
+            stack.enter_context(way.peer(source=source)).stall()
+        way.serves(pi)

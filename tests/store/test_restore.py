@@ -16,6 +16,7 @@ import pytest
 from alembic import command
 
 from palyra._lock import RootLock
+from palyra.core.journal import JOB_ENDED
 from palyra.errors import (
     RESTORE,
     DiskFull,
@@ -90,17 +91,16 @@ def test_a_root_is_restored(root: Path, backup: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_go_on_is_ended(root: Path, backup: Path, tmp_path: Path) -> None:
-    """Jobs that may have run are outcome_unknown, codes and open requests expired; no other row
-    is touched."""
+    """Jobs that may have run are outcome_unknown, which their device's journal says too, codes and
+    open requests expired; no other row is touched."""
     target = tmp_path / "restored"
     assert restored(backup, target) == Voided(unknown=2, queued=1, codes=1, requests=2)
     database = target / DATABASE
     before, after = rows(root / DATABASE), rows(database)
-    changed = {"meta", "jobs", "pairing_codes", "pairing_requests", "approvals"}
+    changed = {"meta", "jobs", "journal", "pairing_codes", "pairing_requests", "approvals"}
     assert {name for name in before if before[name] != after[name]} == changed
-    assert {name: len(before[name]) for name in before if name != "meta"} == {
-        name: len(after[name]) for name in after if name != "meta"
-    }
+    grown = {name: len(after[name]) - len(before[name]) for name in before if name != "meta"}
+    assert {name: count for name, count in grown.items() if count} == {"journal": 2}
     jobs = column(database, "SELECT state FROM jobs ORDER BY state")
     assert jobs == ["outcome_unknown", "outcome_unknown", "queued", "succeeded"]
     codes = column(database, "SELECT DISTINCT state FROM pairing_codes ORDER BY state")
@@ -119,7 +119,11 @@ def test_an_unknown_outcome_is_told(backup: Path, tmp_path: Path) -> None:
     device_id = a_request("lab-7", a_code("code of lab-7")).device_id
     job = calls.wait(store.job(a_job("sent", device_id).call.job_id))
     waiting = calls.wait(store.unfinished())
+    page = calls.wait(store.journal(device_id, 0, 9))
     calls.wait(store.close())
+    assert [each.seq for each in page.events] == [1, 2, 3, 4, 5, 6]
+    ended = [each.details["state"] for each in page.events if each.kind == JOB_ENDED]
+    assert ended == ["succeeded", "outcome_unknown", "outcome_unknown"]
     assert job is not None and job.final and job.effect_possible
     assert (job.error_code, job.finished_at_ms) == ("outcome_unknown", NOW_MS + 1)
     assert "check lab-7 before repeating" in job.error

@@ -69,6 +69,7 @@ class FakeSession:
         self.received_events: list[NodeEvent] = []
         self.frames: list[GatewayFrame] = []
         self.reasons: list[str] = []
+        self.addresses: list[str] = []
         self.over: Deferred[str] = Deferred()
         self.heard: Deferred[NodeEvent] = Deferred()
 
@@ -79,6 +80,9 @@ class FakeSession:
 
     def take_frame(self) -> GatewayFrame | None:
         return self.frames.pop(0) if self.frames else None
+
+    def moved(self, address: str) -> None:
+        self.addresses.append(address)
 
     def ended(self, reason: str) -> None:
         self.reasons.append(reason)

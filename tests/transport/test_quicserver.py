@@ -290,14 +290,14 @@ def test_what_gathers_in_a_turn_is_one_frame(network: Network, desk: Desk) -> No
 
 
 def test_a_version_1_node(network: Network, desk: Desk) -> None:
-    """It gets the published messages."""
-    desk.extended = False
+    """It has gRPC: what it says of itself is not enough here."""
     listen(network, desk)
     peer = QuicPeer(network).run()
-    stream = peer.begin_session()
-    session_of(desk).say(GatewayFrame(answers=2))
-    peer.run()
-    assert len(peer.answers[stream]) == 2
+    request = hello()
+    request.ClearField("hello")
+    error = peer.error(peer.ask(frames.SESSION, request.SerializeToString()))
+    assert error.error == "invalid_request"
+    assert desk.asked == []
 
 
 def test_the_gateway_ends_a_session_with_its_reason(network: Network, desk: Desk) -> None:

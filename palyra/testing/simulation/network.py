@@ -17,20 +17,12 @@ from zope.interface import implementer
 from palyra.core.frames import STOPPING, GatewayFrame, Hello, NodeEvent, Welcome
 from palyra.core.transcript import DeviceProof
 from palyra.errors import (
-    Category,
-    CertificateRefused,
-    CertificateSuperseded,
-    CertificateUnknown,
-    DeviceRevoked,
     GatewayUnreachable,
-    NotRegistered,
-    PairingLimited,
     PalyraError,
-    RejoinRefused,
-    RemoteRefusal,
 )
 from palyra.testing.simulation.clock import HostClock, Timeline
 from palyra.transport.interfaces import ICarrier, IGatewaySession, INodeSession
+from palyra.transport.refusals import error_of, refusal_of
 from palyra.wire.pairing import (
     Begin,
     Completed,
@@ -47,15 +39,6 @@ PIECE_S = 0.1
 """A message with pieces of a payload is large, so that much happens in the middle of a transfer."""
 CUT = "the connection was closed"
 """All that a device hears of a gateway that does not take its certificate in the handshake."""
-_SAME = (
-    NotRegistered,
-    CertificateUnknown,
-    CertificateSuperseded,
-    CertificateRefused,
-    PairingLimited,
-    RejoinRefused,
-)
-_TRANSIENT = (Category.UNAVAILABLE, Category.EXHAUSTED, Category.DEADLINE, Category.INTERNAL)
 
 
 class Desk(Protocol):
@@ -89,13 +72,7 @@ class Desk(Protocol):
 
 def as_remote(error: PalyraError) -> PalyraError:
     """What a device makes of a refusal of the gateway's."""
-    if isinstance(error, _SAME):
-        return error
-    refusal = RemoteRefusal(error.code, error.sentence, error.hint)
-    refusal.final = error.code == DeviceRevoked.code
-    refusal.transient = error.category in _TRANSIENT
-    refusal.retry_after_s = getattr(error, "retry_after_s", None)
-    return refusal
+    return error_of(refusal_of(error))
 
 
 @attrs.define(eq=False)
