@@ -178,6 +178,27 @@ def test_a_new_session_while_an_acceptance_is_committed_as_stale(house: House) -
     assert house.kept(job).state is S.SUCCEEDED
 
 
+def test_a_new_session_while_waiting_jobs_are_dispatched_as_stale(house: House) -> None:
+    """The node takes over while the records of dispatches are on their way that will be refused:
+    what waited is sent over the new session at once, also where nobody calls any more."""
+    device, node = house.online()
+    welcome = result_of(node.register())
+    jobs = [house.submit(device)]
+    house.store.holding = True
+    accepted = house.dispatcher.submit(house.order(device))
+    house.store.release(1)
+    jobs.append(result_of(accepted))
+    assert house.store.waiting == 2, "both are being dispatched to the old session"
+    node.attach(welcome.session_epoch)
+    house.store.holding = False
+    house.store.release()
+    node.take()
+    assert [each.job_id for each in node.started] == [job.call.job_id for job in jobs]
+    for job in jobs:
+        node.finish(attempt_of(job))
+        assert (house.kept(job).state, house.kept(job).attempts) == (S.SUCCEEDED, 1)
+
+
 def test_a_new_session_while_an_acceptance_is_committed(house: House) -> None:
     """The record of a dispatch was faster than the registration: it goes to the new session."""
     device, node = house.online()

@@ -37,7 +37,7 @@ def a_service(root: Path, store_key_file: str = "") -> Any:
     clock = Clock()
     clock.rightNow = NOW_MS / 1000
     return GatewayService(
-        Settings(root, config, LOOPBACK, LOOPBACK),
+        Settings(root, config, LOOPBACK, LOOPBACK, None),
         lock=RootLock.take(root / "lock", who="a test"),
         reactor=clock,
         entropy=random.Random(1).randbytes,

@@ -90,7 +90,7 @@ class Pair:
         plugins = errands.install(house.path / "plugins")
         self.node: NodeHost = house.node(plugins=plugins)
         house.write_config(self.node.root, NODE)
-        self.node.options = ["--grpc-url", self.relay.address]
+        self.node.options = ["--grpc-url", self.relay.address, "--transport", "grpc"]
         self.node.pair(self.gateway).process.terminate()
         self.asker: NodeHost = house.node("asker", plugins)
         self.asker.pair(self.gateway).process.terminate()

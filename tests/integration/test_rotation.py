@@ -117,7 +117,7 @@ def pair() -> Iterator[Pair]:
         gateway = house.gateway().start()
         relay = Relay(gateway.node_rpc)
         node = house.node("pi", plugin.install(house.path / "plugins"))
-        node.options = ["--grpc-url", relay.address]
+        node.options = ["--grpc-url", relay.address, "--transport", "grpc"]
         yield Pair(house, gateway, node.pair(gateway), relay)
         relay.close()
 
