@@ -93,7 +93,11 @@ def call_from_thread(function: Callable[..., object], *arguments: object) -> Non
 
 def call_soon(function: Callable[[], object]) -> None:
     """Run a function on the reactor's thread in the next turn of its loop; from that thread."""
-    event_loop(the_reactor()).call_soon(function)
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # it does not run yet
+        loop = event_loop(the_reactor())
+    loop.call_soon(function)
 
 
 class Tasks:

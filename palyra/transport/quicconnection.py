@@ -34,7 +34,7 @@ UNSENT = 64 * 1024
 """With so much of a stream waiting for the network, nothing more is written to it."""
 ROUNDS = 8
 """So often in one turn what waits is written and sent, before everybody else has a turn."""
-ACK_DELAY_S = 0.005
+ACK_DELAY_S = 0.01
 """How long an acknowledgement waits for data to go with; two datagrams are acknowledged at once."""
 MAX_REPEATED_CLOSES = 8
 RESET_TOKEN = 16
@@ -131,6 +131,8 @@ class Engine(QuicConnection):
         """Whether a datagram says that the peer knows nothing of this connection any more."""
         if len(datagram) < RESET_TOKEN + 5:
             return False
+        if any(datagram.startswith(each.cid, 1) for each in self._host_cids):
+            return False  # it names this connection: what is random in a reset does not
         end = datagram[-RESET_TOKEN:]
         known = (self._peer_cid, *self._peer_cid_available)
         return any(
@@ -163,6 +165,19 @@ class Engine(QuicConnection):
     def has_to_send(self) -> bool:
         """Whether data of a stream waits to be sent."""
         return any(not stream.sender.buffer_is_empty for stream in self._streams.values())
+
+    def owes_acknowledgement(self) -> bool:
+        """Whether something of the peer is to be acknowledged."""
+        space = self._spaces.get(Epoch.ONE_RTT)
+        return space is None or space.ack_at is not None
+
+    def is_quiet(self) -> bool:
+        """Whether nothing but an acknowledgement, which has a time of its own, is to be sent."""
+        if not self._handshake_confirmed:
+            return False
+        path = self._network_paths[0]
+        special = path.remote_challenges or self._probe_pending or self._ping_pending
+        return path.is_validated and not special and not self.has_to_send()
 
     def acknowledge_now(self, now: float) -> None:
         """Let the next datagram carry what is to be acknowledged."""
@@ -241,9 +256,9 @@ class QuicLink:
             self._repeat_last_words()
             return
         self.heard_s = self._elapsed_s()
-        self._unacknowledged += 1
         try:
             self.engine.receive_datagram(data, address, self.heard_s)
+            self._unacknowledged += self.engine.owes_acknowledgement()
             self._take_events()
             closed = self.engine.closed_by_peer
             if closed is not None:
@@ -255,7 +270,12 @@ class QuicLink:
                 self.close(QuicErrorCode.INTERNAL_ERROR, "too much out of order")
         except Exception:
             self._break("a datagram")
-        self.touch()
+        if self._turn_due:
+            return
+        if self._unacknowledged < 2 and not self.over and self.engine.is_quiet():
+            self._set_timer()
+        else:
+            self.touch()
 
     def _take_events(self) -> None:
         while (event := self.engine.next_event()) is not None:
@@ -358,10 +378,12 @@ class QuicLink:
 
     def _transmit(self) -> bool:
         """Send what there is to send; whether all of it could be tried."""
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             self._again = False
             if not self.over:
                 self._owner.pump()
+            if number and not self._again:
+                return True  # nothing was written since the last time
             now = self._elapsed_s()
             if self._unacknowledged > 1 or self.engine.has_to_send():
                 self.engine.acknowledge_now(now)
@@ -401,12 +423,14 @@ class QuicLink:
     def _due(self) -> None:
         now = self._elapsed_s()
         at_s = self.engine.get_timer()
-        if at_s is not None and at_s <= now:
-            try:
-                self.engine.handle_timer(now)
-                self._take_events()
-            except Exception:
-                self._break("a timer")
+        if at_s is not None and at_s > now:
+            self._set_timer()  # what it was set for has happened meanwhile
+            return
+        try:
+            self.engine.handle_timer(now)
+            self._take_events()
+        except Exception:
+            self._break("a timer")
         self._turn()
 
     def _stop_timer(self) -> None:

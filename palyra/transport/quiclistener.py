@@ -183,6 +183,11 @@ class QuicListener(DatagramProtocol):
     # -- what arrives ---------------------------------------------------------------------------
 
     def datagramReceived(self, datagram: bytes, addr: Address) -> None:
+        if datagram[:1] < b"\x80":  # a short header: all but the first few packets have one
+            routed = self._routes.get(datagram[1 : 1 + CID_BYTES])
+            if routed is not None:
+                routed.link.datagram(datagram, addr)
+                return
         try:
             header = pull_quic_header(Buffer(data=datagram), host_cid_length=CID_BYTES)
         except ValueError:  # and BufferReadError, which is one
