@@ -229,6 +229,7 @@ class QuicChannel:
             soon=self._soon,
             configuration=configuration(
                 is_client=True,
+                peer=address[0],
                 server_name=TLS_NAME,
                 verify_mode=ssl.CERT_REQUIRED,
                 cadata=self._trust.ca_pem,

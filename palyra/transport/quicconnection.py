@@ -7,11 +7,12 @@ else; setup.cfg pins aioquic's minor version for it.
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from aioquic.quic import events
-from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.tls import Epoch
@@ -38,21 +39,34 @@ ACK_DELAY_S = 0.01
 """How long an acknowledgement waits for data to go with; two datagrams are acknowledged at once."""
 MAX_REPEATED_CLOSES = 8
 RESET_TOKEN = 16
+LOOPBACK_DATAGRAM = 8 * 1024
 _CRYPTO_ERROR = 0x100
 
 Address = tuple[str, int]
 
 
-def configuration(*, is_client: bool, **more: Any) -> QuicConfiguration:
-    """What every connection of ours has in common (CONTRACT: States and times)."""
+def configuration(*, is_client: bool, peer: str = "", **more: Any) -> QuicConfiguration:
+    """What every connection of ours has in common (CONTRACT: States and times).
+
+    ``peer`` is the IP address of the other side, where it is known: on one machine datagrams may
+    be larger than what any network is sure to carry.
+    """
     return QuicConfiguration(
         is_client=is_client,
+        max_datagram_size=LOOPBACK_DATAGRAM if _is_loopback(peer) else SMALLEST_MAX_DATAGRAM_SIZE,
         alpn_protocols=[ALPN],
         idle_timeout=IDLE_S,
         max_data=WINDOW,
         max_stream_data=WINDOW,
         **more,
     )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Engine(QuicConnection):

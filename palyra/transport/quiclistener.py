@@ -15,6 +15,7 @@ import secrets
 import socket
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
@@ -71,6 +72,7 @@ CID_BYTES = 8
 MAX_RESET = 43
 RECEIVE_BUFFER = 4 * 1024 * 1024
 MAX_DATAGRAM = 65_535
+VERSIONS = configuration(is_client=False).supported_versions
 
 Certificate = Callable[[], tuple[bytes, bytes]]
 
@@ -115,7 +117,7 @@ class QuicListener(DatagramProtocol):
         self._max_connections = max_connections
         self._reset_key = reset_key or secrets.token_bytes(32)
         self._served: tuple[bytes, bytes] | None = None
-        self._configuration: QuicConfiguration
+        self._make_configuration: Callable[..., QuicConfiguration]
         self._tokens = QuicRetryTokenHandler()
         self._routes: dict[bytes, _Routed] = {}
         self._shaking: dict[_Routed, str] = {}
@@ -203,13 +205,13 @@ class QuicListener(DatagramProtocol):
     def _stranger(self, datagram: bytes, header: QuicHeader, addr: Address) -> None:
         if header.packet_type is QuicPacketType.VERSION_NEGOTIATION:
             return
-        if header.version not in self._configured().supported_versions:
+        if header.version not in VERSIONS:
             self._answer(
                 addr,
                 lambda: encode_quic_version_negotiation(
                     source_cid=header.destination_cid,
                     destination_cid=header.source_cid,
-                    supported_versions=self._configuration.supported_versions,
+                    supported_versions=VERSIONS,
                 ),
             )
         elif header.packet_type is QuicPacketType.INITIAL:
@@ -257,7 +259,7 @@ class QuicListener(DatagramProtocol):
         self, datagram: bytes, header: QuicHeader, addr: Address, original: bytes, source: str
     ) -> None:
         engine = Engine(
-            configuration=self._configured(),
+            configuration=self._configured(addr[0]),
             asks_certificate=True,
             reset_token=self._reset_token,
             original_destination_connection_id=original,
@@ -272,13 +274,14 @@ class QuicListener(DatagramProtocol):
         if not engine.begun:  # noise that looks like a first packet
             routed.link.abandon()
 
-    def _configured(self) -> QuicConfiguration:
+    def _configured(self, peer: str = "") -> QuicConfiguration:
         """The configuration of the next connection: certificates are renewed while we run."""
         served = self._certificate()
         if served != self._served:
             key, chain = served
             first, *others = x509.load_pem_x509_certificates(chain)
-            self._configuration = configuration(
+            self._make_configuration = partial(
+                configuration,
                 is_client=False,
                 connection_id_length=CID_BYTES,
                 certificate=first,
@@ -286,7 +289,7 @@ class QuicListener(DatagramProtocol):
                 private_key=load_pem_private_key(key, password=None),
             )
             self._served = served
-        return self._configuration
+        return self._make_configuration(peer=peer)
 
     # -- answers to strangers -------------------------------------------------------------------
 

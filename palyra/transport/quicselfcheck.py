@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+from typing import Any
 
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
@@ -40,7 +41,7 @@ def require_client_certificates(listener: str, address: str) -> None:
 
 
 def _shown(
-    key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, shown: dict[str, object]
+    key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, shown: dict[str, Any]
 ) -> x509.Certificate | None:
     """What a server sees of a client that shows that."""
     served = configuration(is_client=False, certificate=certificate, private_key=key)
