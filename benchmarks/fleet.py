@@ -16,8 +16,8 @@ from benchmarks.paired import Crowd, Member
 from benchmarks.records import ECHO
 from palyra.config.addresses import HostPort
 from palyra.core.frames import HEARTBEAT, STARTED, Hello
+from palyra.wire.registration import write_hello
 from palyra.wire.service import messages
-from palyra.wire.session import write_hello
 
 CONNECTING = 32
 """Nodes that connect at once."""

@@ -19,6 +19,7 @@ from palyra.transport.chain import TLS_NAME
 from palyra.transport.interfaces import ICarrier
 from palyra.transport.statuses import error_of
 from palyra.wire import pairing as pairing_wire
+from palyra.wire import registration
 from palyra.wire import session as session_wire
 from palyra.wire.service import NodeServiceStub
 
@@ -79,8 +80,8 @@ class GatewayChannel:
         """RegisterNode."""
 
         async def call() -> Welcome:
-            request = session_wire.write_hello(hello)
-            return session_wire.read_welcome(await self._stub().RegisterNode(request))
+            request = registration.write_hello(hello)
+            return registration.read_welcome(await self._stub().RegisterNode(request))
 
         return self._called(call)
 

@@ -21,7 +21,9 @@ from palyra.transport.grpccalls import CallsServicer
 from palyra.transport.grpcgate import LAST_WRITE_S, Context, address, admit, answered
 from palyra.transport.interfaces import ICarrier, IEnrolmentDesk, IGatewaySession, INodeDesk
 from palyra.wire import pairing as pairing_wire
+from palyra.wire import registration
 from palyra.wire import session as session_wire
+from palyra.wire.checks import check_version
 from palyra.wire.service import (
     NodeServiceServicer,
     messages,
@@ -80,9 +82,9 @@ class NodeServicer(CallsServicer):
         self, request: messages.RegisterNodeRequest, context: Context
     ) -> messages.RegisterNodeResponse:
         async def register() -> messages.RegisterNodeResponse:
-            hello = session_wire.read_hello(request)
+            hello = registration.read_hello(request)
             peer = admit(self._desk, context, hello.device_id)
-            return session_wire.write_welcome(await as_future(self._desk.register(peer, hello)))
+            return registration.write_welcome(await as_future(self._desk.register(peer, hello)))
 
         return await answered(context, register())
 
@@ -118,7 +120,7 @@ class NodeServicer(CallsServicer):
         self, request: messages.RevokeDevicePairingRequest, context: Context
     ) -> messages.RevokeDevicePairingResponse:
         async def revoke() -> messages.RevokeDevicePairingResponse:
-            session_wire.check_version(request.v)
+            check_version(request.v)
             peer = admit(self._desk, context, request.device_id.ulid)
             await as_future(self._desk.revoke_self(peer, request.reason))
             return messages.RevokeDevicePairingResponse(v=1, revoked=True)

@@ -31,7 +31,7 @@ from palyra.transport.quicstreams import CarriedSession, Outgoing
 from palyra.transport.quictrust import GatewayTrust
 from palyra.transport.statuses import CLOSED_OFF
 from palyra.wire import pairing as pairing_wire
-from palyra.wire import session as session_wire
+from palyra.wire import registration
 from palyra.wire.service import messages
 
 CALL_TIMEOUT_S = 15.0
@@ -82,12 +82,12 @@ class QuicChannel:
         """RegisterNode, on the stream that the session will have."""
 
         async def call() -> Welcome:
-            request = session_wire.write_hello(hello).SerializeToString()
+            request = registration.write_hello(hello).SerializeToString()
             stream = await self._ask(frames.SESSION, request, end=False)
             self._leave_registration()
             self._registered = stream
             answer = _read(messages.RegisterNodeResponse, await stream.answer())
-            return session_wire.read_welcome(answer)
+            return registration.read_welcome(answer)
 
         return self._called(call())
 

@@ -39,6 +39,7 @@ from palyra.transport import quicframes as frames
 from palyra.transport.interfaces import ICallStream, ICarrier, IGatewaySession, INodeDesk, Peer
 from palyra.transport.quicconnection import QuicLink
 from palyra.wire import pairing as pairing_wire
+from palyra.wire import registration
 from palyra.wire import session as session_wire
 from palyra.wire.service import messages
 
@@ -506,7 +507,7 @@ class _Session:
         self._registering = True
         self._stream.expect(None)
         connection = self._stream.connection
-        hello = session_wire.read_hello(request)
+        hello = registration.read_hello(request)
         if not hello.extended:  # payloads of version 1 do not fit into a frame
             raise Malformed("hello", "is needed over QUIC; version 1 has gRPC")
         peer = connection.admit(hello.device_id)
@@ -515,7 +516,7 @@ class _Session:
 
     def _welcome(self, welcome: Any) -> None:
         self._registered = True
-        answer = session_wire.write_welcome(welcome)
+        answer = registration.write_welcome(welcome)
         self._stream.write(frames.encode_frame(answer.SerializeToString()))
         if not self._over:
             self._stream.expect(FIRST_WORD_S)

@@ -16,7 +16,8 @@ from palyra.core.identifiers import DeviceId, JobId, parse_ulid
 from palyra.core.interfaces import MAX_KEY
 from palyra.core.jobs import FINAL, Job, JobState
 from palyra.errors import Malformed, PalyraError
-from palyra.wire.session import MAX_ERROR_TEXT, VERSION, check_version
+from palyra.wire.checks import VERSION, check_version
+from palyra.wire.session import MAX_ERROR_TEXT
 from palyra.wire.v1 import node_pb2
 
 MAX_CODE_TEXT = 64

@@ -16,7 +16,7 @@ from palyra.core.pairing import CodeMethod
 from palyra.core.pake import CONFIRM_BYTES, SHARE_BYTES, SUITE
 from palyra.core.transcript import DeviceProof, Enrolment
 from palyra.errors import Malformed
-from palyra.wire.session import VERSION, check_version
+from palyra.wire.checks import VERSION, check_version
 from palyra.wire.v1 import common_pb2, node_pb2
 
 MAX_CSR = 4_096

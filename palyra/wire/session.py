@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from palyra.core.announcement import checked_capabilities
-from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability, clean_text
+from palyra.core.devices import clean_text
 from palyra.core.frames import (
     AWAITING,
     RESULT,
@@ -19,38 +18,24 @@ from palyra.core.frames import (
     Dispatch,
     Drained,
     GatewayFrame,
-    Hello,
     NodeEvent,
     Progress,
     Renew,
     Waiting,
-    Welcome,
 )
-from palyra.core.identifiers import AttemptId, DeviceId, parse_ulid
-from palyra.core.jobs import MAX_REASON, Outcome, Report, Standing
+from palyra.core.identifiers import AttemptId
+from palyra.core.jobs import MAX_REASON, Outcome, Report
 from palyra.core.transfers import MAX_PIECE_BYTES
 from palyra.errors import Malformed
-from palyra.wire.v1 import common_pb2, node_pb2
+from palyra.wire.checks import VERSION, check_version, read_attempt_id
+from palyra.wire.v1 import node_pb2
 
-VERSION = 1
-MAX_ATTEMPTS_LISTED = 3_584
-"""With as many capabilities as there may be a registration stays below 512 KiB."""
-MAX_ATTEMPT_ID = 64
-"""Bytes; those of this gateway are ULIDs, and what a node makes up is sent back to it."""
 MAX_ERROR_TEXT = 1_024
 MAX_CALLER = 120
 MAX_CODE = 64
 SHA256_BYTES = 32
 MAX_IN_MESSAGE = 512
 """Reports, progress, waiting entries or chunks in one message; a node with more sends several."""
-RISKS = ("low", "medium", "high")
-_PUBLISHED_RISKS = {
-    "echo": "low",
-    "system.health": "low",
-    "system.identity": "low",
-    "desktop.open_path": "high",
-}
-"""Of the capabilities that version-1 nodes announce by name alone; any other is medium."""
 
 _OUTCOMES: dict[int, Outcome] = {
     node_pb2.ATTEMPT_OUTCOME_SUCCEEDED: Outcome.SUCCEEDED,
@@ -78,144 +63,6 @@ class _PublishedWaiting(msgspec.Struct):
     request_id: str
 
 
-def check_version(version: int) -> None:
-    """Every message carries v = 1."""
-    if version != VERSION:
-        raise Malformed("v", f"must be {VERSION} (got {version})")
-
-
-# -- registration ---------------------------------------------------------------------------------
-
-
-def read_hello(message: node_pb2.RegisterNodeRequest) -> Hello:
-    """RegisterNodeRequest, checked."""
-    check_version(message.v)
-    if len(message.capabilities) > MAX_CAPABILITIES:
-        raise Malformed(
-            "capabilities", f"at most {MAX_CAPABILITIES} (got {len(message.capabilities)})"
-        )
-    hello = message.hello
-    listed = (
-        (hello.running_attempts, Standing.RUNNING),
-        (hello.finished_attempts, Standing.FINISHED),
-        (hello.died_attempts, Standing.DIED),
-    )
-    if sum(len(ids) for ids, _ in listed) > MAX_ATTEMPTS_LISTED:
-        raise Malformed("hello", f"lists more than {MAX_ATTEMPTS_LISTED} attempts")
-    attempts: dict[str, Standing] = {
-        _attempt_id(attempt, "hello"): standing for ids, standing in listed for attempt in ids
-    }
-    return Hello(
-        device_id=DeviceId(parse_ulid(message.device_id.ulid, "device_id")),
-        platform=clean_text(message.platform, 64),
-        capabilities=checked_capabilities(map(_read_capability, message.capabilities)),
-        version=clean_text(hello.version, 64),
-        memory_id=hello.memory_id[:64],
-        store_epoch=hello.store_epoch[:64],
-        max_in_flight=max(1, hello.max_in_flight),
-        attempts=attempts,
-        extended=message.HasField("hello"),
-        unix_ms=hello.unix_ms,
-    )
-
-
-def write_hello(hello: Hello) -> node_pb2.RegisterNodeRequest:
-    """The node's side of :func:`read_hello`."""
-    by_standing: dict[Standing, list[str]] = {standing: [] for standing in Standing}
-    for attempt, standing in hello.attempts.items():
-        by_standing[standing].append(attempt)
-    return node_pb2.RegisterNodeRequest(
-        v=VERSION,
-        device_id=common_pb2.CanonicalId(ulid=hello.device_id),
-        platform=hello.platform,
-        capabilities=[_write_capability(item) for item in hello.capabilities],
-        hello=node_pb2.NodeHello(
-            memory_id=hello.memory_id,
-            running_attempts=by_standing[Standing.RUNNING],
-            finished_attempts=by_standing[Standing.FINISHED],
-            died_attempts=by_standing[Standing.DIED],
-            version=hello.version,
-            store_epoch=hello.store_epoch,
-            max_in_flight=hello.max_in_flight,
-            unix_ms=hello.unix_ms,
-        ),
-    )
-
-
-def read_welcome(message: node_pb2.RegisterNodeResponse) -> Welcome:
-    """RegisterNodeResponse, as a node of ours reads it."""
-    welcome = message.welcome
-    return Welcome(
-        device_id=DeviceId(message.device_id.ulid),
-        store_epoch=welcome.store_epoch,
-        session_epoch=welcome.session_epoch,
-        heartbeat_interval_ms=welcome.heartbeat_interval_ms,
-        gateway_unix_ms=welcome.gateway_unix_ms,
-        ca_bundle_pem=welcome.ca_bundle_pem,
-        granted=tuple(welcome.granted),
-        device_name=welcome.device_name,
-        version=welcome.version,
-        renew_after_s=welcome.renew_after_s if welcome.HasField("renew_after_s") else None,
-        quic_address=welcome.quic_address,
-    )
-
-
-def write_welcome(welcome: Welcome) -> node_pb2.RegisterNodeResponse:
-    """The gateway's answer to a registration it accepted."""
-    return node_pb2.RegisterNodeResponse(
-        v=VERSION,
-        device_id=common_pb2.CanonicalId(ulid=welcome.device_id),
-        accepted=True,
-        welcome=node_pb2.NodeWelcome(
-            store_epoch=welcome.store_epoch,
-            session_epoch=welcome.session_epoch,
-            heartbeat_interval_ms=welcome.heartbeat_interval_ms,
-            gateway_unix_ms=welcome.gateway_unix_ms,
-            ca_bundle_pem=welcome.ca_bundle_pem,
-            granted=welcome.granted,
-            device_name=welcome.device_name,
-            version=welcome.version,
-            renew_after_s=welcome.renew_after_s,
-            quic_address=welcome.quic_address,
-        ),
-    )
-
-
-def _read_capability(message: node_pb2.DeviceCapability) -> AnnouncedCapability:
-    traits = message.traits
-    if message.HasField("traits") and traits.risk not in RISKS:
-        raise Malformed(
-            f"capabilities.{clean_text(message.name, 64)}.risk", f"must be one of {RISKS}"
-        )
-    return AnnouncedCapability(
-        name=message.name,
-        available=message.available,
-        digest=message.descriptor_digest,
-        version=traits.version,
-        risk=traits.risk or _PUBLISHED_RISKS.get(message.name, "medium"),
-        needs_mediation=traits.needs_mediation,
-        idempotent=traits.idempotent,
-        timeout_ms=traits.timeout_ms,
-        fault=traits.fault,
-    )
-
-
-def _write_capability(item: AnnouncedCapability) -> node_pb2.DeviceCapability:
-    return node_pb2.DeviceCapability(
-        name=item.name,
-        available=item.available,
-        descriptor_digest=item.digest,
-        traits=node_pb2.CapabilityTraits(
-            version=item.version,
-            risk=item.risk,
-            needs_mediation=item.needs_mediation,
-            idempotent=item.idempotent,
-            timeout_ms=item.timeout_ms,
-            fault=item.fault,
-        ),
-    )
-
-
 # -- what a node says -----------------------------------------------------------------------------
 
 
@@ -228,7 +75,7 @@ def read_event(message: node_pb2.NodeEventRequest) -> NodeEvent:
     reports = [_read_report(report) for report in message.reports if not report.output_transfer]
     waiting = [
         Waiting(
-            _attempt_id(item.request_id, "waiting.request_id"), item.answered, item.remaining_ms
+            read_attempt_id(item.request_id, "waiting.request_id"), item.answered, item.remaining_ms
         )
         for item in message.waiting
     ]
@@ -243,7 +90,7 @@ def read_event(message: node_pb2.NodeEventRequest) -> NodeEvent:
         reports=tuple(reports),
         progress=tuple(
             Progress(
-                _attempt_id(item.request_id, "progress.request_id"),
+                read_attempt_id(item.request_id, "progress.request_id"),
                 min(1.0, max(0.0, item.fraction)) if item.HasField("fraction") else None,
                 clean_text(item.text, MAX_ERROR_TEXT),
             )
@@ -285,12 +132,6 @@ def write_event(event: NodeEvent, device_id: str) -> node_pb2.NodeEventRequest:
             )
         )
     return message
-
-
-def _attempt_id(text: str, field: str) -> AttemptId:
-    if len(text) > MAX_ATTEMPT_ID or len(text.encode()) > MAX_ATTEMPT_ID:
-        raise Malformed(field, f"an attempt's id has at most {MAX_ATTEMPT_ID} bytes")
-    return AttemptId(text)
 
 
 def _read_chunk(message: node_pb2.PayloadChunk) -> Chunk:
@@ -338,7 +179,7 @@ def _read_report(report: node_pb2.AttemptReport) -> Report:
     if report.output_transfer and report.output_json:
         raise Malformed("reports.output_json", "must be empty where a transfer brings the output")
     return Report(
-        attempt_id=_attempt_id(report.request_id, "reports.request_id"),
+        attempt_id=read_attempt_id(report.request_id, "reports.request_id"),
         outcome=outcome,
         output_json=report.output_json,
         error_code=clean_text(report.error_code, MAX_CODE),
@@ -354,7 +195,7 @@ def _read_published_result(payload: bytes) -> Report:
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed("payload_json", str(error)) from error
     return Report(
-        attempt_id=_attempt_id(result.request_id, "payload_json"),
+        attempt_id=read_attempt_id(result.request_id, "payload_json"),
         outcome=Outcome.SUCCEEDED if result.success else Outcome.FAILED,
         output_json=bytes(result.output_json) if result.success else b"",
         error_code="" if result.success else "failed",
@@ -367,7 +208,7 @@ def _read_published_waiting(payload: bytes) -> Waiting:
         waiting = msgspec.json.decode(payload, type=_PublishedWaiting)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed("payload_json", str(error)) from error
-    attempt_id = _attempt_id(waiting.request_id, "payload_json")
+    attempt_id = read_attempt_id(waiting.request_id, "payload_json")
     return Waiting(attempt_id, answered=False, remaining_ms=0)
 
 

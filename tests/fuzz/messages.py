@@ -27,7 +27,7 @@ from palyra.core.jobs import Outcome, Report, Standing
 from palyra.core.pairing import CodeMethod
 from palyra.core.transcript import DeviceProof, Enrolment
 from palyra.errors import LimitReached
-from palyra.wire import calls, pairing, session
+from palyra.wire import calls, pairing, registration, session
 from palyra.wire.calls import Submission
 from palyra.wire.v1 import node_pb2
 
@@ -125,8 +125,8 @@ def _session_readers() -> list[MessageReader]:
         [dispatch], ["a"], [("a", "stop")], 1, Drained("bye", 5), Renew("asked", 9)
     )
     return [
-        _reader(session.read_hello, session.write_hello(hello)),
-        _reader(session.read_welcome, session.write_welcome(welcome)),
+        _reader(registration.read_hello, registration.write_hello(hello)),
+        _reader(registration.read_welcome, registration.write_welcome(welcome)),
         _reader(session.read_event, session.write_event(event, _DEVICE), published),
         _reader(session.read_frame, session.write_frame(frame, _ATTEMPT, 9)),
     ]

@@ -12,7 +12,8 @@ from palyra.core.frames import Hello, NodeEvent
 from palyra.core.identifiers import DeviceId
 from palyra.errors import Malformed, PalyraError
 from palyra.transport import quicframes, refusals
-from palyra.wire.session import write_event, write_hello
+from palyra.wire.registration import write_hello
+from palyra.wire.session import write_event
 from tests.fuzz.quicpeers import DEVICE_ID, INITIAL_BYTES, Device, Served, faults, initial
 
 TRIES = 25

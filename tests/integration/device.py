@@ -28,6 +28,7 @@ from palyra.pki.csr import make_csr
 from palyra.transport import grpcclient
 from palyra.transport.chain import TLS_NAME
 from palyra.wire import pairing as pairing_wire
+from palyra.wire import registration
 from palyra.wire import session as session_wire
 from palyra.wire.service import NodeServiceStub, messages
 from tests.integration.house import Gateway
@@ -179,7 +180,7 @@ class Device:
             memory_id="0" * 32,
             extended=True,
         )
-        return session_wire.write_hello(hello)
+        return registration.write_hello(hello)
 
     def event(self, epoch: int) -> messages.NodeEventRequest:
         """A heartbeat."""
@@ -195,7 +196,7 @@ class Device:
         """Register and open a stream that stays open; the call."""
         with self.node_rpc() as stub:
             answer = stub.RegisterNode(self.hello(), timeout=CALL_S)
-            outbox = Outbox(self.event(session_wire.read_welcome(answer).session_epoch))
+            outbox = Outbox(self.event(registration.read_welcome(answer).session_epoch))
             try:
                 yield stub.StreamNodeEvents(outbox, timeout=60)
             finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from palyra.core.frames import STARTED, NodeEvent
+from palyra.wire import registration
 from palyra.wire import session as session_wire
 from palyra.wire.service import messages
 from tests.interop.quiche import QuicheStream
@@ -21,7 +22,7 @@ class NodeOverQuiche:
         self._stream = stream
         stream.ask("node.session")
         stream.send(visitor.device.hello().SerializeToString())
-        self.welcome = session_wire.read_welcome(
+        self.welcome = registration.read_welcome(
             messages.RegisterNodeResponse.FromString(stream.frame())
         )
         self.say(self.event(STARTED))

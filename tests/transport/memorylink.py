@@ -15,6 +15,7 @@ from palyra.core.identifiers import DeviceId
 from palyra.errors import GatewayUnreachable, PalyraError
 from palyra.transport.interfaces import ICarrier, INodeDesk, Peer
 from palyra.transport.refusals import error_of, refusal_of
+from palyra.wire import registration
 from palyra.wire import session as wire
 from palyra.wire.pairing import RenewalAsked, Renewed
 from palyra.wire.service import messages
@@ -50,12 +51,12 @@ class Encoded(Objects):
         return wire.read_frame(messages.NodeEventResponse.FromString(data))
 
     def hello(self, hello: Hello) -> Hello:
-        data = wire.write_hello(hello).SerializeToString()
-        return wire.read_hello(messages.RegisterNodeRequest.FromString(data))
+        data = registration.write_hello(hello).SerializeToString()
+        return registration.read_hello(messages.RegisterNodeRequest.FromString(data))
 
     def welcome(self, welcome: Welcome) -> Welcome:
-        data = wire.write_welcome(welcome).SerializeToString()
-        return wire.read_welcome(messages.RegisterNodeResponse.FromString(data))
+        data = registration.write_welcome(welcome).SerializeToString()
+        return registration.read_welcome(messages.RegisterNodeResponse.FromString(data))
 
 
 def told(error: PalyraError) -> PalyraError:

@@ -18,6 +18,7 @@ from palyra.transport.chain import TLS_NAME
 from palyra.transport.interfaces import INodeDesk
 from palyra.transport.quicconnection import Engine, QuicLink, configuration
 from palyra.transport.quiclistener import QuicListener
+from palyra.wire import registration
 from palyra.wire import session as wire
 from palyra.wire.service import messages
 from tests.gateway.enrolling import wall_ms
@@ -175,7 +176,7 @@ class QuicPeer:
     def begin_session(self, device_id: DeviceId = DEVICE) -> int:
         """Register, and say the first word."""
         stream_id = self.ask(frames.SESSION, hello(device_id).SerializeToString())
-        wire.read_welcome(messages.RegisterNodeResponse.FromString(self.answers[stream_id].pop()))
+        registration.read_welcome(messages.RegisterNodeResponse.FromString(self.answers[stream_id].pop()))
         self.say(stream_id, wire.write_event(NodeEvent(STARTED, session_epoch=3), device_id))
         return stream_id
 
@@ -186,4 +187,4 @@ class QuicPeer:
 
 def hello(device_id: DeviceId = DEVICE) -> messages.RegisterNodeRequest:
     """A registration."""
-    return wire.write_hello(Hello(device_id, "linux", (), max_in_flight=8, extended=True))
+    return registration.write_hello(Hello(device_id, "linux", (), max_in_flight=8, extended=True))

@@ -22,8 +22,8 @@ from palyra.transport.grpclistener import ENROLMENT_OPTIONS, HANDSHAKE_MS, MAX_P
 from palyra.transport.grpcserver import EnrolmentServicer, NodeServicer
 from palyra.wire import pairing as pairing_wire
 from palyra.wire.pairing import Begin
+from palyra.wire.registration import write_hello
 from palyra.wire.service import NodeServiceStub, messages
-from palyra.wire.session import write_hello
 from tests.gateway.enrolling import wall_ms
 from tests.transport.desks import FakeDesk, FakeEnrolment
 from tests.transport.serving import AUTHORITY, DEVICE, KEY_PEM, call, channel, device_pair, serve

@@ -38,8 +38,9 @@ from palyra.transport.grpcserver import EnrolmentServicer, NodeServicer
 from palyra.transport.interfaces import IEnrolmentDesk, IGatewaySession, INodeDesk
 from palyra.wire import pairing as pairing_wire
 from palyra.wire.pairing import Begin, RenewalAsked, Renewed
+from palyra.wire.registration import write_hello
 from palyra.wire.service import NodeServiceStub, messages
-from palyra.wire.session import write_event, write_hello
+from palyra.wire.session import write_event
 from tests.core.jobs import a_call
 from tests.transport.desks import FakeDesk, FakeEnrolment, FakeSession
 from tests.transport.serving import (

@@ -28,6 +28,7 @@ from palyra.core.frames import (
 from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.jobs import Outcome, Report, Standing
 from palyra.errors import Malformed, MalformedIdentifier
+from palyra.wire import registration
 from palyra.wire import session as wire
 from palyra.wire.v1 import node_pb2
 
@@ -45,7 +46,7 @@ capabilities = st.builds(
     available=st.booleans(),
     digest=PLAIN,
     version=PLAIN,
-    risk=st.sampled_from(wire.RISKS),
+    risk=st.sampled_from(registration.RISKS),
     needs_mediation=st.booleans(),
     idempotent=st.booleans(),
     timeout_ms=st.integers(0, 24 * 3_600_000),
@@ -144,14 +145,14 @@ frames = st.builds(
 @SETTINGS
 def test_a_hello_survives(hello: Hello) -> None:
     """What a node tells of itself is what the gateway reads."""
-    assert wire.read_hello(wire.write_hello(hello)) == hello
+    assert registration.read_hello(registration.write_hello(hello)) == hello
 
 
 @given(welcomes)
 @SETTINGS
 def test_a_welcome_survives(welcome: Welcome) -> None:
     """What the gateway answers is what the node reads."""
-    assert wire.read_welcome(wire.write_welcome(welcome)) == welcome
+    assert registration.read_welcome(registration.write_welcome(welcome)) == welcome
 
 
 @given(events)
@@ -173,10 +174,10 @@ def test_a_frame_survives(frame: GatewayFrame) -> None:
 def test_any_message_is_read_or_refused(data: bytes) -> None:
     """Whatever protobuf accepts becomes a value or Malformed."""
     readers: list[tuple[Any, Any]] = [
-        (node_pb2.RegisterNodeRequest, wire.read_hello),
+        (node_pb2.RegisterNodeRequest, registration.read_hello),
         (node_pb2.NodeEventRequest, wire.read_event),
         (node_pb2.NodeEventResponse, wire.read_frame),
-        (node_pb2.RegisterNodeResponse, wire.read_welcome),
+        (node_pb2.RegisterNodeResponse, registration.read_welcome),
     ]
     for kind, read in readers:
         message = kind()
@@ -250,7 +251,7 @@ def test_a_version_one_hello() -> None:
     message.device_id.ulid = DEVICE
     for name in ("echo", "desktop.open_path", "files.fetch"):
         message.capabilities.add(name=name, available=True)
-    hello = wire.read_hello(message)
+    hello = registration.read_hello(message)
     assert (hello.extended, hello.max_in_flight, hello.memory_id) == (False, 1, "")
     assert [each.risk for each in hello.capabilities] == ["low", "high", "medium"]
 
@@ -280,7 +281,9 @@ def test_version_one_gets_single_dispatches() -> None:
 
 def test_what_a_hello_may_not_say() -> None:
     """Version, id, number of capabilities and attempts, and risk are checked."""
-    good = wire.write_hello(Hello(DEVICE, "linux", (AnnouncedCapability("echo"),), extended=True))
+    good = registration.write_hello(
+        Hello(DEVICE, "linux", (AnnouncedCapability("echo"),), extended=True)
+    )
 
     def changed(**changes: object) -> node_pb2.RegisterNodeRequest:
         message = node_pb2.RegisterNodeRequest()
@@ -290,29 +293,29 @@ def test_what_a_hello_may_not_say() -> None:
         return message
 
     with pytest.raises(Malformed):
-        wire.read_hello(changed(v=2))
+        registration.read_hello(changed(v=2))
     for ulid in ("", DEVICE.lower(), DEVICE + "A", "8" + DEVICE[1:]):
         message = changed()
         message.device_id.ulid = ulid
         with pytest.raises(MalformedIdentifier):
-            wire.read_hello(message)
+            registration.read_hello(message)
     message = changed()
     for _ in range(256):
         message.capabilities.add(name="x")
     with pytest.raises(Malformed):
-        wire.read_hello(message)
+        registration.read_hello(message)
     message = changed()
     message.capabilities[0].traits.risk = "none"
     with pytest.raises(Malformed):
-        wire.read_hello(message)
+        registration.read_hello(message)
     message = changed()
-    message.hello.running_attempts.extend(["a"] * (wire.MAX_ATTEMPTS_LISTED + 1))
+    message.hello.running_attempts.extend(["a"] * (registration.MAX_ATTEMPTS_LISTED + 1))
     with pytest.raises(Malformed):
-        wire.read_hello(message)
+        registration.read_hello(message)
     message = changed()
     message.hello.running_attempts.append("a" * 65)
     with pytest.raises(Malformed):
-        wire.read_hello(message)
+        registration.read_hello(message)
 
 
 def test_the_longest_hello() -> None:
@@ -340,12 +343,14 @@ def test_the_longest_hello() -> None:
         memory_id=face * 64,
         store_epoch=face * 64,
         max_in_flight=2**32 - 1,
-        attempts={f"{number:026}": Standing.RUNNING for number in range(wire.MAX_ATTEMPTS_LISTED)},
+        attempts={
+            f"{number:026}": Standing.RUNNING for number in range(registration.MAX_ATTEMPTS_LISTED)
+        },
         extended=True,
         unix_ms=2**63,
     )
-    message = wire.write_hello(longest)
-    assert wire.read_hello(message) == longest
+    message = registration.write_hello(longest)
+    assert registration.read_hello(message) == longest
     assert message.ByteSize() < 512 * 1024
 
 
