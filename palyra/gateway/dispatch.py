@@ -649,7 +649,11 @@ class Dispatcher:
         self._backlog.append(live, first=True)
         self._watch(live)
         self._tell(live)
-        if not failure.check(NotRegistered) and live.job.call.device_id not in self._refilling:
+        if failure.check(NotRegistered):
+            if self._owner(live) is not session:
+                # What has taken over meanwhile was attached while this job seemed to be sent.
+                self._pump(live.job.call.device_id)
+        elif live.job.call.device_id not in self._refilling:
             # One retry a device, whatever waits for it: each would make one for every job.
             self._log.failure("a dispatch was not committed", failure)
             self._refilling.add(live.job.call.device_id)

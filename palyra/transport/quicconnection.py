@@ -377,7 +377,7 @@ class QuicLink:
         self._turn_due = False
         if self._finished or self.engine.get_peer_address() is None:
             return
-        self._turning = True
+        self._turning, self._again = True, False
         try:
             everything = self._transmit()
             self._take_events()
@@ -387,7 +387,7 @@ class QuicLink:
             self._break("sending")
         finally:
             self._turning = False
-        if not everything:
+        if self._again or not everything:
             self.touch()  # others first
 
     def _transmit(self) -> bool:

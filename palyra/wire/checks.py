@@ -16,7 +16,7 @@ def check_version(version: int) -> None:
         raise Malformed("v", f"must be {VERSION} (got {version})")
 
 
-def read_attempt_id(text: str, field: str) -> AttemptId:
+def checked_attempt_id(text: str, field: str) -> AttemptId:
     """The id of an attempt in ``field``.
 
     :raises Malformed: it is longer than ids are.

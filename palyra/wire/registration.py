@@ -12,7 +12,7 @@ from palyra.core.frames import Hello, Welcome
 from palyra.core.identifiers import DeviceId, parse_ulid
 from palyra.core.jobs import Standing
 from palyra.errors import Malformed
-from palyra.wire.checks import VERSION, check_version, read_attempt_id
+from palyra.wire.checks import VERSION, check_version, checked_attempt_id
 from palyra.wire.v1 import common_pb2, node_pb2
 
 MAX_ATTEMPTS_LISTED = 3_584
@@ -43,7 +43,9 @@ def read_hello(message: node_pb2.RegisterNodeRequest) -> Hello:
     if sum(len(ids) for ids, _ in listed) > MAX_ATTEMPTS_LISTED:
         raise Malformed("hello", f"lists more than {MAX_ATTEMPTS_LISTED} attempts")
     attempts: dict[str, Standing] = {
-        read_attempt_id(attempt, "hello"): standing for ids, standing in listed for attempt in ids
+        checked_attempt_id(attempt, "hello"): standing
+        for ids, standing in listed
+        for attempt in ids
     }
     return Hello(
         device_id=DeviceId(parse_ulid(message.device_id.ulid, "device_id")),

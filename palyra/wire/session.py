@@ -27,7 +27,7 @@ from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import MAX_REASON, Outcome, Report
 from palyra.core.transfers import MAX_PIECE_BYTES
 from palyra.errors import Malformed
-from palyra.wire.checks import VERSION, check_version, read_attempt_id
+from palyra.wire.checks import VERSION, check_version, checked_attempt_id
 from palyra.wire.v1 import node_pb2
 
 MAX_ERROR_TEXT = 1_024
@@ -75,7 +75,9 @@ def read_event(message: node_pb2.NodeEventRequest) -> NodeEvent:
     reports = [_read_report(report) for report in message.reports if not report.output_transfer]
     waiting = [
         Waiting(
-            read_attempt_id(item.request_id, "waiting.request_id"), item.answered, item.remaining_ms
+            checked_attempt_id(item.request_id, "waiting.request_id"),
+            item.answered,
+            item.remaining_ms,
         )
         for item in message.waiting
     ]
@@ -90,7 +92,7 @@ def read_event(message: node_pb2.NodeEventRequest) -> NodeEvent:
         reports=tuple(reports),
         progress=tuple(
             Progress(
-                read_attempt_id(item.request_id, "progress.request_id"),
+                checked_attempt_id(item.request_id, "progress.request_id"),
                 min(1.0, max(0.0, item.fraction)) if item.HasField("fraction") else None,
                 clean_text(item.text, MAX_ERROR_TEXT),
             )
@@ -179,7 +181,7 @@ def _read_report(report: node_pb2.AttemptReport) -> Report:
     if report.output_transfer and report.output_json:
         raise Malformed("reports.output_json", "must be empty where a transfer brings the output")
     return Report(
-        attempt_id=read_attempt_id(report.request_id, "reports.request_id"),
+        attempt_id=checked_attempt_id(report.request_id, "reports.request_id"),
         outcome=outcome,
         output_json=report.output_json,
         error_code=clean_text(report.error_code, MAX_CODE),
@@ -195,7 +197,7 @@ def _read_published_result(payload: bytes) -> Report:
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed("payload_json", str(error)) from error
     return Report(
-        attempt_id=read_attempt_id(result.request_id, "payload_json"),
+        attempt_id=checked_attempt_id(result.request_id, "payload_json"),
         outcome=Outcome.SUCCEEDED if result.success else Outcome.FAILED,
         output_json=bytes(result.output_json) if result.success else b"",
         error_code="" if result.success else "failed",
@@ -208,7 +210,7 @@ def _read_published_waiting(payload: bytes) -> Waiting:
         waiting = msgspec.json.decode(payload, type=_PublishedWaiting)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed("payload_json", str(error)) from error
-    attempt_id = read_attempt_id(waiting.request_id, "payload_json")
+    attempt_id = checked_attempt_id(waiting.request_id, "payload_json")
     return Waiting(attempt_id, answered=False, remaining_ms=0)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from palyra.core.devices import CertificateState
+from palyra.core.frames import Welcome
 from palyra.core.jobs import Job, JobState
 from palyra.errors import CertificateSuperseded
 from palyra.gateway.sessions import HANDOVER_S, NodeSession
@@ -42,10 +43,20 @@ class Load:
 
     def renew(self) -> NodeSession:
         """A new certificate, and a session over it beside the old one."""
-        node, gateway = self.node, self.gateway
-        asked = renewal(self.applicant, node.peer)
-        node.peer = admitted(gateway, renewed(gateway, node.peer, asked))
-        return result_of(node.connect())
+        self.ask()
+        return result_of(self.node.connect())
+
+    def ask(self) -> None:
+        """A new certificate, which nothing is registered over yet."""
+        asked = renewal(self.applicant, self.node.peer)
+        self.node.peer = admitted(self.gateway, renewed(self.gateway, self.node.peer, asked))
+
+    def catch_up(self) -> None:
+        """Everything that was to be committed is committed now."""
+        store = self.gateway.store
+        while store.waiting:
+            store.release()
+        store.holding = False
 
     def over(self, session: NodeSession, act: Any, *given: Any) -> Any:
         """The node does something on one of its sessions."""
@@ -216,6 +227,48 @@ def test_whatever_happens_when(actions: list[str]) -> None:
             load.finish_one(oldest=action == "finish old")
     load.settle()
     gateway.pass_time(1)
+    load.settle()
+    load.check()
+    gateway.end()
+
+
+WHILE_COMMITTING = ("submit", "submit", "read", "finish", "register", "attach", "commit", "commit")
+STALE = ("register", "commit", "submit", "commit", "commit", "attach")
+"""A call is taken for the old session, waits, and is being dispatched there when the new one is
+attached."""
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from(WHILE_COMMITTING), max_size=30))
+@example([*STALE])
+@example(["submit", "read", *STALE])
+def test_whatever_the_store_takes_its_time_for(actions: list[str]) -> None:
+    """Handovers while commits are long in coming: as soon as they have come everything is sent,
+    and no call waits for somebody who calls after it."""
+    gateway = Gateway()
+    load = Load.on(gateway)
+    registered: Deferred[Welcome] | None = None
+    for action in actions:
+        if action == "submit":
+            load.submit()
+        elif action == "read" and registered is None:  # else a node starts nothing
+            load.read()
+        elif action == "finish":
+            load.finish_one(oldest=True)
+        elif action == "register" and registered is None:
+            load.catch_up()
+            load.ask()
+            gateway.store.holding = True
+            registered = load.node.register()
+        elif action == "attach" and registered is not None and fired(registered):
+            load.node.attach(result_of(registered).session_epoch)
+            registered = None
+        elif action == "commit" and gateway.store.waiting:
+            gateway.store.release(1)
+    load.catch_up()
+    if registered is not None:
+        load.node.attach(result_of(registered).session_epoch)
+    assert gateway.dispatcher.queued(None) == []
     load.settle()
     load.check()
     gateway.end()
