@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from palyra.core.identifiers import DeviceId
-from palyra.errors import CertificateRefused, LimitReached, PalyraError
+from palyra.core.identifiers import DeviceId, Fingerprint
+from palyra.errors import CertificateRefused, CertificateSuperseded, LimitReached, PalyraError
 from palyra.transport.interfaces import ICallStream, Peer
 
 MAX_STREAMS = 256
@@ -17,13 +18,25 @@ MAX_STREAMS = 256
 T = TypeVar("T")
 
 
+@attrs.define
+class _Expiry:
+    """What ends a stream with its certificate."""
+
+    fingerprint: Fingerprint
+    ends: IDelayedCall
+    superseded: bool = False
+
+    def forget(self) -> None:
+        if self.ends.active():
+            self.ends.cancel()
+
+
 class CallStreams:
     """Every call that waits and every stream of calls, by device."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._open: dict[DeviceId, dict[ICallStream, IDelayedCall]] = {}
-        """And what ends each of them with its certificate."""
+        self._open: dict[DeviceId, dict[ICallStream, _Expiry]] = {}
         self._calls: dict[DeviceId, dict[Deferred[Any], Deferred[Any]]] = {}
         """Calls that wait for an answer: what their callers are told, by what they wait for."""
 
@@ -41,8 +54,8 @@ class CallStreams:
         if len(of_device) >= MAX_STREAMS:
             raise LimitReached("open call streams of one device", MAX_STREAMS)
         life_s = max(0.0, peer.not_after_ms / 1000 + grace_s - self._clock.seconds())
-        expired = CertificateRefused("expired")
-        of_device[stream] = self._clock.callLater(life_s, stream.close, expired)
+        ends = self._clock.callLater(life_s, stream.close, CertificateRefused("expired"))
+        of_device[stream] = _Expiry(peer.fingerprint, ends)
         self._open[peer.device_id] = of_device
 
     def closed(self, peer: Peer, stream: ICallStream) -> None:
@@ -50,10 +63,17 @@ class CallStreams:
         of_device = self._open.get(peer.device_id, {})
         expiry = of_device.pop(stream, None)
         if expiry is not None:
-            if expiry.active():
-                expiry.cancel()
+            expiry.forget()
             if not of_device:
                 del self._open[peer.device_id]
+
+    def supersede(self, device_id: DeviceId, by: Fingerprint, within_s: float) -> None:
+        """A newer certificate of a device is in use: what an older one has open ends soon."""
+        for stream, expiry in self._open.get(device_id, {}).items():
+            if expiry.fingerprint != by and not expiry.superseded:
+                expiry.forget()
+                expiry.superseded = True
+                expiry.ends = self._clock.callLater(within_s, stream.close, CertificateSuperseded())
 
     def until_expelled(self, device_id: DeviceId, answer: Deferred[T]) -> Deferred[T]:
         """What ``answer`` fires with, unless the caller is expelled first: then the refusal.

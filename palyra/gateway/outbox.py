@@ -19,6 +19,7 @@ MAX_INPUT_BYTES = 192 * 1024
 DISPATCH_BYTES = 1_024
 """What a dispatch takes at most besides its input."""
 MAX_ACKNOWLEDGED = 512
+MAX_WAITING_ACKNOWLEDGEMENTS = 8_192
 MAX_CANCELS = 32
 
 
@@ -93,8 +94,10 @@ class Outbox:
         self._cancels.append((attempt_id, reason))
 
     def acknowledge(self, attempt_id: str) -> None:
-        """A report that is committed."""
-        self._acknowledged.append(attempt_id)
+        """A report that is committed.  Of a node that does not read them some are left out: it
+        reports again."""
+        if len(self._acknowledged) < MAX_WAITING_ACKNOWLEDGEMENTS:
+            self._acknowledged.append(attempt_id)
 
     def answer(self) -> None:
         """The answer to one event."""

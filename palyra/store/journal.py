@@ -77,10 +77,15 @@ class Journals:
         """The device is deleted, and its journal with it."""
         self._newest.pop(device_id, None)
 
-    def undone(self) -> None:
-        """What was written may not be there: know nothing."""
+    @property
+    def grown(self) -> frozenset[DeviceId]:
+        """The devices whose journals have grown in this transaction so far."""
+        return frozenset(self._grown)
+
+    def undone(self, grown: frozenset[DeviceId] = frozenset()) -> None:
+        """What was written may not be there: know nothing, but which have ``grown`` before it."""
         self._newest.clear()
-        self._grown.clear()
+        self._grown = set(grown)
 
     def take_grown(self) -> frozenset[DeviceId]:
         """The devices whose journals have grown since the last call."""

@@ -136,6 +136,7 @@ class Writer(_Worker):
 
     def _perform(self, connection: Connection, run: list[_Task]) -> None:
         """A single operation, or neighbouring items of one batch; in halves where one breaks."""
+        grown = journal.of(connection).grown
         try:
             self._attempt(connection, run)
         except Exception as error:
@@ -143,7 +144,7 @@ class Writer(_Worker):
                 raise
             run_statement(connection, "ROLLBACK TO SAVEPOINT one")
             run_statement(connection, "RELEASE SAVEPOINT one")
-            journal.of(connection).undone()
+            journal.of(connection).undone(grown)
             if len(run) == 1:
                 run[0].refuse(AlreadyKept() if already_kept(error) else error)
                 return

@@ -78,6 +78,11 @@ class QuicChannel:
 
     # -- calls ----------------------------------------------------------------------------------
 
+    def connect(self) -> Deferred[None]:
+        """Connect, and wait until the gateway has let this device in, by an answer of
+        :meth:`health`; fails with its refusal.  Cancelling ends it."""
+        return self.health().addCallback(lambda _: None)
+
     def register(self, hello: Hello) -> Deferred[Welcome]:
         """RegisterNode, on the stream that the session will have."""
 
@@ -229,7 +234,6 @@ class QuicChannel:
             soon=self._soon,
             configuration=configuration(
                 is_client=True,
-                peer=address[0],
                 server_name=TLS_NAME,
                 verify_mode=ssl.CERT_REQUIRED,
                 cadata=self._trust.ca_pem,

@@ -7,12 +7,11 @@ else; setup.cfg pins aioquic's minor version for it.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from aioquic.quic import events
-from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
+from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.tls import Epoch
@@ -31,6 +30,9 @@ WINDOW = 1024 * 1024
 """What a peer may send before it has been read, of a stream and of a connection, to begin with."""
 MAX_OUT_OF_ORDER = 4 * 1024 * 1024
 """Bytes of one connection kept for want of what came before them."""
+MAX_HOLES = 1_024
+"""Holes in what has arrived of a connection: aioquic walks all of them for each frame."""
+MAX_CRYPTO_HOLES = 32
 UNSENT = 64 * 1024
 """With so much of a stream waiting for the network, nothing more is written to it."""
 ROUNDS = 8
@@ -39,34 +41,21 @@ ACK_DELAY_S = 0.01
 """How long an acknowledgement waits for data to go with; two datagrams are acknowledged at once."""
 MAX_REPEATED_CLOSES = 8
 RESET_TOKEN = 16
-LOOPBACK_DATAGRAM = 8 * 1024
 _CRYPTO_ERROR = 0x100
 
 Address = tuple[str, int]
 
 
-def configuration(*, is_client: bool, peer: str = "", **more: Any) -> QuicConfiguration:
-    """What every connection of ours has in common (CONTRACT: States and times).
-
-    ``peer`` is the IP address of the other side, where it is known: on one machine datagrams may
-    be larger than what any network is sure to carry.
-    """
+def configuration(*, is_client: bool, **more: Any) -> QuicConfiguration:
+    """What every connection of ours has in common (CONTRACT: States and times)."""
     return QuicConfiguration(
         is_client=is_client,
-        max_datagram_size=LOOPBACK_DATAGRAM if _is_loopback(peer) else SMALLEST_MAX_DATAGRAM_SIZE,
         alpn_protocols=[ALPN],
         idle_timeout=IDLE_S,
         max_data=WINDOW,
         max_stream_data=WINDOW,
         **more,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Engine(QuicConnection):
@@ -191,7 +180,15 @@ class Engine(QuicConnection):
             return False
         path = self._network_paths[0]
         special = path.remote_challenges or self._probe_pending or self._ping_pending
-        return path.is_validated and not special and not self.has_to_send()
+        settled = not self.has_to_send() and not self.has_streams_to_give()
+        return path.is_validated and not special and settled
+
+    def has_streams_to_give(self) -> bool:
+        """Whether streams are over whose places the peer is to be given again; aioquic lets go of
+        them when it is asked for datagrams, and tells the peer with the next ones."""
+        limits = (self._local_max_streams_bidi, self._local_max_streams_uni)
+        owed = any(each.sent - each.used < each.value - each.sent for each in limits)
+        return owed or any(stream.is_finished for stream in self._streams.values())
 
     def acknowledge_now(self, now: float) -> None:
         """Let the next datagram carry what is to be acknowledged."""
@@ -202,6 +199,12 @@ class Engine(QuicConnection):
     def out_of_order(self) -> int:
         """Bytes that are kept because something before them is missing."""
         return sum(len(stream.receiver._buffer) for stream in self._streams.values())
+
+    def has_too_many_holes(self) -> bool:
+        """Whether what arrived is so full of holes that filling them would keep us busy."""
+        streams = sum(len(stream.receiver._ranges) for stream in self._streams.values())
+        shaking = (len(each.receiver._ranges) for each in self._crypto_streams.values())
+        return streams > MAX_HOLES or max(shaking, default=0) > MAX_CRYPTO_HOLES
 
 
 class LinkOwner(Protocol):
@@ -280,7 +283,7 @@ class QuicLink:
             elif self.engine.fault is not None and not self.over:
                 self.over = True  # the peer broke the rules of QUIC; aioquic closes with that
                 self._tell(*self.engine.fault)
-            elif self.engine.out_of_order() > MAX_OUT_OF_ORDER:
+            elif self.engine.out_of_order() > MAX_OUT_OF_ORDER or self.engine.has_too_many_holes():
                 self.close(QuicErrorCode.INTERNAL_ERROR, "too much out of order")
         except Exception:
             self._break("a datagram")
@@ -402,6 +405,8 @@ class QuicLink:
             if self._unacknowledged > 1 or self.engine.has_to_send():
                 self.engine.acknowledge_now(now)
             datagrams = self.engine.datagrams_to_send(now)
+            if self.engine.has_streams_to_give():  # it has let go of some just now, perhaps
+                datagrams += self.engine.datagrams_to_send(now)
             for data, address in datagrams:
                 self._send(data, address)
             if datagrams:

@@ -182,7 +182,7 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
     hint: str = ""
     reason: str = ""
-    retry_after_ms: int | None = None
+    retry_after_ms: Annotated[int, msgspec.Meta(ge=0, lt=10**12)] | None = None
     transient: bool = False
 
 

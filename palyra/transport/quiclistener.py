@@ -15,7 +15,6 @@ import secrets
 import socket
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
@@ -45,6 +44,7 @@ from twisted.logger import Logger
 from palyra.config.addresses import HostPort
 from palyra.core.identifiers import Entropy
 from palyra.core.rates import source_of
+from palyra.core.windows import Windows
 from palyra.errors import CannotBind, LimitReached, Malformed, PortTaken
 from palyra.transport.interfaces import INodeDesk
 from palyra.transport.quicconnection import (
@@ -62,7 +62,11 @@ MAX_CONNECTIONS = 256
 MAX_OPEN_HANDSHAKES = 64
 RETRY_FROM = 16
 """From so many open handshakes on, a peer must show that it receives at its address."""
-MAX_HANDSHAKES_OF_SOURCE = 16
+MAX_HANDSHAKES_OF_SOURCE = 32
+USUAL_HANDSHAKE_S = 1.0
+"""So long a handshake keeps its place in any case; after that it may have to make room."""
+MAX_BEGUN_OF_SOURCE = 32
+"""Handshakes that a source may begin in a second: each costs milliseconds."""
 MAX_OF_DEVICE = 8
 """Connections of one device; beyond them the oldest ends."""
 RETRY_TOKEN_S = 10.0
@@ -70,8 +74,11 @@ MAX_ANSWERS = 200
 """Answers to strangers in a second: refusals, resets and version lists.  More are left out."""
 CID_BYTES = 8
 MAX_RESET = 43
+TELL_AGAIN_S = 60.0
+"""The log tells of each reason for which somebody is turned away once in that time."""
 RECEIVE_BUFFER = 4 * 1024 * 1024
-MAX_DATAGRAM = 65_535
+MAX_DATAGRAM = 9_216
+"""What is larger is cut, and so is noise: no network carries it, and we send less."""
 VERSIONS = configuration(is_client=False).supported_versions
 
 Certificate = Callable[[], tuple[bytes, bytes]]
@@ -117,8 +124,10 @@ class QuicListener(DatagramProtocol):
         self._max_connections = max_connections
         self._reset_key = reset_key or secrets.token_bytes(32)
         self._served: tuple[bytes, bytes] | None = None
-        self._make_configuration: Callable[..., QuicConfiguration]
+        self._configuration: QuicConfiguration
         self._tokens = QuicRetryTokenHandler()
+        self._begun = Windows(MAX_BEGUN_OF_SOURCE, 1_000)
+        self._told_s: dict[str, float] = {}
         self._routes: dict[bytes, _Routed] = {}
         self._shaking: dict[_Routed, str] = {}
         """Connections whose handshake is open, with their sources."""
@@ -239,27 +248,43 @@ class QuicListener(DatagramProtocol):
             except ValueError:
                 self._close(header, addr, QuicErrorCode.INVALID_TOKEN)
                 return
-        elif len(self._shaking) >= RETRY_FROM or self._sources[source] >= RETRY_FROM // 4:
+        elif len(self._shaking) >= RETRY_FROM or self._sources[source] >= RETRY_FROM // 2:
             self._retry(header, addr)
             return
-        if self._sources[source] >= MAX_HANDSHAKES_OF_SOURCE:
-            self._make_room(source)
-        elif len(self._shaking) >= MAX_OPEN_HANDSHAKES:
-            self._make_room(max(self._sources, key=self._sources.__getitem__))
-        self._begin(datagram, header, addr, original, source)
+        if self._has_place(source):
+            self._begin(datagram, header, addr, original, source)
+        else:
+            self.turn_away("handshakes", addr[0])
 
-    def _make_room(self, source: str) -> None:
-        """End the oldest open handshake of a source: who means it is done in a moment, and a crowd
-        that stalls keeps nobody out."""
+    def _has_place(self, source: str) -> bool:
+        """Whether another handshake may begin.  Who is not let in asks again in a moment, and by
+        then those that stall have to make room: a crowd of them keeps nobody out."""
+        now_ms = int(self._elapsed_s() * 1000)
+        if self._begun.wait_ms(source, now_ms):
+            return False
+        crowd = None
+        if self._sources[source] >= MAX_HANDSHAKES_OF_SOURCE:
+            crowd = source
+        elif len(self._shaking) >= MAX_OPEN_HANDSHAKES:
+            crowd = max(self._sources, key=self._sources.__getitem__)
+        if crowd is not None and not self._make_room(crowd):
+            return False
+        self._begun.add(source, now_ms)
+        return True
+
+    def _make_room(self, source: str) -> bool:
+        """Forget the oldest open handshake of a source, if it has had its time."""
         oldest = next(each for each, from_there in self._shaking.items() if from_there == source)
-        self.refused["handshakes"] += 1
-        oldest.link.close(QuicErrorCode.CONNECTION_REFUSED, "", QuicFrameType.PADDING)
+        if self._elapsed_s() - oldest.begun_s < USUAL_HANDSHAKE_S:
+            return False
+        oldest.link.abandon()
+        return True
 
     def _begin(
         self, datagram: bytes, header: QuicHeader, addr: Address, original: bytes, source: str
     ) -> None:
         engine = Engine(
-            configuration=self._configured(addr[0]),
+            configuration=self._configured(),
             asks_certificate=True,
             reset_token=self._reset_token,
             original_destination_connection_id=original,
@@ -274,14 +299,13 @@ class QuicListener(DatagramProtocol):
         if not engine.begun:  # noise that looks like a first packet
             routed.link.abandon()
 
-    def _configured(self, peer: str = "") -> QuicConfiguration:
+    def _configured(self) -> QuicConfiguration:
         """The configuration of the next connection: certificates are renewed while we run."""
         served = self._certificate()
         if served != self._served:
             key, chain = served
             first, *others = x509.load_pem_x509_certificates(chain)
-            self._make_configuration = partial(
-                configuration,
+            self._configuration = configuration(
                 is_client=False,
                 connection_id_length=CID_BYTES,
                 certificate=first,
@@ -289,7 +313,7 @@ class QuicListener(DatagramProtocol):
                 private_key=load_pem_private_key(key, password=None),
             )
             self._served = served
-        return self._make_configuration(peer=peer)
+        return self._configuration
 
     # -- answers to strangers -------------------------------------------------------------------
 
@@ -320,8 +344,17 @@ class QuicListener(DatagramProtocol):
         )
         self.send(answer, addr)
 
-    def _refuse(self, header: QuicHeader, addr: Address, reason: str) -> None:
+    def turn_away(self, reason: str, host: str) -> None:
+        """Count somebody who does not come in, and say so now and then."""
         self.refused[reason] += 1
+        now = self._elapsed_s()
+        if now - self._told_s.get(reason, float("-inf")) >= TELL_AGAIN_S:
+            self._told_s[reason] = now
+            line = "quic: {host} is not let in: {reason} ({n} so far)"
+            self._log.info(line, host=host, reason=reason, n=self.refused[reason])
+
+    def _refuse(self, header: QuicHeader, addr: Address, reason: str) -> None:
+        self.turn_away(reason, addr[0])
         self._close(header, addr, QuicErrorCode.CONNECTION_REFUSED)
 
     def _close(self, header: QuicHeader, addr: Address, error_code: int) -> None:
@@ -396,6 +429,8 @@ class _Routed:
 
     def __init__(self, listener: QuicListener, engine: Engine, addr: Address) -> None:
         self.cids: set[bytes] = set()
+        self.begun_s = listener._elapsed_s()
+        self._host = str(addr[0])
         self._listener = listener
         self.connection = ServedConnection(
             desk=listener._desk,
@@ -425,10 +460,10 @@ class _Routed:
         self._listener.admitted(self)
 
     def _refused(self, reason: str) -> None:
-        self._listener.refused[reason] += 1
+        self._listener.turn_away(reason, self._host)
 
     def _too_slow(self) -> None:
-        self._listener.refused["handshake_timeout"] += 1
+        self._listener.turn_away("handshake_timeout", self._host)
         self.link.close(QuicErrorCode.CONNECTION_REFUSED, "", QuicFrameType.PADDING)
 
     def _over(self) -> None:
@@ -488,8 +523,9 @@ def _closing_initial(header: QuicHeader, error_code: int) -> bytes:
 
 def _literal(name: str, address: HostPort) -> str:
     """The IP address to listen on."""
+    host = "127.0.0.1" if address.host == "localhost" else address.host  # as devices are told
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)
+        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_DGRAM)
     except OSError as error:
         cause = (error.strerror or str(error)).lower()
         raise CannotBind(name, str(address), cause) from error

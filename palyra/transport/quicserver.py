@@ -41,6 +41,7 @@ from palyra.transport.quicconnection import QuicLink
 from palyra.wire import pairing as pairing_wire
 from palyra.wire import registration
 from palyra.wire import session as session_wire
+from palyra.wire.checks import check_version
 from palyra.wire.service import messages
 
 TRANSPORT = "quic"
@@ -51,6 +52,7 @@ LINGER_S = 0.3
 EXPIRY_GRACE_S = 300.0
 """A connection may outlive its certificate by so much, as its session does (PROTOCOL: Trust)."""
 EVENTS_AT_ONCE = 64
+MAX_CALL = 64 * 1024
 _NO_ERROR = 0
 _REFUSED = 1
 """Application error codes of a CONNECTION_CLOSE; the reason phrase says which refusal."""
@@ -180,7 +182,7 @@ class ServedConnection:
     def reset(self, stream_id: int) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None:
-            stream.lost("given up by the node")
+            stream.end("given up by the node")  # else it would keep its place for ever
 
     def pump(self) -> None:
         for stream in list(self._streams.values()):
@@ -264,7 +266,7 @@ class _Incoming:
             self._handler.received(frame)
             return
         request = frames.read_request(frame)
-        self._frames.limit = frames.MAX_FRAME
+        self._frames.limit = _LIMITS.get(request.method, frames.MAX_REQUEST)
         self._handler = _HANDLERS[request.method](self, request)
 
     def _finished(self) -> None:
@@ -367,7 +369,7 @@ class _Call:
             raise Malformed("frame", "one message belongs to this request")
         self._asked = True
         self._stream.expect(None)
-        self.ask(frame).addCallbacks(self._answered, self._failed)
+        self.ask(frame).addCallback(self._answered).addErrback(self._failed)
 
     def ask(self, frame: bytes) -> Deferred[Message]:
         """Ask the desk; fires with the answer."""
@@ -409,6 +411,7 @@ class _Revoke(_Call):
 
     def ask(self, frame: bytes) -> Deferred[Message]:
         request = _read(messages.RevokeDevicePairingRequest, frame)
+        check_version(request.v)
         connection = self._stream.connection
         peer = connection.admit(request.device_id.ulid)
         answer = messages.RevokeDevicePairingResponse(v=1, revoked=True)
@@ -428,7 +431,7 @@ class _Events:
         connection = stream.connection
         peer = connection.admit(None)
         following = connection.desk.follow_events(peer, request.resume_from, self._wake)
-        following.addCallbacks(self._begun, self._failed)
+        following.addCallback(self._begun).addErrback(self._failed)
 
     def _begun(self, following: Any) -> None:
         if self._over:
@@ -456,7 +459,7 @@ class _Events:
         if ready and self._stream.room:
             self._wanted, self._taking = False, True
             taking = self._following.take(EVENTS_AT_ONCE)
-            taking.addCallbacks(self._taken, self._failed)
+            taking.addCallback(self._taken).addErrback(self._failed)
 
     def _taken(self, entries: list[Any]) -> None:
         self._taking = False
@@ -512,7 +515,7 @@ class _Session:
             raise Malformed("hello", "is needed over QUIC; version 1 has gRPC")
         peer = connection.admit(hello.device_id)
         registering = connection.desk.register(peer, hello)
-        registering.addCallbacks(self._welcome, self._failed)
+        registering.addCallback(self._welcome).addErrback(self._failed)
 
     def _welcome(self, welcome: Any) -> None:
         self._registered = True
@@ -580,6 +583,12 @@ class _Session:
 
 
 _Event = messages.NodeEventRequest
+_LIMITS = {
+    frames.SESSION: frames.MAX_FRAME,
+    frames.ROTATE: MAX_CALL,
+    frames.REVOKE: MAX_CALL,
+}
+"""Bytes of the frames that follow a request."""
 _HANDLERS: dict[str, Callable[[_Incoming, frames.Request], Any]] = {
     frames.HEALTH: _Health,
     frames.EVENTS: _Events,

@@ -195,3 +195,34 @@ def test_a_caller_that_is_its_own_target(gateway: Gateway) -> None:
     result_of(Deferred.fromCoroutine(gateway.revoker.revoke(device, "ana", "lost")))
     with pytest.raises(DeviceRevoked):
         result_of(answer)
+
+
+def test_a_newer_certificate_is_in_use() -> None:
+    """What was opened with an older one ends soon, what was opened with the new one stays."""
+    clock = Clock()
+    streams = CallStreams(clock)
+    old, new = Stream(), Stream()
+    streams.opened(peer(ANNA), old)
+    newer = Peer(ANNA, Fingerprint("g"), 90_000, "address", "quic")
+    streams.opened(newer, new)
+    for _ in range(3):  # each registration says it
+        streams.supersede(ANNA, Fingerprint("g"), 30.0)
+        clock.advance(10)
+    assert [each.code for each in old.errors] == ["certificate_superseded"]
+    assert new.errors == []
+    streams.closed(peer(ANNA), old)
+    streams.closed(newer, new)
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_grace_after_the_certificate() -> None:
+    """A connection may have one, as its session does."""
+    clock = Clock()
+    streams = CallStreams(clock)
+    stream = Stream()
+    streams.opened(peer(ANNA), stream, 300.0)
+    clock.advance(359)
+    assert stream.errors == []
+    clock.advance(1)
+    assert [each.code for each in stream.errors] == ["certificate_refused"]
+    streams.closed(peer(ANNA), stream)

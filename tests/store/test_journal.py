@@ -137,6 +137,18 @@ class TestJournals(Ways):
         self.wait(self.store.heard({self.device_id: NOW_MS + 1}))
         assert self.grown == []
 
+    def test_a_neighbour_that_breaks_keeps_nobody_from_being_told(self) -> None:
+        """What was written before it in the same group is committed, and told."""
+        self.watch()
+        busy = self.occupied()
+        kept, broken = self.note(), self.store._writer.submit(self.fail)
+        busy.set()
+        self.wait(kept)
+        with pytest.raises(ZeroDivisionError):
+            self.wait(broken)
+        self.wait(self.store.journal(self.device_id, 0, 1))
+        assert self.grown == [self.device_id]
+
     def test_reading_and_pruning_look_at_one_device(self) -> None:
         """Every statement finds its rows by the primary key: cost does not grow with history."""
 

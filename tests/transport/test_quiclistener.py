@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from aioquic.buffer import Buffer
-from aioquic.quic.packet import QuicPacketType, pull_quic_header
+from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.packet import QuicFrameType, QuicPacketType, pull_quic_header
+from aioquic.quic.packet_builder import QuicPacketBuilder
 from twisted.internet.error import CannotListenError
+from twisted.logger import capturedLogs
 
 from palyra.config.addresses import HostPort
 from palyra.errors import CannotBind, PortTaken
@@ -133,6 +136,27 @@ def test_noise(network: Network, desk: FakeDesk, size: int) -> None:
     assert QuicPeer(network).run().connected
 
 
+def test_a_handshake_full_of_holes(network: Network, desk: FakeDesk) -> None:
+    """Is closed before anybody has to walk over them; aioquic looks at each for each frame."""
+    listener = listen(network, desk)
+    cid, crypto = os.urandom(8), CryptoPair()
+    crypto.setup_initial(cid=cid, is_client=True, version=1)
+    builder = QuicPacketBuilder(
+        host_cid=b"", peer_cid=cid, is_client=True, version=1, max_datagram_size=1_200
+    )
+    builder.start_packet(QuicPacketType.INITIAL, crypto)
+    for number in range(100):
+        frame = builder.start_frame(QuicFrameType.CRYPTO, capacity=8)
+        frame.push_uint_var(1_000 + 2 * number)
+        frame.push_uint_var(1)
+        frame.push_bytes(b"x")
+    (datagram,), _ = builder.flush()
+    listener.datagramReceived(datagram.ljust(1_200, b"\0"), ("10.0.0.9", 5_555))
+    assert len(listener._shaking) == 0
+    network.run(60)
+    assert listener._routes == {}
+
+
 def test_another_version(network: Network, desk: FakeDesk) -> None:
     """Is answered with those that we speak."""
     listen(network, desk)
@@ -214,6 +238,42 @@ def test_open_handshakes_are_bounded(network: Network, desk: FakeDesk) -> None:
     assert len(listener._shaking) == MAX_OPEN_HANDSHAKES
     assert listener.refused["handshakes"] >= 10
     assert QuicPeer(network).run().connected
+
+
+def test_a_handshake_that_is_under_way_is_not_pushed_out(network: Network, desk: FakeDesk) -> None:
+    """A fleet behind one address comes back at once, on a slow network: who is in stays in, and the
+    others come a moment later."""
+    network.delay_s = 0.05
+    listener = listen(network, desk, max_connections=200)
+    fleet = [QuicPeer(network, "10.0.0.77", device_pair(ulid(n))) for n in range(100)]
+    network.run(0.45)
+    assert sum(peer.connected for peer in fleet) >= 32
+    network.run(9)
+    assert sum(peer.connected for peer in fleet) == 100
+    assert listener.count() == 100
+
+
+def test_a_source_that_only_begins_costs_little(network: Network, desk: FakeDesk) -> None:
+    """So many a second are begun, and what had to make room is forgotten at once."""
+    listener = listen(network, desk)
+    engines: list[int] = []
+    for _ in range(5):
+        for _ in range(100):
+            Half(network, "10.0.0.66")
+        network.run(1)
+        engines.append(len(set(listener._routes.values())))
+    assert max(engines) <= quiclistener.MAX_HANDSHAKES_OF_SOURCE
+    assert QuicPeer(network, "10.0.0.67").run().connected
+
+
+def test_the_log_tells_who_is_turned_away(network: Network, desk: FakeDesk) -> None:
+    """Once a minute for each reason."""
+    with capturedLogs() as logs:
+        listen(network, desk)
+        for number in range(5):
+            QuicPeer(network, f"10.0.3.{number}", identity=(b"", b"")).run()
+    lines = [each["log_format"].format(**each) for each in logs if "reason" in each]
+    assert lines == ["quic: 10.0.3.0 is not let in: no_certificate (1 so far)"]
 
 
 def test_one_source_has_its_share(network: Network, desk: FakeDesk) -> None:

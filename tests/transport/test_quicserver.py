@@ -499,6 +499,17 @@ def test_a_call_needs_its_message(network: Network, desk: Desk, method: str) -> 
     assert peer.over is None
 
 
+def test_what_is_not_a_session_has_small_frames(network: Network, desk: Desk) -> None:
+    """A length beyond what the request can need is refused before its bytes are kept."""
+    listen(network, desk)
+    peer = QuicPeer(network).run()
+    for method, length in ((frames.ROTATE, 64 * 1024 + 1), (frames.EVENTS, frames.MAX_REQUEST + 1)):
+        stream = peer.link.open_stream()
+        peer.link.write(stream, frames.write_request(method) + length.to_bytes(4, "big"))
+        peer.run()
+        assert peer.error(stream).error == "invalid_request"
+
+
 # -- events ---------------------------------------------------------------------------------------
 
 
@@ -557,3 +568,42 @@ def test_a_reader_that_goes_is_forgotten(network: Network, desk: Desk) -> None:
     peer.link.touch()
     peer.run()
     assert desk.events.closed == 1
+
+
+def test_requests_that_are_given_up_keep_no_place(network: Network, desk: Desk) -> None:
+    """A peer that only resets its streams can open as many again."""
+    listen(network, desk)
+    peer = QuicPeer(network).run()
+    for _ in range(40):
+        stream = peer.ask(frames.EVENTS)
+        peer.engine.reset_stream(stream, 0)
+        peer.link.touch()
+        peer.run(0.1)
+    assert peer.answers[peer.ask(frames.HEALTH)]
+
+
+def test_a_revocation_of_another_version(network: Network, desk: Desk) -> None:
+    """Is refused, as over gRPC; nothing was asked of the desk."""
+    listen(network, desk)
+    peer = QuicPeer(network).run()
+    asked = messages.RevokeDevicePairingRequest(v=7, reason="sold")
+    asked.device_id.ulid = DEVICE
+    stream = peer.ask(frames.REVOKE, asked.SerializeToString())
+    assert peer.error(stream).code == "malformed"
+
+
+def test_a_place_is_given_again_at_once(network: Network, desk: Desk) -> None:
+    """Whoever waits with a 33rd stream is served as soon as another one is over."""
+    listen(network, desk)
+    peer = QuicPeer(network).run()
+    held: list[int] = []
+    for _ in range(32):
+        held.append(peer.link.open_stream())
+        peer.link.write(held[-1], b"\0")
+    peer.run(0.5)
+    late = peer.link.open_stream()
+    peer.link.write(late, frames.write_request(frames.HEALTH), end=True)
+    peer.run(0.5)
+    peer.link.write(held[0], b"", end=True)
+    peer.run(0.5)
+    assert late in peer.answers
