@@ -29,8 +29,9 @@ from palyra.errors import PalyraError
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
+from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.presence import PresenceBoard
-from palyra.gateway.sessions import NodeSession, Sessions
+from palyra.gateway.sessions import Sessions
 from palyra.pki.trust import ChainVerifier
 from palyra.store import opening
 from palyra.store.sqlite import SqliteStore

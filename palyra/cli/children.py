@@ -181,7 +181,11 @@ def gateway_command(state_root: Path, enrolment: str, node_rpc: str) -> list[str
     return [sys.executable, "-c", run, "-n", "palyra", "--state-root", str(state_root), *listen]
 
 
-def node_command(state_root: Path, transport: str) -> list[str]:
-    """How a node host is started in the foreground; it reads the pairing line from stdin."""
+def node_command(state_root: Path, transport: str | None) -> list[str]:
+    """How a node host is started in the foreground; it reads the pairing line from stdin.
+
+    A transport that is named is kept with the pairing.
+    """
     run = [sys.executable, "-m", "palyra", "node", "run", "--pairing-uri", "-"]
-    return [*run, "--state-root", str(state_root), "--transport", transport]
+    asked = [] if transport is None else ["--transport", transport]
+    return [*run, "--state-root", str(state_root), *asked]

@@ -51,7 +51,9 @@ def node() -> None:
 @click.option(
     "--transport",
     type=TRANSPORT,
-    help="How to reach the gateway (default: [node] transport, else auto).",
+    help="How to reach the gateway, for this run (default: as it was paired, else [node] "
+    "transport, else auto). Given while it pairs, it is kept: pair again without it, or empty "
+    "transport in node-host.json, to undo that.",
 )
 @click.option(
     "--gateway-ca-file",

@@ -66,7 +66,7 @@ class Tour:
 
     screen: Screen
     root: Path
-    transport: str
+    transport: str | None
     running: list[Child]
     results: dict[str, Any] = attrs.field(factory=dict)
     timings_ms: dict[str, int] = attrs.field(factory=dict)
@@ -94,12 +94,10 @@ class Tour:
 @click.option(
     "--transport",
     type=TRANSPORT,
-    default="auto",
-    show_default=True,
-    help="How the node reaches the gateway.",
+    help="How the node reaches the gateway (default: auto); kept with the pairing if given.",
 )
 @pass_call
-def quickstart(call: Call, once: bool, transport: str) -> int:
+def quickstart(call: Call, once: bool, transport: str | None) -> int:
     """Start a gateway and a node, pair them, ask the node three things, keep both running."""
     root = call.named_root or Path(tempfile.mkdtemp(prefix="palyra-quickstart-"))
     with children.interrupted_by_signals(), children.nursery() as running:

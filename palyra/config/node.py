@@ -8,7 +8,10 @@ import msgspec
 
 from palyra.core.transports import HOLD_S, GrpcFallback, Preference
 
-_PIN = r"\A(?:sha256:[0-9a-fA-F]{64})?\Z"
+_PIN = msgspec.Meta(
+    pattern=r"\A(?:(?:sha256:)?[0-9a-fA-F]{64})?\Z",
+    description="must be 64 hex digits, with sha256: before them or without",
+)
 
 
 class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,7 +24,7 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transport: Preference = Preference.AUTO
     grpc_fallback: GrpcFallback = GrpcFallback.UNREACHABLE
     quic_retry_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = HOLD_S
-    server_pin: Annotated[str, msgspec.Meta(pattern=_PIN)] = ""
+    server_pin: Annotated[str, _PIN] = ""
     max_running: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 16
     max_waiting: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 240
     first_retry_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
@@ -32,4 +35,4 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def pin(self) -> bytes | None:
         """The 32 bytes of ``server_pin``; None where there is none."""
-        return bytes.fromhex(self.server_pin.partition(":")[2]) or None
+        return bytes.fromhex(self.server_pin.rpartition(":")[2]) or None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import get_type_hints
 
 import msgspec
 
@@ -55,7 +56,17 @@ def parse(text: str, file: str) -> Config:
     except msgspec.ValidationError as error:
         found = _AT.match(str(error))
         assert found is not None, "the pattern matches every text"
-        problem = clean_text(found["problem"], MAX_PROBLEM)
-        raise ConfigInvalid(file, found["path"] or "top level", problem) from error
+        path, problem = found["path"] or "top level", found["problem"]
+        problem = clean_text(_described(path) or problem, MAX_PROBLEM)
+        raise ConfigInvalid(file, path, problem) from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, a number of 5,000 digits
         raise ConfigInvalid(file, "syntax", clean_text(str(error), MAX_PROBLEM)) from error
+
+
+def _described(path: str) -> str:
+    """What a value must be, where its section says it better than a pattern would."""
+    section, _, name = path.partition(".")
+    made = getattr(Config(), section, None)
+    hint = get_type_hints(type(made), include_extras=True).get(name)
+    said = (getattr(meta, "description", "") for meta in getattr(hint, "__metadata__", ()))
+    return "".join(each or "" for each in said)

@@ -64,7 +64,8 @@ class TransportChoice:
         hold_s: float = HOLD_S,
     ) -> None:
         """``quic_known``: the gateway has told where its QUIC is.  ``last`` carried the session
-        before; where that was gRPC it is tried first, and QUIC after a first pause."""
+        before; where that was gRPC, because QUIC could not be reached, gRPC is tried first, and
+        QUIC after a first pause."""
         self._preference = preference
         self._fallback = fallback
         self._jitter = jitter
@@ -120,6 +121,12 @@ class TransportChoice:
         pause_s = min(longest_s, self._hold_s * 2 ** min(self._misses, _MOST_DOUBLINGS))
         self._misses += 1
         self._held_until_s = now_s + self._jitter((1 - SPREAD) * pause_s, pause_s)
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether a session over gRPC is one because QUIC was missed, and not by a person's choice
+        or for want of QUIC."""
+        return self._preference is Preference.AUTO and self._misses > 0
 
     def settled(self) -> None:
         """A session over QUIC lasted: its path is good, and what was missed before is over."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import attrs
 
 from palyra.errors.base import Category, PalyraError
@@ -25,9 +27,30 @@ class GatewayNotRunning(PalyraError):
         return "twistd -n palyra, or set PALYRA_STATE_ROOT"
 
 
+class Unreached(enum.StrEnum):
+    """The causes where nobody was heard at an address: another way there may be open."""
+
+    NO_ANSWER = "no answer"
+    REFUSED = "connection refused"
+    NO_NETWORK = "network is unreachable"
+    NO_ROUTE = "no route to host"
+    NO_NAME = "the name is not known"
+
+
+class Cut(enum.StrEnum):
+    """The causes where somebody was heard, who may not have taken this device's certificate."""
+
+    HANDSHAKE_REFUSED = "the TLS handshake was refused"
+    CLOSED_OFF = "the connection was closed"
+
+
 @attrs.define
 class GatewayUnreachable(PalyraError):
-    """A TCP or TLS connection to the gateway could not be made."""
+    """A connection to the gateway could not be made, or broke.
+
+    ``cause`` is one of :class:`Unreached` or :class:`Cut`, or other words.  ``transport`` is named
+    where it is another one than a person would think of: ``quic``.
+    """
 
     code = "gateway_unreachable"
     category = Category.UNAVAILABLE
@@ -35,13 +58,33 @@ class GatewayUnreachable(PalyraError):
     exit_code = 3
     address: str
     cause: str
+    transport: str = ""
+
+    @property
+    def where(self) -> str:
+        """The address as people are told it: ``HOST:PORT``, or ``quic HOST:PORT``."""
+        return f"{self.transport} {self.address}".lstrip()
+
+    @property
+    def unreached(self) -> bool:
+        """Whether nobody was heard there.  Not so where a certificate did not verify, where the
+        gateway refused, or where a connection was made and closed."""
+        return self.cause in tuple(Unreached)
+
+    @property
+    def cut(self) -> bool:
+        """Whether it may be that the gateway did not take this device's certificate."""
+        return self.cause in tuple(Cut)
 
     @property
     def sentence(self) -> str:
-        return f"Cannot reach {self.address}: {self.cause}."
+        return f"Cannot reach {self.where}: {self.cause}."
 
     @property
     def hint(self) -> str:
+        if self.transport == "quic" and self.unreached:
+            port = self.address.rpartition(":")[2]
+            return f"let {port}/udp through to it, or take --transport auto or grpc"
         return "on the gateway: palyra doctor"
 
 

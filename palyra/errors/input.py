@@ -47,6 +47,18 @@ class ExpressionInvalid(Malformed):
 
 
 @attrs.define
+class OptionInvalid(Malformed):
+    """An option of a command line is none of the words that it takes; ``problem`` lists them."""
+
+    code = "option_invalid"
+    exit_code = 2
+
+    @property
+    def hint(self) -> str:
+        return f"give one of these, or leave {self.field} out"
+
+
+@attrs.define
 class MalformedIdentifier(Malformed):
     """Not a canonical ULID (26 upper-case Crockford characters)."""
 

@@ -156,6 +156,23 @@ class RemoteRefusal(PalyraError):
 
 
 @attrs.define
+class PinMismatch(PalyraError):
+    """Neither the gateway's certificate nor the CA that signed it is the pinned one."""
+
+    code = "pin_mismatch"
+    category = Category.PRECONDITION
+    where: str
+
+    @property
+    def sentence(self) -> str:
+        return f"The gateway at {self.where} shows another certificate than server_pin names."
+
+    @property
+    def hint(self) -> str:
+        return "compare on the gateway: palyra ca show --json; then set server_pin in palyra.toml"
+
+
+@attrs.define
 class PinNotChecked(PalyraError):
     """gRPC can hold a gateway to a pinned CA that this device trusts, and to no other pin."""
 

@@ -22,9 +22,10 @@ from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.following import Followers
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.journal import Journal
+from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.orders import Order, client, patience_ms
 from palyra.gateway.renewals import Renewals
-from palyra.gateway.sessions import NodeSession, Sessions
+from palyra.gateway.sessions import Sessions
 from palyra.gateway.submission import Submission
 from palyra.gateway.trust import Revoker
 from palyra.gateway.waits import shielded

@@ -23,6 +23,7 @@ from palyra.errors import Malformed, NoTargets, NotFound, TooManyTargets
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.intake import Intake
 from palyra.gateway.orders import FanoutOrder
+from palyra.gateway.rows import Rows
 from palyra.gateway.waits import shielded
 
 SLICE = 250
@@ -81,27 +82,27 @@ class RunningFanout:
 class _Room:
     """Room that is kept for rows until they are entered."""
 
-    def __init__(self, dispatcher: Dispatcher, rows: int) -> None:
-        dispatcher.reserve(rows)
-        self._dispatcher = dispatcher
+    def __init__(self, rows: Rows, count: int) -> None:
+        rows.reserve(count)
         self._rows = rows
+        self._count = count
 
     def take(self) -> None:
         """A row is about to be entered: from then on it takes its room itself."""
-        taken = min(1, self._rows)
-        self._rows -= taken
-        self._dispatcher.free(taken)
+        taken = min(1, self._count)
+        self._count -= taken
+        self._rows.free(taken)
 
     def free(self) -> None:
         """No other row will be entered."""
-        self._dispatcher.free(self._rows)
-        self._rows = 0
+        self._rows.free(self._count)
+        self._count = 0
 
 
 class Fanouts:
     """Accepts fan-outs, and lets their rows start as those before them end.
 
-    A :class:`palyra.gateway.dispatch.Watcher` of the dispatcher, which does everything that is
+    A :class:`palyra.gateway.settlement.Watcher` of the dispatcher, which does everything that is
     the same for any job.
     """
 
@@ -119,7 +120,7 @@ class Fanouts:
         self._entropy = entropy
         self._store = store
         self._intake = intake
-        self._dispatcher = dispatcher
+        self._rows = dispatcher.rows
         self._limits = limits
         self._running: dict[FanoutId, RunningFanout] = {}
         self._waiting: deque[
@@ -162,10 +163,10 @@ class Fanouts:
 
     async def _submit(self, order: FanoutOrder, key: IdempotencyKey | None) -> FanoutView:
         self._check(order)
-        room = _Room(self._dispatcher, len(order.devices) if order.batch is not None else 0)
+        room = _Room(self._rows, len(order.devices) if order.batch is not None else 0)
         try:
             fanout = self._fanout(order)
-            rows = await self._rows(order, fanout)
+            rows = await self._rows_of(order, fanout)
             counts = Counter(row.state for row in rows)
             waiting = [row for row in rows if not row.final]
             running = self._take_in(fanout, waiting, Tally(counts, 0))
@@ -178,7 +179,7 @@ class Fanouts:
         except Exception:
             self._drop(running)
             raise
-        self._dispatcher.entered(list(running.states))
+        self._rows.entered(list(running.states))
         self._go_on(running)
         self._end(running)
         return FanoutView(fanout, Tally(counts, 0))
@@ -200,12 +201,12 @@ class Fanouts:
     def _enter(self, running: RunningFanout, row: Job, room: _Room) -> None:
         running.rollout.waits(row.call.job_id)
         room.take()
-        self._dispatcher.enter(row)
+        self._rows.enter(row)
 
     def _drop(self, running: RunningFanout) -> None:
         """It was not accepted: as if it had never been asked."""
         for job_id in running.states:
-            self._dispatcher.drop(job_id)
+            self._rows.drop(job_id)
         self._running.pop(running.rollout.fanout.fanout_id, None)
 
     def running(self, fanout_id: FanoutId) -> RunningFanout | None:
@@ -257,7 +258,7 @@ class Fanouts:
             raise Malformed("max_failures", "must not be negative")
         self._intake.check(order)
 
-    async def _rows(self, order: FanoutOrder, fanout: Fanout) -> list[Job]:
+    async def _rows_of(self, order: FanoutOrder, fanout: Fanout) -> list[Job]:
         rows: list[Job] = []
         await self._in_slices(
             order.devices, lambda device: rows.append(self._row(order, fanout, device))
@@ -267,7 +268,7 @@ class Fanouts:
     def _row(self, order: FanoutOrder, fanout: Fanout, device: Device) -> Job:
         job, refusal = self._intake.row_for(order, device, fanout.submitted_at_ms)
         job.call = attrs.evolve(job.call, fanout_id=fanout.fanout_id)
-        if refusal is None and not self._dispatcher.may_wait(job.call):
+        if refusal is None and not self._rows.may_wait(job.call):
             refusal = self._intake.offline(job.call)
         if refusal is not None:
             job_machine(job).refused(refusal.code, refusal.sentence, fanout.submitted_at_ms)
@@ -298,7 +299,7 @@ class Fanouts:
 
     def _release(self, running: RunningFanout, job_id: JobId) -> None:
         if not running.withheld:
-            self._dispatcher.release(job_id)
+            self._rows.release(job_id)
 
     def _withhold(self, running: RunningFanout, job_id: JobId) -> None:
         rollout = running.rollout
@@ -306,7 +307,7 @@ class Fanouts:
             f"Not sent: {rollout.failures} others failed before; "
             f"the limit is {rollout.fanout.max_failures}."
         )
-        self._dispatcher.withhold(job_id, sentence)
+        self._rows.withhold(job_id, sentence)
 
     def _end(self, running: RunningFanout) -> None:
         if not running.states:

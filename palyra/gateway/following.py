@@ -56,7 +56,7 @@ class Following:
 
 
 class Followers:
-    """Everybody who follows, by what they follow (:class:`palyra.gateway.dispatch.Watcher`)."""
+    """Everybody who follows, by what they follow (:class:`palyra.gateway.settlement.Watcher`)."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -11,6 +11,7 @@ from palyra.core.identifiers import DeviceId, Entropy, JobId, new_ulid, short_id
 from palyra.core.jobs import Call, Job
 from palyra.errors import DeviceOffline, PalyraError, PayloadTooLarge
 from palyra.gateway.inventory import Inventory
+from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.orders import (
     Ask,
     Order,
@@ -21,7 +22,6 @@ from palyra.gateway.orders import (
     permitted,
 )
 from palyra.gateway.presence import LINGER_MS, PresenceBoard
-from palyra.gateway.sessions import NodeSession
 
 START_GRACE_MS = 90_000
 """After a start, calls without time to wait still wait for devices that are on their way back."""

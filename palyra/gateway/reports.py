@@ -13,8 +13,8 @@ from palyra.core.interfaces import IJobLog
 from palyra.core.jobmachine import job_machine, report_to
 from palyra.core.jobs import Call, Job, Outcome, Report
 from palyra.errors import OutputInvalid, PalyraError, PayloadTooLarge
+from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.orders import json_fault
-from palyra.gateway.sessions import NodeSession
 from palyra.gateway.waits import deferred
 
 MAX_LATE_REPORTS = 1_024

@@ -1,56 +1,33 @@
-"""Node sessions: one live connection of a node each, whatever carries it (PROTOCOL: Sessions).
+"""Every node session, and which one owns a device's dispatch (PROTOCOL: Sessions).
 
-The newest successful registration owns dispatch.  A session gathers what must be said into frames
-which its carrier takes when it can write: that is flow control, and it makes one message of many.
+A node registers, then opens a session: the one of the newest successful registration owns dispatch,
+and those before it are about to end.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import attrs
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from palyra import __version__
 from palyra.core.devices import Registration, clean_text
-from palyra.core.frames import (
-    HEARTBEAT,
-    STARTED,
-    Dispatch,
-    Drained,
-    GatewayFrame,
-    Hello,
-    NodeEvent,
-    Progress,
-    Renew,
-    Waiting,
-    Welcome,
-)
-from palyra.core.identifiers import AttemptId, DeviceId, Fingerprint
+from palyra.core.frames import Hello, NodeEvent, Renew, Welcome
+from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.interfaces import IDeviceDirectory
-from palyra.core.jobs import Report
 from palyra.core.journal import SESSION_ENDED, Details
-from palyra.core.transfers import PIECES_OVER, Incoming
+from palyra.core.transfers import PIECES_OVER
 from palyra.core.windows import Windows
-from palyra.errors import (
-    CertificateSuperseded,
-    LimitReached,
-    Malformed,
-    NotRegistered,
-    PalyraError,
-)
+from palyra.errors import CertificateSuperseded, LimitReached, NotRegistered, PalyraError
 from palyra.gateway.callstreams import CallStreams
 from palyra.gateway.inventory import Inventory
-from palyra.gateway.outbox import Outbox
+from palyra.gateway.nodesession import House, NodeSession
 from palyra.gateway.presence import PresenceBoard
-from palyra.transport.interfaces import ICarrier, IGatewaySession, Peer
+from palyra.transport.interfaces import ICarrier, Peer
 
-ACKNOWLEDGE_AFTER_S = 0.05
-"""Acknowledgements ride on the next dispatch, or go alone after this long at most."""
 HANDOVER_S = 30.0
 MAX_SESSIONS = 8
 """Sessions that one device may have at once: its own, and those that are about to end."""
@@ -60,172 +37,6 @@ CLONE_WINDOW_MS = 60_000
 MAX_REGISTRATIONS = 30
 MAX_ENDED = 240
 """Characters of why a session ended, in the journal of its device."""
-
-
-class House(Protocol):
-    """What sessions tell; the dispatcher listens."""
-
-    def attached(self, session: NodeSession, hello: Hello) -> None:
-        """The session owns dispatch from now on."""
-
-    def detached(self, session: NodeSession) -> None:
-        """The session that owned dispatch is gone."""
-
-    def reported(self, session: NodeSession, report: Report) -> None:
-        """An attempt ended."""
-
-    def waiting(self, session: NodeSession, waiting: Waiting) -> None:
-        """A person at the device is asked, or said yes."""
-
-    def progress(self, session: NodeSession, progress: Progress) -> None:
-        """An attempt got further."""
-
-
-@implementer(IGatewaySession)
-class NodeSession:
-    """One session.  ``window`` is how many dispatches may be unanswered at once."""
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        *,
-        peer: Peer,
-        epoch: int,
-        hello: Hello,
-        window: int,
-        carrier: ICarrier,
-        sessions: Sessions,
-    ) -> None:
-        self.device_id = peer.device_id
-        self.peer = peer
-        self.epoch = epoch
-        self.extended = extended = hello.extended
-        self.memory_id = hello.memory_id
-        self.in_flight: set[AttemptId] = set()
-        self.live = True
-        self._window = window
-        self._carrier = carrier
-        self._sessions = sessions
-        self._incoming = Incoming()
-        self._outbox = Outbox(sessions.clock.seconds, sessions.pieces_over if extended else None)
-        self._timers: dict[str, IDelayedCall] = {}
-
-    # -- what the dispatcher says -------------------------------------------------------------
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another attempt may be dispatched now."""
-        return len(self.in_flight) < self._window
-
-    def push(self, dispatch: Dispatch) -> None:
-        """Send an attempt whose record is committed."""
-        self._outbox.push(dispatch)
-        self._wake()
-
-    def cancel(self, attempt_id: AttemptId, reason: str) -> None:
-        """Ask the node to stop an attempt."""
-        self._outbox.cancel(attempt_id, reason)
-        self._wake()
-
-    def acknowledge(self, attempt_id: AttemptId) -> None:
-        """Tell the node, soon, that an attempt's report is committed."""
-        self._outbox.acknowledge(attempt_id)
-        timer = self._timers.get("acknowledge")
-        if timer is None or not timer.active():
-            self._later("acknowledge", ACKNOWLEDGE_AFTER_S, self._acknowledge_alone)
-
-    def renew(self, order: Renew) -> None:
-        """Ask the node for a new certificate; a version-1 node is not told, it asks by itself."""
-        self._outbox.renew(order)
-        self._wake()
-
-    def drain(self, reason: str, retry_after_ms: int = 0) -> None:
-        """Ask the node to go, and to come back after ``retry_after_ms``."""
-        self._outbox.drain(Drained(reason, retry_after_ms))
-        self._wake()
-
-    def close(self, error: PalyraError | None) -> None:
-        """End the connection now."""
-        self._carrier.close(error)
-
-    def close_after(self, delay_s: float, error: PalyraError | None = None) -> None:
-        """End the connection then, unless it ends by itself."""
-        self._later("close", delay_s, lambda: self.close(error))
-
-    # -- what the carrier says (IGatewaySession) ------------------------------------------------
-
-    def received(self, event: NodeEvent) -> None:
-        if not self.live:
-            return  # its device was revoked, or took its link for dead
-        self._sessions.heard(self)
-        try:
-            reports = self._reports(event)
-        except Malformed as error:
-            self.close(error)
-            self.ended(error.code)
-            return
-        for waiting in event.waiting:
-            self._sessions.house.waiting(self, waiting)
-        for progress in event.progress:
-            self._sessions.house.progress(self, progress)
-        for report in reports:
-            self.in_flight.discard(report.attempt_id)
-            self._sessions.house.reported(self, report)
-        if event.name in (HEARTBEAT, STARTED) or not self.extended:
-            self._outbox.answer()
-            self._wake()
-
-    def _reports(self, event: NodeEvent) -> tuple[Report, ...]:
-        """The reports of an event, with the outputs that came in pieces.
-
-        :raises Malformed: a transfer breaks the rules.
-        """
-        for chunk in event.chunks:
-            self._incoming.add(chunk)
-        return event.reports + tuple(
-            attrs.evolve(report, output_json=self._incoming.claim(transfer_id))
-            for report, transfer_id in event.transferred
-        )
-
-    def take_frame(self) -> GatewayFrame | None:
-        if not self._outbox.waiting:
-            return None
-        # The timer of acknowledgements runs on: a new one for each frame would cost more than
-        # looking once in vain.
-        frame = self._outbox.take()
-        if self._outbox.waiting:
-            self._wake()
-        return frame
-
-    def moved(self, address: str) -> None:
-        self._log.info("session of {d} moved to {to}", d=self.device_id, to=address)
-        self.peer = attrs.evolve(self.peer, address=address)
-
-    def ended(self, reason: str) -> None:
-        if self.live:
-            self.live = False
-            for timer in self._timers.values():
-                if timer.active():
-                    timer.cancel()
-            self._timers.clear()
-            self._sessions.ended(self, reason)
-
-    def _acknowledge_alone(self) -> None:
-        if self._outbox.has_acknowledgements:
-            self._wake()
-
-    def _wake(self) -> None:
-        if self.live:
-            self._carrier.wake()
-
-    def _later(self, name: str, delay_s: float, act: Callable[[], object]) -> None:
-        if not self.live:
-            return
-        old = self._timers.get(name)
-        if old is not None and old.active():
-            old.cancel()
-        self._timers[name] = self._sessions.clock.callLater(delay_s, act)
 
 
 async def _noted(_: Fingerprint) -> None:
@@ -242,7 +53,7 @@ class _Greeting:
 
 
 class Sessions:
-    """Every live session, and which one owns a device's dispatch."""
+    """Every live session, and which one owns a device's dispatch.  They speak to ``house``."""
 
     _log = Logger()
 
@@ -260,8 +71,8 @@ class Sessions:
         pieces_over: int = PIECES_OVER,
     ) -> None:
         """Inputs of more than ``pieces_over`` bytes travel in pieces."""
-        self.clock = clock
-        self.pieces_over = pieces_over
+        self._clock = clock
+        self._pieces_over = pieces_over
         self.quic_address: Callable[[], str] = lambda: ""
         self.house: House
         self.renew_after_s: Callable[[DeviceId, Fingerprint], int | None] = lambda *_: None
@@ -322,6 +133,7 @@ class Sessions:
         if old is not None:  # nothing can be dispatched to it any more
             old.drain("this device has registered again")
             old.close_after(HANDOVER_S)
+        self.callers.supersede(peer.device_id, peer.fingerprint, HANDOVER_S)
         await self._used(peer.fingerprint)
         return Welcome(
             device_id=peer.device_id,
@@ -364,8 +176,11 @@ class Sessions:
             epoch=greeting.epoch,
             hello=greeting.hello,
             window=min(greeting.hello.max_in_flight, self._max_in_flight),
+            pieces_over=self._pieces_over,
+            clock=self._clock,
             carrier=carrier,
-            sessions=self,
+            house=self.house,
+            keeper=self,
         )
         self._take_over(session)
         self._board.registered(peer.device_id, version_one=not session.extended)
@@ -382,8 +197,8 @@ class Sessions:
         old = self._all.get(device_id, set()) - {self._owners.get(device_id)}
         if len(old) >= MAX_SESSIONS:
             oldest = min(old, key=lambda each: each.epoch)
-            oldest.close(None)
             oldest.ended("the device has opened too many others")
+            oldest.close(None)
 
     def heard(self, session: NodeSession) -> None:
         """Any message is a sign of life."""
@@ -410,8 +225,8 @@ class Sessions:
         """The presence board heard nothing for too long: the link is half-open."""
         session = self._owners.get(device_id)
         if session is not None:
-            session.close(None)
             session.ended("silent")
+            session.close(None)
 
     def reconnect(self, device_id: DeviceId) -> None:
         """End the device's session; it comes back with another one."""
@@ -422,6 +237,7 @@ class Sessions:
     def replaced(self, device_id: DeviceId) -> None:
         """The device came back by its identity key: what it has open is of older certificates."""
         self._greetings.pop(device_id, None)
+        self.callers.expel(device_id, CertificateSuperseded())
         for session in list(self._all.get(device_id, ())):
             session.close(CertificateSuperseded())
             session.ended(CertificateSuperseded.code)
@@ -470,4 +286,4 @@ class Sessions:
         self._registered.add(device_id, self._now_ms())
 
     def _now_ms(self) -> int:
-        return int(self.clock.seconds() * 1000)
+        return int(self._clock.seconds() * 1000)

@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred
 from palyra.core.frames import Progress
 from palyra.core.identifiers import AttemptId, DeviceId, JobId
 from palyra.core.jobmachine import JobInputs
-from palyra.core.jobs import Job
-from palyra.gateway.sessions import NodeSession
+from palyra.core.jobs import Job, JobState
+from palyra.gateway.nodesession import NodeSession
 
 
 @attrs.define(eq=False)
@@ -35,6 +35,11 @@ class Live:
     sessions say of it was said by a life of the node host that has forgotten it."""
     unrecorded: bool = False
     """Its newest attempt is being committed: nobody has been sent it, and time stands still."""
+
+    @property
+    def queued(self) -> bool:
+        """Whether the job waits to be sent."""
+        return self.job.state is JobState.QUEUED
 
 
 class Unfinished:

@@ -3,7 +3,7 @@ over to the next certificate (PROTOCOL: RENEWAL) or another transport without a 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -17,7 +17,7 @@ from palyra.core.frames import Hello, Renew, Welcome
 from palyra.core.transfers import PIECES_OVER
 from palyra.errors import ClockSkew, GatewayUnreachable, PalyraError
 from palyra.node.gatewaytime import GatewayTime
-from palyra.node.identity import IdentityStore
+from palyra.node.identity import ClientFile, Credential, IdentityStore
 from palyra.node.link import Link, Route
 from palyra.node.moving import Moving
 from palyra.node.registering import MAX_ASKED_S, Registering, RegistrationWitness
@@ -211,6 +211,7 @@ class Connection:
             for carried in list(self._carried.values()):
                 carried.cancel()
                 await carried
+            await self._moving.over()
 
     def _carry(self, link: Link) -> None:
         """Make that link this device's session; the one before it may end in peace."""
@@ -242,31 +243,22 @@ class Connection:
         """
         client, main = self._identity.client(), self._main
         assert client.next is not None and main is not None, "it is why a renewal hands over"
-        self._hold(main)
-        return await self._handed_over(main, self._way.register(client, client.next, main.route))
+        return await self._beside(main, client, client.next, main.route)
 
     async def _move(self) -> Callable[[], object]:
-        """The same over QUIC, with the certificate that there is.
-
-        A network that swallows datagrams takes its time: no dispatch waits before the gateway has
-        answered there.
-        """
+        """The same over QUIC, with the certificate that there is."""
         main = self._main
         assert main is not None, "without a session there is none to move"
-        way = self._way.register_beside(main.credential, lambda: self._hold(main))
-        return await self._handed_over(main, way)
+        client = self._identity.client()
+        return await self._beside(main, client, main.credential, self._routes.quic)
 
-    def _hold(self, link: Link) -> None:
-        if link.session is not None:
-            link.session.hold_dispatches()
-
-    async def _handed_over(self, old: Link, registering: Awaitable[Link]) -> Callable[[], object]:
-        try:
-            link = await registering
-        except BaseException:
-            if old.session is not None:
-                old.session.release_dispatches()
-            raise
+    async def _beside(
+        self, main: Link, client: ClientFile, credential: Credential, route: Route
+    ) -> Callable[[], object]:
+        """Register there, and leave ``main`` as it is until the gateway has answered on the new
+        connection: a network that swallows packets takes its time, and no dispatch waits for it.
+        """
+        link = await self._way.register(client, credential, route, ready=main.hold)
         return lambda: self._carry(link)
 
     def _ended(self, result: Failure | None, link: Link) -> None:

@@ -20,6 +20,12 @@ from palyra.wire.pairing import RenewalAsked, Renewed
 class Channel(Protocol):
     """A connection to the gateway, made when its first call is."""
 
+    def connect(self) -> Deferred[None]:
+        """Make it, and say nothing yet: fires when the gateway has answered there.
+
+        Fails with PalyraError where it does not answer, or refuses this device; cancelling ends it.
+        """
+
     def register(self, hello: Hello) -> Deferred[Welcome]:
         """RegisterNode."""
 
@@ -33,17 +39,10 @@ class Channel(Protocol):
         """Close it, if there is one."""
 
 
-class QuicChannel(Channel, Protocol):
-    """A connection over QUIC."""
-
-    def health(self) -> Deferred[Any]:
-        """node.health: fires when the gateway has answered, whatever it says."""
-
-
 OpenChannel = Callable[[HostPort, bytes, tuple[bytes, bytes]], Channel]
 """Address, CA bundle and identity (key and certificate chain, PEM);
 :class:`palyra.transport.grpcclient.GatewayChannel` in production."""
-OpenQuic = Callable[[HostPort, bytes, tuple[bytes, bytes], bytes | None, float], QuicChannel]
+OpenQuic = Callable[[HostPort, bytes, tuple[bytes, bytes], bytes | None, float], Channel]
 """The same, the server pin if there is one, and how many seconds the handshake may take;
 :class:`palyra.transport.quicclient.QuicChannel` in production."""
 
@@ -77,6 +76,10 @@ class Link:
         self.credential = credential
         self.welcome = welcome
         self.session: NodeSession | None = None
+
+    def hold(self) -> Callable[[], None]:
+        """Begin nothing that is dispatched on it from now on; what this gives ends that."""
+        return self.session.hold_dispatches() if self.session is not None else lambda: None
 
     async def carry(self, make_session: Callable[[ICarrier], NodeSession], device_id: str) -> None:
         """Carry its session until either side ends it; everything of it is closed then.

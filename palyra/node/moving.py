@@ -24,7 +24,7 @@ BUSY_S = 10.0
 class Moving:
     """Moves the newest session to QUIC, where it is not there.
 
-    It owns one timer and one attempt; :meth:`stop` ends both.
+    It owns one timer and one attempt; :meth:`stop` ends both, and :meth:`over` waits for that.
     """
 
     _log = Logger()
@@ -45,6 +45,7 @@ class Moving:
         self._move = move
         self._timer: IDelayedCall | None = None
         self._working: Deferred[None] | None = None
+        self._attempts: set[Deferred[None]] = set()
         self._on_grpc = False
 
     def begin(self, route: Route) -> None:
@@ -67,6 +68,11 @@ class Moving:
             timer.cancel()
         self._cancel()
 
+    async def over(self) -> None:
+        """Wait until nothing is left of an attempt that was given up; closing takes a while."""
+        for attempt in list(self._attempts):
+            await attempt
+
     def _cancel(self) -> None:
         working, self._working = self._working, None
         if working is not None:
@@ -86,6 +92,8 @@ class Moving:
         working.addErrback(lambda failure: self._log.failure("moving to QUIC ended", failure))
         if not working.called:
             self._working = working
+        self._attempts.add(working)
+        working.addBoth(lambda _: self._attempts.discard(working))
 
     async def _work(self) -> None:
         try:

@@ -28,7 +28,7 @@ from palyra.errors import (
 )
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import ClientFile, Credential, IdentityStore
-from palyra.node.link import Channel, Link, Route
+from palyra.node.link import Link, Route
 from palyra.node.rejoin import Rejoin, is_final
 from palyra.node.routes import Routes, is_unreached
 from palyra.transport.statuses import is_cut
@@ -39,6 +39,10 @@ MAX_ASKED_S = 3_600.0
 """The longest pause that a gateway can ask for with a refusal."""
 REJECTED_S = 86_400.0
 """How long an operator's no to a rejoin stands before one is asked again."""
+
+Ready = Callable[[], Callable[[], object]]
+"""Called when the gateway has answered on a new connection, before it is told anything there; what
+it gives is called where the registration fails after that."""
 
 
 class RegistrationWitness(Protocol):
@@ -96,39 +100,32 @@ class Registering:
             return await self._regardless(refused, error)
         return await self._register_usable()
 
-    async def register(self, client: ClientFile, credential: Credential, route: Route) -> Link:
+    async def register(
+        self,
+        client: ClientFile,
+        credential: Credential,
+        route: Route,
+        ready: Ready | None = None,
+    ) -> Link:
         """A channel with that certificate, on which RegisterNode succeeded.
 
-        :raises PalyraError: it did not, and nothing has changed.
-        """
-        channel = self._routes.open(route, client.ca_bundle_pem, credential.pair)
-        return await self._register_on(channel, client, credential, route)
-
-    async def register_beside(self, credential: Credential, ready: Callable[[], object]) -> Link:
-        """The same over QUIC, beside a session with that certificate over gRPC.
-
-        ``ready`` is called when the gateway has answered there, before it is told anything.
+        With ``ready``, beside a session that goes on meanwhile.
 
         :raises PalyraError: it did not, and nothing has changed.
         """
-        client, route = self._identity.client(), self._routes.quic
-        channel = self._routes.open_beside(client.ca_bundle_pem, credential.pair)
+        pem, beside = client.ca_bundle_pem, ready is not None
+        channel = self._routes.open(route, pem, credential.pair, beside=beside)
+        undo: Callable[[], object] | None = None
         try:
-            await channel.health()
-        except Exception:
-            await channel.close()
-            raise
-        ready()
-        return await self._register_on(channel, client, credential, route)
-
-    async def _register_on(
-        self, channel: Channel, client: ClientFile, credential: Credential, route: Route
-    ) -> Link:
-        try:
+            if ready is not None:
+                await channel.connect()
+                undo = ready()
             welcome = await channel.register(self._hello(self._store_epoch))
             self._welcomed(client, credential, welcome)
             self._routes.registered(route, welcome.quic_address)
         except Exception:
+            if undo is not None:
+                undo()  # before closing, which takes a while: the next one may be ready by then
             await channel.close()
             raise
         return Link(route, channel, credential, welcome, self._elapsed_s())
@@ -178,6 +175,8 @@ class Registering:
         try:
             return await self.register(client, credential, first)
         except (GatewayUnreachable, PinNotChecked) as error:
+            if not others and is_unreached(error):
+                self._routes.lost(first)
             if not others or not (is_unreached(error) or isinstance(error, PinNotChecked)):
                 raise
             unreached = error

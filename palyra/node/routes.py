@@ -20,31 +20,23 @@ from palyra.core.transports import (
     Transport,
     TransportChoice,
 )
-from palyra.errors import GatewayUnreachable, Malformed, PalyraError
-from palyra.node.link import Channel, OpenChannel, OpenQuic, QuicChannel, Route
+from palyra.errors import GatewayUnreachable, Malformed, PalyraError, Unreached
+from palyra.node.link import Channel, OpenChannel, OpenQuic, Route
 from palyra.node.roots import Roots
 
-SILENT = "no answer"
-_UNREACHED = frozenset(
-    {
-        SILENT,
-        "connection refused",
-        "network is unreachable",
-        "no route to host",
-        "the name is not known",
-    }
-)
+LOST = 3
+"""So often in a row QUIC does not answer, where it is the only way, before the port is doubted."""
 
 
 def is_unreached(error: BaseException) -> bool:
-    """Whether nothing answered there.  Not so where a certificate did not verify, where the
-    gateway refused, or where a connection was made and closed."""
-    return isinstance(error, GatewayUnreachable) and error.cause in _UNREACHED
+    """Whether nobody was heard there, so that another way may be tried."""
+    return isinstance(error, GatewayUnreachable) and error.unreached
 
 
 @attrs.frozen
 class Memory:
-    """What is kept of the routes: where QUIC is (HOST:PORT, or empty), and what worked last."""
+    """What is kept of the routes: where QUIC is (HOST:PORT, or empty), and how the device came to
+    its gateway last: ``quic``, ``grpc`` where QUIC could not be reached, or empty."""
 
     quic_address: str = ""
     last_transport: str = ""
@@ -59,7 +51,7 @@ class Memory:
 
     @property
     def last(self) -> Transport | None:
-        """What worked last, if anything did."""
+        """The transport that ``auto`` was on last, as far as that is known."""
         known = {each.value: each for each in Transport}
         return known.get(self.last_transport)
 
@@ -79,10 +71,12 @@ class Routes:
         choice: TransportChoice | None = None,
         memory: Memory = Memory(),
         keep: Callable[[Memory], object] = lambda _: None,
+        told: Callable[[str], object] = lambda _: None,
         pin: bytes | None = None,
     ) -> None:
         """Without ``choice`` it is gRPC alone.  ``pin`` is the SHA-256 of the DER of a CA, or of
-        the gateway's own certificate, which only QUIC can check."""
+        the gateway's own certificate, which only QUIC can check.  ``told`` is given a line for the
+        person who watches."""
         assert choice is None or open_quic is not None, "there is something to choose"
         self.grpc = Route(Transport.GRPC, grpc)
         self._open_grpc = open_grpc
@@ -98,37 +92,50 @@ class Routes:
         )
         self._memory = memory
         self._keep = keep
+        self._told = told
         self._pin = pin
+        self._lost = 0
 
     @property
     def quic(self) -> Route:
-        """Over QUIC: where the gateway told, else the port of gRPC, but UDP."""
-        return Route(Transport.QUIC, self._memory.quic or self.grpc.address)
+        """Over QUIC: where the gateway told, else the port of gRPC, but UDP.
+
+        That port also each second time where nobody answers at the other one any more: a gateway
+        that has moved cannot tell a device which has no other way to it.
+        """
+        told = None if self._lost >= LOST and self._lost % 2 else self._memory.quic
+        return Route(Transport.QUIC, told or self.grpc.address)
 
     def order(self) -> tuple[Route, ...]:
         """What is tried, the second one only where the first one cannot be reached."""
         order = self._choice.order(self._elapsed_s())
         return tuple(self.grpc if each is Transport.GRPC else self.quic for each in order)
 
-    def open(self, route: Route, ca_bundle_pem: str, identity: tuple[bytes, bytes]) -> Channel:
+    def open(
+        self,
+        route: Route,
+        ca_bundle_pem: str,
+        identity: tuple[bytes, bytes],
+        *,
+        beside: bool = False,
+    ) -> Channel:
         """A connection on that route; it is made by its first call.
+
+        ``beside``: beside a living session, so that there is time.
 
         :raises PinNotChecked: gRPC cannot know whether the pin holds.
         """
         if route.transport is Transport.QUIC:
-            return self._quic(route, ca_bundle_pem, identity, self._choice.handshake_s())
+            handshake_s = HANDSHAKE_S if beside else self._choice.handshake_s()
+            return self._quic(route, ca_bundle_pem, identity, handshake_s)
         roots_pem = ca_bundle_pem
         if self._pin is not None:
             roots_pem = Roots.read(ca_bundle_pem).pinned(self._pin).pem
         return self._open_grpc(route.address, roots_pem.encode(), identity)
 
-    def open_beside(self, ca_bundle_pem: str, identity: tuple[bytes, bytes]) -> QuicChannel:
-        """A connection over QUIC beside a session over gRPC: there is time."""
-        return self._quic(self.quic, ca_bundle_pem, identity, HANDSHAKE_S)
-
     def _quic(
         self, route: Route, ca_bundle_pem: str, identity: tuple[bytes, bytes], handshake_s: float
-    ) -> QuicChannel:
+    ) -> Channel:
         assert self._open_quic is not None, "only a choice has this route"
         ca_pem = ca_bundle_pem.encode()
         return self._open_quic(route.address, ca_pem, identity, self._pin, handshake_s)
@@ -142,16 +149,20 @@ class Routes:
     def registered(self, route: Route, quic_address: str) -> None:
         """A registration went through on that route; the gateway tells where its QUIC is."""
         self._choice.worked(route.transport)
-        memory = attrs.evolve(self._memory, last_transport=route.transport.value)
+        self._lost = 0
+        memory = self._memory
         told = Memory(quic_address).quic
         if told != memory.quic and (told or route.transport is Transport.GRPC):
-            memory = attrs.evolve(memory, quic_address=str(told or ""))
+            memory = Memory(str(told or ""))
             self._choice.told(told is not None, self._elapsed_s())
-        if memory != self._memory:
-            self._memory = memory
-            self._keep_it()
+        if route.transport is Transport.QUIC or self._choice.fell_back:
+            memory = attrs.evolve(memory, last_transport=route.transport.value)
+        self._remember(memory)
 
-    def _keep_it(self) -> None:
+    def _remember(self, memory: Memory) -> None:
+        if memory == self._memory:
+            return
+        self._memory = memory
         try:
             self._keep(self._memory)
         except PalyraError as error:
@@ -161,14 +172,25 @@ class Routes:
 
     def fell_back(self, missed: Route) -> None:
         """QUIC could not be reached on that route, and gRPC could."""
-        self._log.warn("{route} does not answer, using grpc for now", route=missed)
+        line = f"{missed} does not answer, using grpc for now"
+        self._log.warn("{line}", line=line)
+        self._told(line)
         if missed == self.quic:  # else the gateway has just told that it is elsewhere
-            self._choice.missed(self._elapsed_s())
+            self._missed()
 
     def not_moved(self, error: BaseException) -> None:
         """A session over gRPC stays there."""
-        self._choice.missed(self._elapsed_s())
+        self._missed()
         self._log.info("{route} is not used yet: {e}", route=self.quic, e=error)
+
+    def _missed(self) -> None:
+        self._choice.missed(self._elapsed_s())
+        self._remember(attrs.evolve(self._memory, last_transport=Transport.GRPC.value))
+
+    def lost(self, route: Route) -> None:
+        """Nobody answered on that route, and there is no other one."""
+        if route.transport is Transport.QUIC:
+            self._lost += 1
 
     def ended(self, route: Route, error: BaseException | None, lived_s: float) -> None:
         """A session on that route is over; ``error`` where it did not end in peace."""
@@ -176,5 +198,5 @@ class Routes:
             return
         if lived_s >= SETTLED_S:
             self._choice.settled()
-        elif isinstance(error, GatewayUnreachable) and error.cause == SILENT:
+        elif isinstance(error, GatewayUnreachable) and error.cause == Unreached.NO_ANSWER:
             self._choice.missed(self._elapsed_s())

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeGuard
 
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from palyra.core.devices import clean_text
 from palyra.core.frames import Welcome
 from palyra.core.identifiers import Fingerprint, grouped, short_id
-from palyra.errors import GatewayUnreachable, PalyraError
+from palyra.errors import GatewayUnreachable, PalyraError, PinMismatch, PinNotChecked
 from palyra.node.identity import IdentityStore
 from palyra.node.link import Route
 from palyra.node.rejoin import is_final
@@ -198,8 +198,11 @@ class ServingScreen(Watcher):
         self._retry_at_s = self._seconds() + retry_s
         cause = clean_text(_cause(error), MAX_TEXT)
         if self._screen.tty or self._online or cause != self._cause:
+            news = cause != self._cause
             self._online, self._cause = "", cause
             self._changed()
+            if news and _wants_hint(error):
+                self._screen.note(f"hint  {error.hint}")
 
     def renewal_failed(self, error: PalyraError | None, left_s: float) -> None:
         super().renewal_failed(error, left_s)
@@ -233,6 +236,10 @@ class ServingScreen(Watcher):
     def clock_differs(self, ahead_ms: int) -> None:
         super().clock_differs(ahead_ms)
         self._screen.note(f"!!  {skew(ahead_ms)}")
+
+    def fell_back(self, line: str) -> None:
+        super().fell_back(line)
+        self._screen.note(f"!!  {clean_text(line, MAX_TEXT)}")
 
     def noticed(self, line: str, jobs: int) -> None:
         super().noticed(line, jobs)
@@ -268,8 +275,15 @@ def _cause(error: PalyraError | None) -> str:
     if error is None:
         return "the gateway closed the session"
     if isinstance(error, GatewayUnreachable):
-        return f"{error.address} {error.cause.removeprefix('connection ')}"
+        return f"{error.where} {error.cause.removeprefix('connection ')}"
     return error.sentence.removesuffix(".")
+
+
+def _wants_hint(error: PalyraError | None) -> TypeGuard[PalyraError]:
+    """Whether it is the choice of a transport, and not the gateway, that may be at fault."""
+    if isinstance(error, GatewayUnreachable):
+        return error.unreached and bool(error.transport)
+    return isinstance(error, (PinMismatch, PinNotChecked))
 
 
 def _count(number: int, what: str) -> str:

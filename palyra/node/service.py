@@ -101,6 +101,9 @@ class Watcher:
             "rejoined by identity key, certificate valid until {end}", end=_when(ends_ms)
         )
 
+    def fell_back(self, line: str) -> None:
+        """QUIC does not answer, and gRPC does.  The routes have logged the line."""
+
     def clock_differs(self, ahead_ms: int) -> None:
         """By more than a minute."""
         self._log.warn("{sentence}", sentence=skew(ahead_ms))
@@ -269,6 +272,7 @@ class NodeService(Service):
             ),
             memory=memory,
             keep=lambda new: self._node.files.keep_routes(new.quic_address, new.last_transport),
+            told=self._watcher.fell_back,
             pin=config.pin,
         )
 

@@ -67,7 +67,8 @@ class NodeSession:
         self._last_word_s = elapsed_s()
         self._beat: IDelayedCall | None = None
         self._broken = False
-        self._held: dict[AttemptId, tuple[float, Dispatch]] | None = None
+        self._holders: set[object] = set()
+        self._held: dict[AttemptId, tuple[float, Dispatch]] = {}
         self._held_cancels: list[tuple[AttemptId, str]] = []
 
     def start(self) -> None:
@@ -81,6 +82,8 @@ class NodeSession:
         """The session is over."""
         if self._beat is not None and self._beat.active():
             self._beat.cancel()
+        self._holders.clear()  # what is held is dispatched again over the next session
+        self._held.clear()
         self._runs.detach(self)
 
     # -- what the runs say --------------------------------------------------------------------
@@ -141,7 +144,7 @@ class NodeSession:
         ]
 
     def _take_dispatches(self, dispatches: list[Dispatch]) -> None:
-        if self._held is not None:
+        if self._holders:
             now_s = self._elapsed_s()
             self._held.update((each.attempt_id, (now_s, each)) for each in dispatches)
             return
@@ -149,27 +152,36 @@ class NodeSession:
             self._runs.dispatched(dispatch)
 
     def _cancel(self, attempt_id: AttemptId, reason: str) -> None:
-        if self._held is not None and attempt_id in self._held:
+        if attempt_id in self._held:
             self._held_cancels.append((attempt_id, reason))
         else:
             self._runs.cancel(attempt_id, reason)
 
     # -- while the next session is being registered ---------------------------------------------
 
-    def hold_dispatches(self) -> None:
-        """Start nothing that comes from now on.
+    def hold_dispatches(self) -> Callable[[], None]:
+        """Start nothing that comes from now on; what this gives ends that, where nobody else holds.
 
         The registration of the next session lists what this device has.  What comes after that list
         was made is taken for never started, and is sent again over the next session: it must not
-        have run by then.
+        have run by then.  A registration that was given up may end after the next one has begun, so
+        each holds for itself.
         """
-        if self._held is None:
-            self._held = {}
+        holder = object()
+        self._holders.add(holder)
 
-    def release_dispatches(self) -> None:
+        def let_go() -> None:
+            if holder in self._holders:
+                self._holders.remove(holder)
+                if not self._holders:
+                    self._start_held()
+
+        return let_go
+
+    def _start_held(self) -> None:
         """There is no next session: start what was held, with what is left of its time."""
-        held, self._held = self._held, None
-        for came_s, dispatch in (held or {}).values():
+        held, self._held = self._held, {}
+        for came_s, dispatch in held.values():
             waited_ms = int((self._elapsed_s() - came_s) * 1000)
             remaining_ms = max(1, dispatch.remaining_ms - waited_ms)
             self._runs.dispatched(attrs.evolve(dispatch, remaining_ms=remaining_ms))

@@ -62,13 +62,14 @@ class Options(TwistedOptions):
         return self.files.root
 
     def _transport(self) -> Preference | None:
-        from palyra.errors import Malformed
+        from palyra.errors import OptionInvalid
 
         asked = self["transport"]
         try:
             return Preference(asked) if asked else None
         except ValueError as error:
-            raise Malformed("--transport", "must be grpc, quic or auto") from error
+            problem = f"must be grpc, quic or auto (got {asked[:80]!r})"
+            raise OptionInvalid("--transport", problem) from error
 
 
 def makeService(options: Options) -> Service:

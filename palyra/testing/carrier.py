@@ -24,7 +24,8 @@ from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Outcome, Report, Standing
 from palyra.core.transfers import PIECES_OVER, Incoming, Outgoing
 from palyra.errors import PalyraError
-from palyra.gateway.sessions import NodeSession, Sessions
+from palyra.gateway.nodesession import NodeSession
+from palyra.gateway.sessions import Sessions
 from palyra.transport.interfaces import ICarrier, Peer
 
 

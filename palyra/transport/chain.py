@@ -20,13 +20,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from palyra.config.addresses import HostPort
-from palyra.errors import CertificateRefused, ClockSkew, GatewayUnreachable
+from palyra.errors import CertificateRefused, ClockSkew, GatewayUnreachable, Unreached
 from palyra.pki.certificates import unix_ms
 
 TLS_NAME = "palyrad-node-rpc"
 """The name every gateway certificate carries; devices check it and never the address typed."""
 TIMEOUT_S = 10.0
 MAX_CHAIN = 4
+_SYSTEM = {
+    "refused": Unreached.REFUSED,
+    "no route to host": Unreached.NO_ROUTE,
+    "network is unreachable": Unreached.NO_NETWORK,
+}
+"""What the system says, in the words of Twisted."""
 
 
 def fetch_chain(reactor: Any, address: HostPort) -> Deferred[list[bytes]]:
@@ -115,11 +121,11 @@ class _ChainCatcher(Protocol):
 
 def _cause(error: Exception) -> str:
     text = str(error).lower()
-    for known in ("refused", "no route to host", "network is unreachable"):
-        if known in text:
-            return "connection refused" if known == "refused" else known
+    for words, known in _SYSTEM.items():
+        if words in text:
+            return known
     if "lookup" in text or "name" in text:
-        return "the name is not known"
+        return Unreached.NO_NAME
     if "timeout" in type(error).__name__.lower() or "timed out" in text:
-        return "no answer"
+        return Unreached.NO_ANSWER
     return "no TLS there"

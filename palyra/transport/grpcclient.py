@@ -13,7 +13,7 @@ from zope.interface import implementer
 from palyra.config.addresses import HostPort
 from palyra.core.frames import STOPPING, Hello, Welcome
 from palyra.core.transcript import DeviceProof
-from palyra.errors import GatewayUnreachable, PalyraError
+from palyra.errors import GatewayUnreachable, PalyraError, Unreached
 from palyra.transport.asyncbridge import Tasks, as_deferred
 from palyra.transport.chain import TLS_NAME
 from palyra.transport.interfaces import ICarrier
@@ -25,6 +25,8 @@ from palyra.wire.service import NodeServiceStub
 
 CALL_TIMEOUT_S = 15.0
 MAX_MESSAGE = 4 * 1024 * 1024
+HEALTH = "/grpc.health.v1.Health/Check"
+"""The question of gRPC's health checking protocol; a gateway without it answers UNIMPLEMENTED."""
 
 T = TypeVar("T")
 
@@ -76,6 +78,23 @@ class GatewayChannel:
 
     # -- the node -----------------------------------------------------------------------------
 
+    def connect(self) -> Deferred[None]:
+        """Connect, and wait for an answer, whatever it says: the handshake is over by then.
+
+        Fails with GatewayUnreachable; cancelling ends it.
+        """
+
+        async def call() -> None:
+            ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+            ask = self._connection().unary_unary(HEALTH)
+            try:
+                await ask(b"")
+            except grpc.aio.AioRpcError as error:
+                if isinstance(error_of(error, str(self.address)), GatewayUnreachable):
+                    raise
+
+        return self._called(call)
+
     def register(self, hello: Hello) -> Deferred[Welcome]:
         """RegisterNode."""
 
@@ -112,9 +131,12 @@ class GatewayChannel:
         return as_deferred(_close(channel))
 
     def _stub(self) -> Any:
+        return NodeServiceStub(self._connection())
+
+    def _connection(self) -> grpc.aio.Channel:
         if self._channel is None:
             self._channel = open_channel(self.address, self._ca_pem, self._identity)
-        return NodeServiceStub(self._channel)
+        return self._channel
 
     def _called(
         self, call: Callable[[], Awaitable[T]], timeout_s: float | None = CALL_TIMEOUT_S
@@ -125,7 +147,7 @@ class GatewayChannel:
             except grpc.aio.AioRpcError as error:
                 raise error_of(error, str(self.address)) from error
             except TimeoutError as error:
-                raise GatewayUnreachable(str(self.address), "no answer") from error
+                raise GatewayUnreachable(str(self.address), Unreached.NO_ANSWER) from error
 
         return as_deferred(translated())
 

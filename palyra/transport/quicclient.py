@@ -19,17 +19,16 @@ from twisted.python.failure import Failure
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Hello, Welcome
-from palyra.errors import GatewayUnreachable, Malformed, NotRegistered
+from palyra.errors import Cut, Malformed, NotRegistered, Unreached
 from palyra.transport import quicframes as frames
 from palyra.transport.asyncbridge import call_soon
 from palyra.transport.chain import TLS_NAME
 from palyra.transport.interfaces import ICarrier
 from palyra.transport.quicconnection import HANDSHAKE_S, Address, configuration
-from palyra.transport.quicdialing import Race, resolve
-from palyra.transport.quicpath import NO_ANSWER, ClientConnection
+from palyra.transport.quicdialing import Race, resolve, unreachable
+from palyra.transport.quicpath import ClientConnection
 from palyra.transport.quicstreams import CarriedSession, Outgoing
 from palyra.transport.quictrust import GatewayTrust
-from palyra.transport.statuses import CLOSED_OFF
 from palyra.wire import pairing as pairing_wire
 from palyra.wire import registration
 from palyra.wire.service import messages
@@ -70,6 +69,7 @@ class QuicChannel:
         self._elapsed_s = elapsed_s
         self._soon = soon
         self._dialling: Deferred[None] | None = None
+        self._race: Race[ClientConnection] | None = None
         self._tried: list[ClientConnection] = []
         self._connection: ClientConnection | None = None
         self._error: BaseException | None = None
@@ -157,7 +157,7 @@ class QuicChannel:
     def close(self) -> Deferred[None]:
         """Close the connection, if there is one, after what was said has been sent."""
         if self._error is None:
-            self._error = GatewayUnreachable(str(self.address), CLOSED_OFF)
+            self._error = unreachable(self.address, Cut.CLOSED_OFF)
         dialling, self._dialling = self._dialling, None
         if dialling is not None:
             dialling.cancel()
@@ -199,7 +199,8 @@ class QuicChannel:
         patience = self._reactor.callLater(self._handshake_s, self._too_long)
         try:
             addresses = await resolve(self._reactor, self.address)
-            self._connection = await Race(self._reactor, addresses, self._attempt).run()
+            self._race = Race(self._reactor, addresses, self._attempt)
+            self._connection = await self._race.run()
         finally:
             if patience.active():
                 patience.cancel()
@@ -207,7 +208,9 @@ class QuicChannel:
             self._waiting.pop(0).callback(self._connection)
 
     def _too_long(self) -> None:
-        self._error = GatewayUnreachable(str(self.address), NO_ANSWER)
+        telling = self._race.telling if self._race is not None else None
+        silent = unreachable(self.address, Unreached.NO_ANSWER)
+        self._error = silent if telling is None else telling.value
         if self._dialling is not None:
             self._dialling.cancel()
 
@@ -251,7 +254,7 @@ class QuicChannel:
     def _called(self, call: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
         def timed_out(failure: Failure) -> Any:
             failure.trap(TimeoutError)
-            raise GatewayUnreachable(str(self.address), NO_ANSWER) from failure.value
+            raise unreachable(self.address, Unreached.NO_ANSWER) from failure.value
 
         calling = Deferred.fromCoroutine(call)
         return calling.addTimeout(CALL_TIMEOUT_S, self._reactor).addErrback(timed_out)

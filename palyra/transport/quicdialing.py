@@ -20,18 +20,20 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from palyra.config.addresses import HostPort
-from palyra.errors import GatewayUnreachable
+from palyra.core.transports import Transport
+from palyra.errors import GatewayUnreachable, Unreached
 from palyra.transport.quicconnection import Address
 
 STAGGER_S = 0.25
 """How long an address is tried alone before the next one joins (RFC 8305, section 5)."""
 MAX_ADDRESSES = 8
-REFUSED = "connection refused"
-UNREACHABLE = "network is unreachable"
-NO_ROUTE = "no route to host"
-NO_NAME = "the name is not known"
 
 T = TypeVar("T")
+
+
+def unreachable(target: HostPort, cause: str) -> GatewayUnreachable:
+    """That gateway could not be reached over QUIC, or was lost there."""
+    return GatewayUnreachable(str(target), cause, Transport.QUIC.value)
 
 
 def resolve(reactor: Any, target: HostPort) -> Deferred[list[Address]]:
@@ -79,7 +81,7 @@ class _Receiver:
         if self._found:
             self.resolved.callback(in_turns(self._found))
         else:
-            self.resolved.errback(GatewayUnreachable(str(self._target), NO_NAME))
+            self.resolved.errback(unreachable(self._target, Unreached.NO_NAME))
 
     def _cancel(self, _: Deferred[list[Address]]) -> None:
         if self._resolution is not None:
@@ -90,8 +92,8 @@ class Race(Generic[T]):
     """Tries addresses, each a while after the last one or as soon as that has failed.
 
     ``attempt`` begins a try; cancelling what it gives must end that try.  :attr:`won` fires with
-    what the first one to succeed gave, the others being cancelled, or fails with the first failure
-    once all have failed; cancelling it cancels them all.
+    what the first one to succeed gave, the others being cancelled, or fails once all have failed,
+    with the :attr:`telling` failure or else the first; cancelling it cancels them all.
     """
 
     def __init__(
@@ -112,6 +114,14 @@ class Race(Generic[T]):
         """Begin; gives :attr:`won`."""
         self._try_next()
         return self.won
+
+    @property
+    def telling(self) -> Failure | None:
+        """Of the failures so far the first that says more than that nobody was reached."""
+        for failure in self._failures:
+            if not (isinstance(failure.value, GatewayUnreachable) and failure.value.unreached):
+                return failure
+        return None
 
     def _try_next(self) -> None:
         if self._next is not None and self._next.active():
@@ -139,7 +149,7 @@ class Race(Generic[T]):
             self._try_next()
         elif not self._running:
             self._stop()
-            self.won.errback(_most_telling(self._failures))
+            self.won.errback(self.telling or self._failures[0])
 
     def _stop(self) -> None:
         if self._next is not None and self._next.active():
@@ -148,15 +158,6 @@ class Race(Generic[T]):
         running, self._running = self._running, []
         for trying in running:
             trying.cancel()
-
-
-def _most_telling(failures: Sequence[Failure]) -> Failure:
-    """Of several failures one that says more than that nobody was reached, else the first."""
-    bare = (REFUSED, UNREACHABLE, NO_ROUTE)
-    for failure in failures:
-        if getattr(failure.value, "cause", None) not in bare:
-            return failure
-    return failures[0]
 
 
 class ConnectedSocket(DatagramProtocol):
@@ -227,13 +228,13 @@ class ConnectedSocket(DatagramProtocol):
         # Not asked for: reading failed, as where an ICMP message says that a host is unreachable.
         if self._port is not None:
             self._port = None
-            self._broken(NO_ROUTE)
+            self._broken(Unreached.NO_ROUTE)
 
 
 def cause_of(error: OSError) -> str:
     """What an error of a socket means, in the words of :class:`GatewayUnreachable`."""
     if error.errno == errno.ECONNREFUSED:
-        return REFUSED
+        return Unreached.REFUSED
     if error.errno == errno.EHOSTUNREACH:
-        return NO_ROUTE
-    return UNREACHABLE
+        return Unreached.NO_ROUTE
+    return Unreached.NO_NETWORK

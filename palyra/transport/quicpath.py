@@ -18,16 +18,18 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from palyra.config.addresses import HostPort
-from palyra.errors import GatewayUnreachable, PalyraError
+from palyra.errors import Cut, PalyraError, PinMismatch, Unreached
 from palyra.transport.quicconnection import KEEP_ALIVE_S, Address, Engine, QuicLink
-from palyra.transport.quicdialing import REFUSED, ConnectedSocket, cause_of
+from palyra.transport.quicdialing import ConnectedSocket, cause_of, unreachable
 from palyra.transport.quicframes import ALPN, error_in
-from palyra.transport.quictrust import GatewayTrust, NotOurGateway, cause_of_alert
-from palyra.transport.statuses import CLOSED_OFF, HANDSHAKE_REFUSED
+from palyra.transport.quictrust import (
+    NOT_PINNED,
+    GatewayTrust,
+    NotOurGateway,
+    cause_of_alert,
+)
+from palyra.transport.statuses import ENDED
 
-NO_ANSWER = "no answer"
-ENDED = "it ended the call"
-"""The cause where a gateway stops."""
 NO_PALYRA = "no Palyra gateway answers there"
 SILENCE_S = 10.0
 """Nothing was heard for so long although something was said: the way there may be another now."""
@@ -110,7 +112,7 @@ class ClientConnection:
         except OSError as error:
             self._fail(cause_of(error))
             return self.made
-        self._handshake = self._reactor.callLater(within_s, self._fail, NO_ANSWER)
+        self._handshake = self._reactor.callLater(within_s, self._fail, Unreached.NO_ANSWER)
         self.link.engine.connect(self._address, self._elapsed_s())
         self.link.flush()
         return self.made
@@ -140,7 +142,7 @@ class ClientConnection:
         self.link.flush()
         while self._waits_to_send() and self._elapsed_s() < patience_s:
             await deferLater(self._reactor, _DRAIN_POLL_S)
-        self.error = self.error or GatewayUnreachable(str(self._target), CLOSED_OFF)
+        self.error = self.error or unreachable(self._target, Cut.CLOSED_OFF)
         self._say_goodbye()
         await self.closed
 
@@ -159,7 +161,7 @@ class ClientConnection:
             assert leaf is not None, "a handshake without a certificate does not complete"
             self._trust.check(leaf, int(self._reactor.seconds() * 1000))
         except NotOurGateway as refused:
-            self.error = GatewayUnreachable(str(self._target), refused.cause)
+            self.error = self._not_ours(refused.cause)
             self._say_goodbye(refused.alert)
             return
         self._shaken = True
@@ -200,34 +202,38 @@ class ClientConnection:
             self._gone = True
             closing.chainDeferred(self.closed)
 
+    def _not_ours(self, cause: str) -> PalyraError:
+        error = unreachable(self._target, cause)
+        return PinMismatch(error.where) if cause == NOT_PINNED else error
+
     def _error_of(self, error_code: int, phrase: str) -> PalyraError:
         """What a device makes of the end of a connection."""
         if self._shaken and (told := error_in(phrase)) is not None:
             return told
-        return GatewayUnreachable(str(self._target), self._cause_of(error_code, phrase))
+        return unreachable(self._target, self._cause_of(error_code, phrase))
 
     def _cause_of(self, error_code: int, phrase: str) -> str:
         if error_code == QuicErrorCode.INTERNAL_ERROR and phrase == "Idle timeout":
-            return NO_ANSWER
+            return Unreached.NO_ANSWER
         if error_code == QuicErrorCode.NO_ERROR:
             return ENDED
         if not self._shaken and error_code == QuicErrorCode.CONNECTION_REFUSED:
-            return REFUSED  # it has no room for another one now
+            return Unreached.REFUSED  # it has no room for another one now
         if not self._shaken and (cause := cause_of_alert(error_code, phrase)) is not None:
             return cause
         crypto = QuicErrorCode.CRYPTO_ERROR
-        return HANDSHAKE_REFUSED if crypto <= error_code < crypto + 0x100 else CLOSED_OFF
+        return Cut.HANDSHAKE_REFUSED if crypto <= error_code < crypto + 0x100 else Cut.CLOSED_OFF
 
     # -- ending it here -------------------------------------------------------------------------
 
     def _fail(self, cause: str) -> None:
         """Nobody is there to talk to."""
         if self.error is None:
-            self.error = GatewayUnreachable(str(self._target), cause)
+            self.error = unreachable(self._target, cause)
             self.link.abandon()
 
     def _give_up(self) -> None:
-        self.error = self.error or GatewayUnreachable(str(self._target), ENDED)
+        self.error = self.error or unreachable(self._target, ENDED)
         self._say_goodbye()
 
     def _say_goodbye(self, alert: int | None = None) -> None:
@@ -250,7 +256,7 @@ class ClientConnection:
 
     def _datagram(self, datagram: bytes) -> None:
         if self.link.engine.is_reset(datagram):
-            self._fail(CLOSED_OFF)
+            self._fail(Cut.CLOSED_OFF)
         else:
             self.link.datagram(datagram, self._address)
 
@@ -258,7 +264,7 @@ class ClientConnection:
         """Nobody listens there.  Of a gateway that is connected that must be seen twice: such a
         message is easily forged."""
         if not self._shaken:
-            self._fail(REFUSED)
+            self._fail(Unreached.REFUSED)
         elif self._doubt is None or not self._doubt.active():
             heard_s = self.link.heard_s
             self._doubt = self._reactor.callLater(DOUBT_S, self._doubted, heard_s)
@@ -266,7 +272,7 @@ class ClientConnection:
 
     def _doubted(self, heard_s: float) -> None:
         if self.link.heard_s <= heard_s:
-            self._fail(REFUSED)
+            self._fail(Unreached.REFUSED)
 
     def _broken(self, cause: str) -> None:
         """The socket is of no use: another one may be."""
@@ -297,7 +303,7 @@ class ClientConnection:
         now_s, link = self._elapsed_s(), self.link
         waiting = link.sent_s > link.heard_s and now_s - link.heard_s >= SILENCE_S
         if waiting:
-            self._broken(NO_ANSWER)
+            self._broken(Unreached.NO_ANSWER)
         said_s = now_s - link.sent_s
         if said_s < KEEP_ALIVE_S:
             self._beat = self._reactor.callLater(max(0.05, KEEP_ALIVE_S - said_s), self._keep_alive)

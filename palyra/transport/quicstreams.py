@@ -12,11 +12,13 @@ from zope.interface import implementer
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import STOPPING
-from palyra.errors import GatewayUnreachable, Malformed, PalyraError
+from palyra.errors import Malformed, PalyraError
 from palyra.transport import quicframes as frames
 from palyra.transport import refusals
 from palyra.transport.interfaces import ICarrier
-from palyra.transport.quicpath import ENDED, ClientConnection
+from palyra.transport.quicdialing import unreachable
+from palyra.transport.quicpath import ClientConnection
+from palyra.transport.statuses import ENDED
 from palyra.wire import session as session_wire
 from palyra.wire.service import messages
 
@@ -74,7 +76,7 @@ class Outgoing:
 
         def over(error: BaseException | None) -> None:
             if not waiting.called:
-                waiting.errback(error or GatewayUnreachable(str(self._address), ENDED))
+                waiting.errback(error or unreachable(self._address, ENDED))
 
         self.take(received, over)
         return waiting
@@ -139,7 +141,7 @@ class Outgoing:
         # It is told of a stream whose refusal is on its way, too.
         self._writable = False
         if self._patience is None and not self._over:
-            cut = GatewayUnreachable(str(self._address), ENDED)
+            cut = unreachable(self._address, ENDED)
             self._patience = self._clock.callLater(LAST_WORD_S, self._finish, cut)
 
     def pump(self) -> None:

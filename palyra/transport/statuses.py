@@ -10,7 +10,14 @@ from collections.abc import Mapping
 
 import grpc
 
-from palyra.errors import Category, GatewayUnreachable, PalyraError, RemoteRefusal
+from palyra.errors import (
+    Category,
+    Cut,
+    GatewayUnreachable,
+    PalyraError,
+    RemoteRefusal,
+    Unreached,
+)
 from palyra.transport import refusals
 from palyra.transport.refusals import Refusal
 
@@ -45,8 +52,14 @@ OUT_OF_DATE = "its certificate is not valid by this clock"
 """The cause where TLS refuses a gateway on its certificate's dates."""
 STRANGE = "its certificate is not signed by the CA this device knows"
 """The cause where TLS refuses a gateway because of its CA."""
-HANDSHAKE_REFUSED = "the TLS handshake was refused"
-CLOSED_OFF = "the connection was closed"
+ENDED = "it ended the call"
+"""The cause where a gateway stops."""
+_SYSTEM = {
+    "connection refused": Unreached.REFUSED,
+    "no route to host": Unreached.NO_ROUTE,
+    "network is unreachable": Unreached.NO_NETWORK,
+}
+"""What the system says, in the words of gRPC."""
 _TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -106,27 +119,28 @@ def is_cut(error: PalyraError) -> bool:
     TLS 1.3 lets a device believe that the handshake is over before the gateway has seen its
     certificate: gRPC mostly says that the connection was closed.
     """
-    return isinstance(error, GatewayUnreachable) and error.cause in (HANDSHAKE_REFUSED, CLOSED_OFF)
+    return isinstance(error, GatewayUnreachable) and error.cut
 
 
 def _cause(code: grpc.StatusCode, details: str) -> str:
     lowered = details.lower()
     if code is grpc.StatusCode.CANCELLED:
-        return "it ended the call"
+        return ENDED
     if code is grpc.StatusCode.DEADLINE_EXCEEDED or "timed out" in lowered:
-        return "no answer"  # somebody is busy: nothing that a certificate could be the cause of
-    for known in ("connection refused", "no route to host", "network is unreachable"):
-        if known in lowered:
+        # Somebody is busy: nothing that a certificate could be the cause of.
+        return Unreached.NO_ANSWER
+    for words, known in _SYSTEM.items():
+        if words in lowered:
             return known
     if "certificate is not yet valid" in lowered or "certificate has expired" in lowered:
         return OUT_OF_DATE
     if "certificate_verify_failed" in lowered or "certificate verify failed" in lowered:
         return STRANGE
     if "dns resolution failed" in lowered or "name or service not known" in lowered:
-        return "the name is not known"
+        return Unreached.NO_NAME
     if "handshake" in lowered or "ssl" in lowered or "certificate" in lowered:
-        return HANDSHAKE_REFUSED
-    return CLOSED_OFF
+        return Cut.HANDSHAKE_REFUSED
+    return Cut.CLOSED_OFF
 
 
 def _ascii(text: str) -> str:

@@ -143,3 +143,5 @@ def test_commands(tmp_path: Path) -> None:
         "127.0.0.1:2",
     ]
     assert node[1:7] == ["-m", "palyra", "node", "run", "--pairing-uri", "-"]
+    assert node[-2:] == ["--transport", "grpc"]
+    assert "--transport" not in children.node_command(tmp_path, None)  # it would be kept

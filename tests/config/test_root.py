@@ -79,11 +79,38 @@ def test_values_are_read() -> None:
 
 
 def test_a_pin_is_read() -> None:
-    """In either case of the letters; it is 32 bytes."""
-    config = parse(
-        f'[node]\ntransport = "quic"\nserver_pin = "sha256:{"aB" * 32}"\n', "palyra.toml"
-    )
-    assert config.node.pin == b"\xab" * 32
+    """In either case of the letters, with the name of the hash or without; it is 32 bytes."""
+    for before in ("sha256:", ""):
+        config = parse(f'[node]\nserver_pin = "{before}{"aB" * 32}"\n', "palyra.toml")
+        assert config.node.pin == b"\xab" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[listen]\nquic = 'off'\n", "listen.quic: must be node_rpc, none or HOST:PORT."),
+        (
+            "[node]\nserver_pin = 'abc'\n",
+            "node.server_pin: must be 64 hex digits, with sha256: before them or without.",
+        ),
+    ],
+)
+def test_what_it_must_be_is_said_in_words(text: str, problem: str) -> None:
+    """And not as a pattern."""
+    with pytest.raises(ConfigInvalid) as caught:
+        parse(text, "palyra.toml")
+    assert caught.value.sentence == f"palyra.toml: {problem}"
+
+
+@pytest.mark.parametrize("quic", ["node_rpc", "none", "0.0.0.0:7444", "[::]:0"])
+def test_where_quic_listens(quic: str) -> None:
+    """One of two words, or an address."""
+    assert parse(f"[listen]\nquic = '{quic}'\n", "palyra.toml").listen.quic == quic
+
+
+def test_a_transport_is_read() -> None:
+    """A word."""
+    config = parse('[node]\ntransport = "quic"\n', "palyra.toml")
     assert config.node.transport is Preference.QUIC
 
 
@@ -100,7 +127,9 @@ def test_a_pin_is_read() -> None:
         ("[node]\ngrpc_fallback = 'always'\n", "node.grpc_fallback"),
         ("[node]\nquic_retry_s = 0\n", "node.quic_retry_s"),
         (f"[node]\nserver_pin = 'sha256:{'a' * 63}'\n", "node.server_pin"),
-        (f"[node]\nserver_pin = '{'a' * 64}'\n", "node.server_pin"),
+        (f"[node]\nserver_pin = 'md5:{'a' * 64}'\n", "node.server_pin"),
+        (f"[node]\nserver_pin = '{'a' * 64}\\n'\n", "node.server_pin"),
+        ("[listen]\nquic = 'off'\n", "listen.quic"),
         (f"[node]\nserver_pin = 'sha256:{'a' * 64}\\n'\n", "node.server_pin"),
         ("[listen]\nmax_quic_connections = 0\n", "listen.max_quic_connections"),
         ("[jobs]\ntimeout = 5\n", "jobs"),

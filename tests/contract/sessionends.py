@@ -15,8 +15,8 @@ from palyra.core.devices import Device
 from palyra.core.frames import Hello, Renew, Welcome
 from palyra.core.jobs import Job
 from palyra.errors import PalyraError, RemoteRefusal
+from palyra.gateway.nodesession import NodeSession as GatewaySession
 from palyra.gateway.orders import Order
-from palyra.gateway.sessions import NodeSession as GatewaySession
 from palyra.node.attempts import AttemptMemory
 from palyra.node.identity import Credential
 from palyra.node.link import Channel

@@ -104,6 +104,18 @@ def test_a_gateway_that_has_quic_now() -> None:
     assert made.order(100.0) == (GRPC,)
 
 
+def test_what_a_fallback_is() -> None:
+    """QUIC was missed by a node that may choose; neither a person's choice nor want of QUIC."""
+    assert [choice(each, last=GRPC).fell_back for each in Preference] == [False, False, True]
+    assert not choice(last=GRPC, quic_known=False).fell_back
+    made = choice()
+    assert not made.fell_back
+    made.missed(0.0)
+    assert made.fell_back
+    made.settled()
+    assert not made.fell_back
+
+
 @pytest.mark.parametrize("preference", [Preference.GRPC, Preference.QUIC])
 def test_without_a_choice_nothing_moves(preference: Preference) -> None:
     """What a person asked for stays."""

@@ -15,7 +15,8 @@ from palyra.core.devices import CertificateState
 from palyra.core.frames import Welcome
 from palyra.core.jobs import Job, JobState
 from palyra.errors import CertificateSuperseded
-from palyra.gateway.sessions import HANDOVER_S, NodeSession
+from palyra.gateway.nodesession import NodeSession
+from palyra.gateway.sessions import HANDOVER_S
 from palyra.testing.carrier import ScriptedNode
 from tests.gateway.applicants import admitted, device_of, online, renewal, renewed
 from tests.gateway.enrolling import HOME, Applicant, Gateway

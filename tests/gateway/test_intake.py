@@ -21,9 +21,9 @@ from palyra.errors import (
     PayloadTooLarge,
 )
 from palyra.gateway.intake import START_GRACE_MS, VERSION_ONE_PAYLOAD, Intake, check_carried
+from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.orders import Ask, client
 from palyra.gateway.presence import LINGER_MS
-from palyra.gateway.sessions import NodeSession
 from tests.gateway.house import House, result_of
 from tests.store.samples import ulid
 

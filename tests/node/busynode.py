@@ -189,9 +189,9 @@ class Node:
     def end(self, run: int) -> None:
         self.runner.runs[run].on_done(succeeded(b"{}"))
 
-    def renew(self, session: FakeChannel | None = None) -> FakeChannel:
+    def connect_renewed(self, session: FakeChannel | None = None) -> FakeChannel:
         """The gateway orders a renewal (of the newest session, else of that one) and answers it;
-        the channel that registers then."""
+        the channel that connects then."""
         old = session or self.channel
         old.session.received(GatewayFrame(renew=Renew("rotate", 0)))
         self.clock.advance(0)
@@ -199,3 +199,9 @@ class Node:
         answer.callback(self.device.renewed(asked, self.now_ms()))
         assert self.channel is not old
         return self.channel
+
+    def renew(self, session: FakeChannel | None = None) -> FakeChannel:
+        """The same, and the gateway answers there: the channel that registers then."""
+        channel = self.connect_renewed(session)
+        channel.reached.callback(None)
+        return channel

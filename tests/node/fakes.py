@@ -200,13 +200,18 @@ class FakeChannel:
         self.ca_pem = ca_pem
         self.identity = identity
         self.hello: Hello | None = None
+        self.reached: Deferred[None] = Deferred()
         self.registered: Deferred[Welcome] = Deferred()
         self.streamed: Deferred[None] = Deferred()
         self.asked: list[tuple[RenewalAsked, Deferred[Renewed]]] = []
         self.closed = False
+        self.closing: Deferred[None] = succeed(None)
         self.session: Any = None
         self.carrier = FakeCarrier()
         FakeChannel.made.append(self)
+
+    def connect(self) -> Deferred[None]:
+        return self.reached
 
     def register(self, hello: Hello) -> Deferred[Welcome]:
         self.hello = hello
@@ -223,7 +228,7 @@ class FakeChannel:
 
     def close(self) -> Deferred[None]:
         self.closed = True
-        return succeed(None)
+        return self.closing
 
 
 class FakeQuic(FakeChannel):
@@ -240,10 +245,6 @@ class FakeQuic(FakeChannel):
         super().__init__(address, ca_pem, identity)
         self.pin = pin
         self.handshake_s = handshake_s
-        self.reached: Deferred[None] = Deferred()
-
-    def health(self) -> Deferred[None]:
-        return self.reached
 
 
 def new_authority() -> Authority:

@@ -7,19 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from palyra.core.frames import Drained, GatewayFrame, Renew
 from palyra.core.jobs import Standing
-from palyra.errors import CertificateSuperseded, DiskFull, GatewayUnreachable
+from palyra.errors import CertificateSuperseded, Cut, DeviceRevoked, DiskFull, GatewayUnreachable
 from palyra.node import identity
 from palyra.node.connection import GOODBYE_S, HANDOVER_S
 from palyra.node.identity import IdentityStore
-from palyra.node.renewal import FIRST_RETRY_S
+from palyra.node.renewal import CUTS, FIRST_RETRY_S, MAX_RETRY_S
 from tests.node.busynode import Node
-from tests.node.fakes import (
-    FakeChannel,
-    attempt,
-)
+from tests.node.fakes import DEVICE_ID, FakeChannel, attempt
 
 AWAY = GatewayUnreachable("gw.example:7444", "no answer")
 
@@ -106,6 +104,77 @@ def test_an_old_session_that_does_not_end(node: Node, first: FakeChannel) -> Non
     assert node.seen[-1] == ("online", 2)
 
 
+def test_no_dispatch_waits_for_a_connection(node: Node, first: FakeChannel) -> None:
+    """Only from the gateway's answer there to the end of the registration are they held."""
+    second = node.connect_renewed()
+    node.work(first, 3)
+    node.clock.advance(5)
+    assert len(node.runner.runs) == 3
+    assert second.hello is None
+    second.reached.callback(None)
+    assert second.hello is not None
+    assert attempt(3) in second.hello.attempts
+    node.work(first, 4)
+    assert len(node.runner.runs) == 3
+    node.welcome(second)
+    assert len(node.runner.runs) == 3  # it was not in the hello: the gateway sends it again
+    node.work(second, 4)
+    assert len(node.runner.runs) == 4
+
+
+@pytest.mark.parametrize("error", [AWAY, DeviceRevoked(DEVICE_ID), ValueError("a bug")])
+def test_a_connection_that_is_not_made(
+    node: Node, first: FakeChannel, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The old session was never touched; the same certificate is tried again with backoff."""
+    touched: list[str] = []
+    monkeypatch.setattr(first.session, "hold_dispatches", lambda: touched.append("held"))
+    second = node.connect_renewed()
+    node.clock.advance(10)
+    first.session.received(GatewayFrame(answers=1))
+    second.reached.errback(error)
+    assert second.closed and not first.closed
+    assert (second.hello, touched) == (None, [])
+    node.work(first, 3)
+    assert len(node.runner.runs) == 3
+    monkeypatch.undo()
+    node.clock.advance(FIRST_RETRY_S * 2)
+    third = node.channel
+    assert third is not second
+    assert third.identity == second.identity
+    assert len(first.asked) == 1
+    third.reached.callback(None)
+    node.welcome(third)
+    assert node.seen[-1] == ("online", 2)
+
+
+def test_a_connection_that_is_cut_off_each_time(node: Node, first: FakeChannel) -> None:
+    """Is held against the certificate, which the gateway may not take: another one is asked for."""
+    node.connect_renewed()
+    for _ in range(CUTS):
+        assert node.device.store.client().next is not None
+        node.channel.reached.errback(GatewayUnreachable("gw:1", Cut.CLOSED_OFF))
+        node.clock.advance(MAX_RETRY_S)
+        first.session.received(GatewayFrame(answers=1))
+    assert len(first.asked) == 2
+    assert first.asked[0][0].csr_der != first.asked[1][0].csr_der
+
+
+def test_a_connection_that_takes_time_to_close(
+    node: Node, first: FakeChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for that: what was held begins as soon as the registration has failed."""
+    second = node.renew()
+    closed: Deferred[None] = Deferred()
+    monkeypatch.setattr(second, "close", lambda: closed)
+    node.work(first, 3)
+    assert len(node.runner.runs) == 2
+    second.registered.errback(AWAY)
+    assert len(node.runner.runs) == 3
+    second.closed = True
+    closed.callback(None)
+
+
 def test_a_registration_that_fails(node: Node, first: FakeChannel) -> None:
     """The old session works on; the same certificate is tried again with backoff."""
     second = node.renew()
@@ -122,6 +191,7 @@ def test_a_registration_that_fails(node: Node, first: FakeChannel) -> None:
     third = node.channel
     assert third.identity == second.identity
     assert len(first.asked) == 1
+    third.reached.callback(None)
     node.welcome(third)
     assert node.seen[-1] == ("online", 2)
 
@@ -145,6 +215,18 @@ def test_the_old_session_ends_meanwhile(node: Node, first: FakeChannel) -> None:
     node.clock.advance(1)
     third = node.channel
     assert third.identity == second.identity
+    node.welcome(third)
+    assert node.seen[-2:] == [("renewed", 24), ("online", 2)]
+
+
+def test_the_old_session_ends_before_the_new_connection(node: Node, first: FakeChannel) -> None:
+    """Connecting is given up; the next session is registered over the same certificate."""
+    second = node.connect_renewed()
+    first.streamed.errback(AWAY)
+    assert second.closed
+    node.clock.advance(1)
+    third = node.channel
+    assert third is not second and third.identity == second.identity
     node.welcome(third)
     assert node.seen[-2:] == [("renewed", 24), ("online", 2)]
 
@@ -219,6 +301,7 @@ def test_a_start_between_the_two(tmp_path: Path) -> None:
     made.welcome(made.channel)
     assert made.device.store.client().next == credential
     made.clock.advance(FIRST_RETRY_S * 2)
+    made.channel.reached.callback(None)
     made.welcome(made.channel)
     assert made.channel.identity[1].decode() == credential.certificate_pem
     assert made.device.store.client().current == credential

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from palyra.core.frames import GatewayFrame, Renew
 from palyra.core.jobs import Standing
@@ -137,6 +138,27 @@ def test_a_renewal_goes_first(node: Node, first: FakeChannel) -> None:
     assert node.on == "quic gw.example:9444"
 
 
+def test_a_move_that_takes_time_to_close(
+    node: Node, first: FakeChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it held begins when it is given up; its end does not undo what the renewal holds."""
+    second = due(node, first)
+    closed: Deferred[None] = Deferred()
+    monkeypatch.setattr(second, "close", lambda: closed)
+    second.reached.callback(None)
+    node.work(first, 3)
+    assert len(node.runner.runs) == 2
+    renewed = node.renew(first)
+    assert len(node.runner.runs) == 3
+    node.work(first, 4)
+    second.closed = True
+    closed.callback(None)
+    assert len(node.runner.runs) == 3
+    node.welcome(renewed)
+    node.work(renewed, 4)
+    assert len(node.runner.runs) == 4
+
+
 def test_a_renewal_that_is_under_way(node: Node, first: FakeChannel) -> None:
     """Is not disturbed; the move looks again a little later."""
     live(node, first, HOLD_S - 20)
@@ -187,12 +209,18 @@ def test_the_session_ends_meanwhile(node: Node, first: FakeChannel) -> None:
 
 
 def test_stop_during_a_move(node: Node, first: FakeChannel) -> None:
-    """It is given up; the gateway is told, and ends the session."""
+    """It is given up; the gateway is told, and ends the session.  Nothing is left after that."""
     second = due(node, first)
+    second.closing = Deferred()
+    stopped: list[object] = []
+    assert node.connection._running is not None
+    node.connection._running.addBoth(stopped.append)
     node.connection.stop()
     assert second.closed and not first.closed
     first.streamed.callback(None)
-    assert first.closed
+    assert first.closed and not stopped
+    second.closing.callback(None)
+    assert stopped
 
 
 def test_a_gateway_that_has_quic_now(tmp_path: Path) -> None:
@@ -202,7 +230,7 @@ def test_a_gateway_that_has_quic_now(tmp_path: Path) -> None:
         made.connection.start()
         first = made.channel
         made.welcome(first, quic_address=QUIC)
-        assert made.kept == [Memory(QUIC, "grpc")]
+        assert made.kept == [Memory(QUIC)]
         live(made, first, SOON_S)
         assert isinstance(made.channel, FakeQuic) is (preference is Preference.AUTO)
         made.connection.stop()

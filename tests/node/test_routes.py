@@ -29,6 +29,7 @@ from palyra.errors import (
     DiskFull,
     GatewayUnreachable,
     PalyraError,
+    PinMismatch,
     PinNotChecked,
     RemoteRefusal,
 )
@@ -135,7 +136,7 @@ def test_a_gateway_whose_quic_is_elsewhere_now(make: Callable[..., Node], log: l
         RemoteRefusal("limit_reached", "Too many.", transient=True),
         GatewayUnreachable("gw", STRANGE),
         GatewayUnreachable("gw", OUT_OF_DATE),
-        GatewayUnreachable("gw", "it is not the pinned one"),
+        PinMismatch("quic gw:9444"),
         GatewayUnreachable("gw", "the connection was closed"),
         GatewayUnreachable("gw", "it ended the call"),
     ],
@@ -189,7 +190,7 @@ def test_an_old_gateway(make: Callable[..., Node]) -> None:
     grpc(node).registered.errback(REFUSED)
     node.clock.advance(1)
     node.welcome(grpc(node), quic_address="nonsense")
-    assert node.kept == [Memory("", "grpc")]
+    assert node.kept == []
     node.clock.advance(30)
     node.channel.session.received(GatewayFrame(answers=1))
     assert len(FakeChannel.made) == 2
@@ -271,6 +272,67 @@ def test_a_disk_that_cannot_be_written(
     node.welcome(node.channel, quic_address=str(QUIC))
     assert node.seen == [("online", 1)]
     assert log and log[0].startswith("the route to the gateway is not on disk: ")
+
+
+def test_a_choice_is_no_fallback(make: Callable[..., Node]) -> None:
+    """One run over gRPC alone, where QUIC was not missed, leaves QUIC first for the next one."""
+    node = make(Preference.GRPC, memory=KNOWN)
+    node.welcome(grpc(node), quic_address=str(QUIC))
+    assert node.kept == []
+    other = make(AUTO)
+    other.welcome(grpc(other), quic_address=str(QUIC))
+    assert other.kept == [KNOWN]
+    quic(make(AUTO, memory=other.kept[-1]))
+
+
+def test_a_path_that_was_bad_is_remembered(make: Callable[..., Node]) -> None:
+    """A session over QUIC that fell silent soon, and the one over gRPC that came after it."""
+    node = make(AUTO, memory=KNOWN)
+    node.welcome(quic(node), quic_address=str(QUIC))
+    node.channel.streamed.errback(SILENT)
+    node.clock.advance(1)
+    node.welcome(grpc(node), quic_address=str(QUIC))
+    assert node.kept == [Memory(str(QUIC), "quic"), Memory(str(QUIC), "grpc")]
+
+
+@pytest.mark.parametrize(
+    ("preference", "fallback"),
+    [(Preference.QUIC, GrpcFallback.UNREACHABLE), (AUTO, GrpcFallback.NEVER)],
+)
+def test_a_gateway_whose_quic_moved(
+    make: Callable[..., Node], preference: Preference, fallback: GrpcFallback
+) -> None:
+    """Where there is no other way to it, the port of gRPC is tried in turns after a while; where it
+    answers, what it tells is used from then on."""
+    node = make(preference, memory=KNOWN, fallback=fallback)
+    tried = []
+    for _ in range(6):
+        tried.append(quic(node).address)
+        quic(node).registered.errback(SILENT)
+        node.clock.advance(60)
+    assert tried == [QUIC, QUIC, QUIC, GRPC, QUIC, GRPC]
+    quic(node).registered.errback(PinMismatch("quic gw.example:9444"))
+    node.clock.advance(60)
+    assert quic(node).address == QUIC  # somebody answers there: it is not astray
+    quic(node).registered.errback(SILENT)
+    node.clock.advance(60)
+    assert quic(node).address == GRPC
+    node.welcome(quic(node), quic_address="gw.example:9555")
+    assert node.kept == [Memory("gw.example:9555", "quic")]
+    node.channel.streamed.callback(None)
+    node.clock.advance(60)
+    assert quic(node).address == HostPort("gw.example", 9555)
+
+
+def test_a_line_for_the_person_who_watches(make: Callable[..., Node]) -> None:
+    """It is told of a fallback when the session is registered, before it is online."""
+    node = make(AUTO, memory=KNOWN)
+    node.routes._told = node.seen.append
+    quic(node).registered.errback(SILENT)
+    assert node.seen == []
+    node.welcome(grpc(node), quic_address=str(QUIC))
+    line = "quic gw.example:9444 does not answer, using grpc for now"
+    assert node.seen == [line, ("online", 1)]
 
 
 # -- the server pin ----------------------------------------------------------------------------

@@ -13,7 +13,13 @@ from palyra.config.addresses import HostPort
 from palyra.core.frames import Welcome
 from palyra.core.identifiers import Fingerprint, short_id
 from palyra.core.transports import Transport
-from palyra.errors import GatewayUnreachable, PairingRejected, PalyraError, RejoinRefused
+from palyra.errors import (
+    GatewayUnreachable,
+    PairingRejected,
+    PalyraError,
+    PinMismatch,
+    RejoinRefused,
+)
 from palyra.node.identity import ClientFile, Credential
 from palyra.node.link import Route
 from palyra.node.screen import Screen, ServingScreen
@@ -139,6 +145,36 @@ def test_a_rejoin_that_is_refused(make: Callable[[bool], Shown], refusal: Palyra
     shown = make(True)
     shown.serving.offline(refusal, 600)
     assert shown.final == [refusal]
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_a_node_that_falls_back(make: Callable[[bool], Shown], tty: bool) -> None:
+    """A line that stays, before the one that says it is online; also where nobody is offline."""
+    shown = make(tty)
+    line = "quic gw.example:7444 does not answer, using grpc for now"
+    shown.serving.fell_back(line)
+    assert shown.out.take() == f"!!  {line}\n"
+    shown.serving.online(WELCOME, ROUTE)
+    assert "online  pi  grpc gw.example:7444" in shown.out.take()
+
+
+def test_quic_that_does_not_answer(make: Callable[[bool], Shown]) -> None:
+    """Where nothing else may be taken the line says which transport it is, and what comes next."""
+    shown = make(False)
+    shown.serving.offline(GatewayUnreachable("gw:7444", "no answer", "quic"), 8)
+    assert shown.out.take() == (
+        "offline  retry in 8s  (quic gw:7444 no answer)\n"
+        "hint  let 7444/udp through to it, or take --transport auto or grpc\n"
+    )
+    shown.serving.offline(GatewayUnreachable("gw:7444", "no answer", "quic"), 16)
+    assert shown.out.take() == ""
+
+
+def test_a_pin_that_does_not_hold(make: Callable[[bool], Shown]) -> None:
+    """The sentence names the setting."""
+    shown = make(False)
+    shown.serving.offline(PinMismatch("quic gw:7444"), 8)
+    assert "shows another certificate than server_pin names)\nhint  " in shown.out.take()
 
 
 def test_a_clock_that_is_off(make: Callable[[bool], Shown]) -> None:

@@ -259,12 +259,30 @@ def test_a_gateway_that_breaks_the_rules(held: Held) -> None:
 
 def test_a_cancel_of_what_is_held(held: Held) -> None:
     """A dispatch that waits for the next session waits with its cancel."""
-    held.session.hold_dispatches()
+    let_go = held.session.hold_dispatches()
     held.session.received(GatewayFrame(dispatches=[dispatch(1)]))
     held.session.received(GatewayFrame(cancels=[(attempt(1), "why"), (attempt(2), "why")]))
     assert held.runs.calls[1:] == [("cancel", attempt(2), "why")]
-    held.session.release_dispatches()
+    let_go()
     assert held.runs.calls[2:] == [("dispatched", dispatch(1)), ("cancel", attempt(1), "why")]
+
+
+def test_each_holds_for_itself(held: Held) -> None:
+    """A registration that was given up lets go late, and twice: nothing starts before the last one
+    has ended, and nothing at all once the session is over."""
+    first = held.session.hold_dispatches()
+    second = held.session.hold_dispatches()
+    held.session.received(GatewayFrame(dispatches=[dispatch(1)]))
+    for _ in range(2):
+        first()
+    assert held.runs.calls[1:] == []
+    second()
+    assert held.runs.calls[1:] == [("dispatched", dispatch(1))]
+    third = held.session.hold_dispatches()
+    held.session.received(GatewayFrame(dispatches=[dispatch(2)]))
+    held.session.stop()
+    third()
+    assert ("dispatched", dispatch(2)) not in held.runs.calls
 
 
 def test_stopping_is_the_last_word(held: Held) -> None:

@@ -51,10 +51,10 @@ def parsed(root: Path, *more: str) -> Options:
     return options
 
 
-def refused(root: Path, *more: str) -> None:
+def refused(root: Path, *more: str, code: int = 1) -> None:
     with pytest.raises(SystemExit) as ended:
         parsed(root, *more)
-    assert ended.value.code == 1
+    assert ended.value.code == code
 
 
 def test_a_paired_device(files: NodeFiles) -> None:
@@ -95,8 +95,11 @@ def test_which_transport(
 
 def test_a_transport_that_there_is_not(files: NodeFiles, stderr: io.StringIO) -> None:
     """Is refused with those that there are."""
-    refused(files.state_root, "--transport", "udp")
-    assert "must be grpc, quic or auto" in stderr.getvalue()
+    refused(files.state_root, "--transport", "udp", code=2)
+    assert stderr.getvalue() == (
+        "error: --transport: must be grpc, quic or auto (got 'udp').\n"
+        "hint:  give one of these, or leave --transport out\n"
+    )
 
 
 def test_an_unpaired_device(tmp_path: Path, stderr: io.StringIO) -> None:

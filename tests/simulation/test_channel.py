@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from palyra.core.identifiers import DeviceId
 from palyra.errors import GatewayUnreachable
@@ -56,6 +56,39 @@ class Network:
 def test_a_call_is_answered() -> None:
     """With what the gateway said, to whom the certificate of the connection belongs."""
     assert at_once(Network().renew()) == ANSWER
+
+
+def test_connecting_takes_its_time() -> None:
+    """To the gateway and back; it is asked nothing, and the handshake is not made again."""
+    network = Network()
+    connected = network.channel.connect()
+    network.timeline.advance(network.link.delay_s)
+    assert not connected.called
+    network.timeline.advance(5 * network.link.delay_s)
+    assert at_once(connected) is None
+    network.gateway.valid = False
+    assert at_once(network.renew()) == ANSWER
+    assert network.gateway.asked == 1
+
+
+def test_connecting_may_fail() -> None:
+    """Where the certificate is not taken, and in fifteen seconds where nobody answers."""
+    network = Network()
+    network.gateway.valid = False
+    refused = network.channel.connect()
+    network.timeline.advance(1)
+    with pytest.raises(GatewayUnreachable, match=CUT):
+        at_once(refused)
+    network.link.cut(silent=True)
+    silent, given_up = network.channel.connect(), network.channel.connect()
+    given_up.cancel()
+    network.timeline.advance(CALL_TIMEOUT_S - 1)
+    assert not silent.called
+    network.timeline.advance(1)
+    with pytest.raises(GatewayUnreachable, match="no answer"):
+        at_once(silent)
+    with pytest.raises(CancelledError):
+        at_once(given_up)
 
 
 def test_an_answer_is_lost_once() -> None:

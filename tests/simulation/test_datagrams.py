@@ -55,7 +55,7 @@ def test_where_datagrams_get_through() -> None:
     """It is a channel as any other."""
     network = Network()
     channel = network.channel(passes=True)
-    answers = channel.health(), channel.register(HELLO)
+    answers = channel.connect(), channel.register(HELLO)
     network.timeline.advance(1)
     assert [at_once(each) for each in answers] == [None, WELCOME]
 
@@ -64,8 +64,8 @@ def test_where_they_do_not() -> None:
     """Nobody answers, for as long as is waited; unless that is given up."""
     network = Network()
     channel = network.channel(passes=False)
-    answers = channel.health(), channel.register(HELLO)
-    given_up = channel.health()
+    answers = channel.connect(), channel.register(HELLO)
+    given_up = channel.connect()
     network.timeline.advance(PATIENCE_S - 0.1)
     assert not answers[0].called
     given_up.cancel()

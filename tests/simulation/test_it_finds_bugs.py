@@ -13,10 +13,10 @@ from palyra.core.devices import Device
 from palyra.core.frames import Chunk, Hello
 from palyra.core.jobs import Standing
 from palyra.core.transfers import Incoming, _Received
-from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts
+from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.records import Records
-from palyra.gateway.sessions import NodeSession
+from palyra.gateway.statements import Statements
 from palyra.node.attempts import AttemptMemory
 from palyra.node.registering import Registering
 from palyra.node.running import Runs
@@ -81,18 +81,18 @@ def give_up_on_a_full_disk(patch: pytest.MonkeyPatch) -> None:
 
 def forget_what_was_dispatched(patch: pytest.MonkeyPatch) -> None:
     """A gateway does not compare what it dispatched with what a returning node knows."""
-    patch.setattr(Dispatcher, "attached", lambda self, session, hello: None)
+    patch.setattr(Statements, "attached", lambda self, session, hello: None)
 
 
 def acknowledge_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     """A node host is told to forget a report that is not on record yet."""
-    reported = Dispatcher.reported
+    reported = Statements.reported
 
-    def hasty(self: Dispatcher, session: NodeSession, report: Any) -> None:
+    def hasty(self: Statements, session: NodeSession, report: Any) -> None:
         session.acknowledge(report.attempt_id)
         reported(self, session, report)
 
-    patch.setattr(Dispatcher, "reported", hasty)
+    patch.setattr(Statements, "reported", hasty)
 
 
 def overwrite_a_final_state(patch: pytest.MonkeyPatch) -> None:

@@ -176,7 +176,9 @@ class QuicPeer:
     def begin_session(self, device_id: DeviceId = DEVICE) -> int:
         """Register, and say the first word."""
         stream_id = self.ask(frames.SESSION, hello(device_id).SerializeToString())
-        registration.read_welcome(messages.RegisterNodeResponse.FromString(self.answers[stream_id].pop()))
+        registration.read_welcome(
+            messages.RegisterNodeResponse.FromString(self.answers[stream_id].pop())
+        )
         self.say(stream_id, wire.write_event(NodeEvent(STARTED, session_epoch=3), device_id))
         return stream_id
 

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 import pytest
+from twisted.internet.defer import CancelledError
 
+from palyra.config.addresses import HostPort
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import Hello
 from palyra.errors import CertificateUnknown, GatewayUnreachable
+from palyra.node.link import Channel
 from palyra.pki.authority import DAY_MS, Authority
 from palyra.transport.grpcclient import GatewayChannel
 from palyra.transport.statuses import OUT_OF_DATE, is_cut
 from palyra.wire.pairing import RenewalAsked, Renewed
 from tests.gateway.enrolling import wall_ms
+from tests.integration.processes import free_port
 from tests.node.awaiting import awaiting
 from tests.transport.desks import FakeDesk
-from tests.transport.serving import AUTHORITY, DEVICE, KEY, KEY_PEM, device_pair, serve
+from tests.transport.serving import (
+    AUTHORITY,
+    DEVICE,
+    KEY,
+    KEY_PEM,
+    LOOPBACK,
+    device_pair,
+    gateway_pair,
+    serve,
+)
 from tests.transport.test_grpcserver import node_servicer
 
 HELLO = Hello(DEVICE, "linux", (AnnouncedCapability("echo"),), extended=True)
@@ -52,6 +66,51 @@ async def test_a_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @awaiting
+async def test_connecting_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway has heard nothing by then; what is asked next goes over the same connection."""
+    handshakes: list[None] = []
+
+    def certificate() -> tuple[bytes, bytes]:
+        handshakes.append(None)
+        return pair
+
+    pair, desk = gateway_pair(), FakeDesk()
+    listener = await serve(monkeypatch, node_servicer(desk), mutual=True, certificate=certificate)
+    channel: Channel = GatewayChannel(listener.address, AUTHORITY.ca_pem, device_pair())
+    handshakes.clear()
+    try:
+        await channel.connect()
+        assert desk.asked == []
+        assert (await channel.register(HELLO)).session_epoch == 3
+        assert len(handshakes) == 1
+    finally:
+        await channel.close()
+        await listener.stop(0)
+
+
+@awaiting
+async def test_connecting_where_nobody_listens() -> None:
+    """The cause is told as by any call."""
+    address = LOOPBACK.with_port(free_port())
+    channel = GatewayChannel(address, AUTHORITY.ca_pem, device_pair())
+    error = await refusal(channel.connect())
+    await channel.close()
+    assert isinstance(error, GatewayUnreachable) and error.cause == "connection refused"
+
+
+@awaiting
+async def test_connecting_to_a_silent_gateway() -> None:
+    """It waits, and can be called off."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = HostPort("127.0.0.1", silent.getsockname()[1])
+        channel = GatewayChannel(address, AUTHORITY.ca_pem, device_pair())
+        connected = channel.connect()
+        connected.cancel()
+        assert isinstance(await refusal(connected), CancelledError)
+        await channel.close()
+
+
+@awaiting
 async def test_a_bundle_of_roots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any root of it may have signed the gateway's certificate."""
     listener = await serve(monkeypatch, node_servicer(FakeDesk()), mutual=True)
@@ -71,17 +130,19 @@ async def test_a_bundle_of_roots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @awaiting
 async def test_a_certificate_that_the_handshake_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that ran out, and one of another CA: a node takes either for what it may be."""
+    """One that ran out, and one of another CA: a node takes either for what it may be, whether it
+    connects first or not."""
     listener = await serve(monkeypatch, node_servicer(FakeDesk()), mutual=True)
     foreign = STRANGER.issue_device(KEY.public_key(), DEVICE, wall_ms()).pem
     expired = device_pair(now_ms=wall_ms() - 3 * DAY_MS)
     try:
         for identity in (expired, (KEY_PEM, foreign)):
-            channel = GatewayChannel(listener.address, AUTHORITY.ca_pem, identity)
-            error = await refusal(channel.register(HELLO))
-            await channel.close()
-            assert isinstance(error, GatewayUnreachable)
-            assert is_cut(error), error.cause
+            for ask in (GatewayChannel.connect, lambda channel: channel.register(HELLO)):
+                channel = GatewayChannel(listener.address, AUTHORITY.ca_pem, identity)
+                error = await refusal(ask(channel))
+                await channel.close()
+                assert isinstance(error, GatewayUnreachable)
+                assert is_cut(error), error.cause
     finally:
         await listener.stop(0)
 

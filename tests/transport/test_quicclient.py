@@ -20,9 +20,11 @@ from palyra.errors import (
     DeviceRevoked,
     GatewayUnreachable,
     LimitReached,
+    PinMismatch,
     RemoteRefusal,
 )
-from palyra.node.link import QuicChannel as QuicChannelProtocol
+from palyra.node.link import Channel
+from palyra.node.routes import is_unreached
 from palyra.transport.asyncbridge import call_soon
 from palyra.transport.quicclient import QuicChannel
 from palyra.transport.quicframes import Health
@@ -30,6 +32,7 @@ from palyra.transport.quiclistener import QuicListener
 from palyra.wire.pairing import RenewalAsked, Renewed
 from tests.gateway.enrolling import wall_ms
 from tests.node.awaiting import awaiting
+from tests.transport.quicpeer import GATEWAY, PORT
 from tests.transport.quicworld import (
     HELLO,
     Over,
@@ -73,8 +76,35 @@ def test_a_renewal(world: World) -> None:
 
 def test_health(world: World) -> None:
     """The question that shows whether QUIC works at all."""
-    channel: QuicChannelProtocol = world.channel()
+    channel = world.channel()
     assert world.ask(channel.health()) == Health(node_rpc_mtls_required=True)
+
+
+def test_connecting_first(world: World) -> None:
+    """The gateway has let the device in by then, and has heard nothing; what is asked next goes
+    over the same connection."""
+    channel: Channel = world.channel()
+    assert world.ask(channel.connect()) is None
+    assert world.desk.asked == []
+    assert world.ask(channel.register(HELLO)).session_epoch == 3
+    assert world.listener.count() == 1
+
+
+def test_connecting_with_a_certificate_that_is_refused(world: World) -> None:
+    """The refusal is known before anything is asked."""
+    world.desk.kept_out = CertificateSuperseded()
+    assert isinstance(world.ask(world.channel().connect()), CertificateSuperseded)
+
+
+def test_connecting_to_nobody(world: World) -> None:
+    """Is over with the patience of the handshake, and earlier where it is called off."""
+    world.network.silent.add(GATEWAY)
+    channel = world.channel(handshake_timeout_s=3.0)
+    calls = [Over(channel.connect()) for _ in range(2)]
+    calls[0].stream.cancel()
+    assert isinstance(calls[0].error, CancelledError)
+    world.network.run(4.0)
+    assert unreachable(calls[1].error) == "no answer"
 
 
 def test_one_connection_for_several_calls(world: World) -> None:
@@ -172,6 +202,21 @@ async def test_over_real_sockets() -> None:
     finally:
         await channel.close()
         await listener.stop(0)
+
+
+@pytest.mark.parametrize("telling", [True, False])
+def test_one_address_is_strange_and_one_is_silent(telling: bool) -> None:
+    """What the first one was is told at the end of patience, and it is no reason for another
+    transport; where nobody was reached, that is told."""
+    world = World()
+    world.network.names["gw"] = [GATEWAY, "10.0.0.9"]
+    world.network.silent.add("10.0.0.9")
+    port = PORT if telling else 9
+    channel = world.channel(address=HostPort("gw", port), pin=b"\0" * 32)
+    error = world.ask(channel.health())
+    assert isinstance(error, PinMismatch if telling else GatewayUnreachable)
+    assert is_unreached(error) is not telling
+    world.end()
 
 
 @awaiting

@@ -12,13 +12,9 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from palyra.config.addresses import HostPort
-from palyra.errors import GatewayUnreachable
+from palyra.errors import GatewayUnreachable, Unreached
 from palyra.transport.quicconnection import Address
 from palyra.transport.quicdialing import (
-    NO_NAME,
-    NO_ROUTE,
-    REFUSED,
-    UNREACHABLE,
     ConnectedSocket,
     Race,
     cause_of,
@@ -58,7 +54,7 @@ class Tries:
         self.running[address] = trying
         return trying
 
-    def fail(self, address: Address, cause: str = REFUSED) -> None:
+    def fail(self, address: Address, cause: str = Unreached.REFUSED) -> None:
         self.running[address].errback(GatewayUnreachable(str(address), cause))
 
 
@@ -87,7 +83,7 @@ def test_a_name() -> None:
     found = result_of(resolve(network.host(HERE), HostPort("gw", 7)))
     assert found == [("2001:db8::1", 7), ("192.0.2.1", 7), ("2001:db8::2", 7)]
     error = result_of(resolve(network.host(HERE), HostPort("nobody", 7)))
-    assert isinstance(error, GatewayUnreachable) and error.cause == NO_NAME
+    assert isinstance(error, GatewayUnreachable) and error.cause == Unreached.NO_NAME
 
 
 def test_turns_begin_with_the_first_family() -> None:
@@ -124,10 +120,10 @@ def test_a_failure_brings_the_next_one_at_once() -> None:
     """Nobody waits for an address that is known to be of no use; all have failed at the end."""
     network, tries = Network(), Tries()
     won = Race(network.clock, PLACES, tries).run()
-    tries.fail(PLACES[0])
+    tries.fail(PLACES[0], Unreached.NO_ANSWER)
     assert tries.begun == PLACES[:2]
     tries.fail(PLACES[1], "its certificate is strange")
-    tries.fail(PLACES[2], NO_ROUTE)
+    tries.fail(PLACES[2], Unreached.NO_ROUTE)
     assert result_of(won).cause == "its certificate is strange"
     assert network.clock.getDelayedCalls() == []
 
@@ -136,9 +132,9 @@ def test_where_nobody_was_reached_the_first_failure_is_told() -> None:
     """It is the address that the resolver preferred."""
     network, tries = Network(), Tries()
     won = Race(network.clock, PLACES[:2], tries).run()
-    tries.fail(PLACES[0], NO_ROUTE)
-    tries.fail(PLACES[1], REFUSED)
-    assert result_of(won).cause == NO_ROUTE
+    tries.fail(PLACES[0], Unreached.NO_ROUTE)
+    tries.fail(PLACES[1], Unreached.REFUSED)
+    assert result_of(won).cause == Unreached.NO_ROUTE
 
 
 def test_a_race_is_called_off() -> None:
@@ -201,10 +197,10 @@ def test_the_network_is_gone() -> None:
     ear = Ear(here, (THERE, 443))
     here.move("198.51.100.1")
     ear.socket.send(b"hello")
-    assert ear.told == [UNREACHABLE]
+    assert ear.told == [Unreached.NO_NETWORK]
     other = Ear(here, (THERE, 443))
     here.ports[-1].fail()
-    assert other.told == [NO_ROUTE]
+    assert other.told == [Unreached.NO_ROUTE]
     other.socket.send(b"nobody is there to send it")
     result_of(other.socket.close())
     full = Ear(here, (THERE, 443))
@@ -229,6 +225,6 @@ def test_no_socket_of_that_family() -> None:
 
 def test_causes() -> None:
     """In the words that gRPC's errors are given too."""
-    assert cause_of(OSError(errno.ECONNREFUSED, "")) == REFUSED
-    assert cause_of(OSError(errno.EHOSTUNREACH, "")) == NO_ROUTE
-    assert cause_of(OSError(errno.EINVAL, "")) == UNREACHABLE
+    assert cause_of(OSError(errno.ECONNREFUSED, "")) == Unreached.REFUSED
+    assert cause_of(OSError(errno.EHOSTUNREACH, "")) == Unreached.NO_ROUTE
+    assert cause_of(OSError(errno.EINVAL, "")) == Unreached.NO_NETWORK

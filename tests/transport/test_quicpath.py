@@ -14,13 +14,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import HEARTBEAT, GatewayFrame, NodeEvent
-from palyra.errors import (
-    GatewayUnreachable,
-)
+from palyra.errors import GatewayUnreachable, PalyraError, PinMismatch, Unreached
+from palyra.node.routes import is_unreached
 from palyra.pki.authority import DAY_MS, Authority
 from palyra.transport import quicpath
 from palyra.transport.chain import TLS_NAME
-from palyra.transport.quictrust import NO_GATEWAY, NOT_PINNED
+from palyra.transport.quictrust import NO_GATEWAY
 from palyra.transport.statuses import OUT_OF_DATE, STRANGE, is_cut
 from tests.adversarial.forging import Signer, pem_of
 from tests.gateway.enrolling import wall_ms
@@ -59,17 +58,22 @@ def served(authority: Authority, when_ms: int | None = None) -> Callable[[], tup
     return lambda: (KEY_PEM, leaf.pem + authority.ca_pem)
 
 
-def refused(certificate: Callable[[], tuple[bytes, bytes]], **changes: Any) -> str:
-    """Why a device does not talk to a gateway that shows that; it said nothing to it."""
+def refusal(certificate: Callable[[], tuple[bytes, bytes]], **changes: Any) -> PalyraError:
+    """How a device refuses to talk to a gateway that shows that; it said nothing to it."""
     world = World(certificate=certificate)
     error = world.ask(world.channel(**changes).register(HELLO))
-    assert not is_cut(error)
+    assert isinstance(error, PalyraError) and not is_cut(error) and not is_unreached(error)
     world.network.run(2.0)
     assert world.desk.asked == []
     assert not world.listener._shaking, "the alert told it"
     assert world.network.clock.seconds() < wall_ms() / 1000 + 5
     world.end()
-    return unreachable(error)
+    return error
+
+
+def refused(certificate: Callable[[], tuple[bytes, bytes]], **changes: Any) -> str:
+    """The cause of that."""
+    return unreachable(refusal(certificate, **changes))
 
 
 def test_a_gateway_of_another_ca() -> None:
@@ -116,7 +120,10 @@ def test_the_pin(world: World) -> None:
         assert pinned.ask(pinned.channel(ca_pem=bundle, pin=pin).health()).ok
         pinned.end()
     for pin in (pin_of(STRANGER.ca_pem), b"\0" * 32):
-        assert refused(lambda: pair, ca_pem=bundle, pin=pin) == NOT_PINNED
+        error = refusal(lambda: pair, ca_pem=bundle, pin=pin)
+        assert isinstance(error, PinMismatch)
+        assert error.sentence.startswith(f"The gateway at quic {ADDRESS} shows another certificate")
+        assert "server_pin" in error.sentence and "server_pin" in error.hint
 
 
 # -- reaching it ------------------------------------------------------------------------------
@@ -126,7 +133,9 @@ def test_nobody_listens(world: World) -> None:
     """The system says so at once."""
     began_s = world.network.clock.seconds()
     error = world.ask(world.channel(address=ADDRESS.with_port(9)).register(HELLO))
-    assert isinstance(error, GatewayUnreachable) and error.cause == "connection refused"
+    assert isinstance(error, GatewayUnreachable) and error.cause == Unreached.REFUSED
+    assert error.sentence == f"Cannot reach quic {GATEWAY}:9: connection refused."
+    assert error.hint == "let 9/udp through to it, or take --transport auto or grpc"
     assert world.network.clock.seconds() - began_s < 0.1
 
 
@@ -137,7 +146,7 @@ def test_a_gateway_that_swallows_everything(world: World) -> None:
     began_s = world.network.clock.seconds()
     calls = [Over(channel.health()), Over(channel.register(HELLO))]  # type: ignore[arg-type]
     world.network.run(2.1)
-    assert [unreachable(call.error) for call in calls] == ["no answer"] * 2
+    assert [unreachable(call.error) for call in calls] == [Unreached.NO_ANSWER] * 2
     assert unreachable(world.ask(channel.health())) == "no answer"
     assert world.network.clock.seconds() - began_s < 2.2
 

@@ -42,6 +42,10 @@ class Channel:
         self._reached: Desk | None = None
         self._stream: Stream | None = None
 
+    def connect(self) -> Deferred[None]:
+        """A handshake, and an answer that says nothing."""
+        return self._call("connect", lambda desk: succeed(None))
+
     def register(self, hello: Hello) -> Deferred[Welcome]:
         """RegisterNode: its request may be lost, or its answer after the gateway has done it."""
         return self._call("register", lambda desk: desk.register(self._link.name, self._pem, hello))

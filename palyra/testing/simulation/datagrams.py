@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Hello, Welcome
@@ -38,11 +38,8 @@ class DatagramChannel(Channel):
         self._passes = passes
         self._patience_s = patience_s
 
-    def health(self) -> Deferred[Any]:
-        """node.health."""
-        if not self._passes:
-            return self._silence()
-        return self._call("health", lambda desk: succeed(None))
+    def connect(self) -> Deferred[None]:
+        return super().connect() if self._passes else self._silence()
 
     def register(self, hello: Hello) -> Deferred[Welcome]:
         return super().register(hello) if self._passes else self._silence()

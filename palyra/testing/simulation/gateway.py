@@ -25,12 +25,13 @@ from palyra.gateway.following import Followers
 from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.issuing import Issuer
+from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.pinwork import PinWork
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.proofs import Office, Verifier
 from palyra.gateway.rejoin import Rejoins
 from palyra.gateway.renewals import Renewals
-from palyra.gateway.sessions import NodeSession, Sessions
+from palyra.gateway.sessions import Sessions
 from palyra.gateway.submission import Submission
 from palyra.gateway.trust import Revoker
 from palyra.pki.certificates import PeerCertificate, read_certificate
