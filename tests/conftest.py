@@ -49,10 +49,9 @@ class UnhandledFailures:
 
 LONG = (
     "tests/adversarial/",
+    "tests/fuzz/",
     "tests/integration/",
-    "tests/simulation/test_it_finds_bugs.py",
-    "tests/simulation/test_replay.py",
-    "tests/simulation/test_simulate.py",
+    "tests/simulation/",
     "tests/test_benchmarks.py",
 )
 EVERYWHERE = (
