@@ -16,6 +16,7 @@ from palyra._reactor import the_reactor
 from palyra.config import load
 from palyra.config.addresses import HostPort
 from palyra.config.roots import default_state_root
+from palyra.errors import Malformed, OptionInvalid
 
 ROOT_MARKS = ("palyra.toml", "palyra.sqlite3", "store_epoch", "palyra.lock")
 
@@ -59,7 +60,7 @@ class Options(TwistedOptions):
             enrolment=HostPort.parse(self["enrolment"] or config.listen.enrolment, "enrolment"),
             node_rpc=HostPort.parse(self["node-rpc"] or config.listen.node_rpc, "node-rpc"),
             quic=_quic(
-                self["quic"] or config.listen.quic, self["node-rpc"] or config.listen.node_rpc
+                self["quic"], config.listen.quic, self["node-rpc"] or config.listen.node_rpc
             ),
         )
         self.settings.check()
@@ -67,10 +68,16 @@ class Options(TwistedOptions):
         return root
 
 
-def _quic(wanted: str, node_rpc: str) -> HostPort | None:
+def _quic(option: str | None, configured: str, node_rpc: str) -> HostPort | None:
+    wanted = option or configured
     if wanted == "none":
         return None
-    return HostPort.parse(node_rpc if wanted == "node_rpc" else wanted, "quic")
+    try:
+        return HostPort.parse(node_rpc if wanted == "node_rpc" else wanted, "quic")
+    except Malformed as error:
+        raise OptionInvalid(
+            "--quic", f"must be HOST:PORT, node_rpc or none (got {wanted[:80]!r})"
+        ) from error
 
 
 def makeService(options: Options) -> Service:
