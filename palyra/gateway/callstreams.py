@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import attrs
@@ -67,13 +68,17 @@ class CallStreams:
             if not of_device:
                 del self._open[peer.device_id]
 
-    def supersede(self, device_id: DeviceId, by: Fingerprint, within_s: float) -> None:
-        """A newer certificate of a device is in use: what an older one has open ends soon."""
+    def supersede(
+        self, device_id: DeviceId, ended: Callable[[Fingerprint], bool], within_s: float
+    ) -> None:
+        """What was opened with a certificate that is superseded by now ends within that time."""
         for stream, expiry in self._open.get(device_id, {}).items():
-            if expiry.fingerprint != by and not expiry.superseded:
-                expiry.forget()
+            if not expiry.superseded and ended(expiry.fingerprint):
                 expiry.superseded = True
-                expiry.ends = self._clock.callLater(within_s, stream.close, CertificateSuperseded())
+                if expiry.ends.getTime() - self._clock.seconds() > within_s:
+                    expiry.forget()
+                    error = CertificateSuperseded()
+                    expiry.ends = self._clock.callLater(within_s, stream.close, error)
 
     def until_expelled(self, device_id: DeviceId, answer: Deferred[T]) -> Deferred[T]:
         """What ``answer`` fires with, unless the caller is expelled first: then the refusal.

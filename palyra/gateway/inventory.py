@@ -156,6 +156,11 @@ class Inventory:
         """A certificate that is not past its end."""
         return self._certificates.get(fingerprint)
 
+    def superseded(self, fingerprint: Fingerprint) -> bool:
+        """Whether a newer certificate of the device has taken the place of that one."""
+        certificate = self.certificate(fingerprint)
+        return certificate is not None and certificate.state is CertificateState.SUPERSEDED
+
     def issued_to(self, device_id: DeviceId, csr_digest: str) -> CertificateRecord | None:
         """The certificate of that CSR, if it is live."""
         live = (CertificateState.CURRENT, CertificateState.PENDING)

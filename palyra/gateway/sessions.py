@@ -133,7 +133,7 @@ class Sessions:
         if old is not None:  # nothing can be dispatched to it any more
             old.drain("this device has registered again")
             old.close_after(HANDOVER_S)
-        self.callers.supersede(peer.device_id, peer.fingerprint, HANDOVER_S)
+        self.callers.supersede(peer.device_id, self._inventory.superseded, HANDOVER_S)
         await self._used(peer.fingerprint)
         return Welcome(
             device_id=peer.device_id,

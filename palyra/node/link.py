@@ -23,7 +23,8 @@ class Channel(Protocol):
     def connect(self) -> Deferred[None]:
         """Make it, and say nothing yet: fires when the gateway has answered there.
 
-        Fails with PalyraError where it does not answer, or refuses this device; cancelling ends it.
+        Fails with PalyraError where it does not answer, and over QUIC where it refuses this device;
+        over gRPC the call that follows is told that.  Cancelling ends the wait.
         """
 
     def register(self, hello: Hello) -> Deferred[Welcome]:

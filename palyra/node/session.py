@@ -82,8 +82,8 @@ class NodeSession:
         """The session is over."""
         if self._beat is not None and self._beat.active():
             self._beat.cancel()
-        self._holders.clear()  # what is held is dispatched again over the next session
-        self._held.clear()
+        self._held.clear()  # it is dispatched again over the next session
+        self._held_cancels.clear()
         self._runs.detach(self)
 
     # -- what the runs say --------------------------------------------------------------------

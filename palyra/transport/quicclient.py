@@ -80,7 +80,7 @@ class QuicChannel:
 
     def connect(self) -> Deferred[None]:
         """Connect, and wait until the gateway has let this device in, by an answer of
-        :meth:`health`; fails with its refusal.  Cancelling ends it."""
+        :meth:`health`; fails with its refusal.  Cancelling ends the wait."""
         return self.health().addCallback(lambda _: None)
 
     def register(self, hello: Hello) -> Deferred[Welcome]:

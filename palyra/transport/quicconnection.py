@@ -33,6 +33,7 @@ MAX_OUT_OF_ORDER = 4 * 1024 * 1024
 MAX_HOLES = 1_024
 """Holes in what has arrived of a connection: aioquic walks all of them for each frame."""
 MAX_CRYPTO_HOLES = 32
+"""The same of a handshake, which is a few packets long."""
 UNSENT = 64 * 1024
 """With so much of a stream waiting for the network, nothing more is written to it."""
 ROUNDS = 8
@@ -334,8 +335,9 @@ class QuicLink:
 
     def stop_reading(self, stream_id: int) -> None:
         """What the peer still sends on a stream is not wanted."""
-        self.engine.stop_stream(stream_id, QuicErrorCode.NO_ERROR)
-        self.touch()
+        if self.engine.is_open(stream_id):
+            self.engine.stop_stream(stream_id, QuicErrorCode.NO_ERROR)
+            self.touch()
 
     def flush(self) -> None:
         """Send now what would be sent in the next turn."""

@@ -65,6 +65,8 @@ RETRY_FROM = 16
 MAX_HANDSHAKES_OF_SOURCE = 32
 USUAL_HANDSHAKE_S = 1.0
 """So long a handshake keeps its place in any case; after that it may have to make room."""
+MAX_SOURCES = 4_096
+"""Sources whose last second is remembered."""
 MAX_BEGUN_OF_SOURCE = 32
 """Handshakes that a source may begin in a second: each costs milliseconds."""
 MAX_OF_DEVICE = 8
@@ -126,7 +128,7 @@ class QuicListener(DatagramProtocol):
         self._served: tuple[bytes, bytes] | None = None
         self._configuration: QuicConfiguration
         self._tokens = QuicRetryTokenHandler()
-        self._begun = Windows(MAX_BEGUN_OF_SOURCE, 1_000)
+        self._begun = Windows(MAX_BEGUN_OF_SOURCE, 1_000, max_keys=MAX_SOURCES)
         self._told_s: dict[str, float] = {}
         self._routes: dict[bytes, _Routed] = {}
         self._shaking: dict[_Routed, str] = {}
@@ -248,37 +250,52 @@ class QuicListener(DatagramProtocol):
             except ValueError:
                 self._close(header, addr, QuicErrorCode.INVALID_TOKEN)
                 return
-        elif len(self._shaking) >= RETRY_FROM or self._sources[source] >= RETRY_FROM // 2:
+        elif self._must_prove(source):
             self._retry(header, addr)
             return
-        if self._has_place(source):
+        if self._has_place(source, bool(header.token)):
             self._begin(datagram, header, addr, original, source)
         else:
             self.turn_away("handshakes", addr[0])
 
-    def _has_place(self, source: str) -> bool:
-        """Whether another handshake may begin.  Who is not let in asks again in a moment, and by
-        then those that stall have to make room: a crowd of them keeps nobody out."""
-        now_ms = int(self._elapsed_s() * 1000)
-        if self._begun.wait_ms(source, now_ms):
+    def _must_prove(self, source: str) -> bool:
+        """Whether a peer must show that it receives at its address before anything is begun.
+
+        Addresses can be forged: whatever comes from one unproven costs it a Retry, never its place.
+        """
+        many = len(self._shaking) >= RETRY_FROM or self._sources[source] >= RETRY_FROM // 2
+        return many or self._begun.wait_ms((source, False), self._now_elapsed_ms()) > 0
+
+    def _has_place(self, source: str, proven: bool) -> bool:
+        """Whether another handshake may begin.  Who is not let in asks again in a moment."""
+        now_ms = self._now_elapsed_ms()
+        if self._begun.wait_ms((source, proven), now_ms):
             return False
         crowd = None
         if self._sources[source] >= MAX_HANDSHAKES_OF_SOURCE:
             crowd = source
         elif len(self._shaking) >= MAX_OPEN_HANDSHAKES:
             crowd = max(self._sources, key=self._sources.__getitem__)
-        if crowd is not None and not self._make_room(crowd):
+        if crowd is not None and not self._make_room(crowd, source):
             return False
-        self._begun.add(source, now_ms)
+        self._begun.add((source, proven), now_ms)
         return True
 
-    def _make_room(self, source: str) -> bool:
-        """Forget the oldest open handshake of a source, if it has had its time."""
-        oldest = next(each for each, from_there in self._shaking.items() if from_there == source)
-        if self._elapsed_s() - oldest.begun_s < USUAL_HANDSHAKE_S:
+    def _make_room(self, crowd: str, source: str) -> bool:
+        """Forget the oldest open handshake of a source that has many, for one of another source.
+
+        For one that has as many it must have had its time: a fleet behind one address would push
+        itself out.
+        """
+        oldest = next(each for each, from_there in self._shaking.items() if from_there == crowd)
+        fewer = self._sources[crowd] > self._sources[source] + 1
+        if not fewer and self._elapsed_s() - oldest.begun_s < USUAL_HANDSHAKE_S:
             return False
         oldest.link.abandon()
         return True
+
+    def _now_elapsed_ms(self) -> int:
+        return int(self._elapsed_s() * 1000)
 
     def _begin(
         self, datagram: bytes, header: QuicHeader, addr: Address, original: bytes, source: str

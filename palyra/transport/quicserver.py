@@ -53,6 +53,7 @@ EXPIRY_GRACE_S = 300.0
 """A connection may outlive its certificate by so much, as its session does (PROTOCOL: Trust)."""
 EVENTS_AT_ONCE = 64
 MAX_CALL = 64 * 1024
+"""Bytes of the message of a call beside the session."""
 _NO_ERROR = 0
 _REFUSED = 1
 """Application error codes of a CONNECTION_CLOSE; the reason phrase says which refusal."""
@@ -182,7 +183,7 @@ class ServedConnection:
     def reset(self, stream_id: int) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None:
-            stream.end("given up by the node")  # else it would keep its place for ever
+            stream.given_up()
 
     def pump(self) -> None:
         for stream in list(self._streams.values()):
@@ -316,6 +317,13 @@ class _Incoming:
             self._writable = False
             self.connection.link.write(self.stream_id, b"", end=True)
         self.lost(reason)
+
+    def given_up(self) -> None:
+        """The peer wants nothing more of it; both ways must end, or it keeps its place for ever."""
+        if self._reading:
+            self._reading = False
+            self.connection.link.stop_reading(self.stream_id)
+        self.end("given up by the node")
 
     def close(self, error: PalyraError | None) -> None:
         """The connection is about to be closed."""

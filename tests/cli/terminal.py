@@ -11,13 +11,16 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 from tests.hiddeninput import LIMIT_S, type_hidden
 
 _COMMAND = """
-import fcntl, sys, termios
+import fcntl, signal, sys, termios
 from palyra.cli import main
+# Tests that a shell runs in the background are started with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Ctrl-C reaches only a process whose controlling terminal this is.
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 sys.exit(main())
@@ -45,7 +48,8 @@ class Terminal:
 
     def read_until(self, text: str) -> None:
         """Wait for a text on the screen."""
-        while text not in self.seen and self._read():
+        over = time.monotonic() + LIMIT_S
+        while text not in self.seen and self._read(over):
             pass
         assert text in self.seen, self.seen
 
@@ -59,15 +63,19 @@ class Terminal:
 
     def end(self) -> tuple[int, str]:
         """The exit status, and everything that was on the screen, without styles."""
-        while self._read():
+        over = time.monotonic() + LIMIT_S
+        while self._read(over):
             pass
         os.close(self._ours)
         status = self._process.wait(30)
         plain = _STYLE.sub("", self.seen).replace("\r\n", "\n")
         return status, "".join(line.rstrip() + "\n" for line in plain.splitlines())
 
-    def _read(self) -> bool:
-        if not select.select([self._ours], [], [], LIMIT_S)[0]:
+    def _read(self, over: float) -> bool:
+        left_s = over - time.monotonic()  # a line that moves says something all the time
+        if left_s <= 0 or not select.select([self._ours], [], [], left_s)[0]:
+            self._process.kill()
+            self._process.wait()
             raise AssertionError(f"nothing more within {LIMIT_S:g} s after: {self.seen}")
         try:
             data = os.read(self._ours, 65536)

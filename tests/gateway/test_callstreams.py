@@ -206,13 +206,26 @@ def test_a_newer_certificate_is_in_use() -> None:
     newer = Peer(ANNA, Fingerprint("g"), 90_000, "address", "quic")
     streams.opened(newer, new)
     for _ in range(3):  # each registration says it
-        streams.supersede(ANNA, Fingerprint("g"), 30.0)
+        streams.supersede(ANNA, lambda each: each == "f", 30.0)
         clock.advance(10)
     assert [each.code for each in old.errors] == ["certificate_superseded"]
     assert new.errors == []
     streams.closed(peer(ANNA), old)
     streams.closed(newer, new)
     assert clock.getDelayedCalls() == []
+
+
+def test_a_superseded_certificate_that_runs_out() -> None:
+    """It ends no later than it would have."""
+    clock = Clock()
+    streams = CallStreams(clock)
+    stream = Stream()
+    streams.opened(peer(ANNA), stream)
+    clock.advance(55)
+    streams.supersede(ANNA, lambda _: True, 30.0)
+    clock.advance(5)
+    assert [each.code for each in stream.errors] == ["certificate_refused"]
+    streams.closed(peer(ANNA), stream)
 
 
 def test_a_grace_after_the_certificate() -> None:

@@ -266,6 +266,32 @@ def test_a_source_that_only_begins_costs_little(network: Network, desk: FakeDesk
     assert QuicPeer(network, "10.0.0.67").run().connected
 
 
+def test_forged_packets_keep_nobody_out(network: Network, desk: FakeDesk) -> None:
+    """Whatever comes from an address that has proven nothing costs it a Retry, not its place."""
+    listen(network, desk)
+    forger = door(network, "10.0.0.78")
+    for _ in range(200):
+        forger.write(b"\xc0\x00\x00\x00\x01\x08" + os.urandom(1_300), (GATEWAY, PORT))
+        network.run(0.005)
+    assert QuicPeer(network, "10.0.0.78").run(0.2).connected
+
+
+def test_a_crowd_that_goes_on_keeps_nobody_out(network: Network, desk: FakeDesk) -> None:
+    """Several sources that stall as fast as they may: another one finds a place at once."""
+    listener = listen(network, desk)
+    honest: list[QuicPeer] = []
+    for step in range(40):
+        for source in range(4):
+            for _ in range(5):
+                Half(network, f"10.0.6.{source}")
+        if step % 4 == 3:
+            honest.append(QuicPeer(network, f"10.0.7.{step}", device_pair(ulid(step))))
+        network.run(0.05)
+    network.run(1)
+    assert len(listener._shaking) <= MAX_OPEN_HANDSHAKES
+    assert [peer.connected for peer in honest] == [True] * 10
+
+
 def test_the_log_tells_who_is_turned_away(network: Network, desk: FakeDesk) -> None:
     """Once a minute for each reason."""
     with capturedLogs() as logs:
