@@ -7,6 +7,7 @@ trusted.  A caller that goes away leaves its jobs running.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from functools import partial
@@ -119,7 +120,8 @@ class _CallStream:
                 # no status at all.
                 await asyncio.wait((writer,), timeout=LAST_WRITE_S)
             if writer.done():
-                writer.result()
+                with contextlib.suppress(grpc.aio.BaseError):  # a write to a caller that is gone
+                    writer.result()
             if self._error is not None:
                 raise self._error
         finally:
