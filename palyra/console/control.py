@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.web.iweb import IRequest
 from zope.interface import Attribute, Interface
 
 from palyra.console import models
+from palyra.core.operators import Caller
 
 
 @attrs.frozen
@@ -34,11 +36,141 @@ class IFollowing(Interface):
         """Stop following.  Again: nothing."""
 
 
+class IFeed(Interface):
+    """What one page watches: its counts, and the newest state of what it shows."""
+
+    finished: bool = Attribute("Whether nothing follows: the caller may not watch any more.")
+
+    def take() -> list[models.FeedEvent]:
+        """What changed since the last call; of each thing only its newest state."""
+
+    def close() -> None:
+        """Watch no more.  Again: nothing."""
+
+
+@attrs.frozen
+class FeedQuery:
+    """What a page shows: these devices and jobs (full ids), and lists that grow at their top.
+
+    ``topics`` are of ``approvals`` (with pairing requests), ``jobs`` (every job, newest state) and
+    ``devices`` (every device); counts come always.
+    """
+
+    devices: frozenset[str] = frozenset()
+    jobs: frozenset[str] = frozenset()
+    topics: frozenset[str] = frozenset()
+
+
+class IFeedControl(Interface):
+    """What is live."""
+
+    def watch(which: FeedQuery, by: Caller, wake: Callable[[], None]) -> Deferred[IFeed]:
+        """Watch from now on: ``wake`` says that there is something to take; the counts are there
+        at once.
+
+        Fails with LimitReached where too many watch already.
+        """
+
+
+class ISignIn(Interface):
+    """Signing in by a one-time link, and the browser sessions it makes.
+
+    ``IRequest`` is handed in where a cookie is set or read; a session's secret is nowhere else.
+    """
+
+    def link(by: Caller) -> Deferred[models.SignInLink]:
+        """A link that signs ``by`` in, once and within two minutes."""
+
+    def preview(body: models.SignInToken, by: Caller) -> Deferred[models.SignInPreview]:
+        """As whom a link would sign in; it stays usable."""
+
+    def sign_in(
+        body: models.SignInToken, request: IRequest, by: Caller
+    ) -> Deferred[models.SignedIn]:
+        """Use a link up: the request's answer sets the session's cookie."""
+
+    def self(by: Caller) -> Deferred[models.CallerAnswer]:
+        """Who asks."""
+
+    def sign_out(request: IRequest, by: Caller) -> Deferred[models.SignedOut]:
+        """End the browser session of the request."""
+
+
+class IOperatorControl(Interface):
+    """Operators, their invitations and certificates; ``target`` is an id or a name."""
+
+    def operators(limit: int, cursor: str | None) -> Deferred[models.OperatorList]:
+        """Every operator, by name, and the invitations that are open."""
+
+    def invite(body: models.InviteOperator, by: Caller) -> Deferred[models.InvitedOperator]:
+        """Invite somebody; the answer is the only one that holds the URI."""
+
+    def enrol(body: models.EnrolOperator, by: Caller) -> Deferred[models.OperatorCertificateAnswer]:
+        """Accept an invitation; nobody is signed in yet."""
+
+    def renew(body: models.RenewOperator, by: Caller) -> Deferred[models.OperatorCertificateAnswer]:
+        """A new certificate for who asks."""
+
+    def change_role(
+        target: str, body: models.ChangeRole, by: Caller
+    ) -> Deferred[models.OperatorAnswer]:
+        """Give an operator another role: at once, also on what is open."""
+
+    def revoke(
+        target: str, body: models.RevokeOperator, by: Caller
+    ) -> Deferred[models.OperatorAnswer]:
+        """End an operator, with certificates, sessions, links, streams and pending approvals."""
+
+
+class IApprovalControl(Interface):
+    """What waits for an operator: pairing requests and calls."""
+
+    def approvals(
+        state: str | None, kind: str | None, limit: int, cursor: str | None, by: Caller
+    ) -> Deferred[models.ApprovalList]:
+        """Approvals, newest first."""
+
+    def approval(target: str, by: Caller) -> Deferred[models.ApprovalAnswer]:
+        """One approval, by its id or the beginning of its random part."""
+
+    def decide(
+        target: str, body: models.ApprovalDecision, by: Caller
+    ) -> Deferred[models.ApprovalAnswer]:
+        """Say yes or no."""
+
+
+@attrs.frozen
+class AuditFilter:
+    """Which audit rows to list; an empty text does not filter.
+
+    ``after_seq`` begins behind a row, oldest first; None lists the newest first.
+    """
+
+    who: str = ""
+    action: str = ""
+    subject: str = ""
+    chain_id: str = ""
+    after_seq: int | None = None
+
+
+class IAuditControl(Interface):
+    """The audit log."""
+
+    def rows(which: AuditFilter, limit: int, cursor: str | None) -> Deferred[models.AuditList]:
+        """Rows of the chain."""
+
+    def heads(limit: int, cursor: str | None) -> Deferred[models.AuditHeads]:
+        """Signed heads, newest first."""
+
+    def verify() -> Deferred[models.AuditVerification]:
+        """Look through the whole chain that is kept."""
+
+
 class IControl(Interface):
     """Operations, each a Deferred of an answer's body; failing with PalyraError.
 
     ``target`` is a device id, a name, or at least four characters of an id's random part;
-    ``by`` is the operator.
+    ``by`` is who asks.
     """
 
     def nodes(limit: int, cursor: str | None, where: str) -> Deferred[models.NodeList]:
@@ -47,28 +179,28 @@ class IControl(Interface):
     def node(target: str) -> Deferred[models.NodeAnswer]:
         """One device."""
 
-    def invoke(target: str, body: models.Invoke, by: str) -> Deferred[models.InvokeAnswer]:
+    def invoke(target: str, body: models.Invoke, by: Caller) -> Deferred[models.InvokeAnswer]:
         """Run a capability and wait for it as long as the body says."""
 
-    def revoke(target: str, body: models.Revoke, by: str) -> Deferred[models.RevokeAnswer]:
+    def revoke(target: str, body: models.Revoke, by: Caller) -> Deferred[models.RevokeAnswer]:
         """Take a device's trust away."""
 
-    def grant(target: str, body: models.GrantNode, by: str) -> Deferred[models.NodeAnswer]:
+    def grant(target: str, body: models.GrantNode, by: Caller) -> Deferred[models.NodeAnswer]:
         """Grant capabilities to a device, or withhold them."""
 
-    def rotate(body: models.Rotate, by: str) -> Deferred[models.RotateAnswer]:
+    def rotate(body: models.Rotate, by: Caller) -> Deferred[models.RotateAnswer]:
         """Order a new certificate from some devices; fires when the order is on record."""
 
-    def remove(target: str, body: models.Remove, by: str) -> Deferred[models.RemoveAnswer]:
+    def remove(target: str, body: models.Remove, by: Caller) -> Deferred[models.RemoveAnswer]:
         """Forget a device; one that was not revoked is revoked by it."""
 
-    def clear(body: models.Remove, by: str) -> Deferred[models.ClearAnswer]:
+    def clear(body: models.Remove, by: Caller) -> Deferred[models.ClearAnswer]:
         """Forget every device that is revoked."""
 
     def ca() -> Deferred[models.CaAnswer]:
         """The CAs of this gateway, and who is left in a rotation."""
 
-    def rotate_ca(body: models.RotateCa, by: str) -> Deferred[models.CaAnswer]:
+    def rotate_ca(body: models.RotateCa, by: Caller) -> Deferred[models.CaAnswer]:
         """Begin to move all devices to a new CA."""
 
     def crl() -> Deferred[bytes]:
@@ -77,10 +209,10 @@ class IControl(Interface):
     def state() -> Deferred[models.StateAnswer]:
         """Whether devices are served."""
 
-    def confirm_state(by: str) -> Deferred[models.StateAnswer]:
+    def confirm_state(by: Caller) -> Deferred[models.StateAnswer]:
         """Confirm that what was revoked since a restored state is revoked here too: serve."""
 
-    def label(target: str, body: models.LabelNode, by: str) -> Deferred[models.NodeAnswer]:
+    def label(target: str, body: models.LabelNode, by: Caller) -> Deferred[models.NodeAnswer]:
         """Change a device's name and labels."""
 
     def pairing_requests(
@@ -91,32 +223,32 @@ class IControl(Interface):
     def pairing_request(target: str) -> Deferred[models.PairingAnswer]:
         """One pairing request."""
 
-    def mint(body: models.MintCode, by: str) -> Deferred[models.MintedCode]:
+    def mint(body: models.MintCode, by: Caller) -> Deferred[models.MintedCode]:
         """A new pairing code."""
 
     def decide(
-        target: str, approved: bool, body: models.Decision, by: str
+        target: str, approved: bool, body: models.Decision, by: Caller
     ) -> Deferred[models.PairingAnswer]:
         """Approve or reject a pairing request."""
 
     def jobs(which: JobFilter, limit: int, cursor: str | None) -> Deferred[models.JobList]:
         """Jobs, newest first."""
 
-    def submit(body: models.SubmitJobs, by: str) -> Deferred[models.FanoutAnswer]:
+    def submit(body: models.SubmitJobs, by: Caller) -> Deferred[models.FanoutAnswer]:
         """Accept a fan-out: fires when it is committed, with a row for every target."""
 
     def fanout(target: str, limit: int, cursor: str | None) -> Deferred[models.FanoutAnswer]:
         """A fan-out with a page of its rows."""
 
-    def cancel_job(target: str, body: models.CancelJob, by: str) -> Deferred[models.JobAnswer]:
+    def cancel_job(target: str, body: models.CancelJob, by: Caller) -> Deferred[models.JobAnswer]:
         """Ask for the end of a job; the answer says whether it is cancelled, or only asked to."""
 
     def cancel_fanout(
-        target: str, body: models.CancelJob, by: str
+        target: str, body: models.CancelJob, by: Caller
     ) -> Deferred[models.FanoutAnswer]:
         """Ask for the end of every row that has not ended."""
 
-    def purge(body: models.PurgeJobs, by: str) -> Deferred[models.PurgeAnswer]:
+    def purge(body: models.PurgeJobs, by: Caller) -> Deferred[models.PurgeAnswer]:
         """Cancel what waits for one device, or for all."""
 
     def follow_job(target: str, wake: Callable[[], None]) -> Deferred[IFollowing]:

@@ -18,8 +18,9 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from zope.interface import implementer
 
-from palyra.console.control import IFollowing
-from palyra.console.models import JobEvent
+from palyra.console.control import IFeed, IFollowing
+from palyra.console.models import FeedEvent, JobEvent
+from palyra.core.operators import Caller
 from palyra.errors import Draining
 
 KEEP_ALIVE_S = 15.0
@@ -36,7 +37,8 @@ PIECE = 64 * 1024
 COMMENT = b":\n\n"
 
 Wake = Callable[[], None]
-Follow = Callable[[Wake], Deferred[IFollowing]]
+Source = IFollowing | IFeed
+Follow = Callable[[Wake], Deferred[Source]]
 
 
 class EventStreams:
@@ -47,13 +49,13 @@ class EventStreams:
         self._open: set[EventStream] = set()
         self._stopped = False
 
-    def open(self, request: IRequest, follow: Follow) -> Deferred[bytes]:
-        """Answer a request with a stream.
+    def open(self, request: IRequest, follow: Follow, caller: Caller) -> Deferred[bytes]:
+        """Answer a request of ``caller`` with a stream.
 
         Fires, with nothing more to write, when the stream is over; fails as ``follow`` does,
         before anything was written.  Cancelling it says that the reader is gone.
         """
-        stream = EventStream(request, self._clock, self._open.discard)
+        stream = EventStream(request, self._clock, self._open.discard, caller)
         if self._stopped:
             stream.stop()
             return stream.done
@@ -67,6 +69,11 @@ class EventStreams:
         for stream in list(self._open):
             stream.stop()
 
+    def end(self, of: Callable[[Caller], bool]) -> None:
+        """End the streams of the callers that ``of`` says."""
+        for stream in [each for each in self._open if of(each.caller)]:
+            stream.stop()
+
 
 @implementer(IPushProducer)
 class EventStream:
@@ -75,15 +82,20 @@ class EventStream:
     _log = Logger()
 
     def __init__(
-        self, request: IRequest, clock: Any, ended: Callable[[EventStream], object]
+        self,
+        request: IRequest,
+        clock: Any,
+        ended: Callable[[EventStream], object],
+        caller: Caller,
     ) -> None:
+        self.caller = caller
         self.done: Deferred[bytes] = Deferred(self._left)
         self._request: Any = request
         self._clock = clock
         self._ended = ended
         self._encoder = msgspec.json.Encoder()
-        self._following: IFollowing | None = None
-        self._pending: deque[JobEvent] = deque()
+        self._following: Source | None = None
+        self._pending: deque[JobEvent | FeedEvent] = deque()
         self._number = 0
         self._woken = True
         self._paused = False
@@ -95,7 +107,7 @@ class EventStream:
 
     # -- how it begins ------------------------------------------------------------------------
 
-    def begin(self, following: IFollowing) -> None:
+    def begin(self, following: Source) -> None:
         """The follower is there: headers and its first events are written at once."""
         if self._over:
             following.close()
@@ -154,7 +166,7 @@ class EventStream:
         else:
             self._schedule()
 
-    def _take(self, following: IFollowing) -> None:
+    def _take(self, following: Source) -> None:
         now_s = self._clock.seconds()
         earliest_s = now_s - (BURST - 1) * INTERVAL_S
         # Not after now: a clock that was set back must not hold the stream up.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from twisted.web.iweb import IRequest
 
 from palyra.config.jobs import MAX_PAYLOAD_BYTES
 from palyra.console import models
-from palyra.console.control import JobFilter
+from palyra.console.control import AuditFilter, JobFilter
+from palyra.console.routing import Route
 from palyra.core.devices import clean_text
 from palyra.errors import Malformed, PayloadTooLarge
 
@@ -34,6 +35,22 @@ def body(request: IRequest, kind: type[B], limit: int = MAX_BODY) -> B:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed("body", clean_text(str(error), MAX_PROBLEM)) from error
+
+
+def body_of(request: IRequest, route: Route) -> Any:
+    """The body that a route takes; None where it takes none."""
+    if route.body is None:
+        return None
+    return keyed_body(request, route.body) if route.keyed else body(request, route.body)
+
+
+def check_query(request: IRequest, route: Route) -> None:
+    """Refuse what the route does not know: a misspelt filter would show everything."""
+    known = {parameter.name.encode() for parameter in route.query}
+    for name in request.args:
+        if name not in known:
+            shown = clean_text(name.decode("utf-8", "replace"), 64)
+            raise Malformed(shown, "is not a parameter of this resource")
 
 
 def keyed_body(request: IRequest, kind: type[Keyed]) -> Keyed:
@@ -84,6 +101,14 @@ def text(request: IRequest, name: str, limit: int = MAX_TEXT) -> str | None:
     return values[0] if values else None
 
 
+def names(request: IRequest, name: str, at_most: int) -> frozenset[str]:
+    """The values of a parameter that may be repeated so many times."""
+    given = frozenset(texts(request, name))
+    if len(given) > at_most:
+        raise Malformed(name, f"is given more than {at_most} times")
+    return given
+
+
 def where(request: IRequest) -> str:
     """The targeting expression of a query; empty where there is none."""
     return text(request, "where", MAX_WHERE) or ""
@@ -117,4 +142,16 @@ def job_filter(request: IRequest) -> JobFilter:
         capability=text(request, "capability") or "",
         by=text(request, "by") or "",
         fanout=text(request, "fanout") or "",
+    )
+
+
+def audit_filter(request: IRequest) -> AuditFilter:
+    """Which audit rows a query asks for."""
+    after = number(request, "after_seq", 0) if text(request, "after_seq") is not None else None
+    return AuditFilter(
+        who=text(request, "who") or "",
+        action=text(request, "action") or "",
+        subject=text(request, "subject") or "",
+        chain_id=text(request, "chain") or "",
+        after_seq=after,
     )

@@ -13,13 +13,17 @@ from twisted.internet.defer import Deferred
 from twisted.web.http import HTTPChannel
 from twisted.web.iweb import IRequest
 from twisted.web.server import Request, Site
+from zope.interface import implementer
 
+from palyra.console.admission import IAdmission
 from palyra.console.app import ConsoleApp
-from palyra.console.control import IControl
 from palyra.console.reading import MAX_INPUT_BODY
+from palyra.console.routing import Controls, Route
+from palyra.core.operators import Caller, Role, local_id
 from palyra.errors import SocketPathTooLong
 
 MAX_PATH = 107
+VIA = "console.sock"
 _SO_PEERCRED = getattr(socket, "SO_PEERCRED", None)
 _LOCAL_PEERCRED = 0x001
 _SOL_LOCAL = 0
@@ -57,17 +61,27 @@ class _OwnerChannel(HTTPChannel):
         if uid is not None and uid not in (0, os.geteuid()):
             transport.loseConnection()
             return
-        self.palyra_operator = account_name(uid if uid is not None else os.geteuid())
+        self.palyra_uid = uid if uid is not None else os.geteuid()
         super().connectionMade()
+
+
+@implementer(IAdmission)
+class LocalAdmission:
+    """Whoever reaches the socket is the owner or root, and may do everything."""
+
+    def admit(self, request: IRequest, route: Route) -> Caller:
+        any_request: Any = request  # IRequest does not name its channel
+        uid: int = any_request.channel.palyra_uid
+        return Caller(local_id(uid), account_name(uid), Role.ADMIN, VIA)
 
 
 class ConsoleSocket:
     """Serves a :class:`ConsoleApp` on a UNIX socket of mode 0600."""
 
-    def __init__(self, reactor: Any, path: Path, control: IControl) -> None:
+    def __init__(self, reactor: Any, path: Path, controls: Controls) -> None:
         self._reactor = reactor
         self.path = path
-        self._app = ConsoleApp(control, _operator, reactor)
+        self._app = ConsoleApp(controls, LocalAdmission(), reactor)
         site = Site(self._app.resource(), reactor=reactor)
         site.displayTracebacks = False
         site.requestFactory = _BoundedRequest
@@ -113,8 +127,3 @@ def account_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except (ImportError, KeyError):
         return f"local:{uid}"
-
-
-def _operator(request: IRequest) -> str:
-    channel = getattr(request, "channel", None)
-    return str(getattr(channel, "palyra_operator", "local"))

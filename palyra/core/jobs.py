@@ -82,6 +82,10 @@ class Call:
     queue_expires_at_ms: int | None = None
     idempotency_key: str | None = None
     fanout_id: FanoutId | None = None
+    operator_id: str = ""
+    """Who answers for it: an operator's id; empty where a paired client asked."""
+    approval_id: str | None = None
+    """The approval it needs, or needed, before its first attempt."""
 
 
 @attrs.frozen

@@ -6,6 +6,11 @@ that names the one command which comes next.  Sentences never contain a code, a 
 session id.
 """
 
+from palyra.errors.access import (
+    NotYourJob,
+    RoleDenied,
+    SignInRequired,
+)
 from palyra.errors.base import (
     Category,
     PalyraError,
@@ -168,6 +173,7 @@ __all__ = [
     "NotFound",
     "NotPaired",
     "NotRegistered",
+    "NotYourJob",
     "OptionInvalid",
     "OutputInvalid",
     "PairingExpired",
@@ -187,8 +193,10 @@ __all__ = [
     "RejoinRefused",
     "RemoteRefusal",
     "RestoreUnconfirmed",
+    "RoleDenied",
     "RotationRunning",
     "SealedEntryUnreadable",
+    "SignInRequired",
     "SocketPathTooLong",
     "SocketPermission",
     "StateRootLocked",

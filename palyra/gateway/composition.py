@@ -19,6 +19,7 @@ from palyra.core.rates import RateLimits, SourceLedger
 from palyra.gateway.approvals import Approvals
 from palyra.gateway.carotation import CaRotator
 from palyra.gateway.codes import Codes
+from palyra.gateway.consolerooms import ConsoleRooms
 from palyra.gateway.control import Control
 from palyra.gateway.crl import CRL_NAME, RevocationLists
 from palyra.gateway.desk import EnrolmentDesk, NodeDesk
@@ -320,6 +321,7 @@ class Composition:
             pairing_address=doors.pairing_address,
             changed=self.snapshot.touch,
         )
+        self.console = ConsoleRooms(control=self.control)
 
     # -- their start and stop -------------------------------------------------------------------
 

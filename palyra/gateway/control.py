@@ -18,6 +18,7 @@ from palyra.core.devices import (
     valid_label,
 )
 from palyra.core.interfaces import IStore, RequestQuery
+from palyra.core.operators import Caller
 from palyra.core.pairing import RequestState
 from palyra.core.rates import SourceLedger
 from palyra.errors import Malformed
@@ -99,7 +100,7 @@ class NodeControl:
     async def _node(self, target: str) -> models.NodeAnswer:
         return models.NodeAnswer(CONTRACT, self._view.item(self._inventory.resolve(target)))
 
-    def label(self, target: str, body: models.LabelNode, by: str) -> Deferred[models.NodeAnswer]:
+    def label(self, target: str, body: models.LabelNode, by: Caller) -> Deferred[models.NodeAnswer]:
         return Deferred.fromCoroutine(self._label(target, body))
 
     async def _label(self, target: str, body: models.LabelNode) -> models.NodeAnswer:
@@ -115,12 +116,12 @@ class NodeControl:
         self._changed()
         return models.NodeAnswer(CONTRACT, self._view.item(changed))
 
-    def revoke(self, target: str, body: models.Revoke, by: str) -> Deferred[models.RevokeAnswer]:
+    def revoke(self, target: str, body: models.Revoke, by: Caller) -> Deferred[models.RevokeAnswer]:
         return Deferred.fromCoroutine(self._revoke(target, body, by))
 
-    async def _revoke(self, target: str, body: models.Revoke, by: str) -> models.RevokeAnswer:
+    async def _revoke(self, target: str, body: models.Revoke, by: Caller) -> models.RevokeAnswer:
         device = self._inventory.resolve(target)
-        revocation = await self._revoker.revoke(device, by, body.reason)
+        revocation = await self._revoker.revoke(device, by.name, body.reason)
         return models.RevokeAnswer(
             CONTRACT, device.device_id, device.name, len(revocation.certificates)
         )

@@ -9,13 +9,14 @@ import msgspec
 from twisted.internet.defer import Deferred, DeferredList
 
 from palyra.console import models
-from palyra.console.app import MAX_WAIT_MS
 from palyra.console.control import IFollowing, JobFilter
+from palyra.console.routes.jobs import MAX_WAIT_MS
 from palyra.core.frames import JobUpdate
 from palyra.core.identifiers import FanoutId, JobId, as_prefix, is_ulid, short_id
 from palyra.core.interfaces import IStore, JobQuery
 from palyra.core.jobs import Job, JobState
-from palyra.errors import AmbiguousTarget, JobFinal, NotFound
+from palyra.core.operators import Caller, Right
+from palyra.errors import AmbiguousTarget, JobFinal, NotFound, NotYourJob
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts, FanoutView
 from palyra.gateway.following import Followers
@@ -55,31 +56,34 @@ class JobControl:
 
     # -- run --------------------------------------------------------------------------------
 
-    def invoke(self, target: str, body: models.Invoke, by: str) -> Deferred[models.InvokeAnswer]:
+    def invoke(self, target: str, body: models.Invoke, by: Caller) -> Deferred[models.InvokeAnswer]:
         return Deferred.fromCoroutine(self._invoke(target, body, by))
 
-    async def _invoke(self, target: str, body: models.Invoke, by: str) -> models.InvokeAnswer:
+    async def _invoke(self, target: str, body: models.Invoke, by: Caller) -> models.InvokeAnswer:
         def order() -> Order:
             return Order(
                 device_id=self._inventory.resolve(target).device_id,
                 capability=body.capability,
                 input_json=bytes(body.input_json),
-                requested_by=by,
+                requested_by=by.name,
+                caller=by,
                 max_payload_bytes=body.max_payload_bytes,
                 timeout_ms=body.timeout_ms,
                 ttl_ms=body.ttl_ms,
             )
 
         asked = target, msgspec.structs.replace(body, idempotency_key="", wait_ms=None)
-        job = await self._submission.to_one(order, f"{by} invoke", body.idempotency_key, asked)
+        job = await self._submission.to_one(
+            order, f"{by.operator_id} invoke", body.idempotency_key, asked
+        )
         if body.wait_ms is not None:
             return invoke_answer(await self._dispatcher.wait(job, min(body.wait_ms, MAX_WAIT_MS)))
         return invoke_answer(await self._submission.ended(job))
 
-    def submit(self, body: models.SubmitJobs, by: str) -> Deferred[models.FanoutAnswer]:
+    def submit(self, body: models.SubmitJobs, by: Caller) -> Deferred[models.FanoutAnswer]:
         return Deferred.fromCoroutine(self._submit(body, by))
 
-    async def _submit(self, body: models.SubmitJobs, by: str) -> models.FanoutAnswer:
+    async def _submit(self, body: models.SubmitJobs, by: Caller) -> models.FanoutAnswer:
         def order() -> FanoutOrder:
             devices, expression = self._targets.chosen(tuple(body.targets), body.where)
             return FanoutOrder(
@@ -87,7 +91,8 @@ class JobControl:
                 expression=expression,
                 capability=body.capability,
                 input_json=bytes(body.input_json),
-                requested_by=by,
+                requested_by=by.name,
+                caller=by,
                 max_payload_bytes=body.max_payload_bytes,
                 timeout_ms=body.timeout_ms,
                 ttl_ms=body.ttl_ms,
@@ -96,7 +101,9 @@ class JobControl:
             )
 
         asked = msgspec.structs.replace(body, idempotency_key="")
-        view = await self._submission.to_many(order, f"{by} jobs", body.idempotency_key, asked)
+        view = await self._submission.to_many(
+            order, f"{by.operator_id} jobs", body.idempotency_key, asked
+        )
         rows: list[models.JobItem] = []
         cursor: JobId | None = None
         while page := await self._rows(view, ROWS_AT_ONCE, cursor):
@@ -181,32 +188,37 @@ class JobControl:
     # -- end --------------------------------------------------------------------------------
 
     def cancel_job(
-        self, target: str, body: models.CancelJob, by: str
+        self, target: str, body: models.CancelJob, by: Caller
     ) -> Deferred[models.JobAnswer]:
         return Deferred.fromCoroutine(self._cancel_job(target, body.reason, by))
 
-    async def _cancel_job(self, target: str, reason: str, by: str) -> models.JobAnswer:
+    async def _cancel_job(self, target: str, reason: str, by: Caller) -> models.JobAnswer:
         job_id = await self._job_id(target)
-        return self._job_answer(await self._dispatcher.cancel(job_id, by, reason))
+        _check_own(await self._dispatcher.job(job_id), by)
+        return self._job_answer(await self._dispatcher.cancel(job_id, by.name, reason))
 
     def cancel_fanout(
-        self, target: str, body: models.CancelJob, by: str
+        self, target: str, body: models.CancelJob, by: Caller
     ) -> Deferred[models.FanoutAnswer]:
         return Deferred.fromCoroutine(self._cancel_fanout(target, body.reason, by))
 
-    async def _cancel_fanout(self, target: str, reason: str, by: str) -> models.FanoutAnswer:
+    async def _cancel_fanout(self, target: str, reason: str, by: Caller) -> models.FanoutAnswer:
         fanout_id = await self._fanout_id(target)
+        for row in await self._rows(await self._fanouts.view(fanout_id), 1, None):
+            _check_own(row, by)  # one caller asked for all of them
         # The newest first: what may not start yet must not start because others have ended.
-        await self._cancel_all(self._fanouts.unfinished(fanout_id)[::-1], by, reason)
+        await self._cancel_all(self._fanouts.unfinished(fanout_id)[::-1], by.name, reason)
         return await self._fanout(fanout_id, ROWS_AT_ONCE, None)
 
-    def purge(self, body: models.PurgeJobs, by: str) -> Deferred[models.PurgeAnswer]:
+    def purge(self, body: models.PurgeJobs, by: Caller) -> Deferred[models.PurgeAnswer]:
         return Deferred.fromCoroutine(self._purge(body, by))
 
-    async def _purge(self, body: models.PurgeJobs, by: str) -> models.PurgeAnswer:
+    async def _purge(self, body: models.PurgeJobs, by: Caller) -> models.PurgeAnswer:
         device = self._inventory.resolve(body.device) if body.device else None
         queued = self._dispatcher.queued(device.device_id if device is not None else None)
-        return models.PurgeAnswer(CONTRACT, await self._cancel_all(queued[::-1], by, body.reason))
+        return models.PurgeAnswer(
+            CONTRACT, await self._cancel_all(queued[::-1], by.name, body.reason)
+        )
 
     async def _cancel_all(self, job_ids: Sequence[JobId], by: str, reason: str) -> int:
         """Ask for the end of jobs; how many were cancelled at once."""
@@ -233,6 +245,15 @@ class JobControl:
 
     async def _job_id(self, target: str) -> JobId:
         return JobId(await _resolved("job", target, self._store.find_jobs))
+
+
+def _check_own(job: Job, by: Caller) -> None:
+    """Who may only submit may only end what they submitted themselves.
+
+    :raises NotYourJob: somebody else did.
+    """
+    if not by.may(Right.ADMINISTER) and job.call.operator_id != by.operator_id:
+        raise NotYourJob(short_id(job.call.job_id), job.call.requested_by)
 
 
 async def _resolved(kind: str, target: str, find: Callable[[str], Awaitable[Sequence[str]]]) -> str:

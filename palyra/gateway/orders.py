@@ -11,6 +11,7 @@ from palyra.config.jobs import MAX_PAYLOAD_BYTES, JobsSection
 from palyra.core.devices import AnnouncedCapability, Device
 from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.jobs import Call
+from palyra.core.operators import Caller
 from palyra.errors import (
     CapabilityDisabled,
     CapabilityNotGranted,
@@ -59,6 +60,8 @@ def patience_ms(call: Call) -> int:
 class Ask:
     """What is to be run, wherever; None takes the configured default.
 
+    ``caller`` is the operator who asks, None where a paired client does.
+
     ``ttl_ms`` is how long the job may wait for a device that is away; None: not at all.
     """
 
@@ -68,6 +71,7 @@ class Ask:
     max_payload_bytes: int | None = None
     timeout_ms: int | None = None
     ttl_ms: int | None = None
+    caller: Caller | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -128,6 +132,7 @@ def call_of(
         idempotent=capability is not None and capability.idempotent,
         needs_mediation=capability is not None and capability.needs_mediation,
         queue_expires_at_ms=None if ask.ttl_ms is None else now_ms + ask.ttl_ms,
+        operator_id="" if ask.caller is None else ask.caller.operator_id,
     )
 
 

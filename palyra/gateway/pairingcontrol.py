@@ -11,6 +11,7 @@ from palyra.console import models
 from palyra.core.devices import DeviceState
 from palyra.core.identifiers import RequestId, as_prefix, has_prefix, is_ulid, short_id
 from palyra.core.interfaces import IStore, RequestQuery
+from palyra.core.operators import Caller
 from palyra.core.pairing import CodeMethod, PairingRequest, RequestState
 from palyra.core.pairing_uri import PairingUri
 from palyra.core.rates import SourceLedger
@@ -118,15 +119,15 @@ class PairingControl:
             raise AmbiguousTarget("pairing request", target[:64], tuple(names))
         return found[0].request_id
 
-    def mint(self, body: models.MintCode, by: str) -> Deferred[models.MintedCode]:
+    def mint(self, body: models.MintCode, by: Caller) -> Deferred[models.MintedCode]:
         return Deferred.fromCoroutine(self._mint(body, by))
 
-    async def _mint(self, body: models.MintCode, by: str) -> models.MintedCode:
+    async def _mint(self, body: models.MintCode, by: Caller) -> models.MintedCode:
         if body.method not in (CodeMethod.PIN.value, CodeMethod.QR.value):
             raise Malformed("method", "must be pin or qr")
         wish = CodeWish(
             method=CodeMethod(body.method),
-            issued_by=body.issued_by or by,
+            issued_by=body.issued_by or by.name,
             ttl_ms=body.ttl_ms,
             labels=body.labels,
             source=body.source,
@@ -148,18 +149,18 @@ class PairingControl:
         return str(PairingUri(address.host, address.port, ca_hash, minted.token))
 
     def decide(
-        self, target: str, approved: bool, body: models.Decision, by: str
+        self, target: str, approved: bool, body: models.Decision, by: Caller
     ) -> Deferred[models.PairingAnswer]:
         return Deferred.fromCoroutine(self._decide(target, approved, body, by))
 
     async def _decide(
-        self, target: str, approved: bool, body: models.Decision, by: str
+        self, target: str, approved: bool, body: models.Decision, by: Caller
     ) -> models.PairingAnswer:
         if body.decision_scope != "once":
             raise Malformed("decision_scope", "a pairing is approved once")
         request_id = await self._request_id(target)
         verdict = Verdict(
-            by=by,
+            by=by.name,
             reason=body.reason,
             grants=None if body.grants is None else tuple(body.grants),
             grant_risk=risk_named(body.grant_risk),

@@ -212,7 +212,7 @@ class GatewayService(Service):
         self._rooms = Composition(ground, doors)
         self._listeners()
         self._console = ConsoleSocket(
-            self._reactor, settings.state_root / SOCKET, self._rooms.control
+            self._reactor, settings.state_root / SOCKET, self._rooms.console.controls
         )
 
     def _listeners(self) -> None:

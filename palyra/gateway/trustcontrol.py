@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from palyra.console import models
 from palyra.core.devices import ClientKind, Device, DeviceChange, DeviceState, Removal, Risk
 from palyra.core.interfaces import IStore
+from palyra.core.operators import Caller
 from palyra.errors import Malformed, NoTargets
 from palyra.gateway.carotation import CaRotator
 from palyra.gateway.crl import RevocationLists
@@ -66,7 +67,7 @@ class TrustControl:
 
     # -- one device, or some --------------------------------------------------------------------
 
-    def grant(self, target: str, body: models.GrantNode, by: str) -> Deferred[models.NodeAnswer]:
+    def grant(self, target: str, body: models.GrantNode, by: Caller) -> Deferred[models.NodeAnswer]:
         return Deferred.fromCoroutine(self._grant(target, body))
 
     async def _grant(self, target: str, body: models.GrantNode) -> models.NodeAnswer:
@@ -85,11 +86,11 @@ class TrustControl:
         self._changed()
         return models.NodeAnswer(CONTRACT, self._view.item(changed))
 
-    def rotate(self, body: models.Rotate, by: str) -> Deferred[models.RotateAnswer]:
+    def rotate(self, body: models.Rotate, by: Caller) -> Deferred[models.RotateAnswer]:
         return Deferred.fromCoroutine(self._rotate(body, by))
 
-    async def _rotate(self, body: models.Rotate, by: str) -> models.RotateAnswer:
-        ordered = await self._renewals.order(self._chosen(body), by, body.reason)
+    async def _rotate(self, body: models.Rotate, by: Caller) -> models.RotateAnswer:
+        ordered = await self._renewals.order(self._chosen(body), by.name, body.reason)
         return models.RotateAnswer(CONTRACT, [self._view.item(device) for device in ordered])
 
     def _chosen(self, body: models.Rotate) -> list[Device]:
@@ -115,19 +116,19 @@ class TrustControl:
             raise Malformed("targets", f"{device.name} is no node; it renews by itself")
         return paired
 
-    def remove(self, target: str, body: models.Remove, by: str) -> Deferred[models.RemoveAnswer]:
+    def remove(self, target: str, body: models.Remove, by: Caller) -> Deferred[models.RemoveAnswer]:
         return Deferred.fromCoroutine(self._remove(self._inventory.resolve(target), body, by))
 
-    async def _remove(self, device: Device, body: models.Remove, by: str) -> models.RemoveAnswer:
-        return removal_answer(await self._revoker.remove(device, by, body.reason))
+    async def _remove(self, device: Device, body: models.Remove, by: Caller) -> models.RemoveAnswer:
+        return removal_answer(await self._revoker.remove(device, by.name, body.reason))
 
-    def clear(self, body: models.Remove, by: str) -> Deferred[models.ClearAnswer]:
+    def clear(self, body: models.Remove, by: Caller) -> Deferred[models.ClearAnswer]:
         return Deferred.fromCoroutine(self._clear(body, by))
 
-    async def _clear(self, body: models.Remove, by: str) -> models.ClearAnswer:
+    async def _clear(self, body: models.Remove, by: Caller) -> models.ClearAnswer:
         known = self._inventory.devices()
         revoked = [device for device in known if device.state is DeviceState.REVOKED]
-        removals = await self._revoker.remove_all(revoked, by, body.reason)
+        removals = await self._revoker.remove_all(revoked, by.name, body.reason)
         return models.ClearAnswer(CONTRACT, [removal_answer(each) for each in removals])
 
     # -- the CAs ------------------------------------------------------------------------------
@@ -135,11 +136,11 @@ class TrustControl:
     def ca(self) -> Deferred[models.CaAnswer]:
         return succeed(self._ca())
 
-    def rotate_ca(self, body: models.RotateCa, by: str) -> Deferred[models.CaAnswer]:
+    def rotate_ca(self, body: models.RotateCa, by: Caller) -> Deferred[models.CaAnswer]:
         return Deferred.fromCoroutine(self._rotate_ca(body, by))
 
-    async def _rotate_ca(self, body: models.RotateCa, by: str) -> models.CaAnswer:
-        await self._rotator.begin(by, body.reason)
+    async def _rotate_ca(self, body: models.RotateCa, by: Caller) -> models.CaAnswer:
+        await self._rotator.begin(by.name, body.reason)
         return self._ca()
 
     def _ca(self) -> models.CaAnswer:
@@ -172,7 +173,7 @@ class TrustControl:
     def state(self) -> Deferred[models.StateAnswer]:
         return succeed(self._state())
 
-    def confirm_state(self, by: str) -> Deferred[models.StateAnswer]:
+    def confirm_state(self, by: Caller) -> Deferred[models.StateAnswer]:
         return Deferred.fromCoroutine(self._confirm())
 
     async def _confirm(self) -> models.StateAnswer:

@@ -11,8 +11,9 @@ from palyra.core.interfaces import IdempotencyKey
 from palyra.core.jobs import Attempt, Call, Job, JobState, Outcome, Report
 from palyra.store import tables
 
-CALL_COLUMNS = tuple(column.name for column in tables.jobs.columns)[:14]
-STATE_COLUMNS = tuple(column.name for column in tables.jobs.columns)[14:]
+_COLUMNS = tuple(column.name for column in tables.jobs.columns)
+_CALL, _STATE = _COLUMNS.index("state"), len(_COLUMNS)
+CALL_COLUMNS, STATE_COLUMNS = _COLUMNS[:_CALL], _COLUMNS[_CALL:]
 ATTEMPT_COLUMNS = tuple(column.name for column in tables.attempts.columns)
 INPUT, FANOUT = CALL_COLUMNS.index("input_json"), CALL_COLUMNS.index("fanout_id")
 MAX_NOTES = 16
@@ -39,6 +40,8 @@ def call_values(call: Call) -> tuple[Any, ...]:
         call.queue_expires_at_ms,
         call.idempotency_key,
         call.fanout_id,
+        call.operator_id,
+        call.approval_id,
     )
 
 
@@ -112,7 +115,7 @@ def job_of(row: Sequence[Any], notes: Sequence[Report], inputs: Mapping[str, byt
 
     :param inputs: of fan-outs, by id, for rows without an input of their own.
     """
-    call, (state, attempt_id, *rest) = row[:14], row[14:29]
+    call, (state, attempt_id, *rest) = row[:_CALL], row[_CALL:_STATE]
     attempts, deadline_ms, waiting_for, retry_at_ms, *cancel, finished_ms = rest[:8]
     if call[INPUT] is None:
         call = (*call[:INPUT], inputs.get(call[FANOUT], b""), *call[INPUT + 1 :])
@@ -121,7 +124,9 @@ def job_of(row: Sequence[Any], notes: Sequence[Report], inputs: Mapping[str, byt
     return Job(
         call=Call(*call),
         state=_STATES[state],
-        attempt=None if attempt_id is None else _attempt_of(row[29:37]),
+        attempt=None
+        if attempt_id is None
+        else _attempt_of(row[_STATE : _STATE + len(ATTEMPT_COLUMNS)]),
         attempts=attempts,
         deadline_ms=deadline_ms,
         waiting_for=waiting_for,

@@ -10,6 +10,7 @@ from zope.interface import implementer
 
 from palyra.console import models
 from palyra.console.control import IControl, IFollowing, JobFilter
+from palyra.core.operators import Caller
 from palyra.errors import PalyraError
 
 CONTRACT = models.Contract()
@@ -73,28 +74,28 @@ class FakeControl:
     def node(self, target: str) -> Deferred[models.NodeAnswer]:
         return self._answer("node", target)
 
-    def invoke(self, target: str, body: models.Invoke, by: str) -> Deferred[models.InvokeAnswer]:
+    def invoke(self, target: str, body: models.Invoke, by: Caller) -> Deferred[models.InvokeAnswer]:
         return self._answer("invoke", target, body, by)
 
-    def revoke(self, target: str, body: models.Revoke, by: str) -> Deferred[models.RevokeAnswer]:
+    def revoke(self, target: str, body: models.Revoke, by: Caller) -> Deferred[models.RevokeAnswer]:
         return self._answer("revoke", target, body, by)
 
-    def grant(self, target: str, body: models.GrantNode, by: str) -> Deferred[models.NodeAnswer]:
+    def grant(self, target: str, body: models.GrantNode, by: Caller) -> Deferred[models.NodeAnswer]:
         return self._answer("grant", target, body, by)
 
-    def rotate(self, body: models.Rotate, by: str) -> Deferred[models.RotateAnswer]:
+    def rotate(self, body: models.Rotate, by: Caller) -> Deferred[models.RotateAnswer]:
         return self._answer("rotate", body, by)
 
-    def remove(self, target: str, body: models.Remove, by: str) -> Deferred[models.RemoveAnswer]:
+    def remove(self, target: str, body: models.Remove, by: Caller) -> Deferred[models.RemoveAnswer]:
         return self._answer("remove", target, body, by)
 
-    def clear(self, body: models.Remove, by: str) -> Deferred[models.ClearAnswer]:
+    def clear(self, body: models.Remove, by: Caller) -> Deferred[models.ClearAnswer]:
         return self._answer("clear", body, by)
 
     def ca(self) -> Deferred[models.CaAnswer]:
         return self._answer("ca")
 
-    def rotate_ca(self, body: models.RotateCa, by: str) -> Deferred[models.CaAnswer]:
+    def rotate_ca(self, body: models.RotateCa, by: Caller) -> Deferred[models.CaAnswer]:
         return self._answer("rotate_ca", body, by)
 
     def crl(self) -> Deferred[bytes]:
@@ -103,10 +104,10 @@ class FakeControl:
     def state(self) -> Deferred[models.StateAnswer]:
         return self._answer("state")
 
-    def confirm_state(self, by: str) -> Deferred[models.StateAnswer]:
+    def confirm_state(self, by: Caller) -> Deferred[models.StateAnswer]:
         return self._answer("confirm_state", by)
 
-    def label(self, target: str, body: models.LabelNode, by: str) -> Deferred[models.NodeAnswer]:
+    def label(self, target: str, body: models.LabelNode, by: Caller) -> Deferred[models.NodeAnswer]:
         return self._answer("label", target, body, by)
 
     def pairing_requests(
@@ -117,34 +118,34 @@ class FakeControl:
     def pairing_request(self, target: str) -> Deferred[models.PairingAnswer]:
         return self._answer("pairing_request", target)
 
-    def mint(self, body: models.MintCode, by: str) -> Deferred[models.MintedCode]:
+    def mint(self, body: models.MintCode, by: Caller) -> Deferred[models.MintedCode]:
         return self._answer("mint", body, by)
 
     def decide(
-        self, target: str, approved: bool, body: models.Decision, by: str
+        self, target: str, approved: bool, body: models.Decision, by: Caller
     ) -> Deferred[models.PairingAnswer]:
         return self._answer("decide", target, approved, body, by)
 
     def jobs(self, which: JobFilter, limit: int, cursor: str | None) -> Deferred[models.JobList]:
         return self._answer("jobs", which, limit, cursor)
 
-    def submit(self, body: models.SubmitJobs, by: str) -> Deferred[models.FanoutAnswer]:
+    def submit(self, body: models.SubmitJobs, by: Caller) -> Deferred[models.FanoutAnswer]:
         return self._answer("submit", body, by)
 
     def fanout(self, target: str, limit: int, cursor: str | None) -> Deferred[models.FanoutAnswer]:
         return self._answer("fanout", target, limit, cursor)
 
     def cancel_job(
-        self, target: str, body: models.CancelJob, by: str
+        self, target: str, body: models.CancelJob, by: Caller
     ) -> Deferred[models.JobAnswer]:
         return self._answer("cancel_job", target, body, by)
 
     def cancel_fanout(
-        self, target: str, body: models.CancelJob, by: str
+        self, target: str, body: models.CancelJob, by: Caller
     ) -> Deferred[models.FanoutAnswer]:
         return self._answer("cancel_fanout", target, body, by)
 
-    def purge(self, body: models.PurgeJobs, by: str) -> Deferred[models.PurgeAnswer]:
+    def purge(self, body: models.PurgeJobs, by: Caller) -> Deferred[models.PurgeAnswer]:
         return self._answer("purge", body, by)
 
     def follow_job(self, target: str, wake: Callable[[], None]) -> Deferred[IFollowing]:

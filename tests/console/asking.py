@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -14,10 +15,26 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.server import Site
+from zope.interface import implementer
 
 from palyra.console import models
+from palyra.console.admission import IAdmission
 from palyra.console.app import PREFIX, ConsoleApp
+from palyra.core.operators import Caller, Role
 from palyra.testing.control import FakeControl
+
+ANA = Caller("local:1000", "ana", Role.ADMIN, "console.sock")
+
+
+@implementer(IAdmission)
+class Everybody:
+    """Lets everybody in as one caller."""
+
+    def __init__(self, caller: Caller = ANA) -> None:
+        self.caller = caller
+
+    def admit(self, request: Any, route: Any) -> Caller:
+        return self.caller
 
 
 class Console:
@@ -25,8 +42,9 @@ class Console:
 
     def __init__(self) -> None:
         self.control = FakeControl()
+        self.controls: Any = SimpleNamespace(gateway=self.control)
         self.clock = Clock()
-        self.app = ConsoleApp(self.control, lambda request: "local:ana", self.clock)
+        self.app = ConsoleApp(self.controls, Everybody(), self.clock)
         self._resource: Any = self.app.resource()
         self._stub: Any = StubTreq(self._resource)
 

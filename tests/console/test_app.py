@@ -12,11 +12,11 @@ from twisted.web.test.requesthelper import DummyRequest
 from zope.interface.verify import verifyObject
 
 from palyra.console import models
-from palyra.console.app import ROUTES
 from palyra.console.control import IControl, JobFilter
+from palyra.console.routes import ROUTES
 from palyra.errors import DiskFull
 from palyra.testing.control import NO_CRL, FakeControl
-from tests.console.asking import Console, item, logged
+from tests.console.asking import ANA, Console, item, logged
 
 
 @pytest.fixture
@@ -52,14 +52,14 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
     ),
     ("GET", "/nodes/pending", None, ("pairing_requests", "pending_approval", None, 50, None)),
     ("GET", "/nodes/pi", None, ("node", "pi")),
-    ("POST", "/nodes/pi/invoke", INVOKE, ("invoke", "pi", INVOKED, "local:ana")),
+    ("POST", "/nodes/pi/invoke", INVOKE, ("invoke", "pi", INVOKED, ANA)),
     (
         "POST",
         "/devices/pi/revoke",
         b'{"reason":"lost"}',
-        ("revoke", "pi", models.Revoke("lost"), "local:ana"),
+        ("revoke", "pi", models.Revoke("lost"), ANA),
     ),
-    ("POST", "/devices/pi/revoke", None, ("revoke", "pi", models.Revoke(), "local:ana")),
+    ("POST", "/devices/pi/revoke", None, ("revoke", "pi", models.Revoke(), ANA)),
     (
         "GET",
         "/pairing/requests?state=approved&client_kind=cli&limit=3&cursor=x",
@@ -73,7 +73,7 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
         (
             "mint",
             models.MintCode("qr", "", 60_000, {"a": "b"}, "192.0.2.0/24"),
-            "local:ana",
+            ANA,
         ),
     ),
     ("GET", "/pairing/requests/ABCD", None, ("pairing_request", "ABCD")),
@@ -81,13 +81,13 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
         "POST",
         "/pairing/requests/ABCD/approve",
         b'{"grants":["echo"],"accept_new_identity":true,"grant_risk":"high"}',
-        ("decide", "ABCD", True, models.Decision("", ["echo"], "high", True), "local:ana"),
+        ("decide", "ABCD", True, models.Decision("", ["echo"], "high", True), ANA),
     ),
     (
         "POST",
         "/pairing/requests/ABCD/reject",
         b'{"reason":"no"}',
-        ("decide", "ABCD", False, models.Decision("no"), "local:ana"),
+        ("decide", "ABCD", False, models.Decision("no"), ANA),
     ),
     (
         "POST",
@@ -97,81 +97,81 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
             "label",
             "pi",
             models.LabelNode("shed", {"site": "brno", "kiosk": ""}, ["old"]),
-            "local:ana",
+            ANA,
         ),
     ),
     (
         "POST",
         "/devices/pi/grants",
         b'{"grant":["echo"],"withhold":["a.b"],"grant_risk":"none"}',
-        ("grant", "pi", models.GrantNode(["echo"], ["a.b"], "none"), "local:ana"),
+        ("grant", "pi", models.GrantNode(["echo"], ["a.b"], "none"), ANA),
     ),
-    ("POST", "/devices/pi/grants", None, ("grant", "pi", models.GrantNode(), "local:ana")),
+    ("POST", "/devices/pi/grants", None, ("grant", "pi", models.GrantNode(), ANA)),
     (
         "POST",
         "/devices/rotate",
         b'{"where":"all","reason":"new disk"}',
-        ("rotate", models.Rotate(where="all", reason="new disk"), "local:ana"),
+        ("rotate", models.Rotate(where="all", reason="new disk"), ANA),
     ),
     (
         "POST",
         "/devices/rotate",
         b'{"targets":["pi","nas"]}',
-        ("rotate", models.Rotate(["pi", "nas"]), "local:ana"),
+        ("rotate", models.Rotate(["pi", "nas"]), ANA),
     ),
     (
         "POST",
         "/devices/rotate",
         b'{"everything":true}',
-        ("rotate", models.Rotate(everything=True), "local:ana"),
+        ("rotate", models.Rotate(everything=True), ANA),
     ),
     (
         "POST",
         "/devices/pi/rotate",
         b'{"reason":"lost a backup"}',
-        ("rotate", models.Rotate(["pi"], reason="lost a backup"), "local:ana"),
+        ("rotate", models.Rotate(["pi"], reason="lost a backup"), ANA),
     ),
-    ("POST", "/devices/pi/rotate", None, ("rotate", models.Rotate(["pi"]), "local:ana")),
+    ("POST", "/devices/pi/rotate", None, ("rotate", models.Rotate(["pi"]), ANA)),
     (
         "POST",
         "/devices/pi/remove",
         b'{"reason":"sold"}',
-        ("remove", "pi", models.Remove("sold"), "local:ana"),
+        ("remove", "pi", models.Remove("sold"), ANA),
     ),
-    ("POST", "/devices/clear", None, ("clear", models.Remove(), "local:ana")),
+    ("POST", "/devices/clear", None, ("clear", models.Remove(), ANA)),
     ("GET", "/ca", None, ("ca",)),
     (
         "POST",
         "/ca/rotate",
         b'{"reason":"yearly"}',
-        ("rotate_ca", models.RotateCa("yearly"), "local:ana"),
+        ("rotate_ca", models.RotateCa("yearly"), ANA),
     ),
     ("GET", "/state", None, ("state",)),
-    ("POST", "/state/confirm", None, ("confirm_state", "local:ana")),
-    ("POST", "/state/confirm", b"{}", ("confirm_state", "local:ana")),
+    ("POST", "/state/confirm", None, ("confirm_state", ANA)),
+    ("POST", "/state/confirm", b"{}", ("confirm_state", ANA)),
     ("GET", "/jobs", None, ("jobs", JobFilter(), 50, None)),
     (
         "GET",
         "/jobs?state=failed&device=pi&limit=2&state=expired&state=failed&capability=echo&by=local:ana"
         "&fanout=FAN1&cursor=c",
         None,
-        ("jobs", JobFilter(("failed", "expired"), "pi", "echo", "local:ana", "FAN1"), 2, "c"),
+        ("jobs", JobFilter(("failed", "expired"), "pi", "echo", ANA, "FAN1"), 2, "c"),
     ),
     ("GET", "/jobs?state=&device=&fanout=", None, ("jobs", JobFilter(), 50, None)),
-    ("POST", "/jobs", SUBMIT, ("submit", SUBMITTED, "local:ana")),
-    ("POST", "/jobs/purge", b'{"device":"pi"}', ("purge", models.PurgeJobs("pi"), "local:ana")),
+    ("POST", "/jobs", SUBMIT, ("submit", SUBMITTED, ANA)),
+    ("POST", "/jobs/purge", b'{"device":"pi"}', ("purge", models.PurgeJobs("pi"), ANA)),
     (
         "POST",
         "/jobs/purge",
         b'{"reason":"moving"}',
-        ("purge", models.PurgeJobs(reason="moving"), "local:ana"),
+        ("purge", models.PurgeJobs(reason="moving"), ANA),
     ),
-    ("POST", "/jobs/purge", None, ("purge", models.PurgeJobs(), "local:ana")),
+    ("POST", "/jobs/purge", None, ("purge", models.PurgeJobs(), ANA)),
     (
         "POST",
         "/jobs/ABCD/cancel",
         b'{"reason":"no"}',
-        ("cancel_job", "ABCD", models.CancelJob("no"), "local:ana"),
+        ("cancel_job", "ABCD", models.CancelJob("no"), ANA),
     ),
     ("GET", "/fanouts/ABCD", None, ("fanout", "ABCD", 50, None)),
     ("GET", "/fanouts/ABCD?limit=500&cursor=c", None, ("fanout", "ABCD", 500, "c")),
@@ -179,7 +179,7 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
         "POST",
         "/fanouts/ABCD/cancel",
         None,
-        ("cancel_fanout", "ABCD", models.CancelJob(), "local:ana"),
+        ("cancel_fanout", "ABCD", models.CancelJob(), ANA),
     ),
     ("GET", "/jobs/ABCD", None, ("job", "ABCD", 0)),
     ("GET", "/jobs/ABCD?wait_ms=250", None, ("job", "ABCD", 250)),

@@ -16,6 +16,7 @@ from twisted.internet.threads import deferToThread
 from palyra.console import socket as console_socket
 from palyra.console.reading import MAX_INPUT_BODY
 from palyra.console.socket import MAX_PATH, ConsoleSocket, account_name, peer_uid
+from palyra.core.operators import Role
 from palyra.errors import SocketPathTooLong
 from palyra.testing.control import FakeControl, FakeFollowing
 from tests.console.asking import END, told
@@ -72,7 +73,7 @@ async def test_only_the_owner_may_connect(path: Path) -> None:
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b'{"contract":{"contract_version":"control-plane.v1"}}' in answer
         ((_, target, _, by),) = bound.control.asked
-        assert (target, by) == ("pi", account_name(os.geteuid()))
+        assert (target, by.name, by.role) == ("pi", account_name(os.geteuid()), Role.ADMIN)
     finally:
         await bound.socket.stop()
     assert not path.exists()

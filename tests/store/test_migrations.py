@@ -25,7 +25,7 @@ from palyra.store.tables import metadata
 from tests.store import schema2
 from tests.store.samples import a_job, dispatch, succeed, ulid
 
-NEW = {"retry_at_ms", "cancel_requested_by", "cancel_reason"}
+NEW = {"retry_at_ms", "cancel_requested_by", "cancel_reason", "operator_id", "approval_id"}
 """Columns of jobs that the first schema did not have."""
 
 
@@ -55,7 +55,13 @@ def test_indexes_and_tables_are_made_as_the_tables_make_them(tmp_path: Path) -> 
                 metadata.create_all(connection)
             found.append({row[0] for row in connection.exec_driver_sql(statement)})
     partial, without_rowid = {"jobs_unfinished", "jobs_by_fanout"}, {"attempts", "job_notes"}
-    assert found[0] == found[1] == partial | without_rowid | {"idempotency_keys", "journal"}
+    assert found[0] == found[1] == partial | without_rowid | {
+        "idempotency_keys",
+        "journal",
+        "audit",
+        "audit_heads",
+        "call_targets",
+    }
 
 
 def test_an_upgrade_keeps_every_job(tmp_path: Path) -> None:

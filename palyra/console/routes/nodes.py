@@ -1,0 +1,62 @@
+"""``nodes`` and ``inventory``: the devices, as they are listed and used."""
+
+from __future__ import annotations
+
+import attrs
+
+from palyra.console import models, reading
+from palyra.console.routing import PAGED, WHERE, Route
+from palyra.core.operators import Right
+
+_LIST = Route(
+    "GET",
+    "nodes",
+    "list_nodes",
+    "List the devices that were not removed.",
+    lambda of, asked: of.gateway.nodes(
+        reading.limit(asked.request), reading.cursor(asked.request), reading.where(asked.request)
+    ),
+    models.NodeList,
+    query=(*PAGED, WHERE),
+    listed=True,
+)
+_ONE = Route(
+    "GET",
+    "nodes/{target}",
+    "show_node",
+    "Show one device.",
+    lambda of, asked: of.gateway.node(asked.target),
+    models.NodeAnswer,
+    listed=True,
+)
+
+ROUTES = (
+    _LIST,
+    attrs.evolve(_LIST, path="inventory", name="list_inventory"),
+    attrs.evolve(_LIST, path="devices", name="list_devices"),
+    Route(
+        "GET",
+        "nodes/pending",
+        "list_pending",
+        "List the pairing requests that wait for a decision.",
+        lambda of, asked: of.gateway.pairing_requests(
+            "pending_approval", None, reading.limit(asked.request), reading.cursor(asked.request)
+        ),
+        models.PairingList,
+        query=PAGED,
+    ),
+    _ONE,
+    attrs.evolve(_ONE, path="inventory/{target}", name="show_inventory"),
+    attrs.evolve(_ONE, path="devices/{target}", name="show_device"),
+    Route(
+        "POST",
+        "nodes/{target}/invoke",
+        "invoke",
+        "Run a capability on one device and wait for it.",
+        lambda of, asked: of.gateway.invoke(asked.target, asked.body, asked.caller),
+        models.InvokeAnswer,
+        Right.SUBMIT,
+        models.Invoke,
+        keyed=True,
+    ),
+)

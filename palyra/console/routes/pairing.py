@@ -1,0 +1,66 @@
+"""``pairing/requests``: codes, and the devices that ask with them."""
+
+from __future__ import annotations
+
+from palyra.console import models, reading
+from palyra.console.routing import PAGED, Route, text
+from palyra.core.operators import Right
+
+ROUTES = (
+    Route(
+        "GET",
+        "pairing/requests",
+        "list_pairing_requests",
+        "List pairing requests, active codes and sources with wrong tries.",
+        lambda of, asked: of.gateway.pairing_requests(
+            reading.text(asked.request, "state"),
+            reading.text(asked.request, "client_kind"),
+            reading.limit(asked.request),
+            reading.cursor(asked.request),
+        ),
+        models.PairingList,
+        query=(
+            *PAGED,
+            text("state", "Only those in this state."),
+            text("client_kind", "Only cli, desktop or node."),
+        ),
+    ),
+    Route(
+        "POST",
+        "pairing/requests/code",
+        "mint_pairing_code",
+        "Make a pairing code; the answer is the only one that shows it.",
+        lambda of, asked: of.gateway.mint(asked.body, asked.caller),
+        models.MintedCode,
+        Right.DECIDE,
+        models.MintCode,
+    ),
+    Route(
+        "GET",
+        "pairing/requests/{target}",
+        "show_pairing_request",
+        "Show one pairing request.",
+        lambda of, asked: of.gateway.pairing_request(asked.target),
+        models.PairingAnswer,
+    ),
+    Route(
+        "POST",
+        "pairing/requests/{target}/approve",
+        "approve_pairing",
+        "Approve a pairing request: the device becomes trusted.",
+        lambda of, asked: of.gateway.decide(asked.target, True, asked.body, asked.caller),
+        models.PairingAnswer,
+        Right.DECIDE,
+        models.Decision,
+    ),
+    Route(
+        "POST",
+        "pairing/requests/{target}/reject",
+        "reject_pairing",
+        "Reject a pairing request.",
+        lambda of, asked: of.gateway.decide(asked.target, False, asked.body, asked.caller),
+        models.PairingAnswer,
+        Right.DECIDE,
+        models.Decision,
+    ),
+)

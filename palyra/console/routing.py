@@ -1,0 +1,130 @@
+"""Routes as values: what each one takes, gives and asks for, said once for serving and for the
+document that describes them (:mod:`palyra.console.openapi`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.web.iweb import IRequest
+
+from palyra.console.control import (
+    IApprovalControl,
+    IAuditControl,
+    IControl,
+    IFeedControl,
+    IOperatorControl,
+    ISignIn,
+)
+from palyra.core.operators import Caller, Right
+
+JSON = "application/json"
+EVENTS = "text/event-stream"
+PEM = "application/x-pem-file"
+
+Schema = dict[str, Any]
+
+
+@attrs.frozen
+class Controls:
+    """Everything that routes ask; the gateway provides it, tests fake it."""
+
+    gateway: IControl
+    operators: IOperatorControl
+    sign_in: ISignIn
+    approvals: IApprovalControl
+    audit: IAuditControl
+    feed: IFeedControl
+
+
+@attrs.frozen
+class Parameter:
+    """A query parameter: its name, its JSON Schema and what it is for."""
+
+    name: str
+    schema: Schema
+    description: str
+
+
+@attrs.frozen
+class Asked:
+    """One request that was let in: who asks, and what they say.
+
+    ``target`` is the path's own id or name, empty where it has none; ``body`` is of the route's
+    type, None where it takes none.  The query is read from ``request`` by
+    :mod:`palyra.console.reading`.
+    """
+
+    caller: Caller
+    request: IRequest
+    target: str = ""
+    body: Any = None
+
+
+Ask = Callable[[Controls, Asked], Deferred[Any]]
+Wake = Callable[[], None]
+Follow = Callable[[Controls, Asked, Wake], Deferred[Any]]
+"""Fires with an IFollowing or an IFeed."""
+
+
+@attrs.frozen
+class Route:
+    """One operation of ``/console/v1``.
+
+    :param path: below the prefix, with at most one ``{target}``.
+    :param name: the operation's stable name.
+    :param answer: the type of the answer's body, or of one event; bytes for what is not JSON.
+    :param follow: makes what a stream of server-sent events takes from, instead of ``ask``.
+    :param right: what the caller's role must include; None: nobody has to be signed in.
+    :param keyed: the body carries input, and ``Idempotency-Key`` may be sent with it.
+    :param status: of the answer.
+    :param media_type: of the answer.
+    :param listed: a long answer that may be compressed and asked for conditionally.  Never one
+        that holds a secret (BREACH).
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    ask: Ask | None = None
+    answer: Any = None
+    right: Right | None = Right.READ
+    body: type[Any] | None = None
+    keyed: bool = False
+    query: tuple[Parameter, ...] = ()
+    status: int = 200
+    media_type: str = JSON
+    listed: bool = False
+    follow: Follow | None = None
+
+
+def text(name: str, description: str, maximum: int = 256) -> Parameter:
+    """A parameter of at most ``maximum`` characters."""
+    return Parameter(name, {"type": "string", "maxLength": maximum}, description)
+
+
+def number(name: str, description: str, maximum: int) -> Parameter:
+    """A parameter that is a whole number; one above ``maximum`` counts as that."""
+    schema = {"type": "integer", "minimum": 0, "maximum": maximum}
+    return Parameter(name, schema, description)
+
+
+def choice(name: str, description: str, *values: str) -> Parameter:
+    """A parameter that is one of some words."""
+    return Parameter(name, {"type": "string", "enum": list(values)}, description)
+
+
+def repeated(name: str, description: str, maximum: int = 256) -> Parameter:
+    """A parameter that may be given several times."""
+    schema = {"type": "array", "items": {"type": "string", "maxLength": maximum}}
+    return Parameter(name, schema, description)
+
+
+LIMIT = number("limit", "How many entries a page has at most (1 to 500; 50).", 500)
+CURSOR = text("cursor", "Where the page begins: next_cursor of the page before it.")
+WHERE = text("where", "A targeting expression; only what it matches.", 4_096)
+WAIT_MS = number("wait_ms", "How long to wait for a final state.", 60_000)
+PAGED = (LIMIT, CURSOR)
