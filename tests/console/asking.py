@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import attrs
@@ -20,6 +20,7 @@ from zope.interface import implementer
 from palyra.console import models
 from palyra.console.admission import IAdmission
 from palyra.console.app import PREFIX, ConsoleApp
+from palyra.console.routing import Controls
 from palyra.core.operators import Caller, Role
 from palyra.testing.control import FakeControl
 
@@ -37,14 +38,25 @@ class Everybody:
         return self.caller
 
 
+class Part:
+    """Any other control: it remembers with the fake one what it is asked, and answers as that."""
+
+    def __init__(self, control: FakeControl) -> None:
+        self._control = control
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self._control._answer, name)
+
+
 class Console:
     """An app over a fake control and a clock that a test moves."""
 
-    def __init__(self) -> None:
+    def __init__(self, caller: Caller = ANA) -> None:
         self.control = FakeControl()
-        self.controls: Any = SimpleNamespace(gateway=self.control)
+        part = Part(self.control)
+        self.controls = Controls(self.control, part, part, part, part, part)
         self.clock = Clock()
-        self.app = ConsoleApp(self.controls, Everybody(), self.clock)
+        self.app = ConsoleApp(self.controls, Everybody(caller), self.clock)
         self._resource: Any = self.app.resource()
         self._stub: Any = StubTreq(self._resource)
 

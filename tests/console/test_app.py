@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -12,8 +13,11 @@ from twisted.web.test.requesthelper import DummyRequest
 from zope.interface.verify import verifyObject
 
 from palyra.console import models
-from palyra.console.control import IControl, JobFilter
+from palyra.console.control import AuditFilter, IControl, JobFilter
 from palyra.console.routes import ROUTES
+from palyra.console.routing import JSON
+from palyra.core.audit import Acting, acting
+from palyra.core.operators import Right, Role
 from palyra.errors import DiskFull
 from palyra.testing.control import NO_CRL, FakeControl
 from tests.console.asking import ANA, Console, item, logged
@@ -155,7 +159,7 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
         "/jobs?state=failed&device=pi&limit=2&state=expired&state=failed&capability=echo&by=local:ana"
         "&fanout=FAN1&cursor=c",
         None,
-        ("jobs", JobFilter(("failed", "expired"), "pi", "echo", ANA, "FAN1"), 2, "c"),
+        ("jobs", JobFilter(("failed", "expired"), "pi", "echo", "local:ana", "FAN1"), 2, "c"),
     ),
     ("GET", "/jobs?state=&device=&fanout=", None, ("jobs", JobFilter(), 50, None)),
     ("POST", "/jobs", SUBMIT, ("submit", SUBMITTED, ANA)),
@@ -185,7 +189,74 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
     ("GET", "/jobs/ABCD?wait_ms=250", None, ("job", "ABCD", 250)),
     ("GET", "/jobs/ABCD?wait_ms=999999", None, ("job", "ABCD", 60_000)),
     ("GET", "/doctor", None, ("health",)),
+    ("GET", "/inventory?where=all", None, ("nodes", 50, None, "all")),
+    ("GET", "/devices", None, ("nodes", 50, None, "")),
+    ("GET", "/inventory/pi", None, ("node", "pi")),
+    ("GET", "/devices/pi", None, ("node", "pi")),
+    (
+        "GET",
+        "/approvals?state=pending&kind=call&limit=2&cursor=c",
+        None,
+        ("approvals", "pending", "call", 2, "c", ANA),
+    ),
+    ("GET", "/approvals/ABCD", None, ("approval", "ABCD", ANA)),
+    (
+        "POST",
+        "/approvals/ABCD/decision",
+        b'{"decision":"approve","digest":"d","scope":"timeboxed","scope_ttl_ms":5}',
+        ("decide", "ABCD", models.ApprovalDecision("approve", "d", "", "timeboxed", 5), ANA),
+    ),
+    ("POST", "/auth/link", None, ("link", ANA)),
+    (
+        "POST",
+        "/auth/login/preview",
+        b'{"token":"t"}',
+        ("preview", models.SignInToken("t"), ANA),
+    ),
+    ("GET", "/auth/self", None, ("self", ANA)),
+    ("GET", "/operators?limit=3", None, ("operators", 3, None)),
+    (
+        "POST",
+        "/operators/invite",
+        b'{"name":"bo","role":"approver"}',
+        ("invite", models.InviteOperator("bo", "approver"), ANA),
+    ),
+    (
+        "POST",
+        "/operators/enrol",
+        b'{"token":"t","csr":"c","signature":"s"}',
+        ("enrol", models.EnrolOperator("t", "c", "s"), ANA),
+    ),
+    (
+        "POST",
+        "/operators/self/renew",
+        b'{"csr":"c"}',
+        ("renew", models.RenewOperator("c"), ANA),
+    ),
+    (
+        "POST",
+        "/operators/ABCD/role",
+        b'{"role":"viewer"}',
+        ("change_role", "ABCD", models.ChangeRole("viewer"), ANA),
+    ),
+    (
+        "POST",
+        "/operators/ABCD/revoke",
+        b'{"reason":"left"}',
+        ("revoke", "ABCD", models.RevokeOperator("left"), ANA),
+    ),
+    (
+        "GET",
+        "/audit?who=ana&action=job.&subject=job:1&chain=C&after_seq=0&limit=9",
+        None,
+        ("rows", AuditFilter("ana", "job.", "job:1", "C", 0), 9, None),
+    ),
+    ("GET", "/audit", None, ("rows", AuditFilter(), 50, None)),
+    ("GET", "/audit/heads", None, ("heads", 50, None)),
+    ("GET", "/audit/verify", None, ("verify",)),
 ]
+SIGN_IN = {"sign_in", "sign_out"}
+"""Routes that are asked with the request itself, whose cookie they set or read."""
 
 
 def test_the_fake_is_a_control() -> None:
@@ -199,7 +270,7 @@ def test_every_route(
 ) -> None:
     """Each route asks the control exactly what the request says."""
     status, answer, headers = console.ask(method, path, body)
-    assert status == (202 if asked[0] == "submit" else 200)
+    assert status == (202 if asked[0] == "submit" else 200), answer
     assert [_plain(each) for each in console.control.asked] == [_plain(asked)]
     assert answer == {"contract": {"contract_version": "control-plane.v1"}}
     assert headers.getRawHeaders("content-type") == ["application/json"]
@@ -209,9 +280,11 @@ def test_every_route(
 def test_every_route_has_a_case() -> None:
     """No route is left out above; what does not answer with JSON has tests of its own."""
     tried = {(method, path.partition("?")[0]) for method, path, _, _ in CASES}
-    for method, path, _ in ROUTES:
-        example = path.replace("<target>", "pi" if path[1:6] in ("nodes", "devic") else "ABCD")
-        assert (method, example) in tried or path.endswith(("/events", ".pem"))
+    for route in ROUTES:
+        device = route.path.startswith(("nodes", "devices", "inventory"))
+        example = route.path.replace("{target}", "pi" if device else "ABCD")
+        plain = route.follow is None and route.media_type == JSON
+        assert (route.method, f"/{example}") in tried or not plain or route.name in SIGN_IN
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/nodes/a/b/c", "/nodes/a%2Fb/x", "/"])
@@ -231,7 +304,7 @@ def test_no_such_resource(console: Console, path: str) -> None:
         ("PUT", "/jobs", "GET, HEAD, POST"),
         ("GET", "/jobs/x/cancel", "POST"),
         ("GET", "/devices/pi/labels", "POST"),
-        ("GET", "/devices/rotate", "POST"),
+        ("PUT", "/devices/rotate", "GET, HEAD, POST"),
         ("POST", "/ca", "GET, HEAD"),
         ("POST", "/crl.pem", "GET, HEAD"),
         ("DELETE", "/state", "GET, HEAD"),
@@ -324,7 +397,8 @@ def test_a_caller_that_went_away(console: Console) -> None:
     request.args = {}
 
     def leave() -> None:
-        given = console.app.job(request, "ABCD")
+        (show,) = [route for route in ROUTES if route.name == "show_job"]
+        given = console.app._answer(show, request, "ABCD")
         given.addErrback(lambda failure: failure.trap(CancelledError) and None)
         given.cancel()
         assert not answer.called
@@ -340,3 +414,57 @@ def _broken(target: str) -> None:
 
 def _plain(asked: tuple[Any, ...]) -> list[Any]:
     return [msgspec.json.decode(msgspec.json.encode(each)) for each in asked]
+
+
+@pytest.mark.parametrize("role", [None, *Role])
+def test_every_route_asks_for_its_right(role: Role | None) -> None:
+    """A role without the right gets 403 before anything of the body is read or asked."""
+    caller = attrs.evolve(ANA, role=role)
+    console = Console(caller)
+    for route in ROUTES:
+        console.control.asked.clear()
+        path = f"/{route.path.replace('{target}', 'ABCD')}"
+        if route.right is None or caller.may(route.right):
+            continue
+        status, answer, _ = console.ask(route.method, path, b"{" if route.body else None)
+        assert (status, answer["code"]) == (403, "role_denied"), route.name
+        assert console.control.asked == []
+
+
+def test_roles_are_as_documented() -> None:
+    """A viewer reads; an operator also submits; an approver also decides; an admin does all."""
+    may = {role: {right.value for right in Right if role.may(right)} for role in Role}
+    assert may == {
+        Role.VIEWER: {"read"},
+        Role.OPERATOR: {"read", "submit"},
+        Role.APPROVER: {"read", "decide"},
+        Role.ADMIN: {"read", "submit", "decide", "administer"},
+    }
+
+
+def test_a_misspelt_filter_is_refused(console: Console) -> None:
+    """It would show everything, and look as if nothing had been filtered."""
+    status, answer, _ = console.ask("GET", "/nodes?were=all")
+    assert (status, answer["validation_errors"][0]["field"]) == (400, "were")
+    assert console.control.asked == []
+
+
+def test_who_asks_is_known_to_what_is_asked(console: Console) -> None:
+    """Also after a wait, and no longer than the request: audit rows say on whose behalf."""
+    waited: Deferred[None] = Deferred()
+    seen: list[Acting | None] = []
+
+    async def answer() -> dict[str, str]:
+        seen.append(acting())
+        await waited
+        seen.append(acting())
+        return {}
+
+    console.control.answers["ca"] = lambda: Deferred.fromCoroutine(answer())
+    (show,) = [route for route in ROUTES if route.name == "show_ca"]
+    request: Any = DummyRequest([b"ca"])
+    request.args = {}
+    console.app._answer(show, request, "")
+    assert acting() is None
+    waited.callback(None)
+    assert seen == [Acting("local:1000", "ana", "console.sock")] * 2

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from palyra.console import models
-from palyra.console.app import ROUTES
 from palyra.console.reading import MAX_BODY, MAX_INPUT_BODY, MAX_TEXT, MAX_WHERE
+from palyra.console.routes import ROUTES
 from tests.console.asking import Console
 
-POSTS = [path.replace("<target>", "ABCD") for method, path, _ in ROUTES if method == "POST"]
+POSTS = [f"/{route.path.replace('{target}', 'ABCD')}" for route in ROUTES if route.method == "POST"]
 KEYED = ["/jobs", "/nodes/pi/invoke"]
 
 

@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThread
 
 from palyra.console import socket as console_socket
 from palyra.console.reading import MAX_INPUT_BODY
+from palyra.console.routing import Controls
 from palyra.console.socket import MAX_PATH, ConsoleSocket, account_name, peer_uid
 from palyra.core.operators import Role
 from palyra.errors import SocketPathTooLong
@@ -31,7 +32,9 @@ class Bound:
         from twisted.internet import reactor
 
         self.control = FakeControl()
-        self.socket = ConsoleSocket(reactor, path, self.control)
+        part: Any = self.control
+        controls = Controls(self.control, part, part, part, part, part)
+        self.socket = ConsoleSocket(reactor, path, controls)
         self.socket.bind()
 
     async def ask(self, *parts: bytes) -> bytes:
@@ -209,10 +212,10 @@ def test_a_long_path_is_refused(tmp_path: Path) -> None:
     """unix(7) allows 107 bytes; the error names the path."""
     from twisted.internet import reactor
 
-    control: Any = FakeControl()
+    controls: Any = None
     path = tmp_path / ("x" * (MAX_PATH + 1))
     with pytest.raises(SocketPathTooLong) as caught:
-        ConsoleSocket(reactor, path, control).bind()
+        ConsoleSocket(reactor, path, controls).bind()
     assert str(path) in caught.value.sentence
 
 
