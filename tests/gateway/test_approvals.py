@@ -23,6 +23,7 @@ from palyra.errors import (
     PairingSessionUnknown,
     VerificationFailed,
 )
+from tests.callers import ANA
 from tests.gateway.enrolling import HOME, Applicant, Gateway
 from tests.gateway.house import ECHO, result_of
 from tests.store.samples import ulid
@@ -51,7 +52,7 @@ def test_a_name_is_free_again_after_a_removal(gateway: Gateway) -> None:
     applicant = Applicant(1)
     applicant.pair(gateway)
     applicant.apply(gateway)
-    result_of(gateway.control.remove("pi", models.Remove(), "ana"))
+    result_of(gateway.control.remove("pi", models.Remove(), ANA))
     gateway.pass_time(601)
     assert gateway.request(Applicant(2).apply(gateway).request_id).name == "pi"
 
@@ -339,7 +340,7 @@ def test_grants_of_another_identity_do_not_carry_over(gateway: Gateway) -> None:
         old.apply(gateway, labels={"site": "a"}).request_id, grants=("echo",), grant_risk=Risk.HIGH
     )
     gateway.status(old.question())
-    result_of(gateway.control.rotate(models.Rotate(everything=True), "ana"))
+    result_of(gateway.control.rotate(models.Rotate(everything=True), ANA))
     new = Applicant(2, device_id=old.device_id, capabilities=(HIGH,))
     gateway.approve(new.apply(gateway).request_id, accept_new_identity=True)
     device = gateway.inventory.paired(old.device_id)
@@ -352,9 +353,9 @@ def test_an_operator_sets_the_risk_in_his_decision(gateway: Gateway) -> None:
     first, second = Applicant(1).apply(gateway), Applicant(2).apply(gateway)
     decide = gateway.control.decide
     with pytest.raises(Malformed):
-        result_of(decide(first.request_id, True, models.Decision(grant_risk="all"), "ana"))
-    result_of(decide(first.request_id, True, models.Decision(grant_risk="none"), "ana"))
-    result_of(decide(second.request_id, True, models.Decision(), "ana"))
+        result_of(decide(first.request_id, True, models.Decision(grant_risk="all"), ANA))
+    result_of(decide(first.request_id, True, models.Decision(grant_risk="none"), ANA))
+    result_of(decide(second.request_id, True, models.Decision(), ANA))
     risks = [gateway.inventory.paired(Applicant(seed).device_id).grant_risk for seed in (1, 2)]
     assert risks == [Risk.NONE, Risk.LOW]
 
@@ -375,7 +376,7 @@ def test_a_revocation_between_the_request_and_the_yes(gateway: Gateway) -> None:
     applicant = Applicant(1)
     applicant.pair(gateway)
     request_id = applicant.apply(gateway).request_id
-    result_of(gateway.control.revoke(applicant.device_id, models.Revoke("lost"), "ana"))
+    result_of(gateway.control.revoke(applicant.device_id, models.Revoke("lost"), ANA))
     with pytest.raises(DeviceRevoked):
         gateway.approve(request_id)
     assert gateway.request(request_id).state is RequestState.PENDING

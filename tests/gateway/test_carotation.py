@@ -18,6 +18,7 @@ from palyra.errors import CertificateRefused, RejoinRefused, RotationRunning
 from palyra.pki.keystore import GatewayIdentity
 from palyra.testing.carrier import ScriptedNode
 from palyra.wire.pairing import StatusAnswer
+from tests.callers import ANA
 from tests.gateway.applicants import (
     PinApplicant,
     admitted,
@@ -55,7 +56,7 @@ def reborn(gateway: Gateway, path: Path) -> None:
 
 
 def begin(gateway: Gateway) -> models.CaAnswer:
-    return result_of(gateway.control.rotate_ca(models.RotateCa("due"), "ana"))
+    return result_of(gateway.control.rotate_ca(models.RotateCa("due"), ANA))
 
 
 def ca(gateway: Gateway) -> models.CaAnswer:
@@ -187,7 +188,7 @@ def test_a_pairing_in_the_overlap(gateway: Gateway) -> None:
     """The line and the PIN bind the CA that is shown; the certificate is of the new one, with
     both to trust: such a device never has to be moved."""
     begin(gateway)
-    line = result_of(gateway.control.mint(models.MintCode(method="qr"), "ana")).uri
+    line = result_of(gateway.control.mint(models.MintCode(method="qr"), ANA)).uri
     assert PairingUri.parse(line).ca.hex() == gateway.identity.serving_ca_hash
     assert gateway.identity.serving_ca_hash != gateway.identity.issuing.ca_hash
     applicant = PinApplicant()
@@ -210,7 +211,7 @@ def test_who_is_not_waited_for(gateway: Gateway) -> None:
     gateway.pass_time(0.25)
     begin(gateway)
     assert sorted(each.name for each in ca(gateway).left) == ["laptop", "pi"]
-    result_of(gateway.control.revoke("pi", models.Revoke(), "ana"))
+    result_of(gateway.control.revoke("pi", models.Revoke(), ANA))
     renewed(gateway, peer, renewal(client, peer))
     assert ca(gateway).left_total == 0
 

@@ -7,6 +7,7 @@ import pytest
 from palyra.console import models
 from palyra.pki.trust import ChainVerifier
 from palyra.testing.carrier import ScriptedNode
+from tests.callers import ANA
 from tests.gateway.applicants import admitted, device_of, online, rejoin, renewal, renewed
 from tests.gateway.enrolling import DOMAIN, Applicant, Gateway
 from tests.gateway.house import result_of
@@ -21,7 +22,7 @@ def leap(gateway: Gateway, seconds: float) -> None:
 
 
 def order(gateway: Gateway) -> None:
-    result_of(gateway.control.rotate(models.Rotate(everything=True), "ana"))
+    result_of(gateway.control.rotate(models.Rotate(everything=True), ANA))
 
 
 def asked(gateway: Gateway, applicant: Applicant) -> bool:

@@ -14,6 +14,7 @@ from palyra.core.identifiers import short_id
 from palyra.core.jobs import Outcome
 from palyra.core.pairing_uri import PairingUri
 from palyra.errors import AmbiguousTarget, DeviceOffline, IdentityChanged, Malformed, NotFound
+from tests.callers import ANA
 from tests.gateway.enrolling import AUTHORITY, Applicant, Gateway
 from tests.gateway.house import fired, result_of
 from tests.store.samples import ulid
@@ -84,7 +85,7 @@ def test_a_device_that_was_never_here(gateway: Gateway) -> None:
 
 def invoked(gateway: Gateway, target: str = "pi", **changes: Any) -> Any:
     body = models.Invoke(**{"capability": "echo", **changes})
-    return gateway.control.invoke(target, body, "ana")
+    return gateway.control.invoke(target, body, ANA)
 
 
 def test_invoking_waits_for_the_output(gateway: Gateway) -> None:
@@ -142,7 +143,7 @@ def test_refusals_are_failures_of_the_answer(gateway: Gateway) -> None:
 def test_revoking(gateway: Gateway) -> None:
     """The answer names the device and how many certificates ended; the list shows it revoked."""
     gateway.online()
-    answer = result_of(gateway.control.revoke("pi", models.Revoke("lost"), "ana"))
+    answer = result_of(gateway.control.revoke("pi", models.Revoke("lost"), ANA))
     assert (answer.name, answer.certificates) == ("pi", 1)
     item = result_of(gateway.control.node("pi")).node
     assert (item.trust, item.presence) == ("revoked", "offline")
@@ -154,7 +155,7 @@ def test_revoking(gateway: Gateway) -> None:
 def test_minting_a_line(gateway: Gateway) -> None:
     """The pairing line names the gateway, the CA and the token; lists never show it again."""
     body = models.MintCode(method="qr", labels={"site": "a"})
-    answer = result_of(gateway.control.mint(body, "ana"))
+    answer = result_of(gateway.control.mint(body, ANA))
     uri = PairingUri.parse(answer.uri)
     assert (uri.host, uri.port, uri.ca.hex()) == ("gateway.test", 7443, AUTHORITY.ca_hash)
     assert (answer.address, answer.loopback_only) == ("gateway.test:7443", False)
@@ -167,7 +168,7 @@ def test_minting_a_line(gateway: Gateway) -> None:
 def test_minting_a_pin(gateway: Gateway) -> None:
     """That is what is minted unless somebody asks for a line; it is shown once, beside its
     public nameplate, and there is no third way."""
-    first, second = (result_of(gateway.control.mint(models.MintCode(), "ana")) for _ in range(2))
+    first, second = (result_of(gateway.control.mint(models.MintCode(), ANA)) for _ in range(2))
     assert (len(first.pin), second.pin[:2], len(second.pin)) == (6, "2-", 8)
     assert (first.uri, first.address, first.code.method) == ("", "gateway.test:7443", "pin")
     listed = result_of(gateway.control.pairing_requests(None, None, 50, None))
@@ -176,7 +177,7 @@ def test_minting_a_pin(gateway: Gateway) -> None:
         assert secret not in str(encoded(listed)) + repr(first) + repr(second)
     for method in ("rejoin", "sms", ""):
         with pytest.raises(Malformed):
-            result_of(gateway.control.mint(models.MintCode(method=method), "ana"))
+            result_of(gateway.control.mint(models.MintCode(method=method), ANA))
 
 
 def test_requests_are_found_and_decided(gateway: Gateway) -> None:
@@ -189,15 +190,15 @@ def test_requests_are_found_and_decided(gateway: Gateway) -> None:
         with pytest.raises(NotFound):
             result_of(control.pairing_request(target))
     with pytest.raises(Malformed):
-        result_of(control.decide("pi", True, models.Decision(decision_scope="session"), "ana"))
+        result_of(control.decide("pi", True, models.Decision(decision_scope="session"), ANA))
     body = models.Decision(grants=["echo"])
-    item = result_of(control.decide("pi", True, body, "ana")).request
+    item = result_of(control.decide("pi", True, body, ANA)).request
     assert (item.state, item.decided_by) == ("approved", "ana")
     assert [each.name for each in item.capabilities if each.granted] == ["echo"]
     with pytest.raises(NotFound):
         result_of(control.pairing_request("pi"))
     Applicant(2, name="nas").apply(gateway)
-    no = result_of(control.decide("nas", False, models.Decision(reason="no"), "ana")).request
+    no = result_of(control.decide("nas", False, models.Decision(reason="no"), ANA)).request
     assert (no.state, no.reason) == ("rejected", "no")
 
 
@@ -240,8 +241,8 @@ def test_what_was_seen_before(gateway: Gateway) -> None:
     other = Applicant(3, device_id=first.device_id).apply(gateway).request_id
     assert seen(other).kind == "another_key"
     with pytest.raises(IdentityChanged):
-        result_of(control.decide(other, True, models.Decision(), "ana"))
-    result_of(control.revoke(first.device_id, models.Revoke("lost"), "ana"))
+        result_of(control.decide(other, True, models.Decision(), ANA))
+    result_of(control.revoke(first.device_id, models.Revoke("lost"), ANA))
     before = seen(other)
     assert (before.kind, before.by, before.reason) == ("revoked", "ana", "lost")
 

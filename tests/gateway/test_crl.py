@@ -19,6 +19,7 @@ from palyra.pki.authority import DAY_MS
 from palyra.pki.certificates import unix_ms
 from palyra.pki.keystore import GatewayIdentity
 from palyra.wire.pairing import StatusAnswer
+from tests.callers import ANA
 from tests.gateway.applicants import Beside, admitted, renewal, renewed
 from tests.gateway.enrolling import Applicant, Gateway, at_once
 from tests.gateway.house import fired, result_of
@@ -80,7 +81,7 @@ def paired(gateway: Gateway, seed: int = 1, **changes: Any) -> tuple[Applicant, 
 
 
 def revoke(gateway: Gateway, applicant: Applicant) -> None:
-    result_of(gateway.control.revoke(applicant.device_id, models.Revoke(), "ana"))
+    result_of(gateway.control.revoke(applicant.device_id, models.Revoke(), ANA))
 
 
 def test_nothing_is_revoked(gateway: Gateway, tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_what_is_listed(gateway: Gateway, tmp_path: Path) -> None:
     _, good = paired(gateway, 4, name="good")
     other, fifth = paired(gateway, 5, name="other")
     revoke(gateway, lost)
-    result_of(gateway.control.remove(gone.device_id, models.Remove(), "ana"))
+    result_of(gateway.control.remove(gone.device_id, models.Remove(), ANA))
     peer = admitted(gateway, third)
     node = gateway.node(gateway.inventory.paired(moved.device_id))
     node.peer = admitted(gateway, renewed(gateway, peer, renewal(moved, peer)))
@@ -141,7 +142,7 @@ def test_one_list_of_each_ca(gateway: Gateway, tmp_path: Path) -> None:
     """In a rotation each CA speaks of what it issued; the one that is gone speaks no more."""
     file = tmp_path / "crl.pem"
     old, first = paired(gateway, 1, name="old")
-    result_of(gateway.control.rotate_ca(models.RotateCa(), "ana"))
+    result_of(gateway.control.rotate_ca(models.RotateCa(), ANA))
     new, second = paired(gateway, 2, name="new")
     revoke(gateway, old)
     revoke(gateway, new)
@@ -158,8 +159,8 @@ def test_one_list_of_each_ca(gateway: Gateway, tmp_path: Path) -> None:
 def test_a_certificate_from_before_its_issuer_was_kept(gateway: Gateway, tmp_path: Path) -> None:
     """Where nobody knows which CA signed it, it is the oldest one's."""
     device = gateway.device("early")
-    result_of(gateway.control.rotate_ca(models.RotateCa(), "ana"))
-    result_of(gateway.control.revoke(device.device_id, models.Revoke(), "ana"))
+    result_of(gateway.control.rotate_ca(models.RotateCa(), ANA))
+    result_of(gateway.control.revoke(device.device_id, models.Revoke(), ANA))
     newest, oldest = published(gateway, tmp_path / "crl.pem")
     assert (len(serials(newest)), list(serials(oldest))) == (0, [0x0A1B])
 
@@ -173,10 +174,10 @@ def test_every_change_of_trust_publishes(gateway: Gateway) -> None:
     second, _ = paired(gateway, 2, name="b")
     before = gateway.published
     revoke(gateway, first)
-    result_of(gateway.control.remove(first.device_id, models.Remove(), "ana"))
+    result_of(gateway.control.remove(first.device_id, models.Remove(), ANA))
     anew = Applicant(3, device_id=second.device_id, ca_hash=second.ca_hash)
     gateway.approve(anew.apply(gateway).request_id, accept_new_identity=True)
-    result_of(gateway.control.rotate_ca(models.RotateCa(), "ana"))
+    result_of(gateway.control.rotate_ca(models.RotateCa(), ANA))
     assert gateway.published == before + 4
 
 

@@ -26,6 +26,7 @@ from palyra.gateway.desk import MAX_REFUSALS
 from palyra.gateway.dispatch import CANCEL_WAIT_MS
 from palyra.gateway.orders import CALLER_MARGIN_MS, MEDIATION_MS, patience_ms
 from palyra.gateway.records import MAX_PAUSE_S
+from tests.callers import ANA
 from tests.gateway.enrolling import Gateway
 from tests.gateway.house import House, attempt_of, result_of
 from tests.gateway.test_fanouts import finish, fleet, rows, running, submit, submitted, view
@@ -158,17 +159,15 @@ def test_the_same_words_are_the_same_call(gateway: Gateway) -> None:
     """What they mean may have changed: more devices match, and a name is gone."""
     fleet(gateway, 2)
     many = models.SubmitJobs("echo", where="all", batch="50%", idempotency_key="k")
-    first = result_of(gateway.control.submit(many, "ana"))
+    first = result_of(gateway.control.submit(many, ANA))
     one = models.Invoke("echo", wait_ms=0, idempotency_key="k")
-    job = result_of(gateway.control.invoke("pi-0", one, "ana"))
+    job = result_of(gateway.control.invoke("pi-0", one, ANA))
     for number in range(2, 6):
         gateway.online(f"pi-{number}")
     label = models.LabelNode(name="other")
-    result_of(gateway.control.label("pi-0", label, "ana"))
-    assert result_of(gateway.control.submit(many, "ana")).fanout.fanout_id == (
-        first.fanout.fanout_id
-    )
-    assert result_of(gateway.control.invoke("pi-0", one, "ana")).job_id == job.job_id
+    result_of(gateway.control.label("pi-0", label, ANA))
+    assert result_of(gateway.control.submit(many, ANA)).fanout.fanout_id == (first.fanout.fanout_id)
+    assert result_of(gateway.control.invoke("pi-0", one, ANA)).job_id == job.job_id
 
 
 # -- shares ---------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from palyra.core.identifiers import grouped
 from palyra.gateway import health
 from palyra.gateway.health import DAY_MS, HealthCheck
 from palyra.pki.keystore import GatewayIdentity
+from tests.callers import ANA
 from tests.gateway.enrolling import AUTHORITY, HOME, Applicant, Gateway
 from tests.gateway.house import result_of
 from tests.gateway.opening import opened
@@ -126,7 +127,7 @@ def test_the_clock_of_a_device_that_is_gone(gateway: Gateway, tmp_path: Path) ->
     hello: Hello = attrs.evolve(node.hello(), unix_ms=gateway.now_ms() + HOUR_MS)
     result_of(Deferred.fromCoroutine(gateway.sessions.register(node.peer, hello)))
     assert check(reported(gateway, tmp_path), "clocks").verdict == "warn"
-    result_of(gateway.control.remove(device.device_id, models.Remove(), "ana"))
+    result_of(gateway.control.remove(device.device_id, models.Remove(), ANA))
     assert check(reported(gateway, tmp_path), "clocks").verdict == "ok"
 
 
@@ -146,7 +147,7 @@ def test_rotations(gateway: Gateway, tmp_path: Path) -> None:
     """Who was ordered to renew and did not yet is named, five of them at most."""
     for number in range(7):
         gateway.device(f"pi{number}")
-    result_of(gateway.control.rotate(models.Rotate(everything=True), "ana"))
+    result_of(gateway.control.rotate(models.Rotate(everything=True), ANA))
     finding = check(reported(gateway, tmp_path), "rotation").finding
     assert finding.endswith("7 devices: pi0, pi1, pi2, pi3, pi4 and 2 more")
 
@@ -157,10 +158,10 @@ def test_a_ca_rotation(tmp_path: Path) -> None:
     gateway = Gateway(identity=identity)
     gateway.device("pi")
     assert "CA rotation" not in names(reported(gateway, tmp_path))
-    result_of(gateway.control.rotate_ca(models.RotateCa(), "ana"))
+    result_of(gateway.control.rotate_ca(models.RotateCa(), ANA))
     found = check(reported(gateway, tmp_path), "CA rotation")
     assert (found.verdict, found.finding) == ("warn", "overlap, 1 device left: pi")
     assert "within 90 days" in found.hint
-    result_of(gateway.control.remove("pi", models.Remove(), "ana"))
+    result_of(gateway.control.remove("pi", models.Remove(), ANA))
     assert check(reported(gateway, tmp_path), "CA rotation").verdict == "ok"
     gateway.end()

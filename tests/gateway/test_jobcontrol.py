@@ -22,6 +22,7 @@ from palyra.errors import (
     NoTargets,
     NotFound,
 )
+from tests.callers import ANA, BO
 from tests.gateway.enrolling import Gateway
 from tests.gateway.house import attempt_of, fired, result_of
 from tests.gateway.test_fanouts import finish, fleet, running
@@ -29,11 +30,11 @@ from tests.gateway.test_fanouts import finish, fleet, running
 
 def submit(gateway: Gateway, **body: Any) -> models.FanoutAnswer:
     asked = models.SubmitJobs(**{"capability": "echo", **body})
-    return result_of(gateway.control.submit(asked, "ana"))
+    return result_of(gateway.control.submit(asked, ANA))
 
 
 def invoke(gateway: Gateway, target: str = "pi", **body: Any) -> Any:
-    return gateway.control.invoke(target, models.Invoke(**{"capability": "echo", **body}), "ana")
+    return gateway.control.invoke(target, models.Invoke(**{"capability": "echo", **body}), ANA)
 
 
 # -- many devices -------------------------------------------------------------------------------
@@ -103,12 +104,12 @@ def test_a_fan_out_is_cancelled(gateway: Gateway) -> None:
     answer = submit(gateway, where="all", batch="1")
     (busy,) = running(nodes)
     body = models.CancelJob("too many")
-    ended = result_of(gateway.control.cancel_fanout(answer.fanout.fanout_id, body, "bo"))
+    ended = result_of(gateway.control.cancel_fanout(answer.fanout.fanout_id, body, BO))
     assert {(row.cancelled_by, row.cancel_reason) for row in ended.rows} == {("bo", "too many")}
     assert ended.fanout.counts == {"cancelled": 3, "dispatched": 1}
     assert running(nodes) == [busy]
     finish(busy, Outcome.CANCELLED)
-    again = result_of(gateway.control.cancel_fanout(answer.fanout.fanout_id, body, "ana"))
+    again = result_of(gateway.control.cancel_fanout(answer.fanout.fanout_id, body, ANA))
     assert again.fanout.counts == {"cancelled": 4} and again.fanout.finished
 
 
@@ -150,14 +151,14 @@ def test_a_job_is_cancelled(gateway: Gateway) -> None:
     job = gateway.submit(device)
     node.take()
     body = models.CancelJob()
-    asked = result_of(gateway.control.cancel_job(job.call.job_id[10:16], body, "ana"))
+    asked = result_of(gateway.control.cancel_job(job.call.job_id[10:16], body, ANA))
     assert asked.job.state == "dispatched" and asked.job.cancel_requested_unix_ms is not None
     assert (asked.job.cancelled_by, asked.job.cancel_reason) == ("ana", "")
     node.finish(attempt_of(job), Outcome.CANCELLED)
     with pytest.raises(JobFinal):
-        result_of(gateway.control.cancel_job(job.call.job_id, body, "ana"))
+        result_of(gateway.control.cancel_job(job.call.job_id, body, ANA))
     with pytest.raises(NotFound):
-        result_of(gateway.control.cancel_job("FFFF", body, "ana"))
+        result_of(gateway.control.cancel_job("FFFF", body, ANA))
 
 
 def test_the_next_try_is_told_until_it_begins(gateway: Gateway) -> None:
@@ -178,7 +179,7 @@ def test_who_asked_first_and_why(gateway: Gateway) -> None:
     device, node = gateway.online()
     job = gateway.submit(device)
     node.take()
-    for by, reason in (("bo", "typo\n" + "x" * 300), ("ana", "me too")):
+    for by, reason in ((BO, "typo\n" + "x" * 300), (ANA, "me too")):
         body = models.CancelJob(reason)
         asked = result_of(gateway.control.cancel_job(job.call.job_id, body, by)).job
         assert asked.cancelled_by == "bo"
@@ -235,15 +236,15 @@ def test_what_waits_is_purged(gateway: Gateway) -> None:
     for each in (one, one, other):
         gateway.submit(each, ttl_ms=60_000)
     purge = gateway.control.purge
-    assert result_of(purge(models.PurgeJobs("one", "moving"), "ana")).cancelled == 2
+    assert result_of(purge(models.PurgeJobs("one", "moving"), ANA)).cancelled == 2
     cancelled = result_of(gateway.control.jobs(JobFilter(states=("cancelled",)), 10, None)).jobs
     told = {(each.cancelled_by, each.cancel_reason) for each in cancelled}
     assert told == {("ana", "moving")}
-    assert result_of(purge(models.PurgeJobs(), "ana")).cancelled == 1
-    assert result_of(purge(models.PurgeJobs(), "ana")).cancelled == 0
+    assert result_of(purge(models.PurgeJobs(), ANA)).cancelled == 1
+    assert result_of(purge(models.PurgeJobs(), ANA)).cancelled == 0
     node.finish(attempt_of(runs))
     with pytest.raises(NotFound):
-        result_of(purge(models.PurgeJobs("nobody"), "ana"))
+        result_of(purge(models.PurgeJobs("nobody"), ANA))
 
 
 def test_an_ambiguous_fan_out(gateway: Gateway) -> None:
@@ -260,7 +261,7 @@ def test_an_ambiguous_fan_out(gateway: Gateway) -> None:
 
 
 def label(gateway: Gateway, target: str = "pi", **body: Any) -> models.NodeItem:
-    return result_of(gateway.control.label(target, models.LabelNode(**body), "ana")).node
+    return result_of(gateway.control.label(target, models.LabelNode(**body), ANA)).node
 
 
 def test_names_and_labels(gateway: Gateway) -> None:

@@ -26,6 +26,7 @@ from palyra.errors import (
 )
 from palyra.pki.csr import make_csr
 from palyra.wire.pairing import Begin
+from tests.callers import ANA
 from tests.gateway.applicants import (
     Beside,
     PinApplicant,
@@ -309,7 +310,7 @@ def test_a_revoked_device_is_told_so(gateway: Gateway) -> None:
     first = Applicant(1)
     first.pair(gateway)
     device = gateway.inventory.paired(first.device_id)
-    result_of(gateway.control.revoke(device.device_id, models.Revoke("lost"), "ana"))
+    result_of(gateway.control.revoke(device.device_id, models.Revoke("lost"), ANA))
     code = gateway.pin()
     again = PinApplicant(1)
     guess(gateway, code, HOME)

@@ -18,6 +18,7 @@ from palyra.errors import (
     StoreUnavailable,
 )
 from palyra.pki.csr import make_csr
+from tests.callers import ANA
 from tests.gateway.applicants import (
     admitted,
     device_of,
@@ -45,7 +46,7 @@ def away(gateway: Gateway, days: float) -> None:
 
 def revoke(gateway: Gateway, applicant: Applicant, reason: str = "lost") -> None:
     body = models.Revoke(reason)
-    result_of(gateway.control.revoke(applicant.device_id, body, "ana"))
+    result_of(gateway.control.revoke(applicant.device_id, body, ANA))
 
 
 # -- the way ---------------------------------------------------

@@ -28,6 +28,7 @@ from palyra.errors import (
 from palyra.gateway.rejoin import MAX_AN_HOUR
 from palyra.pki.csr import make_csr
 from palyra.wire.pairing import Begin
+from tests.callers import ANA
 from tests.gateway.applicants import (
     PinApplicant,
     admitted,
@@ -55,7 +56,7 @@ def away(gateway: Gateway, days: float) -> None:
 
 def revoke(gateway: Gateway, applicant: Applicant, reason: str = "lost") -> None:
     body = models.Revoke(reason)
-    result_of(gateway.control.revoke(applicant.device_id, body, "ana"))
+    result_of(gateway.control.revoke(applicant.device_id, body, ANA))
 
 
 # -- who may not ---------------------------------------------------
@@ -211,7 +212,7 @@ def test_a_removed_device_is_unknown(gateway: Gateway) -> None:
     """There is no key to compare with any more: it has to pair."""
     applicant = Applicant()
     applicant.pair(gateway)
-    result_of(gateway.control.remove(applicant.device_id, models.Remove(), "ana"))
+    result_of(gateway.control.remove(applicant.device_id, models.Remove(), ANA))
     with pytest.raises(RejoinRefused):
         rejoin(applicant, gateway)
 

@@ -14,6 +14,7 @@ from palyra.console import models
 from palyra.core.devices import DeviceState, Removal
 from palyra.errors import DeviceRevoked, DiskFull, StoreUnavailable
 from palyra.gateway.crl import RevocationLists
+from tests.callers import ANA
 from tests.gateway.applicants import admitted, device_of, online
 from tests.gateway.enrolling import Applicant, Gateway, at_once
 from tests.gateway.house import fired, result_of
@@ -147,7 +148,7 @@ def test_clearing_writes_one_snapshot(gateway: Gateway) -> None:
     """However many are removed: the snapshot and the list are written once, at the end."""
     revoked_ones(gateway, 4)
     snapshots, published = gateway.snapshots, gateway.published
-    answer = result_of(gateway.control.clear(models.Remove("tidy"), "ana"))
+    answer = result_of(gateway.control.clear(models.Remove("tidy"), ANA))
     assert len(answer.removed) == 4 and gateway.inventory.devices() == []
     assert (gateway.snapshots, gateway.published) == (snapshots + 1, published + 1)
 

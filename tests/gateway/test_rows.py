@@ -13,6 +13,7 @@ from palyra.core.devices import DeviceState
 from palyra.core.fanouts import Tally
 from palyra.core.jobs import JobState, Outcome
 from palyra.gateway.fanouts import RunningFanout
+from tests.callers import ANA
 from tests.gateway.enrolling import Gateway
 from tests.gateway.house import House, result_of
 from tests.gateway.lives import NAS, PI
@@ -27,7 +28,7 @@ def a_rollout_that_waits(gateway: Gateway) -> tuple[models.FanoutItem, list[Any]
     gateway.device("away")
     _, nodes = fleet(gateway, 3)
     body = models.SubmitJobs(capability="echo", where="all", batch="1", ttl_ms=60_000)
-    answer = result_of(gateway.control.submit(body, "ana"))
+    answer = result_of(gateway.control.submit(body, ANA))
     gateway.clock.advance(0)
     states = {
         row.device_name: result_of(gateway.control.job(row.job_id, 0)).job for row in answer.rows
@@ -42,7 +43,7 @@ def test_a_cancelled_fan_out_starts_nothing(gateway: Gateway) -> None:
     """The end of a row that waits for its device is not the turn of the next one."""
     fanout, nodes = a_rollout_that_waits(gateway)
     cancel = gateway.control.cancel_fanout
-    ended = result_of(cancel(fanout.fanout_id, models.CancelJob(), "ana"))
+    ended = result_of(cancel(fanout.fanout_id, models.CancelJob(), ANA))
     gateway.pass_time(1)
     assert ended.fanout.counts == {"cancelled": 4} and ended.fanout.finished
     assert running(nodes) == [] and not any(node.started for node in nodes)
@@ -51,7 +52,7 @@ def test_a_cancelled_fan_out_starts_nothing(gateway: Gateway) -> None:
 def test_a_purge_starts_nothing(gateway: Gateway) -> None:
     """All that waits is cancelled, and nothing of it starts meanwhile."""
     fanout, nodes = a_rollout_that_waits(gateway)
-    assert result_of(gateway.control.purge(models.PurgeJobs(), "ana")).cancelled == 4
+    assert result_of(gateway.control.purge(models.PurgeJobs(), ANA)).cancelled == 4
     gateway.pass_time(1)
     assert running(nodes) == [] and not any(node.started for node in nodes)
     answer = result_of(gateway.control.fanout(fanout.fanout_id, 10, None))

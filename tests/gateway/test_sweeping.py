@@ -14,6 +14,7 @@ from palyra.core.pairing_uri import spell_token
 from palyra.errors import DiskFull, PairingSessionUnknown
 from palyra.gateway import requests as requests_module
 from palyra.gateway.requests import FORGET_REQUESTS_MS
+from tests.callers import ANA
 from tests.gateway.applicants import VersionOne, admitted, device_of, rejoin
 from tests.gateway.enrolling import Applicant, Gateway
 from tests.gateway.house import result_of
@@ -135,7 +136,7 @@ def test_the_key_of_a_revoked_device(lenient: Gateway, fetched: bool) -> None:
     lenient.approve(asked(lenient, old))
     if fetched:
         lenient.status(old.old_question())
-    result_of(lenient.control.revoke(old.device_id, models.Revoke("lost"), "ana"))
+    result_of(lenient.control.revoke(old.device_id, models.Revoke("lost"), ANA))
     sweep(lenient)
     assert sealed(lenient) == 0
 

@@ -20,6 +20,7 @@ from palyra.errors import (
     PortTaken,
 )
 from palyra.gateway.trustcontrol import risk_named
+from tests.callers import ANA
 from tests.gateway.enrolling import AUTHORITY, Applicant, Gateway
 from tests.gateway.house import CAPABILITIES, ECHO, SAFE, House, result_of
 from tests.store.samples import NOW_MS
@@ -34,7 +35,7 @@ def granted(gateway: Gateway, name: str = "pi") -> set[str]:
 
 
 def grant(gateway: Gateway, name: str = "pi", **body: Any) -> models.NodeItem:
-    answer = result_of(gateway.control.grant(name, models.GrantNode(**body), "ana"))
+    answer = result_of(gateway.control.grant(name, models.GrantNode(**body), ANA))
     return answer.node
 
 
@@ -149,7 +150,7 @@ def test_what_was_withheld_stays_so(gateway: Gateway) -> None:
 
 
 def rotate(gateway: Gateway, **body: Any) -> list[str]:
-    answer = result_of(gateway.control.rotate(models.Rotate(**body), "ana"))
+    answer = result_of(gateway.control.rotate(models.Rotate(**body), ANA))
     assert all(each.rotate_asked_by == "ana" for each in answer.nodes)
     return sorted(each.name for each in answer.nodes)
 
@@ -160,7 +161,7 @@ def several(gateway: Gateway) -> Gateway:
     for name, labels in (("a", {"room": "lab"}), ("b", {"room": "lab"}), ("c", {})):
         gateway.device(name, labels=labels)
     gateway.device("gone", labels={"room": "lab"})
-    result_of(gateway.control.revoke("gone", models.Revoke(), "ana"))
+    result_of(gateway.control.revoke("gone", models.Revoke(), ANA))
     gateway.device("laptop", kind=ClientKind.CLI, labels={"room": "lab"})
     return gateway
 
@@ -209,28 +210,28 @@ def test_removing(several: Gateway) -> None:
     applicant = Applicant(name="pi")
     applicant.pair(several)
     applicant.pair(several)
-    answer = result_of(several.control.remove("pi", models.Remove("sold"), "ana"))
+    answer = result_of(several.control.remove("pi", models.Remove("sold"), ANA))
     assert (answer.name, answer.device_id, answer.revoked) == ("pi", applicant.device_id, True)
     assert (answer.certificates, answer.pairing_requests) == (2, 2)
-    again = result_of(several.control.remove("gone", models.Remove(), "ana"))
+    again = result_of(several.control.remove("gone", models.Remove(), ANA))
     assert (again.name, again.revoked, again.certificates) == ("gone", False, 1)
     with pytest.raises(NotFound):
-        result_of(several.control.remove("pi", models.Remove(), "ana"))
+        result_of(several.control.remove("pi", models.Remove(), ANA))
 
 
 def test_clearing(several: Gateway) -> None:
     """Every revoked device is removed, and nobody else."""
-    result_of(several.control.revoke("a", models.Revoke("old"), "ana"))
-    answer = result_of(several.control.clear(models.Remove("tidy"), "ana"))
+    result_of(several.control.revoke("a", models.Revoke("old"), ANA))
+    answer = result_of(several.control.clear(models.Remove("tidy"), ANA))
     assert sorted(each.name for each in answer.removed) == ["a", "gone"]
     assert not any(each.revoked for each in answer.removed)
     assert sorted(several.inventory.names()) == ["b", "c", "laptop"]
-    assert result_of(several.control.clear(models.Remove(), "ana")).removed == []
+    assert result_of(several.control.clear(models.Remove(), ANA)).removed == []
 
 
 def test_clearing_that_fails_in_the_middle(several: Gateway) -> None:
     """What was removed stays removed, the rest is there for the next try."""
-    result_of(several.control.revoke("a", models.Revoke("old"), "ana"))
+    result_of(several.control.revoke("a", models.Revoke("old"), ANA))
     store: Any = several.store.store
     remove, calls = store.remove, []
 
@@ -240,10 +241,10 @@ def test_clearing_that_fails_in_the_middle(several: Gateway) -> None:
 
     store.remove = once
     with pytest.raises(DiskFull):
-        result_of(several.control.clear(models.Remove(), "ana"))
+        result_of(several.control.clear(models.Remove(), ANA))
     del store.remove
     assert len({"a", "gone"} & several.inventory.names()) == 1
-    assert len(result_of(several.control.clear(models.Remove(), "ana")).removed) == 1
+    assert len(result_of(several.control.clear(models.Remove(), ANA)).removed) == 1
 
 
 # -- the CA, and a restored state ---------------------------------------------------
@@ -266,7 +267,7 @@ def test_a_restored_state_is_confirmed(gateway: Gateway) -> None:
     before = result_of(gateway.control.state())
     assert (before.serving, before.unconfirmed_since_unix_ms) == (False, NOW_MS - 5)
     for _ in range(2):
-        after = result_of(gateway.control.confirm_state("ana"))
+        after = result_of(gateway.control.confirm_state(ANA))
         assert (after.serving, after.unconfirmed_since_unix_ms) == (True, None)
     assert result_of(gateway.control.state()) == after
 
@@ -279,11 +280,11 @@ def test_a_confirmation_whose_port_is_taken(gateway: Gateway) -> None:
     serving: Any = gateway
     serving.serve = lambda: fail(PortTaken("127.0.0.1", 7443))
     with pytest.raises(PortTaken):
-        result_of(gateway.control.confirm_state("ana"))
+        result_of(gateway.control.confirm_state(ANA))
     assert result_of(gateway.control.state()).unconfirmed_since_unix_ms is None
     assert not result_of(gateway.control.state()).serving
     serving.serve = real
-    assert result_of(gateway.control.confirm_state("ana")).serving
+    assert result_of(gateway.control.confirm_state(ANA)).serving
 
 
 def test_risks_have_names() -> None:
