@@ -9,14 +9,18 @@ from typing import get_type_hints
 
 import msgspec
 
+from palyra.config.console import ConsoleSection
 from palyra.config.enrolment import EnrolmentSection
 from palyra.config.gateway import GatewaySection
 from palyra.config.jobs import JobsSection
 from palyra.config.listen import ListenSection
+from palyra.config.metrics import MetricsSection
 from palyra.config.node import NodeSection
+from palyra.config.policy import PolicySection
 from palyra.config.store import StoreSection
 from palyra.core.devices import clean_text
-from palyra.errors import ConfigInvalid
+from palyra.core.identifiers import sha256_hex
+from palyra.errors import ConfigInvalid, Malformed
 
 MAX_PROBLEM = 240
 _AT = re.compile(r"^(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -27,10 +31,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     gateway: GatewaySection = GatewaySection()
     listen: ListenSection = ListenSection()
+    console: ConsoleSection = ConsoleSection()
     enrolment: EnrolmentSection = EnrolmentSection()
     jobs: JobsSection = JobsSection()
     node: NodeSection = NodeSection()
+    metrics: MetricsSection = MetricsSection()
     store: StoreSection = StoreSection()
+    policy: PolicySection = PolicySection()
 
 
 def load(path: Path, *, required: bool = False) -> Config:
@@ -38,15 +45,20 @@ def load(path: Path, *, required: bool = False) -> Config:
 
     :raises ConfigInvalid: naming the file, the value's path and what is wrong with it.
     """
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError as error:
-        if required:
-            raise ConfigInvalid(str(path), "file", "does not exist") from error
-        return Config()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(str(path), "file", f"cannot be read ({error})") from error
-    return parse(text, str(path))
+    data = _read(path, required)
+    return parse(_decoded(data, path), str(path))
+
+
+def load_policy(path: Path, *, required: bool = False) -> tuple[PolicySection, str]:
+    """The rules of a configuration file, and SHA-256 (hex) of the bytes that they were read from.
+
+    The rest of the file is checked too, and left.  As with :func:`load` a missing file that is not
+    ``required`` has no rules; whoever reads it again requires it, lest its rules vanish with it.
+
+    :raises ConfigInvalid: as :func:`load`.
+    """
+    data = _read(path, required)
+    return parse(_decoded(data, path), str(path)).policy, sha256_hex(data)
 
 
 def parse(text: str, file: str) -> Config:
@@ -59,8 +71,28 @@ def parse(text: str, file: str) -> Config:
         path, problem = found["path"] or "top level", found["problem"]
         problem = clean_text(_described(path) or problem, MAX_PROBLEM)
         raise ConfigInvalid(file, path, problem) from error
+    except Malformed as error:  # a rule of the policy that means nothing
+        raise ConfigInvalid(file, error.field, clean_text(error.problem, MAX_PROBLEM)) from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, a number of 5,000 digits
         raise ConfigInvalid(file, "syntax", clean_text(str(error), MAX_PROBLEM)) from error
+
+
+def _read(path: Path, required: bool) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        if required:
+            raise ConfigInvalid(str(path), "file", "does not exist") from error
+        return b""
+    except OSError as error:
+        raise ConfigInvalid(str(path), "file", f"cannot be read ({error})") from error
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid(str(path), "file", f"cannot be read ({error})") from error
 
 
 def _described(path: str) -> str:

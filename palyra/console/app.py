@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from palyra.console import reading
 from palyra.console.admission import IAdmission
 from palyra.console.events import EventStreams
+from palyra.console.metricsite import expose
 from palyra.console.openapi import document
 from palyra.console.problems import refuse, refuse_method
 from palyra.console.routes import ROUTES
@@ -26,6 +27,7 @@ from palyra.errors import NotFound, PalyraError, RoleDenied
 
 PREFIX = "/console/v1"
 OPENAPI = "/openapi.json"
+METRICS = Route("GET", "metrics", "metrics", "Metrics for Prometheus; below the root.")
 
 
 class ConsoleApp:
@@ -47,6 +49,7 @@ class ConsoleApp:
             path = f"{PREFIX}/{route.path.replace('{target}', '<target>')}"
             router.route(path, methods=[route.method], endpoint=route.name)(self._serving(route))
         router.route(OPENAPI, methods=["GET"])(self._describe)
+        router.route("/metrics", methods=["GET"])(self._metrics)
         router.handle_errors(HTTPException)(self._no_route)
         return router.resource()
 
@@ -128,6 +131,13 @@ class ConsoleApp:
     def _describe(self, request: IRequest) -> bytes:
         request.setHeader(b"content-type", JSON.encode())
         return json.dumps(document(ROUTES, PREFIX)).encode()
+
+    def _metrics(self, request: IRequest) -> bytes:
+        try:
+            self._admitted(METRICS, request)
+        except PalyraError as error:
+            return refuse(request, error)
+        return expose(request, self._controls.metrics)
 
     # -- refusals -----------------------------------------------------------------------------
 

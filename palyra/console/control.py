@@ -53,22 +53,25 @@ class FeedQuery:
     """What a page shows: these devices and jobs (full ids), and lists that grow at their top.
 
     ``topics`` are of ``approvals`` (with pairing requests), ``jobs`` (every job, newest state) and
-    ``devices`` (every device); counts come always.
+    ``devices`` (every device); counts come always.  ``resumed``: the page has watched before, and
+    missed what happened since.
     """
 
     devices: frozenset[str] = frozenset()
     jobs: frozenset[str] = frozenset()
     topics: frozenset[str] = frozenset()
+    resumed: bool = False
 
 
 class IFeedControl(Interface):
     """What is live."""
 
     def watch(which: FeedQuery, by: Caller, wake: Callable[[], None]) -> Deferred[IFeed]:
-        """Watch from now on: ``wake`` says that there is something to take; the counts are there
-        at once.
+        """Watch from now on: ``wake`` says that there is something to take, at most four times a
+        second; the counts, and what is named as it is now, are there at once.
 
-        Fails with LimitReached where too many watch already.
+        Fails with LimitReached where too many watch already, Malformed where no full id is named
+        or no topic.
         """
 
 
@@ -173,11 +176,21 @@ class IControl(Interface):
     ``by`` is who asks.
     """
 
-    def nodes(limit: int, cursor: str | None, where: str) -> Deferred[models.NodeList]:
-        """The inventory, or the part of it that a targeting expression matches."""
+    def nodes(
+        limit: int, cursor: str | None, where: str, search: str = "", trust: str = ""
+    ) -> Deferred[models.NodeList]:
+        """The inventory, those online first; an empty text does not filter.
+
+        ``where`` is a targeting expression, which only trusted devices match unless ``trust`` is
+        ``revoked``; each word of ``search`` is a part of the name or of a label ``key=value``, or
+        an id or the beginning of its random part.
+        """
 
     def node(target: str) -> Deferred[models.NodeAnswer]:
         """One device."""
+
+    def capabilities() -> Deferred[models.CapabilityCatalogue]:
+        """The capabilities whose descriptors the gateway knows, by name."""
 
     def invoke(target: str, body: models.Invoke, by: Caller) -> Deferred[models.InvokeAnswer]:
         """Run a capability and wait for it as long as the body says."""
@@ -225,6 +238,9 @@ class IControl(Interface):
 
     def mint(body: models.MintCode, by: Caller) -> Deferred[models.MintedCode]:
         """A new pairing code."""
+
+    def withdraw_code(target: str, by: Caller) -> Deferred[models.WithdrawnCode]:
+        """Take a pairing code back, by its id or the beginning of its random part."""
 
     def decide(
         target: str, approved: bool, body: models.Decision, by: Caller

@@ -25,6 +25,8 @@ EVENTS = "text/event-stream"
 PEM = "application/x-pem-file"
 
 Schema = dict[str, Any]
+Exposition = Callable[[str], tuple[str, bytes]]
+"""The metrics for an ``Accept`` header: content type and body."""
 
 
 @attrs.frozen
@@ -37,6 +39,7 @@ class Controls:
     approvals: IApprovalControl
     audit: IAuditControl
     feed: IFeedControl
+    metrics: Exposition
 
 
 @attrs.frozen

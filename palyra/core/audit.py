@@ -2,17 +2,43 @@
 
 Rows are written in the transaction of the change they tell of.  Details are kept beside the chain:
 a row holds only their salted digest, so that they can be erased and the chain still holds.
+
+    hash = H(LP("palyra-audit-v1", chain_id, LE64 seq, prev, row))
+    row  = LP(LE64 at_ms, operator_id, who, via, action, subject, subject_name, result, reason,
+              details_digest)
+    details_digest = H(salt, details)
+
+``prev`` is the hash of the row before, 32 zero bytes for row 1; LP and H as in PROTOCOL section 7;
+text is UTF-8; ``details`` is JSON with sorted keys and no blanks.  A row without details has the
+digest of 32 zero bytes and no salt.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import attrs
+import msgspec
+
+from palyra.core.transcript import lp
 
 Details = Mapping[str, str | int | bool]
+
+GENESIS = bytes(32)
+"""``prev`` of the first row of a chain."""
+NO_DETAILS = bytes(32)
+"""``details_digest`` of a row that never had details."""
+SALT_BYTES = 16
+GATEWAY = "gateway"
+"""Who acts where nobody asked."""
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(dict[str, str | int | bool]).decode
+_sha256 = hashlib.sha256
 
 
 @attrs.frozen
@@ -33,8 +59,8 @@ class AuditEntry:
 
     ``action`` is dotted, ``pairing.approved``; ``subject`` is what it was done to, as
     ``device:<ULID>``, ``job:<ULID>``, ``operator:<id>``; ``subject_name`` as people call it.
-    ``result`` is ``ok`` or why not (``denied, rule 4``).  ``who`` and ``via`` are empty where the
-    context says it (:func:`acting`).
+    ``result`` is ``ok`` or why not (``denied, rule 4``).  ``who``, ``operator_id`` and ``via`` are
+    empty where the context says it (:func:`acting`).
     """
 
     at_ms: int
@@ -46,6 +72,52 @@ class AuditEntry:
     who: str = ""
     via: str = ""
     details: Details = attrs.field(factory=dict)
+    operator_id: str = ""
+
+
+class Line(NamedTuple):
+    """An entry as it is kept, without its place in the chain.
+
+    ``salt`` and ``details`` are None where there are no details, or they were erased.
+    """
+
+    at_ms: int
+    operator_id: str
+    who: str
+    via: str
+    action: str
+    subject: str
+    subject_name: str
+    result: str
+    reason: str
+    salt: bytes | None
+    details: str | None
+    details_digest: bytes
+
+
+@attrs.frozen
+class AuditRow:
+    """A row of a chain; ``hash`` is the one that was kept with it."""
+
+    chain_id: str
+    seq: int
+    line: Line
+    hash: bytes
+
+
+@attrs.frozen
+class AuditPage:
+    """Rows as they were asked for, and the hash each follows (None: that row is not kept).
+
+    ``reached`` is the number of the last row that was looked at: a page with a filter looks at so
+    many rows and not more.  ``oldest`` and ``newest`` are the ends of what is kept, 0 for nothing.
+    """
+
+    rows: tuple[AuditRow, ...]
+    prev: tuple[bytes | None, ...]
+    reached: int
+    oldest: int
+    newest: int
 
 
 def acting() -> Acting | None:
@@ -61,3 +133,90 @@ def acts_for(who: Acting | None) -> Iterator[None]:
         yield
     finally:
         _ACTING.reset(token)
+
+
+def line_of(entry: AuditEntry, salt: bytes, by: Acting | None = None) -> Line:
+    """An entry as it is kept.  ``salt`` is SALT_BYTES of fresh randomness, ``by`` who acts where
+    the entry does not say.
+
+    U+0000 becomes U+FFFD: PostgreSQL cannot keep it, and what is hashed is what is kept.
+    """
+    who, operator_id, via = entry.who, entry.operator_id, entry.via
+    if not who:
+        who = by.name if by else GATEWAY
+        operator_id = operator_id or (by.operator_id if by else "")
+        via = via or (by.via if by else "")
+    kept, details, digest = None, None, NO_DETAILS
+    if entry.details:
+        encoded = _encode(entry.details)
+        kept, details, digest = salt, encoded.decode(), details_digest(salt, encoded)
+    return Line(
+        entry.at_ms,
+        clean(operator_id),
+        clean(who),
+        clean(via),
+        clean(entry.action),
+        clean(entry.subject),
+        clean(entry.subject_name),
+        clean(entry.result),
+        clean(entry.reason),
+        kept,
+        details,
+        digest,
+    )
+
+
+def details_digest(salt: bytes, details: bytes) -> bytes:
+    """What a row holds of its details."""
+    return _sha256(salt + details).digest()
+
+
+def details_of(line: Line) -> dict[str, str | int | bool] | None:
+    """The details of a row; None where they were erased.
+
+    :raises ValueError: they are not what a row can have: somebody changed them.
+    """
+    if line.details is None:
+        return {} if line.details_digest == NO_DETAILS else None
+    return _decode(line.details)
+
+
+class Chain:
+    """How the rows of one chain are hashed."""
+
+    def __init__(self, chain_id: str) -> None:
+        self.chain_id = chain_id
+        self._head = lp(b"palyra-audit-v1", chain_id.encode()) + _EIGHT
+
+    def hash(self, seq: int, prev: bytes, line: Line) -> bytes:
+        """The hash of row ``seq``, which follows a row whose hash is ``prev``."""
+        row = _row(line)
+        parts = (
+            self._head,
+            seq.to_bytes(8, "little"),
+            len(prev).to_bytes(4, "little"),
+            prev,
+            len(row).to_bytes(4, "little"),
+            row,
+        )
+        return _sha256(b"".join(parts)).digest()
+
+
+_EIGHT = (8).to_bytes(4, "little")
+
+
+def _row(line: Line) -> bytes:
+    """``row`` of the module's first paragraph.  Every job passes here twice."""
+    parts = [_EIGHT, line[0].to_bytes(8, "little", signed=True)]
+    for text in line[1:9]:
+        field = text.encode()
+        parts.append(len(field).to_bytes(4, "little"))
+        parts.append(field)
+    parts.append(len(line[11]).to_bytes(4, "little"))
+    parts.append(line[11])
+    return b"".join(parts)
+
+
+def clean(text: str) -> str:
+    """Text as every store can keep it."""
+    return text.replace("\0", "\ufffd") if "\0" in text else text

@@ -9,7 +9,9 @@ from __future__ import annotations
 import attrs
 
 from palyra.core.approval import ApprovalState
+from palyra.core.devices import Risk
 from palyra.core.identifiers import DeviceId, Fingerprint, JobId
+from palyra.core.operators import Caller, Right
 
 KIND = "call"
 """What is asked, as ``kind`` of an approval."""
@@ -23,13 +25,17 @@ lasts; for repeats until a time.  Never longer than once at risk high."""
 
 @attrs.frozen
 class CallTarget:
-    """One device that is asked.  ``descriptor_digest`` is of the capability as granted there."""
+    """One device that is asked.  ``descriptor_digest`` is of the capability as granted there.
+
+    ``consumed_at_ms`` is when the call was sent there: the yes is used up for it.
+    """
 
     device_id: DeviceId
     device_name: str
     job_id: JobId
     identity_fingerprint: Fingerprint
     descriptor_digest: str
+    consumed_at_ms: int | None = None
 
 
 @attrs.define
@@ -69,3 +75,33 @@ class CallApproval:
     scope: str = ONCE
     standing_until_ms: int | None = None
     """Until when repeats of the call are approved too."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether nobody can decide it any more."""
+        return self.state is not ApprovalState.PENDING
+
+
+def excludes(approval: CallApproval, by: Caller) -> bool:
+    """Whether a rule's approvers are others: ``role:R`` is every operator of that role,
+    ``operator:ID`` one operator.  Without any, whoever may decide at all may decide it."""
+    role = "" if by.role is None else f"role:{by.role.value}"
+    mine = {role, f"operator:{by.operator_id}"} - {""}
+    return bool(approval.approvers) and mine.isdisjoint(approval.approvers)
+
+
+def is_own(approval: CallApproval, by: Caller) -> bool:
+    """Whether the call is the will of the person who would decide it, where that may not be."""
+    return approval.four_eyes and by.person == approval.person
+
+
+def may_decide(approval: CallApproval, by: Caller) -> bool:
+    """Whether ``by`` may say yes or no now."""
+    if approval.decided or not by.may(Right.DECIDE):
+        return False
+    return not excludes(approval, by) and not is_own(approval, by)
+
+
+def may_stand(approval: CallApproval, scope: str) -> bool:
+    """Whether a yes may hold for repeats too, as ``scope`` says."""
+    return scope == ONCE or (scope in approval.scopes and approval.risk != Risk.HIGH.value)

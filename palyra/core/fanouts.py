@@ -38,6 +38,8 @@ class Fanout:
     targets: int
     batch: int | None = None
     max_failures: int | None = None
+    approval_id: str | None = None
+    """Of the rows that a rule holds until an operator has said yes."""
 
 
 @attrs.frozen

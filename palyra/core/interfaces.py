@@ -13,6 +13,9 @@ import attrs
 from zope.interface import Interface
 
 from palyra.core.approval import Approval
+from palyra.core.approvallog import ICallApprovalLog
+from palyra.core.auditlog import IAuditLog
+from palyra.core.callapprovals import CallApproval
 from palyra.core.devices import (
     Approved,
     CertificateRecord,
@@ -28,6 +31,7 @@ from palyra.core.fanouts import Fanout, Tally
 from palyra.core.identifiers import DeviceId, FanoutId, Fingerprint, JobId, RequestId
 from palyra.core.jobs import Job, JobState
 from palyra.core.journal import JournalEntry, JournalPage
+from palyra.core.operatorlog import IOperatorLog
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
 
 
@@ -221,8 +225,11 @@ class IDeviceDirectory(Interface):
 class IJobLog(Interface):
     """Jobs and their attempts."""
 
-    def accept(job: Job, key: IdempotencyKey | None = None) -> Awaitable[None]:
-        """Keep a new job, with its attempt where it was dispatched at once, and its key.
+    def accept(
+        job: Job, key: IdempotencyKey | None = None, approval: CallApproval | None = None
+    ) -> Awaitable[None]:
+        """Keep a new job, with its attempt where it was dispatched at once, and its key; or, not
+        dispatched yet, with the approval that it needs, in one transaction.
 
         :raises palyra.errors.NotRegistered: the attempt's session does not own dispatch any more.
         :raises palyra.errors.AlreadyKept: the key is in use.
@@ -231,7 +238,11 @@ class IJobLog(Interface):
     def update(job: Job) -> Awaitable[None]:
         """Keep what became of a job; first final state wins, a later one is an error of the host.
 
+        The first attempt of a job with an ``approval_id`` uses up the job's share of it.
+
         :raises palyra.errors.NotRegistered: as in :meth:`accept`, for an attempt not kept yet.
+        :raises palyra.errors.ApprovalVoid: it needs an approval that was not given, has expired,
+            or was used.
         """
 
     def job(job_id: JobId) -> Awaitable[Job | None]:
@@ -273,9 +284,13 @@ class IFanoutLog(Interface):
     """Fan-outs; their rows are jobs with their ``fanout_id``."""
 
     def accept_fanout(
-        fanout: Fanout, rows: Sequence[Job], key: IdempotencyKey | None = None
+        fanout: Fanout,
+        rows: Sequence[Job],
+        key: IdempotencyKey | None = None,
+        approval: CallApproval | None = None,
     ) -> Awaitable[None]:
-        """In one transaction: keep a fan-out with all its rows, none of them dispatched yet.
+        """In one transaction: keep a fan-out with all its rows, none of them dispatched yet, and
+        the approval that some of them need.
 
         :raises palyra.errors.AlreadyKept: the key is in use.
         """
@@ -312,8 +327,8 @@ class IEventJournal(Interface):
         """
 
 
-class IStore(IPairingLog, IDeviceDirectory, IJobLog, IFanoutLog, IEventJournal):
-    """The five logs on one store."""
+class IStore(IPairingLog, IDeviceDirectory, IJobLog, IFanoutLog, IEventJournal, IAuditLog, IOperatorLog, ICallApprovalLog):
+    """The logs on one store."""
 
     store_epoch: str
     gateway_id: str

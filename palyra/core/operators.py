@@ -10,6 +10,10 @@ import attrs
 from palyra.core.identifiers import Fingerprint
 
 MAX_OPERATOR_NAME = 40
+MAX_LIVE_CERTIFICATES = 2
+"""The one in use, and the one that is about to take its place."""
+INVITATION_MS = 86_400_000
+TOKEN_BYTES = 16
 LOCAL = "local:"
 """What the id of an account of the gateway's own machine begins with; its uid follows."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}\Z")
@@ -54,7 +58,8 @@ class Caller:
     ``operator_id`` is a ULID, or ``local:<uid>`` of an account of this machine.  ``via`` is where
     the request came from: ``console.sock`` or an address.  ``session`` names the browser session
     it belongs to (never its secret), ``owner`` the person who answers for a service.  ``role`` is
-    None of a stranger, whom only the routes of signing in answer.
+    None of a stranger, whom only the routes of signing in answer.  ``until_ms`` (Unix) is when the
+    credential ends by itself, None where it does not.
     """
 
     operator_id: str
@@ -63,6 +68,7 @@ class Caller:
     via: str
     session: str = ""
     owner: str = ""
+    until_ms: int | None = None
 
     def may(self, right: Right) -> bool:
         """Whether the caller's role includes the right."""
@@ -104,7 +110,8 @@ class Operator:
 class OperatorCertificate:
     """A client certificate of an operator; ``csr_digest`` is SHA-256 (hex) of the CSR's DER.
 
-    It is live from ``not_before_ms`` to ``not_after_ms`` while its operator is active.
+    It is live from ``not_before_ms`` to ``not_after_ms`` while its operator is active and while it
+    is one of the operator's newest MAX_LIVE_CERTIFICATES.
     """
 
     fingerprint: Fingerprint
@@ -115,6 +122,8 @@ class OperatorCertificate:
     not_before_ms: int
     not_after_ms: int
     issued_at_ms: int
+    issuer: Fingerprint
+    """SHA-256 of the CA certificate that signed it."""
 
 
 class InvitationState(enum.Enum):
@@ -143,6 +152,34 @@ class Invitation:
     state: InvitationState = InvitationState.OPEN
     operator_id: str = ""
     csr_digest: str = ""
+
+
+    def usable(self, now_ms: int) -> bool:
+        """Whether somebody may still accept it."""
+        return self.state is InvitationState.OPEN and now_ms < self.expires_at_ms
+
+
+@attrs.frozen
+class OperatorEnrolment:
+    """What accepting an invitation asks the store to keep, in one transaction.
+
+    The operator is new; name, role, owner and who made it are those of the invitation.
+    """
+
+    token_digest: str
+    operator_id: str
+    certificate: OperatorCertificate
+    now_ms: int
+    via: str = ""
+    """Where it was accepted from, for the audit log."""
+
+
+@attrs.frozen
+class Enrolled:
+    """An operator, and the certificate that answers their CSR."""
+
+    operator: Operator
+    certificate: OperatorCertificate
 
 
 def local_id(uid: int) -> str:

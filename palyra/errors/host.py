@@ -155,6 +155,14 @@ class CannotBind(PalyraError):
         return f"set another {self.listener} address in palyra.toml"
 
 
+def not_listening(listener: str, address: str, port: int, error: OSError | None) -> PalyraError:
+    """Why an address cannot be listened on, as the operating system said it."""
+    if error is not None and error.errno in (98, 48, 10048):  # EADDRINUSE: Linux, macOS, Windows
+        return PortTaken(listener, port)
+    cause = (error.strerror or str(error)) if error is not None else "it is not allowed"
+    return CannotBind(listener, address, cause.lower())
+
+
 @attrs.define
 class WrongReactor(PalyraError):
     """Another reactor than Twisted's asyncio reactor was chosen, and gRPC cannot run on it."""

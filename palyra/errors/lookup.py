@@ -27,6 +27,7 @@ class NotFound(PalyraError):
             "pairing request": "palyra pairing list",
             "job": "palyra jobs list",
             "fan-out": "palyra jobs list",
+            "operator": "palyra operators list",
         }.get(self.kind, "palyra doctor")
 
 

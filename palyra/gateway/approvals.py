@@ -40,6 +40,15 @@ class Verdict:
     accept_new_identity: bool = False
 
 
+@attrs.frozen
+class _Waiting:
+    """What is kept of a request that nobody has decided yet."""
+
+    approval_id: str
+    device_id: DeviceId
+    name: str
+
+
 class Approvals:
     """Every pairing request that nobody has decided yet."""
 
@@ -59,7 +68,10 @@ class Approvals:
         self._inventory = inventory
         self._identity_replaced = identity_replaced
         self._changed = changed
-        self._names: dict[RequestId, str] = {}
+        self.watchers: list[Callable[[str], object]] = []
+        """Hear the approval id of each request that waits, or that waits no more."""
+        self._waiting: dict[RequestId, _Waiting] = {}
+        inventory.watchers.append(self._device_changed)
         # One decision at a time: each is judged by what the one before it made of the device.
         self._deciding = DeferredLock()
         self._wheel = TimerWheel(clock, self._now_ms, self._due, tick_ms=500)
@@ -75,17 +87,25 @@ class Approvals:
         """Stop watching."""
         self._wheel.stop()
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
     def opened(self, request: PairingRequest) -> None:
         """A request was committed: it waits until its end."""
-        self._names[request.request_id] = request.name
+        waiting = _Waiting(request.approval_id, request.device_id, request.name)
+        self._waiting[request.request_id] = waiting
         self._wheel.set(request.request_id, request.expires_at_ms)
+        self._tell(waiting)
 
     def name_for(self, device_id: DeviceId, wanted: str) -> str:
         """A known device keeps its name; a new one gets the first that is free."""
         known = self._inventory.device(device_id)
         if known is not None:
             return known.name
-        return free_name(wanted, self._inventory.names() | set(self._names.values()))
+        waiting = {each.name for each in self._waiting.values()}
+        return free_name(wanted, self._inventory.names() | waiting)
 
     async def approve(self, request_id: RequestId, verdict: Verdict) -> PairingRequest:
         """An operator says yes.
@@ -150,7 +170,7 @@ class Approvals:
 
     def _decided(self, request: PairingRequest) -> None:
         self._wheel.discard(request.request_id)
-        self._names.pop(request.request_id, None)
+        self._ended(request.request_id)
         self._changed()
         self._log.info(
             "pairing request {request} ({name}): {state} by {by}",
@@ -170,13 +190,30 @@ class Approvals:
         request = await self._store.request(request_id)
         if request is not None and request.state is RequestState.PENDING:
             await self._expire(request)
-        self._names.pop(request_id, None)  # also of a request that went with its device
+        self._ended(request_id)  # whatever became of it
 
     async def _expire(self, request: PairingRequest) -> None:
         request_machine(request).time_passed()
         await self._store.close_request(request)
-        self._names.pop(request.request_id, None)
+        self._ended(request.request_id)
         self._changed()
+
+    def _device_changed(self, device_id: DeviceId) -> None:
+        """What a device that was removed had asked went with it."""
+        if self._waiting and self._inventory.device(device_id) is None:
+            for request_id, waiting in list(self._waiting.items()):
+                if waiting.device_id == device_id:
+                    self._ended(request_id)
+
+    def _ended(self, request_id: RequestId) -> None:
+        """It waits no more."""
+        waiting = self._waiting.pop(request_id, None)
+        if waiting is not None:
+            self._tell(waiting)
+
+    def _tell(self, waiting: _Waiting) -> None:
+        for watcher in self.watchers:
+            watcher(waiting.approval_id)
 
     def _now_ms(self) -> int:
         return int(self._clock.seconds() * 1000)

@@ -25,6 +25,11 @@ class Backlog:
         self._held: set[JobId] = set()
         self._reserved = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait, held rows of fan-outs included."""
+        return self._count + self._entering.total() + len(self._held)
+
     def size(self, device_id: DeviceId) -> int:
         """How many jobs wait for a device."""
         return len(self._waiting.get(device_id, ()))
@@ -109,7 +114,7 @@ class Backlog:
 
     def check_room(self, rows: int) -> None:
         """Refuse ``rows`` more waiting jobs than the gateway may have (QueueFull)."""
-        waiting = self._count + self._entering.total() + len(self._held) + self._reserved
+        waiting = self.waiting + self._reserved
         if waiting + rows > self._limits.max_waiting:
             raise QueueFull("The gateway", self._limits.max_waiting)
 

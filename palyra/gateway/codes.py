@@ -202,6 +202,14 @@ class Codes:
         if code.state is CodeState.ACTIVE:  # whoever else is about to try it has come too late
             code_machine(code).used()
 
+    async def withdraw(self, code: PairingCode) -> None:
+        """An operator takes it back; fires when that is on record.  Whoever is in the middle of
+        trying it fails."""
+        self._forget_pin(code)
+        if code.state is CodeState.ACTIVE:
+            code_machine(code).time_passed()
+        await self._log.save_code(code)
+
     async def forget_ended(self) -> None:
         """Erase the PINs whose time is over."""
         now_ms = self._now_ms()

@@ -32,6 +32,7 @@ from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.issuing import Issuer
 from palyra.gateway.journal import Journal
+from palyra.gateway.meters import Meters
 from palyra.gateway.onethread import OneThread
 from palyra.gateway.pinwork import PinWork
 from palyra.gateway.presence import PresenceBoard
@@ -275,7 +276,16 @@ class Composition:
 
     def _compose_desks(self) -> None:
         ground, doors = self._ground, self._doors
-        self.enrolment_desk = EnrolmentDesk(self.enrolment)
+        self.meters = Meters(
+            now_ms=ground.now_ms,
+            elapsed_s=lambda: ground.elapsed_ms() / 1000,
+            inventory=self.inventory,
+            board=self.board,
+            sessions=self.sessions,
+            dispatcher=self.dispatcher,
+        )
+        ground.store.measure(self.meters.commits.committed)
+        self.enrolment_desk = EnrolmentDesk(self.enrolment, self.meters.turned_away)
         self.node_desk = NodeDesk(
             now_ms=ground.now_ms,
             inventory=self.inventory,
@@ -286,6 +296,7 @@ class Composition:
             revoker=self.revoker,
             renewals=self.renewals,
             journal=self.journal,
+            refused=self.meters.turned_away,
         )
         self.health = HealthCheck(
             state_root=ground.state_root,
@@ -321,7 +332,7 @@ class Composition:
             pairing_address=doors.pairing_address,
             changed=self.snapshot.touch,
         )
-        self.console = ConsoleRooms(control=self.control)
+        self.console = ConsoleRooms(control=self.control, meters=self.meters)
 
     # -- their start and stop -------------------------------------------------------------------
 

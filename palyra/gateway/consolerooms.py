@@ -6,12 +6,13 @@ from typing import Any
 
 from palyra.console.routing import Controls
 from palyra.gateway.control import Control
+from palyra.gateway.meters import Meters
 
 
 class ConsoleRooms:
     """What the console's routes ask, made of the rooms of :mod:`palyra.gateway.composition`."""
 
-    def __init__(self, *, control: Control) -> None:
+    def __init__(self, *, control: Control, meters: Meters) -> None:
         nothing: Any = None
         self.controls = Controls(
             gateway=control,
@@ -20,4 +21,5 @@ class ConsoleRooms:
             approvals=nothing,
             audit=nothing,
             feed=nothing,
+            metrics=meters.metrics.exposition,
         )

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
 from palyra.config.addresses import HostPort
 from palyra.console import models
 from palyra.console.control import IControl
 from palyra.core.devices import (
-    Device,
     DeviceChange,
-    PresenceState,
     clean_name,
     valid_label,
 )
-from palyra.core.interfaces import IStore, RequestQuery
+from palyra.core.interfaces import IStore
 from palyra.core.operators import Caller
-from palyra.core.pairing import RequestState
 from palyra.core.rates import SourceLedger
 from palyra.errors import Malformed
 from palyra.gateway.approvals import Approvals
 from palyra.gateway.carotation import CaRotator
 from palyra.gateway.codes import Codes
 from palyra.gateway.crl import RevocationLists
+from palyra.gateway.descriptors import DescriptorControl
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts
 from palyra.gateway.following import Followers
@@ -35,16 +33,14 @@ from palyra.gateway.jobcontrol import JobControl
 from palyra.gateway.nodeview import NodeView
 from palyra.gateway.pairingcontrol import PairingControl
 from palyra.gateway.presence import PresenceBoard
-from palyra.gateway.queries import offset_cursor
 from palyra.gateway.renewals import Renewals
+from palyra.gateway.roster import Roster, Wish
 from palyra.gateway.sessions import Sessions
 from palyra.gateway.submission import Submission
 from palyra.gateway.targets import Targets
 from palyra.gateway.trust import Revoker
 from palyra.gateway.trustcontrol import Serving, TrustControl
 from palyra.gateway.views import CONTRACT
-
-_ORDER = {PresenceState.ONLINE: 0, PresenceState.STALE: 1, PresenceState.OFFLINE: 2}
 
 
 class NodeControl:
@@ -55,8 +51,8 @@ class NodeControl:
         *,
         store: IStore,
         inventory: Inventory,
-        board: PresenceBoard,
-        targets: Targets,
+        roster: Roster,
+        waiting: Callable[[], int],
         view: NodeView,
         revoker: Revoker,
         health: HealthCheck,
@@ -64,35 +60,28 @@ class NodeControl:
     ) -> None:
         self._store = store
         self._inventory = inventory
-        self._board = board
-        self._targets = targets
+        self._roster = roster
+        self._waiting = waiting
         self._view = view
         self._revoker = revoker
         self._health = health
         self._changed = changed
 
-    def nodes(self, limit: int, cursor: str | None, where: str) -> Deferred[models.NodeList]:
-        return Deferred.fromCoroutine(self._nodes(limit, cursor, where))
+    def nodes(
+        self, limit: int, cursor: str | None, where: str, search: str = "", trust: str = ""
+    ) -> Deferred[models.NodeList]:
+        return execute(self._nodes, limit, cursor, Wish(where, search, trust))
 
-    async def _nodes(self, limit: int, cursor: str | None, where: str) -> models.NodeList:
-        """Devices online first, then stale, then offline, each by name; the cursor is an offset."""
-        known = self._targets.matching(where) if where else self._inventory.devices()
-        devices = sorted(known, key=self._place)
-        begin = offset_cursor(cursor)
-        shown = devices[begin : begin + limit]
-        more = begin + limit < len(devices)
-        waiting = await self._store.requests(
-            RequestQuery(states=frozenset({RequestState.PENDING}), limit=1_000)
-        )
+    def _nodes(self, limit: int, cursor: str | None, wish: Wish) -> models.NodeList:
+        page = self._roster.page(wish, limit, cursor)
+        more = page.cursor is not None
         return models.NodeList(
             contract=CONTRACT,
-            page=models.Page(limit, len(shown), more, str(begin + limit) if more else None),
-            nodes=[self._view.item(device) for device in shown],
-            waiting_for_approval=len(waiting),
+            page=models.Page(limit, len(page.devices), more, page.cursor),
+            nodes=[self._view.item(device) for device in page.devices],
+            waiting_for_approval=self._waiting(),
+            total=page.total,
         )
-
-    def _place(self, device: Device) -> tuple[int, str]:
-        return _ORDER[self._board.state(device.device_id)], device.name
 
     def node(self, target: str) -> Deferred[models.NodeAnswer]:
         return Deferred.fromCoroutine(self._node(target))
@@ -131,8 +120,9 @@ class NodeControl:
 
 
 @implementer(IControl)
-class Control(NodeControl, PairingControl, JobControl, TrustControl):
-    """Provides :class:`palyra.console.control.IControl`."""
+class Control(NodeControl, PairingControl, JobControl, TrustControl, DescriptorControl):
+    """Provides :class:`palyra.console.control.IControl`; ``roster`` and ``view`` are what it
+    lists devices with."""
 
     def __init__(
         self,
@@ -159,13 +149,16 @@ class Control(NodeControl, PairingControl, JobControl, TrustControl):
         changed: Callable[[], object],
     ) -> None:
         targets = Targets(inventory, board)
-        view = NodeView(inventory=inventory, board=board, dispatcher=dispatcher, sessions=sessions)
+        self.roster = Roster(inventory, board)
+        self.view = view = NodeView(
+            inventory=inventory, board=board, dispatcher=dispatcher, sessions=sessions
+        )
         NodeControl.__init__(
             self,
             store=store,
             inventory=inventory,
-            board=board,
-            targets=targets,
+            roster=self.roster,
+            waiting=lambda: approvals.waiting,
             view=view,
             revoker=revoker,
             health=health,

@@ -15,7 +15,15 @@ from palyra.core.identifiers import DeviceId, JobId, parse_ulid
 from palyra.core.jobs import Job
 from palyra.core.transcript import DeviceProof
 from palyra.core.windows import Windows
-from palyra.errors import CertificateSuperseded, DeviceOffline, LimitReached, NotFound, PolicyDenied
+from palyra.errors import (
+    CertificateRefused,
+    CertificateSuperseded,
+    DeviceOffline,
+    LimitReached,
+    NotFound,
+    PalyraError,
+    PolicyDenied,
+)
 from palyra.gateway.clones import CloneAlarms
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.enrolment import Enrolment
@@ -52,18 +60,33 @@ from palyra.wire.pairing import (
 MAX_REFUSALS = 120
 
 
+def _uncounted(listener: str, reason: str) -> None:
+    """Nobody counts who is turned away."""
+
+
 @implementer(IEnrolmentDesk)
 class EnrolmentDesk:
     """What an unpaired peer may ask."""
 
-    def __init__(self, enrolment: Enrolment) -> None:
+    def __init__(
+        self, enrolment: Enrolment, refused: Callable[[str, str], object] = _uncounted
+    ) -> None:
+        """``refused`` hears the listener and the reason of each stranger that is turned away."""
         self._enrolment = enrolment
+        self._refused = refused
 
     def begin(self, message: Begin, address: str) -> Deferred[SessionOpened]:
-        return Deferred.fromCoroutine(self._enrolment.begin(message, address))
+        begun = Deferred.fromCoroutine(self._enrolment.begin(message, address))
+        return begun.addErrback(self._count)
 
     def complete(self, message: DeviceProof, address: str) -> Deferred[Completed]:
-        return Deferred.fromCoroutine(self._enrolment.complete(message, address))
+        completed = Deferred.fromCoroutine(self._enrolment.complete(message, address))
+        return completed.addErrback(self._count)
+
+    def _count(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, PalyraError):
+            self._refused("enrolment", failure.value.code)
+        return failure
 
     def status(self, message: StatusQuestion, address: str) -> Deferred[StatusAnswer]:
         return Deferred.fromCoroutine(self._enrolment.status(message, address))
@@ -85,8 +108,11 @@ class NodeDesk:
         revoker: Revoker,
         renewals: Renewals,
         journal: Journal,
+        refused: Callable[[str, str], object] = _uncounted,
     ) -> None:
+        """``refused`` hears the transport and the reason of each peer that is turned away."""
         self._now_ms = now_ms
+        self._refused = refused
         self._inventory = inventory
         self._sessions = sessions
         self._dispatcher = dispatcher
@@ -101,9 +127,8 @@ class NodeDesk:
     def admit(self, pem: bytes, claimed: str | None, address: str, transport: str) -> Peer:
         try:
             admitted = self._inventory.gate.admit(pem, self._now_ms(), claimed)
-        except CertificateSuperseded:
-            subject = read_certificate(pem).subject
-            self.clones.superseded_used(DeviceId(subject.id), address)
+        except PalyraError as error:
+            self._turned_away(error, pem, address, transport)
             raise
         return Peer(
             device_id=admitted.device_id,
@@ -112,6 +137,13 @@ class NodeDesk:
             address=address,
             transport=transport,
         )
+
+    def _turned_away(self, error: PalyraError, pem: bytes, address: str, transport: str) -> None:
+        reason = error.reason if isinstance(error, CertificateRefused) else error.code
+        self._refused(transport, reason)
+        if isinstance(error, CertificateSuperseded):
+            subject = read_certificate(pem).subject
+            self.clones.superseded_used(DeviceId(subject.id), address)
 
     def register(self, peer: Peer, hello: Hello) -> Deferred[Welcome]:
         device = self._inventory.paired(peer.device_id)

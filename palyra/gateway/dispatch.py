@@ -6,6 +6,7 @@ live here, each with its machine; the store holds them all.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
@@ -215,6 +216,15 @@ class Dispatcher:
     def running(self, device_id: DeviceId) -> int:
         """How many jobs the device has that are not final."""
         return self._unfinished.count(device_id)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait to be sent."""
+        return self._backlog.waiting
+
+    def states(self) -> Counter[str]:
+        """How many jobs that are not final are in which state."""
+        return Counter(live.job.state.value for live in self._unfinished.all())
 
     def progress_of(self, job_id: JobId) -> Progress | None:
         """How far a job that is not final is."""

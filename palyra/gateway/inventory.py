@@ -6,7 +6,7 @@ committed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -32,6 +32,8 @@ class Inventory:
     def __init__(self, chain: trust.ChainVerifier) -> None:
         self.revoked = revocation_index.RevocationIndex()
         self.gate = trust.TrustGate(chain, self.revoked, self._known)
+        self.watchers: list[Callable[[DeviceId], object]] = []
+        """Hear of each device that was put or removed, or that has another certificate."""
         self._devices: dict[DeviceId, Device] = {}
         self._names: dict[str, DeviceId] = {}
         self._keys: dict[Fingerprint, DeviceId] = {}
@@ -71,6 +73,7 @@ class Inventory:
         self._names[device.name] = device.device_id
         if device.state is DeviceState.PAIRED:
             self._keys[device.identity_fingerprint] = device.device_id
+        self._changed(device.device_id)
 
     def device(self, device_id: DeviceId) -> Device | None:
         """The device of that id, in whatever state."""
@@ -139,6 +142,7 @@ class Inventory:
             self._supersede(certificate, CertificateState.PENDING)
         self._certificates[certificate.fingerprint] = certificate
         self._of_device.setdefault(certificate.device_id, set()).add(certificate.fingerprint)
+        self._changed(certificate.device_id)
 
     def newest_certificate(self, device_id: DeviceId) -> CertificateRecord | None:
         """The live certificate of a device that lasts longest."""
@@ -151,6 +155,15 @@ class Inventory:
         """The certificate that the device registered with last, as long as it lives."""
         held = self._held(device_id)
         return next((item for item in held if item.state is CertificateState.CURRENT), None)
+
+    def certificate_ends(self) -> list[int]:
+        """When the newest certificate of each paired device ends (Unix ms)."""
+        newest = (
+            self.newest_certificate(each.device_id)
+            for each in self._devices.values()
+            if each.state is DeviceState.PAIRED
+        )
+        return [each.not_after_ms for each in newest if each is not None]
 
     def certificate(self, fingerprint: Fingerprint) -> CertificateRecord | None:
         """A certificate that is not past its end."""
@@ -254,6 +267,11 @@ class Inventory:
             self._free_key(gone)
         if gone is not None and self._names.get(gone.name) == device_id:
             del self._names[gone.name]
+        self._changed(device_id)
+
+    def _changed(self, device_id: DeviceId) -> None:
+        for watcher in self.watchers:
+            watcher(device_id)
 
     def allowed(self, device: Device) -> None:
         """An operator approved a device: the tombstones of its id and its key are answered."""

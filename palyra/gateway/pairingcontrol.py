@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import segno
 from twisted.internet.defer import Deferred
 
 from palyra.config.addresses import HostPort
@@ -22,6 +23,12 @@ from palyra.gateway.inventory import Inventory
 from palyra.gateway.queries import state_named, ulid_cursor
 from palyra.gateway.trustcontrol import risk_named
 from palyra.gateway.views import CONTRACT, capability_item, code_item
+
+
+def qr_matrix(text: str) -> list[str]:
+    """The QR code of a text, without its border: a row of 0 and 1 for each of its lines."""
+    made = segno.make(text, error="l", micro=False)
+    return ["".join("1" if cell else "0" for cell in row) for row in made.matrix]
 
 
 class PairingControl:
@@ -135,18 +142,40 @@ class PairingControl:
         minted = await self._codes.mint(wish)
         self._changed()
         address = self._pairing_address()
+        uri = self._pairing_line(minted, address) if minted.pin is None else ""
         return models.MintedCode(
             contract=CONTRACT,
             code=code_item(minted.code),
-            uri=self._pairing_line(minted, address) if minted.pin is None else "",
+            uri=uri,
             pin=str(minted.pin) if minted.pin is not None else "",
             address=str(address),
             loopback_only=address.is_loopback,
+            qr_matrix=qr_matrix(uri) if uri and body.qr_matrix else [],
         )
 
     def _pairing_line(self, minted: NewCode, address: HostPort) -> str:
         ca_hash = bytes.fromhex(self._ca_hash())
         return str(PairingUri(address.host, address.port, ca_hash, minted.token))
+
+    def withdraw_code(self, target: str, by: Caller) -> Deferred[models.WithdrawnCode]:
+        return Deferred.fromCoroutine(self._withdraw_code(target))
+
+    async def _withdraw_code(self, target: str) -> models.WithdrawnCode:
+        prefix = as_prefix(target)
+        found = [
+            code
+            for code in await self._codes.active()
+            if code.code_id == target.upper()
+            or (prefix is not None and has_prefix(code.code_id, prefix))
+        ]
+        if not found:
+            raise NotFound("pairing code", target[:64])
+        if len(found) > 1:
+            ids = sorted(short_id(each.code_id, 10) for each in found)
+            raise AmbiguousTarget("pairing code", target[:64], tuple(ids))
+        await self._codes.withdraw(found[0])
+        self._changed()
+        return models.WithdrawnCode(CONTRACT, code_item(found[0]))
 
     def decide(
         self, target: str, approved: bool, body: models.Decision, by: Caller

@@ -47,6 +47,8 @@ class PresenceBoard:
         self._elapsed_ms = elapsed_ms
         self._now_ms = now_ms
         self._silent = silent
+        self.watchers: list[Callable[[DeviceId], object]] = []
+        """Hear of each device whose state is another one."""
         self._machines: dict[DeviceId, tuple[PresenceInputs, Presence]] = {}
         self._heard: dict[DeviceId, int] = {}
         self._unsaved: set[DeviceId] = set()
@@ -134,6 +136,8 @@ class PresenceBoard:
     def _settle(self, presence: Presence) -> None:
         for event in presence.take_events():
             self._log.info("{device} is {state}", device=event.device_id, state=event.now.value)
+            for watcher in self.watchers:
+                watcher(event.device_id)
         deadline = presence.next_deadline_ms()
         if deadline is not None:
             self._wheel.set(presence.device_id, deadline)

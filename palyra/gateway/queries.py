@@ -25,12 +25,3 @@ def ulid_cursor(cursor: str) -> str:
     if not is_ulid(cursor):
         raise Malformed("cursor", "is not one that a list gave")
     return cursor
-
-
-def offset_cursor(cursor: str | None) -> int:
-    """A cursor that is a number of rows; Malformed where it is none."""
-    if cursor is None:
-        return 0
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 9:
-        raise Malformed("cursor", "is not one that a list gave")
-    return int(cursor)

@@ -18,9 +18,10 @@ from palyra._lock import RootLock
 from palyra._openfiles import raise_open_files
 from palyra.config import Config
 from palyra.config.addresses import HostPort
+from palyra.console.metricsite import MetricsListener
 from palyra.console.socket import ConsoleSocket
 from palyra.core.identifiers import Entropy, grouped
-from palyra.errors import Draining, NamesRequired, PalyraError, RestoreUnconfirmed
+from palyra.errors import Draining, Malformed, NamesRequired, PalyraError, RestoreUnconfirmed
 from palyra.gateway.composition import IDENTITY, Composition, Doors, Ground
 from palyra.gateway.health import moment_text
 from palyra.pki.keypair import unreadable
@@ -80,6 +81,14 @@ class Settings:
                 continue
             if not address.is_loopback and not self.config.gateway.names:
                 raise NamesRequired(str(address))
+        if self.metrics is not None and not self.metrics.is_loopback:
+            raise Malformed("metrics.listen", "must be on loopback: it asks nobody who they are")
+
+    @property
+    def metrics(self) -> HostPort | None:
+        """Where metrics have a listener of their own."""
+        listen = self.config.metrics.listen
+        return None if listen == "none" else HostPort.parse(listen, "metrics.listen")
 
 
 class GatewayService(Service):
@@ -125,6 +134,8 @@ class GatewayService(Service):
         self._repeat(self._rotate, ROTATION_S)
         self._repeat(self._rooms.lists.publish, PUBLISH_S)
         self._repeat(self._sweep, SWEEP_S)
+        lag = self._rooms.meters.lag
+        self._repeat(lag.look, lag.every_s)
         super().startService()
         self._announce()
 
@@ -237,6 +248,10 @@ class GatewayService(Service):
             options=NODE_OPTIONS,
         )
         self._quic_listener = self._quic() if self._settings.quic is not None else None
+        self._metrics_listener = self._metrics()
+        quic = self._quic_listener
+        if quic is not None:
+            self._rooms.meters.count_refusals("quic", lambda: quic.refused)
 
     def _quic(self) -> QuicListener:
         assert self._settings.quic is not None, "it is wanted"
@@ -254,12 +269,20 @@ class GatewayService(Service):
             reset_key=self._identity.sealer.derived(RESET_KEY),
         )
 
+    def _metrics(self) -> MetricsListener | None:
+        address, meters = self._settings.metrics, self._rooms.meters
+        if address is None:
+            return None
+        return MetricsListener(self._reactor, address, meters.metrics.exposition)
+
     def _listen(self) -> None:
         if self._store.unconfirmed_since_ms is None:
             for listener in self._for_devices():
                 listener.bind()
                 self._bound.append(listener)
         self._console.bind()
+        if self._metrics_listener is not None:
+            self._metrics_listener.bind()
 
     def _for_devices(self) -> tuple[GrpcListener | QuicListener, ...]:
         grpc = self._enrolment_listener, self._node_listener
@@ -393,6 +416,8 @@ class GatewayService(Service):
         }
         if self._quic_listener is not None:
             addresses["quic"] = str(self._quic_listener.address)
+        if self._metrics_listener is not None:
+            addresses["metrics"] = str(self._metrics_listener.address)
         return addresses
 
     # -- stop -------------------------------------------------------------------------------
@@ -411,6 +436,7 @@ class GatewayService(Service):
         rooms.stop()
         rooms.sessions.callers.close_all(Draining())
         steps: list[Callable[[], Awaitable[Any]]] = [self._console.stop]
+        steps += [self._metrics_listener.stop] if self._metrics_listener is not None else []
         steps += [partial(listener.stop, STREAMS_END_S) for listener in self._bound]
         steps += [rooms.lists.when_published, self._end_threads]
         steps += [self._save_heard, self._last_snapshot, self._store.close]

@@ -99,6 +99,10 @@ class Sessions:
         """The session that owns dispatch to the device."""
         return self._owners.get(device_id)
 
+    def all(self) -> list[NodeSession]:
+        """The sessions that own dispatch, one a device."""
+        return list(self._owners.values())
+
     def count(self) -> int:
         """How many devices have a session."""
         return len(self._owners)

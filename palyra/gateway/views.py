@@ -34,6 +34,7 @@ def capability_item(
         needs_mediation=item.needs_mediation,
         idempotent=item.idempotent,
         fault=item.fault,
+        digest=item.digest,
     )
 
 

@@ -23,7 +23,7 @@ from palyra.core.devices import (
 )
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.errors import DeviceRevoked
-from palyra.store import facts, joblog, journal, renewal, revocation, rules
+from palyra.store import audit, audited, facts, joblog, journal, renewal, revocation, rules
 from palyra.store.rows import (
     certificate_of,
     certificate_row,
@@ -70,6 +70,7 @@ def change(connection: Connection, wanted: DeviceChange, now_ms: int) -> Device:
     now = rules.changed(kept, wanted, taken)
     keep_device(connection, now)
     journal.append(connection, facts.changed(kept, now, now_ms))
+    audit.append(connection, audited.changed(kept, now, now_ms))
     return now
 
 
@@ -99,6 +100,7 @@ def order_rotation(connection: Connection, order: RotationOrder) -> list[Device]
         ordered += _devices(connection, paired)
     entries = (facts.renewal_ordered(each.device_id, order) for each in ordered)
     journal.append(connection, *entries)
+    audit.append(connection, audited.rotation_ordered(order, ordered))
     return ordered
 
 
@@ -177,6 +179,7 @@ def revoke(
     made = revoke_key(connection, kept, by, reason, now_ms)
     keep_device(connection, revocation.revoked(kept, made))
     journal.append(connection, facts.revoked(made))
+    audit.append(connection, audited.revoked(made))
     refusal = revocation.device_revoked(kept.name, made)
     end_jobs(connection, device_id, DeviceRevoked.code, refusal.sentence, now_ms)
     return made

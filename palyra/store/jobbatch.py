@@ -7,7 +7,7 @@ A job that comes alone is written by statements of its own, without what a group
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -26,13 +26,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine.interfaces import DBAPICursor
 
+from palyra.core.callapprovals import CallApproval
 from palyra.core.devices import DeviceState
 from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.interfaces import IdempotencyKey
 from palyra.core.jobs import Job, Report
-from palyra.errors import NotFound, NotRegistered, PalyraError
-from palyra.store import facts, journal
+from palyra.errors import ApprovalVoid, NotFound, NotRegistered, PalyraError
+from palyra.store import callapprovals, facts, journal
 from palyra.store.jobrows import (
     CALL_COLUMNS,
     MAX_NOTES,
@@ -50,6 +51,7 @@ from palyra.store.tables import attempts, devices, fanouts, idempotency_keys, jo
 
 _CHUNK = 500
 """Ids in one IN list; SQLite and PostgreSQL both take more."""
+UNUSED = "it was not given, has expired or was used"
 _COMMA: Any = literal_column("','", Text)
 """Part of the text, since older SQLAlchemy would make it a value that no row has."""
 
@@ -68,6 +70,8 @@ class JobWrite:
     attempt: tuple[Any, ...]
     notes: tuple[Report, ...]
     key: tuple[Any, ...] = ()
+    asked: bool = False
+    """Whether its attempt is the first of a call that needs an approval."""
 
     @classmethod
     def of(cls, job: Job, new: bool, key: IdempotencyKey | None = None) -> JobWrite:
@@ -85,6 +89,7 @@ class JobWrite:
             () if attempt is None else attempt_values(job_id, attempt),
             tuple(job.notes[:MAX_NOTES]) if job.notes else (),
             () if key is None else key_values(key, job_id, None, call.submitted_at_ms),
+            call.approval_id is not None and attempt is not None and attempt.number == 1,
         )
 
     @property
@@ -146,8 +151,8 @@ class JobBatch:
             refusal = self._write_one(connection, cursor, items[0])
             cursor.close()
             return [refusal]
-        fresh, stale = self._dispatches(cursor, items)
-        kept = [item for item in items if item.attempt_id not in stale]
+        fresh, refused = self._dispatches(connection, cursor, items)
+        kept = [item for item in items if item.attempt_id not in refused]
         self._insert.run(cursor, [item.row for item in kept if item.new])
         changes = self._changes(cursor, kept)
         touched = self._update.run(cursor, [item.row for item in changes.values()])
@@ -164,7 +169,7 @@ class JobBatch:
         for item in present:
             if item.notes:
                 _append_notes(connection, item)
-        return [_refusal(item, stale, missing) for item in items]
+        return [_refusal(item, refused, missing) for item in items]
 
     def _write_one(
         self, connection: Connection, cursor: DBAPICursor, item: JobWrite
@@ -174,6 +179,8 @@ class JobBatch:
         known = attempt_id is None or (not item.new and self._is_known.find(cursor, attempt_id))
         if not known and self._owner.find(cursor, item.device_id) != item.session:
             return NotRegistered()
+        if not known and item.asked and not _consumed(connection, item):
+            return ApprovalVoid(UNUSED)
         (self._insert if item.new else self._update).one.run(cursor, item.row)
         changed = cursor.rowcount
         if not changed and _missing(connection, (item,)):
@@ -188,8 +195,20 @@ class JobBatch:
             _append_notes(connection, item)
         return None
 
-    def accept_fanout(self, connection: Connection, write: FanoutWrite) -> None:
-        """Keep a fan-out with its rows and its key."""
+    def accept_asked(
+        self, connection: Connection, write: JobWrite, approval: CallApproval
+    ) -> None:
+        """Keep a job that was not sent, with the approval that it needs."""
+        for refusal in self(connection, [write]):
+            assert refusal is None, "a job without an attempt is refused by nothing"
+        callapprovals.keep(connection, approval)
+
+    def accept_fanout(
+        self, connection: Connection, write: FanoutWrite, approval: CallApproval | None = None
+    ) -> None:
+        """Keep a fan-out with its rows, its key and the approval that some rows need."""
+        if approval is not None:
+            callapprovals.keep(connection, approval)
         cursor = connection.connection.cursor()
         self._fanout.run(cursor, [write.fanout])
         self._insert.run(cursor, write.rows)
@@ -211,10 +230,11 @@ class JobBatch:
         return latest
 
     def _dispatches(
-        self, cursor: DBAPICursor, items: Sequence[JobWrite]
-    ) -> tuple[dict[str | None, JobWrite], frozenset[str | None]]:
-        """The attempts that are not kept yet, each with the first item that brings it, and those
-        of them whose session does not own dispatch to their device."""
+        self, connection: Connection, cursor: DBAPICursor, items: Sequence[JobWrite]
+    ) -> tuple[dict[str | None, JobWrite], dict[str | None, PalyraError]]:
+        """The attempts that are not kept yet, each with the first item that brings it, and why
+        some of them may not be: their session does not own dispatch to their device, or they need
+        an approval and have none."""
         asked = {item.attempt_id for item in items if item.attempt_id and not item.new}
         known = self._kept_attempts(cursor, asked)
         fresh: dict[str | None, JobWrite] = {}
@@ -222,8 +242,13 @@ class JobBatch:
             if item.attempt_id and (item.new or item.attempt_id not in known):
                 fresh.setdefault(item.attempt_id, item)
         owners = self._owners_of(cursor, {item.device_id for item in fresh.values()})
-        stale = (key for key, item in fresh.items() if owners.get(item.device_id) != item.session)
-        return fresh, frozenset(stale)
+        refused: dict[str | None, PalyraError] = {}
+        for key, item in fresh.items():
+            if owners.get(item.device_id) != item.session:
+                refused[key] = NotRegistered()
+            elif item.asked and not _consumed(connection, item):
+                refused[key] = ApprovalVoid(UNUSED)
+        return fresh, refused
 
     def _kept_attempts(self, cursor: DBAPICursor, asked: Iterable[str]) -> frozenset[str]:
         found = self._known.run(cursor, list(asked))
@@ -267,11 +292,16 @@ def _paired() -> ColumnElement[bool]:
 
 
 def _refusal(
-    item: JobWrite, stale: frozenset[str | None], missing: frozenset[JobId]
+    item: JobWrite, refused: Mapping[str | None, PalyraError], missing: frozenset[JobId]
 ) -> PalyraError | None:
-    if item.attempt_id in stale:
-        return NotRegistered()
+    if item.attempt_id in refused:
+        return refused[item.attempt_id]
     return NotFound("job", item.job_id) if item.job_id in missing else None
+
+
+def _consumed(connection: Connection, item: JobWrite) -> bool:
+    """Whether the item's call had a yes that was not used; this attempt has used it up."""
+    return callapprovals.consume(connection, item.job_id, item.attempt[6])
 
 
 def _missing(connection: Connection, items: Iterable[JobWrite]) -> frozenset[JobId]:

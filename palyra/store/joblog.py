@@ -26,7 +26,7 @@ from sqlalchemy import (
 from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.interfaces import LISTED_OUTPUT, JobQuery, KeyUse
 from palyra.core.jobs import UNFINISHED, Job, Report
-from palyra.store import facts, journal
+from palyra.store import audit, audited, facts, journal
 from palyra.store.jobrows import (
     ATTEMPT_COLUMNS,
     CALL_COLUMNS,
@@ -138,6 +138,7 @@ def keep_ended(connection: Connection, ended: Sequence[Job]) -> None:
     if rows:
         connection.execute(update(jobs).where(jobs.c.job_id == bindparam("key")), rows)
         journal.append(connection, *map(facts.job_ended, ended))
+        audit.add(connection, [*map(audited.job_ended, ended)])
 
 
 def keep_imported(connection: Connection, imported: Iterable[Job]) -> None:

@@ -79,6 +79,7 @@ def fanout_values(fanout: Fanout) -> tuple[Any, ...]:
         fanout.targets,
         fanout.batch,
         fanout.max_failures,
+        fanout.approval_id,
     )
 
 

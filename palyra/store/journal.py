@@ -28,13 +28,13 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from palyra.core.identifiers import DeviceId
 from palyra.core.journal import JournalEntry, JournalEvent, JournalPage, pruned_below
 from palyra.errors import PalyraError
+from palyra.store import remembered
 from palyra.store.statements import Binds, LookUp, ManyRows, Row, Statement, inserting
 from palyra.store.tables import devices, journal
 
 Line = tuple[DeviceId, int, str, str]
 """Device, time, kind, details: an event without its number, as it is written."""
 
-_KEY = "journals"
 _encode = msgspec.json.Encoder().encode
 _details = msgspec.json.Decoder(dict[str, str | int | bool])
 _COMMA: Any = literal_column("','", Text)
@@ -43,7 +43,7 @@ _ZERO: Any = literal_column("0")
 
 
 class Journals:
-    """The writer's end of every journal, on one connection."""
+    """The writer's end of every journal (:class:`palyra.store.remembered.IRemembered`)."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._insert = ManyRows(inserting(journal), [*journal.columns], dialect)
@@ -77,15 +77,17 @@ class Journals:
         """The device is deleted, and its journal with it."""
         self._newest.pop(device_id, None)
 
-    @property
-    def grown(self) -> frozenset[DeviceId]:
+    def standing(self) -> frozenset[DeviceId]:
         """The devices whose journals have grown in this transaction so far."""
         return frozenset(self._grown)
 
-    def undone(self, grown: frozenset[DeviceId] = frozenset()) -> None:
-        """What was written may not be there: know nothing, but which have ``grown`` before it."""
+    def undone(self, standing: frozenset[DeviceId] | None = None) -> None:
+        """Know nothing, but whose journals have grown before what was undone."""
         self._newest.clear()
-        self._grown = set(grown)
+        self._grown = set(standing or ())
+
+    def complete(self, connection: Connection) -> None:
+        """Events are written as they come."""
 
     def take_grown(self) -> frozenset[DeviceId]:
         """The devices whose journals have grown since the last call."""
@@ -102,10 +104,7 @@ class Journals:
 
 def of(connection: Connection) -> Journals:
     """The journals as this connection writes them; they end with it."""
-    kept: Journals | None = connection.info.get(_KEY)
-    if kept is None:
-        kept = connection.info[_KEY] = Journals(connection.dialect)
-    return kept
+    return remembered.of(connection, Journals)
 
 
 def line(entry: JournalEntry) -> Line:

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from palyra._files import write_atomic
 from palyra.core.identifiers import Entropy, new_ulid
 from palyra.errors import StoreCorrupt, StoreEmpty, StoreMissing, StoreUnavailable
-from palyra.store import directory, joblog, migrations
+from palyra.store import audit, audited, directory, joblog, migrations
 from palyra.store.faults import translated
 from palyra.store.snapshot import SNAPSHOT_NAME, ImportedState, import_snapshot
 from palyra.store.tables import meta
@@ -204,14 +204,16 @@ def identify(
     kept = dict(map(tuple, connection.execute(select(meta.c.key, meta.c.value))))
     if kept:
         since_ms = int(kept[UNCONFIRMED]) if UNCONFIRMED in kept else None
+        audit.ensure_chain(connection, entropy, now_ms, "this gateway began to keep it")
         return Identity(kept["gateway_id"], kept["store_epoch"], False, since_ms)
     if not may_make:
         raise StoreEmpty(name)
     return _made(connection, imported, entropy, now_ms)
 
 
-def confirm(connection: Connection) -> None:
+def confirm(connection: Connection, now_ms: int) -> None:
     """The operator confirmed a state that was restored or imported."""
+    audit.append(connection, audited.state_confirmed(now_ms))
     connection.execute(delete(meta).where(meta.c.key == UNCONFIRMED))
 
 
@@ -225,6 +227,8 @@ def _made(
     if since_ms is not None:
         rows[UNCONFIRMED] = str(since_ms)
     connection.execute(insert(meta), [{"key": key, "value": rows[key]} for key in rows])
+    why = "a new store" if imported is None else "a store imported from a snapshot"
+    audit.ensure_chain(connection, entropy, now_ms, why)
     if imported is not None:
         directory.keep_imported(
             connection, imported.devices, imported.certificates, imported.revocations

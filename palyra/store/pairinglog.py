@@ -13,7 +13,7 @@ from palyra.core.identifiers import DeviceId, RequestId
 from palyra.core.interfaces import RequestQuery
 from palyra.core.pairing import CodeState, PairingCode, PairingRequest, RequestState
 from palyra.errors import PairingFailed
-from palyra.store import directory, facts, journal, revocation, rules
+from palyra.store import audit, audited, directory, facts, journal, revocation, rules
 from palyra.store.rows import (
     Row,
     approval_row,
@@ -31,6 +31,7 @@ _ACTIVE = pairing_codes.c.state == CodeState.ACTIVE.value
 def add_code(connection: Connection, code: PairingCode) -> None:
     """Keep a new code."""
     connection.execute(insert(pairing_codes).values(code_row(code)))
+    audit.append(connection, audited.minted(code))
 
 
 def save_code(connection: Connection, code: PairingCode) -> None:
@@ -91,6 +92,7 @@ def close_request(connection: Connection, closed: PairingRequest) -> None:
     kept = request(connection, closed.request_id)
     rules.require_state(kept, closed.request_id, RequestState.PENDING)
     _decide(connection, closed)
+    audit.append(connection, audited.closed(closed))
     forget_key(connection, closed.request_id)
 
 
@@ -116,6 +118,7 @@ def approve_request(connection: Connection, approved: PairingRequest, device: De
     directory.keep_device(connection, now)
     _decide(connection, approved)
     journal.append(connection, facts.approved(approved, now))
+    audit.append(connection, audited.approved(approved, now))
     return Approved(now, replaced)
 
 
@@ -130,6 +133,7 @@ def complete_request(
     kept = rules.require_state(kept, request_id, RequestState.APPROVED)
     rules.refuse_pick_up(kept, directory.device(connection, kept.device_id))
     directory.add_certificate(connection, certificate, request_id)
+    audit.append(connection, audited.issued(certificate, kept.name))
     kept.state = RequestState.COMPLETED
     _decide(connection, kept)
     return certificate
@@ -160,6 +164,7 @@ def _revoke_other_key(
     code, sentence = rules.identity_changed(kept)
     replaced = directory.revoke_key(connection, kept, by, code, now_ms)
     journal.append(connection, facts.identity_replaced(replaced))
+    audit.append(connection, audited.identity_replaced(replaced))
     directory.end_jobs(connection, kept.device_id, code, sentence, now_ms)
     return replaced
 

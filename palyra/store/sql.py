@@ -13,7 +13,12 @@ from twisted.internet.defer import Deferred, gatherResults
 from zope.interface import implementer
 
 from palyra._files import write_atomic
-from palyra.core.approval import Approval
+from palyra.core.approval import Approval, ApprovalState
+from palyra.core.approvallog import CallQuery
+from palyra.core.callapprovals import CallApproval
+from palyra.core.audit import AuditEntry, AuditPage
+from palyra.core.audithead import Head, HeadKind
+from palyra.core.auditlog import AuditQuery
 from palyra.core.devices import (
     Approved,
     CertificateRecord,
@@ -36,13 +41,25 @@ from palyra.core.interfaces import (
 )
 from palyra.core.jobs import FINAL, Job
 from palyra.core.journal import JournalEntry, JournalPage
+from palyra.core.operators import (
+    Enrolled,
+    Invitation,
+    Operator,
+    OperatorCertificate,
+    OperatorEnrolment,
+    Role,
+)
 from palyra.core.pairing import PairingCode, PairingRequest
 from palyra.store import (
+    audit,
+    auditread,
+    callapprovals,
     directory,
     fanoutlog,
     joblog,
     journal,
     opening,
+    operators,
     pairinglog,
     removal,
     retention,
@@ -128,12 +145,17 @@ class SqlStore:
         ended = gatherResults([self._writer.close(), self._reader.close()])
         return ended.addCallback(lambda _: None)
 
+    def measure(self, committed: Callable[[int, float], object]) -> None:
+        """Call ``committed`` in the writer's thread after each transaction, with the number of
+        operations and the seconds it took."""
+        self._writer.measure(committed)
+
     def write_snapshot(self, path: Path) -> Deferred[None]:
         """Replace ``node-runtime.v1.json``; done in the reader's thread."""
         return self._read(self._write_snapshot, path)
 
     def confirm(self) -> Deferred[None]:
-        return self._write(opening.confirm).addCallback(self._confirmed)
+        return self._write(opening.confirm, self._now_ms()).addCallback(self._confirmed)
 
     # -- IPairingLog ------------------------------------------------------------------------------
 
@@ -232,8 +254,13 @@ class SqlStore:
 
     # -- IJobLog ----------------------------------------------------------------------------------
 
-    def accept(self, job: Job, key: IdempotencyKey | None = None) -> Deferred[None]:
-        return self._writer.submit_item(self._jobs, JobWrite.of(job, new=True, key=key))
+    def accept(
+        self, job: Job, key: IdempotencyKey | None = None, approval: CallApproval | None = None
+    ) -> Deferred[None]:
+        write = JobWrite.of(job, new=True, key=key)
+        if approval is not None:
+            return self._write(self._jobs.accept_asked, write, attrs.evolve(approval))
+        return self._writer.submit_item(self._jobs, write)
 
     def update(self, job: Job) -> Deferred[None]:
         return self._writer.submit_item(self._jobs, JobWrite.of(job, new=False))
@@ -263,9 +290,15 @@ class SqlStore:
     # -- IFanoutLog -------------------------------------------------------------------------------
 
     def accept_fanout(
-        self, fanout: Fanout, rows: Sequence[Job], key: IdempotencyKey | None = None
+        self,
+        fanout: Fanout,
+        rows: Sequence[Job],
+        key: IdempotencyKey | None = None,
+        approval: CallApproval | None = None,
     ) -> Deferred[None]:
-        return self._write(self._jobs.accept_fanout, FanoutWrite.of(fanout, rows, key))
+        write = FanoutWrite.of(fanout, rows, key)
+        own = approval and attrs.evolve(approval)
+        return self._write(self._jobs.accept_fanout, write, own)
 
     def fanout(self, fanout_id: FanoutId) -> Deferred[Fanout | None]:
         return self._read(fanoutlog.fanout, fanout_id)
@@ -275,6 +308,32 @@ class SqlStore:
 
     def find_fanouts(self, prefix: str) -> Deferred[Sequence[FanoutId]]:
         return self._read(fanoutlog.find_fanouts, prefix)
+
+    # -- ICallApprovalLog -------------------------------------------------------------------------
+
+    def call_approval(self, approval_id: str) -> Deferred[CallApproval | None]:
+        return self._read(callapprovals.call_approval, approval_id)
+
+    def call_approvals(self, query: CallQuery) -> Deferred[list[CallApproval]]:
+        return self._read(callapprovals.list_calls, query)
+
+    def open_calls(self, now_ms: int) -> Deferred[list[CallApproval]]:
+        return self._read(callapprovals.open_calls, now_ms)
+
+    def find_calls(self, prefix: str) -> Deferred[Sequence[str]]:
+        return self._read(callapprovals.find_calls, prefix)
+
+    def decide_call(self, approval: CallApproval) -> Deferred[None]:
+        return self._write(callapprovals.decide_call, attrs.evolve(approval))
+
+    def close_call(
+        self, approval_id: str, state: ApprovalState, reason: str, now_ms: int
+    ) -> Deferred[None]:
+        return self._write(callapprovals.close_call, approval_id, state, reason, now_ms)
+
+    def forget_calls(self, before_ms: int, limit: int) -> Deferred[int]:
+        found = self._read(callapprovals.forgettable_calls, before_ms, limit)
+        return self._forget(found, callapprovals.forget_calls)
 
     # -- IEventJournal ----------------------------------------------------------------------------
 
@@ -286,6 +345,64 @@ class SqlStore:
 
     def watch(self, followed: Collection[DeviceId], grown: Callable[[DeviceId], object]) -> None:
         self._writer.watch(followed, grown)
+
+    # -- IOperatorLog -----------------------------------------------------------------------------
+
+    def operators(self) -> Deferred[list[Operator]]:
+        return self._read(operators.list_operators)
+
+    def operator_certificates(self) -> Deferred[list[OperatorCertificate]]:
+        return self._read(operators.list_certificates, self._now_ms())
+
+    def invitations(self) -> Deferred[list[Invitation]]:
+        return self._read(operators.list_invitations, self._now_ms())
+
+    def invitation(self, token_digest: str) -> Deferred[Invitation | None]:
+        return self._read(operators.invitation, token_digest)
+
+    def invite(self, invitation: Invitation) -> Deferred[None]:
+        return self._write(operators.invite, invitation)
+
+    def enrol_operator(self, enrolment: OperatorEnrolment) -> Deferred[Enrolled]:
+        return self._write(operators.enrol, enrolment)
+
+    def renew_operator(
+        self, certificate: OperatorCertificate, now_ms: int
+    ) -> Deferred[OperatorCertificate]:
+        return self._write(operators.renew, certificate, now_ms)
+
+    def change_role(self, operator_id: str, role: Role, now_ms: int) -> Deferred[Operator]:
+        return self._write(operators.change_role, operator_id, role, now_ms)
+
+    def revoke_operator(
+        self, operator_id: str, by: str, reason: str, now_ms: int
+    ) -> Deferred[Operator]:
+        return self._write(operators.revoke, operator_id, by, reason, now_ms)
+
+    # -- IAuditLog --------------------------------------------------------------------------------
+
+    def record(self, entries: Sequence[AuditEntry]) -> Deferred[None]:
+        return self._writer.submit_item(audit.note, audit.lines(entries))
+
+    def audit_rows(self, query: AuditQuery) -> Deferred[AuditPage]:
+        return self._read(auditread.rows, query)
+
+    def audit_head(self) -> Deferred[Head]:
+        return self._read(auditread.head)
+
+    def keep_head(self, head: Head, keep: int) -> Deferred[None]:
+        return self._write(auditread.keep_head, head, keep)
+
+    def audit_heads(
+        self, limit: int, before: tuple[str, int] | None, kinds: Collection[HeadKind] | None
+    ) -> Deferred[list[Head]]:
+        return self._read(auditread.heads, limit, before, kinds)
+
+    def cut_audit(self, segment: Head, limit: int) -> Deferred[int]:
+        return self._write(auditread.cut, segment, limit)
+
+    def forgettable_audit(self, before_ms: int, keep: int) -> Deferred[Head | None]:
+        return self._read(auditread.forgettable, before_ms, keep)
 
     # -- inside -----------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 
 metadata = MetaData()
@@ -297,6 +298,7 @@ fanouts = Table(
     _number("targets"),
     _maybe_number("batch"),
     _maybe_number("max_failures"),
+    _maybe_text("approval_id"),
 )
 
 idempotency_keys = Table(
@@ -350,6 +352,7 @@ operator_certificates = Table(
     _number("not_before_ms"),
     _number("not_after_ms"),
     _number("issued_at_ms"),
+    _text("issuer"),
     Index("operator_certificates_by_operator", "operator_id"),
 )
 
@@ -416,6 +419,9 @@ call_targets = Table(
     sqlite_with_rowid=False,
 )
 
+OF_DEVICE = text("substr(subject, 1, 7) = 'device:'")
+"""Over this rows about devices have an index of their own: the many about jobs stay out of it."""
+
 audit = Table(
     "audit",
     metadata,
@@ -434,6 +440,13 @@ audit = Table(
     _maybe_text("details"),
     Column("details_digest", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
+    Index(
+        "audit_of_devices",
+        "subject",
+        "seq",
+        sqlite_where=OF_DEVICE,
+        postgresql_where=OF_DEVICE,
+    ),
     sqlite_with_rowid=False,
 )
 

@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
+from palyra.core.audit import Acting, acting
 from palyra.errors import Draining, PalyraError
 
 T = TypeVar("T")
@@ -76,6 +77,8 @@ class _Task:
     batch: IBatch | None
     item: Any
     deferred: Deferred[Any]
+    by: Acting | None = attrs.field(factory=acting)
+    """On whose behalf it was submitted."""
     error: Exception | None = None
     result: Any = None
 

@@ -12,9 +12,10 @@ from typing import Any
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
+from palyra.core.audit import acts_for
 from palyra.core.identifiers import DeviceId
 from palyra.errors import AlreadyKept
-from palyra.store import journal
+from palyra.store import journal, remembered
 from palyra.store.faults import already_kept, of_database
 from palyra.store.opening import run_statement
 from palyra.store.threads import IBatch, _fire, _Task, _Worker
@@ -44,6 +45,7 @@ class Writer(_Worker):
     """The devices whose journals grew in the transaction of ``_mark``."""
     _followed: Collection[DeviceId] = ()
     _tell: Callable[[DeviceId], object]
+    _measured: Callable[[int, float], object] | None = None
 
     def watch(self, followed: Collection[DeviceId], tell: Callable[[DeviceId], object]) -> None:
         """Call ``tell`` in the reactor's thread for each device in ``followed`` whose journal grew,
@@ -51,11 +53,17 @@ class Writer(_Worker):
         self._tell = tell
         self._followed = followed
 
+    def measure(self, committed: Callable[[int, float], object]) -> None:
+        """Call ``committed`` in the thread after each transaction, with the number of operations
+        and the seconds it took."""
+        self._measured = committed
+
     def submit_item(self, batch: IBatch, item: Any) -> Deferred[None]:
         """Write ``item`` by ``batch``, together with its neighbours in the queue."""
         return self._put(_Task(None, batch, item, Deferred()))
 
     def _serve(self, group: list[_Task]) -> None:
+        since = time.perf_counter()
         try:
             self._write(group)
         except Exception as error:
@@ -63,6 +71,8 @@ class Writer(_Worker):
             failure = self._database.translated(error)
             for task in group:
                 task.refuse(failure)
+        if self._measured is not None:
+            self._measured(len(group), time.perf_counter() - since)
 
     def _answer(self, group: list[_Task]) -> Callable[[], None]:
         if not self._followed:
@@ -98,10 +108,11 @@ class Writer(_Worker):
     def _transaction(self) -> Iterator[Connection]:
         connection = self._connected()
         if self._committing:  # the one before was undone, or may have been
-            journal.of(connection).undone()
+            remembered.undone(connection)
         self._committing = True
         with connection.begin():
             yield connection
+            remembered.complete(connection)
             self._grown = journal.of(connection).take_grown()
             self._mark = self._database.mark(connection)
         self._committing = False
@@ -136,7 +147,7 @@ class Writer(_Worker):
 
     def _perform(self, connection: Connection, run: list[_Task]) -> None:
         """A single operation, or neighbouring items of one batch; in halves where one breaks."""
-        grown = journal.of(connection).grown
+        standing = remembered.standing(connection)
         try:
             self._attempt(connection, run)
         except Exception as error:
@@ -144,7 +155,7 @@ class Writer(_Worker):
                 raise
             run_statement(connection, "ROLLBACK TO SAVEPOINT one")
             run_statement(connection, "RELEASE SAVEPOINT one")
-            journal.of(connection).undone(grown)
+            remembered.undone(connection, standing)
             if len(run) == 1:
                 run[0].refuse(AlreadyKept() if already_kept(error) else error)
                 return
@@ -191,14 +202,15 @@ def _runs(group: list[_Task]) -> Iterator[list[_Task]]:
 
 def _do(connection: Connection, run: list[_Task]) -> None:
     """Do what the tasks of a run ask for, and leave in each what came of it."""
-    batch, work = run[0].batch, run[0].work
-    if batch is not None:
-        refusals = batch(connection, [task.item for task in run])
-        for task, refusal in zip(run, refusals, strict=True):
-            task.error = refusal
+    task = run[0]
+    if task.batch is not None:
+        refusals = task.batch(connection, [each.item for each in run])
+        for each, refusal in zip(run, refusals, strict=True):
+            each.error = refusal
     else:
-        assert work is not None, "a task is work or an item"
-        run[0].result = work(connection)
+        assert task.work is not None, "a task is work or an item"
+        with acts_for(task.by):
+            task.result = task.work(connection)
 
 
 def _fire_and_tell(

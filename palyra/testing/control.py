@@ -68,11 +68,16 @@ class FakeControl:
         self.followings: list[FakeFollowing] = []
         self.news: list[models.JobEvent] = []
 
-    def nodes(self, limit: int, cursor: str | None, where: str) -> Deferred[models.NodeList]:
-        return self._answer("nodes", limit, cursor, where)
+    def nodes(
+        self, limit: int, cursor: str | None, where: str, search: str = "", trust: str = ""
+    ) -> Deferred[models.NodeList]:
+        return self._answer("nodes", limit, cursor, where, search, trust)
 
     def node(self, target: str) -> Deferred[models.NodeAnswer]:
         return self._answer("node", target)
+
+    def capabilities(self) -> Deferred[models.CapabilityCatalogue]:
+        return self._answer("capabilities")
 
     def invoke(self, target: str, body: models.Invoke, by: Caller) -> Deferred[models.InvokeAnswer]:
         return self._answer("invoke", target, body, by)
@@ -120,6 +125,9 @@ class FakeControl:
 
     def mint(self, body: models.MintCode, by: Caller) -> Deferred[models.MintedCode]:
         return self._answer("mint", body, by)
+
+    def withdraw_code(self, target: str, by: Caller) -> Deferred[models.WithdrawnCode]:
+        return self._answer("withdraw_code", target, by)
 
     def decide(
         self, target: str, approved: bool, body: models.Decision, by: Caller

@@ -6,9 +6,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
+from palyra.core.approval import ApprovalState
+from palyra.core.callapprovals import CallApproval
 from palyra.core.devices import (
     CertificateRecord,
     Device,
@@ -63,10 +66,12 @@ class TroubledStore:
         """How many commits are held."""
         return len(self._held)
 
-    def accept(self, job: Job, key: IdempotencyKey | None = None) -> Deferred[None]:
-        kept = own_job(job)
+    def accept(
+        self, job: Job, key: IdempotencyKey | None = None, approval: CallApproval | None = None
+    ) -> Deferred[None]:
+        kept, own = own_job(job), approval and attrs.evolve(approval)
         return self._commit(
-            lambda: self._write("accept", [kept], lambda: self.store.accept(kept, key))
+            lambda: self._write("accept", [kept], lambda: self.store.accept(kept, key, own))
         )
 
     def update(self, job: Job) -> Deferred[None]:
@@ -74,12 +79,26 @@ class TroubledStore:
         return self._commit(lambda: self._write("update", [kept], lambda: self.store.update(kept)))
 
     def accept_fanout(
-        self, fanout: Fanout, rows: Sequence[Job], key: IdempotencyKey | None = None
+        self,
+        fanout: Fanout,
+        rows: Sequence[Job],
+        key: IdempotencyKey | None = None,
+        approval: CallApproval | None = None,
     ) -> Deferred[None]:
-        kept = [own_job(job) for job in rows]
+        kept, own = [own_job(job) for job in rows], approval and attrs.evolve(approval)
+        accept = self.store.accept_fanout
         return self._commit(
-            lambda: self._write("accept", kept, lambda: self.store.accept_fanout(fanout, kept, key))
+            lambda: self._write("accept", kept, lambda: accept(fanout, kept, key, own))
         )
+
+    def decide_call(self, approval: CallApproval) -> Deferred[None]:
+        own = attrs.evolve(approval)
+        return self._commit(lambda: self.store.decide_call(own))
+
+    def close_call(
+        self, approval_id: str, state: ApprovalState, reason: str, now_ms: int
+    ) -> Deferred[None]:
+        return self._commit(lambda: self.store.close_call(approval_id, state, reason, now_ms))
 
     def register(self, registration: Registration) -> Deferred[Any]:
         return self._commit(lambda: self.store.register(registration))

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from palyra.config.addresses import HostPort
-from palyra.errors import CannotBind, PortTaken
+from palyra.errors import CannotBind, not_listening
 from palyra.transport.asyncbridge import as_deferred, run_now
 from palyra.wire.service import NodeServiceServicer, add_NodeServiceServicer_to_server
 
@@ -143,7 +143,4 @@ def _probe(name: str, address: HostPort) -> None:
             probe.bind(target)
             probe.listen(1)
     except OSError as error:
-        if error.errno in (98, 48, 10048):  # EADDRINUSE on Linux, macOS, Windows
-            raise PortTaken(name, address.port) from error
-        cause = error.strerror or str(error)
-        raise CannotBind(name, str(address), cause.lower()) from error
+        raise not_listening(name, str(address), address.port, error) from error

@@ -45,7 +45,7 @@ from palyra.config.addresses import HostPort
 from palyra.core.identifiers import Entropy
 from palyra.core.rates import source_of
 from palyra.core.windows import Windows
-from palyra.errors import CannotBind, LimitReached, Malformed, PortTaken
+from palyra.errors import CannotBind, LimitReached, Malformed, not_listening
 from palyra.transport.interfaces import INodeDesk
 from palyra.transport.quicconnection import (
     HANDSHAKE_S,
@@ -153,11 +153,9 @@ class QuicListener(DatagramProtocol):
         try:
             self._port = self._reactor.listenUDP(self.address.port, self, host, MAX_DATAGRAM)
         except CannotListenError as error:
-            number = getattr(error.socketError, "errno", None)
-            if number in (98, 48, 10048):  # EADDRINUSE on Linux, macOS, Windows
-                raise PortTaken(self.name, self.address.port) from error
-            cause = getattr(error.socketError, "strerror", None) or str(error.socketError)
-            raise CannotBind(self.name, str(self.address), cause.lower()) from error
+            raise not_listening(
+                self.name, str(self.address), self.address.port, error.socketError
+            ) from error
         self.address = self.address.with_port(self._port.getHost().port)
 
     def open(self) -> Deferred[None]:

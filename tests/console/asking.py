@@ -54,7 +54,9 @@ class Console:
     def __init__(self, caller: Caller = ANA) -> None:
         self.control = FakeControl()
         part = Part(self.control)
-        self.controls = Controls(self.control, part, part, part, part, part)
+        self.controls = Controls(
+            self.control, part, part, part, part, part, lambda accept: ("text/plain", b"metrics")
+        )
         self.clock = Clock()
         self.app = ConsoleApp(self.controls, Everybody(caller), self.clock)
         self._resource: Any = self.app.resource()
@@ -77,11 +79,12 @@ class Console:
         method: str = "GET",
         body: bytes | None = None,
         headers: dict[Any, Any] | None = None,
+        prefix: str = PREFIX,
     ) -> tuple[int, bytes, Any]:
         """Status, body and headers of one request."""
         answer: list[Any] = []
         response = self._stub.request(
-            method, f"http://console{PREFIX}{path}", data=body, headers=headers
+            method, f"http://console{prefix}{path}", data=body, headers=headers
         )
         response.addBoth(answer.append)
         self._stub.flush()

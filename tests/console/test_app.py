@@ -44,15 +44,15 @@ SUBMITTED = models.SubmitJobs(
     max_failures=0,
 )
 CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
-    ("GET", "/nodes", None, ("nodes", 50, None, "")),
-    ("GET", "/nodes?limit=7&cursor=9", None, ("nodes", 7, "9", "")),
-    ("GET", "/nodes?limit=0", None, ("nodes", 1, None, "")),
-    ("GET", "/nodes?limit=99999", None, ("nodes", 500, None, "")),
+    ("GET", "/nodes", None, ("nodes", 50, None, "", "", "")),
+    ("GET", "/nodes?limit=7&cursor=9", None, ("nodes", 7, "9", "", "", "")),
+    ("GET", "/nodes?limit=0", None, ("nodes", 1, None, "", "", "")),
+    ("GET", "/nodes?limit=99999", None, ("nodes", 500, None, "", "", "")),
     (
         "GET",
         "/nodes?where=platform%20~%20linux%20and%20label.a%3Db",
         None,
-        ("nodes", 50, None, "platform ~ linux and label.a=b"),
+        ("nodes", 50, None, "platform ~ linux and label.a=b", "", ""),
     ),
     ("GET", "/nodes/pending", None, ("pairing_requests", "pending_approval", None, 50, None)),
     ("GET", "/nodes/pi", None, ("node", "pi")),
@@ -80,6 +80,8 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
             ANA,
         ),
     ),
+    ("POST", "/pairing/codes/ABCD/withdraw", None, ("withdraw_code", "ABCD", ANA)),
+    ("GET", "/capabilities", None, ("capabilities",)),
     ("GET", "/pairing/requests/ABCD", None, ("pairing_request", "ABCD")),
     (
         "POST",
@@ -189,8 +191,8 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
     ("GET", "/jobs/ABCD?wait_ms=250", None, ("job", "ABCD", 250)),
     ("GET", "/jobs/ABCD?wait_ms=999999", None, ("job", "ABCD", 60_000)),
     ("GET", "/doctor", None, ("health",)),
-    ("GET", "/inventory?where=all", None, ("nodes", 50, None, "all")),
-    ("GET", "/devices", None, ("nodes", 50, None, "")),
+    ("GET", "/inventory?where=all", None, ("nodes", 50, None, "all", "", "")),
+    ("GET", "/devices", None, ("nodes", 50, None, "", "", "")),
     ("GET", "/inventory/pi", None, ("node", "pi")),
     ("GET", "/devices/pi", None, ("node", "pi")),
     (

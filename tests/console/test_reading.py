@@ -154,4 +154,4 @@ def test_a_long_expression(console: Console) -> None:
     """An expression of the length that is allowed arrives whole, every sign of it quoted."""
     where = "(" * MAX_WHERE
     assert console.ask("GET", "/nodes?where=" + quote(where))[0] == 200
-    assert console.control.asked == [("nodes", 50, None, where)]
+    assert console.control.asked == [("nodes", 50, None, where, "", "")]

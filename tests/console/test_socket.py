@@ -33,7 +33,7 @@ class Bound:
 
         self.control = FakeControl()
         part: Any = self.control
-        controls = Controls(self.control, part, part, part, part, part)
+        controls = Controls(self.control, part, part, part, part, part, part)
         self.socket = ConsoleSocket(reactor, path, controls)
         self.socket.bind()
 

@@ -45,6 +45,7 @@ from palyra.errors import (
 from tests.contract.forgetting import ForgettingContract
 from tests.contract.grants import GrantsContract
 from tests.contract.journal import JournalContract
+from tests.contract.operators import OperatorsContract
 from tests.contract.removal import RemovalContract
 from tests.contract.renewal import RenewalContract
 from tests.store.samples import (
@@ -69,7 +70,12 @@ KEY = IdempotencyKey("operator:ana POST /jobs", "k", sha256_hex(b"request"))
 
 
 class StoreContract(
-    RenewalContract, RemovalContract, GrantsContract, ForgettingContract, JournalContract
+    RenewalContract,
+    RemovalContract,
+    GrantsContract,
+    ForgettingContract,
+    JournalContract,
+    OperatorsContract,
 ):
     """Mixed into a test class that sets ``store`` and can ``wait`` for what it returns."""
 

@@ -6,13 +6,11 @@ import pytest
 
 from palyra.console import models
 from palyra.core.identifiers import short_id
-from palyra.core.operators import Caller, Role
 from palyra.errors import NotFound
 from palyra.gateway.pairingcontrol import qr_matrix
+from tests.callers import ANA
 from tests.gateway.enrolling import HOME, Gateway
 from tests.gateway.house import result_of
-
-ANA = Caller("local:1000", "ana", Role.ADMIN, "console.sock")
 
 
 def minted(gateway: Gateway, method: str, qr_matrix: bool = False) -> models.MintedCode:

@@ -18,6 +18,7 @@ from palyra.console.models.audit import (
     AuditList,
     AuditVerification,
 )
+from palyra.console.models.capabilities import CapabilityCatalogue, CapabilityDescription
 from palyra.console.models.common import (
     CONTRACT_VERSION,
     NULL,
@@ -89,6 +90,7 @@ from palyra.console.models.pairing import (
     PairingItem,
     PairingList,
     SeenBefore,
+    WithdrawnCode,
 )
 from palyra.console.models.trust import (
     CaAnswer,
@@ -122,6 +124,8 @@ __all__ = [
     "CallerAnswer",
     "CallerItem",
     "CancelJob",
+    "CapabilityCatalogue",
+    "CapabilityDescription",
     "CapabilityItem",
     "ChangeRole",
     "Check",
@@ -183,4 +187,5 @@ __all__ = [
     "SignedOut",
     "StateAnswer",
     "SubmitJobs",
+    "WithdrawnCode",
 ]

@@ -10,7 +10,10 @@ from palyra.console.models.nodes import NodeItem
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How many there are of what the page's head and navigation count."""
+    """How many there are of what the page's head and navigation count.
+
+    ``approvals_pending`` are calls and pairing requests, ``pairing_pending`` only the latter.
+    """
 
     devices: int
     online: int

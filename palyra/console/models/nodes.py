@@ -8,7 +8,11 @@ from palyra.console.models.common import Contract, Page
 
 
 class CapabilityItem(msgspec.Struct, frozen=True):
-    """One capability of a device, as announced and as granted."""
+    """One capability of a device, as announced and as granted.
+
+    ``digest`` is of its descriptor, empty where the device does not say; ``capabilities`` holds
+    the descriptors that the gateway knows.
+    """
 
     name: str
     available: bool
@@ -18,6 +22,7 @@ class CapabilityItem(msgspec.Struct, frozen=True):
     needs_mediation: bool
     idempotent: bool
     fault: str
+    digest: str = ""
 
 
 class NodeItem(msgspec.Struct, frozen=True):
@@ -54,12 +59,16 @@ class NodeItem(msgspec.Struct, frozen=True):
 
 
 class NodeList(msgspec.Struct, frozen=True):
-    """GET nodes."""
+    """GET nodes, those online first.
+
+    ``total`` is how many devices there are on all pages; None under an expression.
+    """
 
     contract: Contract
     page: Page
     nodes: list[NodeItem]
     waiting_for_approval: int
+    total: int | None = None
 
 
 class NodeAnswer(msgspec.Struct, frozen=True):

@@ -90,19 +90,21 @@ class PairingAnswer(msgspec.Struct, frozen=True):
 
 
 class MintCode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST pairing/requests/code."""
+    """POST pairing/requests/code.  ``qr_matrix`` asks for the picture of a pairing line too."""
 
     method: str = "pin"
     issued_by: str = ""
     ttl_ms: int | None = None
     labels: dict[str, str] = {}
     source: str = ""
+    qr_matrix: bool = False
 
 
 class MintedCode(msgspec.Struct, frozen=True):
     """A new code: the only time it is ever shown, as ``uri`` or as ``pin``; the other is empty.
 
-    ``address`` is where devices pair, ``loopback_only``: no other machine can.
+    ``address`` is where devices pair, ``loopback_only``: no other machine can.  ``qr_matrix`` are
+    the rows of the QR code of ``uri``, without its border: ``1`` is dark.
     """
 
     contract: Contract
@@ -111,9 +113,17 @@ class MintedCode(msgspec.Struct, frozen=True):
     address: str
     loopback_only: bool
     pin: str = ""
+    qr_matrix: list[str] = []
 
     def __repr__(self) -> str:
         return f"<MintedCode {self.code.code_id}>"
+
+
+class WithdrawnCode(msgspec.Struct, frozen=True):
+    """POST pairing/codes/{id}/withdraw: no device can use it any more."""
+
+    contract: Contract
+    code: CodeItem
 
 
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

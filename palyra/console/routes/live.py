@@ -17,6 +17,7 @@ def _watch(of: Controls, asked: Asked, wake: Wake) -> Deferred[IFeed]:
         devices=reading.names(asked.request, "device", MAX_SHOWN),
         jobs=reading.names(asked.request, "job", MAX_SHOWN),
         topics=reading.names(asked.request, "topic", 8),
+        resumed=asked.request.getHeader("last-event-id") is not None,
     )
     return of.feed.watch(which, asked.caller, wake)
 

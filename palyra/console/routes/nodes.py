@@ -5,19 +5,25 @@ from __future__ import annotations
 import attrs
 
 from palyra.console import models, reading
-from palyra.console.routing import PAGED, WHERE, Route
+from palyra.console.routing import PAGED, WHERE, Route, choice, text
 from palyra.core.operators import Right
 
+_SEARCH = text("search", "Words, each a part of the name or of a label, or the start of an id.")
+_TRUST = choice("trust", "Only devices that are so.", "trusted", "revoked")
 _LIST = Route(
     "GET",
     "nodes",
     "list_nodes",
     "List the devices that were not removed.",
     lambda of, asked: of.gateway.nodes(
-        reading.limit(asked.request), reading.cursor(asked.request), reading.where(asked.request)
+        reading.limit(asked.request),
+        reading.cursor(asked.request),
+        reading.where(asked.request),
+        reading.text(asked.request, "search") or "",
+        reading.text(asked.request, "trust") or "",
     ),
     models.NodeList,
-    query=(*PAGED, WHERE),
+    query=(*PAGED, WHERE, _SEARCH, _TRUST),
     listed=True,
 )
 _ONE = Route(
@@ -48,6 +54,15 @@ ROUTES = (
     _ONE,
     attrs.evolve(_ONE, path="inventory/{target}", name="show_inventory"),
     attrs.evolve(_ONE, path="devices/{target}", name="show_device"),
+    Route(
+        "GET",
+        "capabilities",
+        "list_capabilities",
+        "List the capabilities whose descriptors the gateway knows.",
+        lambda of, asked: of.gateway.capabilities(),
+        models.CapabilityCatalogue,
+        listed=True,
+    ),
     Route(
         "POST",
         "nodes/{target}/invoke",

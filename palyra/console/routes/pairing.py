@@ -36,6 +36,16 @@ ROUTES = (
         models.MintCode,
     ),
     Route(
+        "POST",
+        "pairing/codes/{target}/withdraw",
+        "withdraw_pairing_code",
+        "Take a pairing code back: no device can use it any more.",
+        lambda of, asked: of.gateway.withdraw_code(asked.target, asked.caller),
+        models.WithdrawnCode,
+        Right.DECIDE,
+        models.NoBody,
+    ),
+    Route(
         "GET",
         "pairing/requests/{target}",
         "show_pairing_request",

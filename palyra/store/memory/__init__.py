@@ -15,10 +15,12 @@ from zope.interface import implementer
 from palyra._files import write_atomic
 from palyra.core.identifiers import Entropy, new_ulid
 from palyra.core.interfaces import IStore
+from palyra.store.memory.audit import AuditLog
 from palyra.store.memory.directory import DeviceDirectory
 from palyra.store.memory.fanoutlog import FanoutLog
 from palyra.store.memory.joblog import JobLog
 from palyra.store.memory.journal import EventJournal
+from palyra.store.memory.operators import OperatorLog
 from palyra.store.memory.pairinglog import PairingLog
 from palyra.store.memory.records import fired
 from palyra.store.renewal import LIVE
@@ -28,7 +30,7 @@ __all__ = ["MemoryStore"]
 
 
 @implementer(IStore)
-class MemoryStore(PairingLog, DeviceDirectory, JobLog, FanoutLog, EventJournal):
+class MemoryStore(PairingLog, DeviceDirectory, JobLog, FanoutLog, EventJournal, AuditLog, OperatorLog):
     """Provides IStore on dictionaries.  ``now_ms`` is wall time in Unix milliseconds."""
 
     imported = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from palyra.core.callapprovals import CallApproval
 from palyra.core.fanouts import Fanout, Tally, is_failure
 from palyra.core.identifiers import FanoutId, has_prefix
 from palyra.core.interfaces import IdempotencyKey
@@ -12,20 +13,26 @@ from palyra.core.jobs import Job
 from palyra.errors import AlreadyKept
 from palyra.store import facts, rules
 from palyra.store.joblog import FOUND_AT_MOST
-from palyra.store.memory.records import Records, fired
+from palyra.store.memory.callapprovals import CallApprovalLog
+from palyra.store.memory.records import fired
 
 
-class FanoutLog(Records):
+class FanoutLog(CallApprovalLog):
     """Provides :class:`palyra.core.interfaces.IFanoutLog`."""
 
     @fired
     def accept_fanout(
-        self, fanout: Fanout, rows: Sequence[Job], key: IdempotencyKey | None = None
+        self,
+        fanout: Fanout,
+        rows: Sequence[Job],
+        key: IdempotencyKey | None = None,
+        approval: CallApproval | None = None,
     ) -> None:
         ids = {row.call.job_id for row in rows}
         if fanout.fanout_id in self._fanouts or len(ids) < len(rows) or ids & self._jobs.keys():
             raise AlreadyKept()
         self._use(key, fanout.submitted_at_ms, fanout_id=fanout.fanout_id)
+        self._keep_call(approval)
         self._fanouts[fanout.fanout_id] = fanout
         self._jobs.update((row.call.job_id, rules.own_job(row)) for row in rows)
         for row in rows:

@@ -6,6 +6,7 @@ from collections.abc import Container, Sequence
 
 import attrs
 
+from palyra.core.callapprovals import CallApproval
 from palyra.core.devices import Device, DeviceState
 from palyra.core.identifiers import JobId, has_prefix
 from palyra.core.interfaces import IdempotencyKey, JobQuery, KeyUse
@@ -14,20 +15,24 @@ from palyra.errors import AlreadyKept, NotFound, NotRegistered
 from palyra.store import facts, rules
 from palyra.store.joblog import FOUND_AT_MOST
 from palyra.store.jobrows import MAX_NOTES
-from palyra.store.memory.records import Records, fired, newest
+from palyra.store.memory.callapprovals import CallApprovalLog
+from palyra.store.memory.records import fired, newest
 from palyra.store.retention import KEY_LIFE_MS, first_id
 
 
-class JobLog(Records):
+class JobLog(CallApprovalLog):
     """Provides :class:`palyra.core.interfaces.IJobLog`."""
 
     @fired
-    def accept(self, job: Job, key: IdempotencyKey | None = None) -> None:
+    def accept(
+        self, job: Job, key: IdempotencyKey | None = None, approval: CallApproval | None = None
+    ) -> None:
         job_id = job.call.job_id
         if job_id in self._jobs:
             raise AlreadyKept()
         self._require_session(job)
         self._use(key, job.call.submitted_at_ms, job_id=job_id)
+        self._keep_call(approval)
         self._keep_attempt(job)
         self._jobs[job_id] = attrs.evolve(rules.own_job(job), notes=job.notes[:MAX_NOTES])
         if job.final:
@@ -39,6 +44,7 @@ class JobLog(Records):
         self._require_session(job)
         if kept is None:
             raise NotFound("job", job.call.job_id)
+        self._consume(job)
         self._keep_attempt(job)
         notes = kept.notes + job.notes[len(kept.notes) : MAX_NOTES]
         changed = kept if kept.final else rules.own_job(job)

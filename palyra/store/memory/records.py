@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
@@ -10,12 +11,31 @@ import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 
 from palyra.core.approval import Approval
+from palyra.core.audit import (
+    GENESIS,
+    SALT_BYTES,
+    AuditEntry,
+    AuditRow,
+    Chain,
+    acting,
+    line_of,
+)
+from palyra.core.audithead import Head, HeadKind
+from palyra.core.callapprovals import CallApproval
 from palyra.core.devices import CertificateRecord, CertificateState, Device, Revocation
 from palyra.core.fanouts import Fanout
-from palyra.core.identifiers import DeviceId, FanoutId, Fingerprint, JobId, RequestId
+from palyra.core.identifiers import (
+    DeviceId,
+    FanoutId,
+    Fingerprint,
+    JobId,
+    RequestId,
+    new_ulid,
+)
 from palyra.core.interfaces import IdempotencyKey, KeyUse
 from palyra.core.jobs import Job
 from palyra.core.journal import JournalEntry, JournalEvent, pruned_below
+from palyra.core.operators import Invitation, Operator, OperatorCertificate
 from palyra.core.pairing import PairingCode, PairingRequest
 from palyra.errors import AlreadyKept, PalyraError
 from palyra.store import facts, revocation, rules
@@ -49,6 +69,7 @@ class Records:
         self._codes: dict[str, PairingCode] = {}
         self._requests: dict[RequestId, PairingRequest] = {}
         self._approvals: dict[str, Approval] = {}
+        self._calls: dict[str, CallApproval] = {}
         self._devices: dict[DeviceId, Device] = {}
         self._certificates: dict[Fingerprint, CertificateRecord] = {}
         self._issued: dict[RequestId, Fingerprint] = {}
@@ -58,6 +79,12 @@ class Records:
         self._fanouts: dict[FanoutId, Fanout] = {}
         self._keys: dict[tuple[str, str], tuple[KeyUse, int]] = {}
         self._journals: dict[DeviceId, list[JournalEvent]] = {}
+        self._chain = Chain(new_ulid(now_ms(), os.urandom))
+        self._rows: list[AuditRow] = []
+        self._heads: dict[tuple[str, int, HeadKind], Head] = {}
+        self._operators: dict[str, Operator] = {}
+        self._operator_certificates: dict[Fingerprint, OperatorCertificate] = {}
+        self._invitations: dict[str, Invitation] = {}
         self._grown: set[DeviceId] = set()
         self._followed: Collection[DeviceId] = ()
         self._tell: Callable[[DeviceId], object]
@@ -122,6 +149,24 @@ class Records:
         below = pruned_below(seq)
         events[:] = (each for each in events if each.seq >= below)
         self._grown.add(device_id)
+
+    def _audit(self, *entries: AuditEntry | None) -> None:
+        """Write entries to the audit chain; None is nothing."""
+        for entry in entries:
+            if entry is not None:
+                line = line_of(entry, os.urandom(SALT_BYTES), acting())
+                before = self._rows[-1] if self._rows else None
+                seq, prev = (before.seq + 1, before.hash) if before else (1, GENESIS)
+                hashed = self._chain.hash(seq, prev, line)
+                self._rows.append(AuditRow(self._chain.chain_id, seq, line, hashed))
+
+    def _erase(self, device_id: DeviceId) -> None:
+        """Erase the details of the audit rows about a device."""
+        about = f"device:{device_id}"
+        for at, row in enumerate(self._rows):
+            if row.line.subject == about:
+                erased = row.line._replace(salt=None, details=None)
+                self._rows[at] = attrs.evolve(row, line=erased)
 
     def _tell_grown(self) -> None:
         grown, self._grown = self._grown, set()

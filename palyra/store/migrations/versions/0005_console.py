@@ -14,6 +14,7 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("operator_id", sa.Text(), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("approval_id", sa.Text()))
+    op.add_column("fanouts", sa.Column("approval_id", sa.Text()))
     _operators()
     _approvals()
     _audit()
@@ -45,6 +46,7 @@ def _operators() -> None:
         sa.Column("not_before_ms", sa.BigInteger(), nullable=False),
         sa.Column("not_after_ms", sa.BigInteger(), nullable=False),
         sa.Column("issued_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("issuer", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("fingerprint"),
     )
     op.create_index("operator_certificates_by_operator", "operator_certificates", ["operator_id"])
@@ -135,6 +137,14 @@ def _audit() -> None:
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("chain_id", "seq"),
         sqlite_with_rowid=False,
+    )
+    of_devices = sa.text("substr(subject, 1, 7) = 'device:'")
+    op.create_index(
+        "audit_of_devices",
+        "audit",
+        ["subject", "seq"],
+        sqlite_where=of_devices,
+        postgresql_where=of_devices,
     )
     op.create_table(
         "audit_heads",
