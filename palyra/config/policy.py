@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 
 from palyra.core.callapprovals import ONCE, SCOPES
-from palyra.core.devices import Risk
+from palyra.core.devices import Risk, clean_text
 from palyra.core.identifiers import is_ulid
 from palyra.core.operators import LOCAL, Right, Role
 from palyra.core.policy import (
@@ -94,10 +94,13 @@ def rules_of(section: PolicySection) -> Rules:
         for number, each in enumerate(section.rule, 1)
     )
     _check_ids(rules)
-    for name in section.risk:
-        _check_capability(name, f"policy.risk.{name}")
-    floors = {name: _risk(word, f"policy.risk.{name}") for name, word in section.risk.items()}
-    return Rules(rules, floors)
+    return Rules(rules, {name: _floor(name, word) for name, word in section.risk.items()})
+
+
+def _floor(name: str, word: str) -> Risk:
+    field = f"policy.risk.{clean_text(name, 64)}"
+    _check_capability(name, field)
+    return _risk(word, field)
 
 
 def _ruled(section: RuleSection, number: int, path: str) -> Rule:

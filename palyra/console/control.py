@@ -192,6 +192,14 @@ class IControl(Interface):
     def capabilities() -> Deferred[models.CapabilityCatalogue]:
         """The capabilities whose descriptors the gateway knows, by name."""
 
+    def journal(target: str, limit: int, cursor: str | None) -> Deferred[models.JournalList]:
+        """What happened to a device, newest first."""
+
+    def pairing_history(
+        target: str, limit: int, cursor: str | None
+    ) -> Deferred[models.PairingHistory]:
+        """Every pairing request of a device that is kept, newest first."""
+
     def invoke(target: str, body: models.Invoke, by: Caller) -> Deferred[models.InvokeAnswer]:
         """Run a capability and wait for it as long as the body says."""
 

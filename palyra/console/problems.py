@@ -15,8 +15,10 @@ from palyra.errors import (
     DeviceOffline,
     ExpressionInvalid,
     Malformed,
+    MediaTypeRefused,
     NotRegistered,
     PalyraError,
+    WrongHost,
 )
 
 RETRY_AFTER_S = 5.0
@@ -35,18 +37,35 @@ _STATUS = {
     Category.DEADLINE: 504,
     Category.INTERNAL: 500,
 }
-_NOT_READY = (DeviceOffline, NotRegistered, CapabilityDisabled)
+_STATUS_OF = {
+    DeviceOffline: 412,
+    NotRegistered: 412,
+    CapabilityDisabled: 412,
+    MediaTypeRefused: 415,
+    WrongHost: 421,
+}
 
 
 def refuse(request: IRequest, error: PalyraError) -> bytes:
     """The body of a refusal; its status and headers are set."""
-    status = 412 if isinstance(error, _NOT_READY) else _STATUS[error.category]
-    retry_after_s = getattr(error, "retry_after_s", None)
-    if retry_after_s is None and status in (429, 503):
-        retry_after_s = RETRY_AFTER_S
-    if retry_after_s is not None:
-        request.setHeader(b"retry-after", b"%d" % max(1, round(retry_after_s)))
+    status = status_of(error)
+    wait_s = retry_after(error)
+    if wait_s is not None:
+        request.setHeader(b"retry-after", b"%d" % wait_s)
     return _write(request, status, problem_of(error))
+
+
+def status_of(error: PalyraError) -> int:
+    """The HTTP status of an error."""
+    return _STATUS_OF.get(type(error)) or _STATUS[error.category]
+
+
+def retry_after(error: PalyraError) -> int | None:
+    """The seconds after which to try again; None where the error says nothing of it."""
+    after_s = getattr(error, "retry_after_s", None)
+    if after_s is None and status_of(error) in (429, 503):
+        after_s = RETRY_AFTER_S
+    return None if after_s is None else max(1, round(after_s))
 
 
 def refuse_method(request: IRequest, error: MethodNotAllowed) -> bytes:
@@ -87,4 +106,6 @@ def _write(request: IRequest, status: int, problem: models.Problem) -> bytes:
     request.setResponseCode(status)
     request.setHeader(b"content-type", b"application/json")
     request.setHeader(b"cache-control", b"no-store")
-    return msgspec.json.encode(problem)
+    body = msgspec.json.encode(problem)
+    request.setHeader(b"content-length", b"%d" % len(body))
+    return body

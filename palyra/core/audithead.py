@@ -69,9 +69,7 @@ class Head:
     def line(self) -> str:
         """An anchor as it is given to the outside."""
         hashed, signature = self.hash.hex(), self.signature.hex()
-        return (
-            f"palyra-audit-head v1 {self.chain_id} {self.seq} {hashed} {self.at_ms} {signature}"
-        )
+        return f"palyra-audit-head v1 {self.chain_id} {self.seq} {hashed} {self.at_ms} {signature}"
 
     def signed(self, key: Ed25519PrivateKey) -> Head:
         """The same, signed."""

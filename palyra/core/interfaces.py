@@ -82,6 +82,7 @@ class RequestQuery:
     before: RequestId | None = None
     with_key: bool = False
     """Only those that hold a private key made for a version-1 device."""
+    device_id: DeviceId | None = None
 
 
 class IPairingLog(Interface):

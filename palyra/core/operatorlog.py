@@ -65,9 +65,7 @@ class IOperatorLog(Interface):
         :raises palyra.errors.OperatorRevoked, NotFound: as :meth:`renew_operator`.
         """
 
-    def revoke_operator(
-        operator_id: str, by: str, reason: str, now_ms: int
-    ) -> Awaitable[Operator]:
+    def revoke_operator(operator_id: str, by: str, reason: str, now_ms: int) -> Awaitable[Operator]:
         """End an operator; one that was revoked stays as they are.
 
         :raises palyra.errors.NotFound: no such operator.

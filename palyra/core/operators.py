@@ -153,7 +153,6 @@ class Invitation:
     operator_id: str = ""
     csr_digest: str = ""
 
-
     def usable(self, now_ms: int) -> bool:
         """Whether somebody may still accept it."""
         return self.state is InvitationState.OPEN and now_ms < self.expires_at_ms

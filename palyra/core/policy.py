@@ -277,4 +277,4 @@ def _unseen(term: Term) -> str:
     if term.field != "id":
         return f"{term.field} cannot stand here"
     whole = "~" not in term.sign and all(map(is_ulid, term.values))
-    return "" if whole else f"id {term.sign} {', '.join(term.values)} cannot stand here"
+    return "" if whole else "a part of an id cannot stand here"

@@ -85,6 +85,43 @@ class OperatorCertificateRefused(PalyraError):
 
 
 @attrs.define
+class WrongHost(PalyraError):
+    """A request for a name that the console is not reached by (RFC 9110 section 15.5.20).
+
+    A page of another site could otherwise reach it under a name that it points here.
+    """
+
+    code = "wrong_host"
+    category = Category.INVALID
+
+    @property
+    def sentence(self) -> str:
+        return "The console is not reached under this name or port."
+
+    @property
+    def hint(self) -> str:
+        return "use a configured name; on the gateway: palyra console login"
+
+
+@attrs.define
+class RequestsLimited(PalyraError):
+    """More requests came from one source than the console takes."""
+
+    code = "requests_limited"
+    category = Category.EXHAUSTED
+    retryable = True
+    retry_after_s: float
+
+    @property
+    def sentence(self) -> str:
+        return "Too many requests came from this address."
+
+    @property
+    def hint(self) -> str:
+        return f"try again in {max(1, round(self.retry_after_s))} s"
+
+
+@attrs.define
 class TwoCredentials(PalyraError):
     """A request with a certificate and a session's cookie does not say whose it is."""
 

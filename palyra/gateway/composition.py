@@ -332,7 +332,14 @@ class Composition:
             pairing_address=doors.pairing_address,
             changed=self.snapshot.touch,
         )
-        self.console = ConsoleRooms(control=self.control, meters=self.meters)
+        self.console = ConsoleRooms(
+            clock=ground.reactor,
+            control=self.control,
+            meters=self.meters,
+            inventory=self.inventory,
+            dispatcher=self.dispatcher,
+            approvals=self.approvals,
+        )
 
     # -- their start and stop -------------------------------------------------------------------
 

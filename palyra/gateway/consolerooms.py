@@ -5,21 +5,44 @@ from __future__ import annotations
 from typing import Any
 
 from palyra.console.routing import Controls
+from palyra.gateway.approvals import Approvals
 from palyra.gateway.control import Control
+from palyra.gateway.dispatch import Dispatcher
+from palyra.gateway.feed import Feed
+from palyra.gateway.inventory import Inventory
 from palyra.gateway.meters import Meters
 
 
 class ConsoleRooms:
     """What the console's routes ask, made of the rooms of :mod:`palyra.gateway.composition`."""
 
-    def __init__(self, *, control: Control, meters: Meters) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Any,
+        control: Control,
+        meters: Meters,
+        inventory: Inventory,
+        dispatcher: Dispatcher,
+        approvals: Approvals,
+    ) -> None:
         nothing: Any = None
+        self.feed = Feed(
+            clock=clock,
+            inventory=inventory,
+            roster=control.roster,
+            view=control.view,
+            dispatcher=dispatcher,
+            approvals=approvals,
+            approval=lambda approval_id, by: self.controls.approvals.approval(approval_id, by),
+            calls_waiting=lambda: 0,
+        )
         self.controls = Controls(
             gateway=control,
             operators=nothing,
             sign_in=nothing,
             approvals=nothing,
             audit=nothing,
-            feed=nothing,
+            feed=self.feed,
             metrics=meters.metrics.exposition,
         )

@@ -33,6 +33,7 @@ from palyra.gateway.jobcontrol import JobControl
 from palyra.gateway.nodeview import NodeView
 from palyra.gateway.pairingcontrol import PairingControl
 from palyra.gateway.presence import PresenceBoard
+from palyra.gateway.queries import number_cursor
 from palyra.gateway.renewals import Renewals
 from palyra.gateway.roster import Roster, Wish
 from palyra.gateway.sessions import Sessions
@@ -88,6 +89,34 @@ class NodeControl:
 
     async def _node(self, target: str) -> models.NodeAnswer:
         return models.NodeAnswer(CONTRACT, self._view.item(self._inventory.resolve(target)))
+
+    def journal(self, target: str, limit: int, cursor: str | None) -> Deferred[models.JournalList]:
+        return Deferred.fromCoroutine(self._journal(target, limit, cursor))
+
+    async def _journal(self, target: str, limit: int, cursor: str | None) -> models.JournalList:
+        """Newest first; the cursor is the number of the last event that was shown.
+
+        Numbers have no holes, so those before one are found by counting back.
+        """
+        device = self._inventory.resolve(target)
+        if cursor is not None:
+            before = number_cursor(cursor)
+        else:
+            ends = await self._store.journal(device.device_id, 0, 1)
+            before = ends.newest_seq + 1
+        after = max(0, before - 1 - limit)
+        found = await self._store.journal(device.device_id, after, limit)
+        events = [each for each in found.events if each.seq < before]
+        more = bool(events) and events[0].seq > found.oldest_seq
+        return models.JournalList(
+            contract=CONTRACT,
+            page=models.Page(limit, len(events), more, str(events[0].seq) if more else None),
+            events=[
+                models.JournalItem(each.seq, each.at_ms, each.kind, dict(each.details))
+                for each in reversed(events)
+            ],
+            oldest_seq=found.oldest_seq,
+        )
 
     def label(self, target: str, body: models.LabelNode, by: Caller) -> Deferred[models.NodeAnswer]:
         return Deferred.fromCoroutine(self._label(target, body))

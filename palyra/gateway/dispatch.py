@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from palyra.config.jobs import JobsSection
 from palyra.core.fanouts import BATCH
-from palyra.core.frames import Progress
+from palyra.core.frames import JobUpdate, Progress
 from palyra.core.identifiers import DeviceId, Entropy, JobId, short_id
 from palyra.core.interfaces import IdempotencyKey, IJobLog
 from palyra.core.jobmachine import RETRY, job_machine
@@ -225,6 +225,17 @@ class Dispatcher:
     def states(self) -> Counter[str]:
         """How many jobs that are not final are in which state."""
         return Counter(live.job.state.value for live in self._unfinished.all())
+
+    @property
+    def unfinished(self) -> int:
+        """How many jobs are not final."""
+        return len(self._unfinished)
+
+    def told(self, job_id: JobId) -> JobUpdate | None:
+        """A job that is not final as the watchers are told of it; None while what it is now is not
+        on record."""
+        live = self._unfinished.by_id(job_id)
+        return self._settlement.told(live) if live is not None else None
 
     def progress_of(self, job_id: JobId) -> Progress | None:
         """How far a job that is not final is."""

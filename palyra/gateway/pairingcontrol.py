@@ -91,6 +91,24 @@ class PairingControl:
             pins_paused_until_unix_ms=self._paused_until_ms(),
         )
 
+    def pairing_history(
+        self, target: str, limit: int, cursor: str | None
+    ) -> Deferred[models.PairingHistory]:
+        return Deferred.fromCoroutine(self._history(target, limit, cursor))
+
+    async def _history(
+        self, target: str, limit: int, cursor: str | None
+    ) -> models.PairingHistory:
+        device = self._inventory.resolve(target)
+        before = RequestId(ulid_cursor(cursor)) if cursor is not None else None
+        query = RequestQuery(limit=limit + 1, before=before, device_id=device.device_id)
+        found = await self._store.requests(query)
+        more = len(found) > limit
+        shown = [await self._pairing_item(request) for request in found[:limit]]
+        following = found[limit - 1].request_id if more else None
+        page = models.Page(limit, len(shown), more, following)
+        return models.PairingHistory(CONTRACT, page, shown)
+
     def _paused_until_ms(self) -> int | None:
         """Until when (Unix ms) nobody may pair by PIN."""
         until_ms, elapsed_ms = self._ledger.pin_paused_until_ms, self._elapsed_ms()

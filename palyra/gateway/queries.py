@@ -20,6 +20,13 @@ def state_named(kind: type[S], text: str) -> S:
         raise Malformed("state", f"must be one of {names}") from error
 
 
+def number_cursor(cursor: str) -> int:
+    """A cursor that is the number a page ended with; Malformed where it is none."""
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 9:
+        raise Malformed("cursor", "is not one that a list gave")
+    return int(cursor)
+
+
 def ulid_cursor(cursor: str) -> str:
     """A cursor that is the id a page ended with; Malformed where it is none."""
     if not is_ulid(cursor):

@@ -94,22 +94,28 @@ class Roster:
         :raises Malformed: the cursor is none, or the wish names no trust.
         :raises ExpressionInvalid: ``where`` is none.
         """
-        begin = 0 if cursor is None else bisect_right(self._order, _place(cursor))
+        after = None if cursor is None else _place(cursor)
         tests = self._tests(wish)
-        if tests:
-            found = self._matching(tests, begin)
-            shown = list(islice(found, limit + 1))
-            total = None if wish.where else sum(1 for _ in self._matching(tests, 0))
+        if not tests:
+            known = self._order
+        elif wish.where:
+            known = list(islice(self._matching(tests, after), limit + 1))
         else:
-            shown = self._order[begin : begin + limit + 1]
-            total = len(self._order)
-        devices = [self._entries[DeviceId(place[2])].device for place in shown[:limit]]
-        more = len(shown) > limit
-        return RosterPage(devices, _cursor(shown[limit - 1]) if more else None, total)
+            known = list(self._matching(tests, None))
+        begin = 0 if after is None else bisect_right(known, after)
+        shown = known[begin : begin + limit + 1]
+        return RosterPage(
+            devices=[self._entries[DeviceId(place[2])].device for place in shown[:limit]],
+            cursor=_cursor(shown[limit - 1]) if len(shown) > limit else None,
+            total=None if wish.where else len(known),
+        )
 
     # -- which ------------------------------------------------------------------------------------
 
-    def _matching(self, tests: list[Callable[[Entry], bool]], begin: int) -> Iterator[Place]:
+    def _matching(
+        self, tests: list[Callable[[Entry], bool]], after: Place | None
+    ) -> Iterator[Place]:
+        begin = 0 if after is None else bisect_right(self._order, after)
         for place in islice(self._order, begin, None):
             entry = self._entries[DeviceId(place[2])]
             for test in tests:
@@ -139,7 +145,7 @@ class Roster:
             self._entries[device_id] = after
         elif before is None:
             return
-        self._move(before and before.place, after and after.place)
+        self._move(None if before is None else before.place, None if after is None else after.place)
         for watcher in self.watchers:
             watcher(device_id)
 

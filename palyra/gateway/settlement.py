@@ -89,10 +89,16 @@ class Settlement:
 
     def tell(self, live: Live) -> None:
         """Tell the watchers what is on record, or how far it is."""
-        if not live.unrecorded and not self._is_ending(live):
-            update = JobUpdate(live.job, live.progress)
+        update = self.told(live)
+        if update is not None:
             for watcher in self.watchers:
                 watcher.changed(update)
+
+    def told(self, live: Live) -> JobUpdate | None:
+        """What may be told of a job; None while what it is now is not on record."""
+        if live.unrecorded or self._is_ending(live):
+            return None
+        return JobUpdate(live.job, live.progress)
 
     def forget(self, live: Live) -> None:
         """The end of the job is on record, or it was not accepted: it is no job of ours."""

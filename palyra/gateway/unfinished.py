@@ -50,6 +50,9 @@ class Unfinished:
         self._of_attempt: dict[AttemptId, Live] = {}
         self._of_device: dict[DeviceId, dict[JobId, Live]] = {}
 
+    def __len__(self) -> int:
+        return len(self._jobs)
+
     def all(self) -> list[Live]:
         """All of them, oldest first."""
         return list(self._jobs.values())

@@ -24,7 +24,6 @@ from palyra.store.tables import audit, meta
 
 CHAIN = "audit_chain"
 """The key in ``meta`` of the present chain's id."""
-_SALTS = 256
 
 
 class Auditor:
@@ -47,6 +46,13 @@ class Auditor:
         del self._lines[standing or 0 :]
         if standing is None:
             self._chain = None
+
+    def erase(self, subject: str) -> None:
+        """Take the details from the lines about a subject that are not written yet."""
+        self._lines = [
+            line._replace(salt=None, details=None) if line.subject == subject else line
+            for line in self._lines
+        ]
 
     def complete(self, connection: Connection) -> None:
         """Link what has gathered and write it."""
@@ -76,21 +82,6 @@ class Auditor:
         return self._chain
 
 
-class Salts:
-    """Fresh salts, drawn many at once; for one thread."""
-
-    def __init__(self, entropy: Entropy = os.urandom) -> None:
-        self._entropy = entropy
-        self._left: list[bytes] = []
-
-    def take(self) -> bytes:
-        """A salt that nobody had."""
-        if not self._left:
-            drawn = self._entropy(_SALTS * SALT_BYTES)
-            self._left = [drawn[at : at + SALT_BYTES] for at in range(0, len(drawn), SALT_BYTES)]
-        return self._left.pop()
-
-
 def append(connection: Connection, *entries: AuditEntry | None) -> None:
     """Have entries written in the connection's transaction; None is nothing.
 
@@ -118,15 +109,22 @@ def note(connection: Connection, items: Sequence[Sequence[Line]]) -> list[Palyra
     return [None] * len(items)
 
 
+def present(connection: Connection) -> str | None:
+    """The id of the present chain; None where none was begun yet."""
+    found: str | None = connection.scalar(select(meta.c.value).where(meta.c.key == CHAIN))
+    return found
+
+
 def chain_of(connection: Connection) -> str:
     """The id of the present chain."""
-    found: str = connection.execute(select(meta.c.value).where(meta.c.key == CHAIN)).scalar_one()
+    found = present(connection)
+    assert found is not None, "every store that is open has a chain"
     return found
 
 
 def ensure_chain(connection: Connection, entropy: Entropy, now_ms: int, why: str) -> None:
     """Begin a chain where the store has none yet."""
-    if connection.scalar(select(meta.c.value).where(meta.c.key == CHAIN)) is None:
+    if present(connection) is None:
         begin_chain(connection, entropy, now_ms, None, why)
 
 

@@ -152,27 +152,39 @@ def removed(removal: Removal, by: str, reason: str, at_ms: int) -> AuditEntry:
     return AuditEntry(at_ms, "device.removed", subject, device.name, reason=reason, who=who)
 
 
-def job_submitted(call: Call, waiting_for: str, salt: bytes) -> Line:
-    """The decision over a job; built by hand, since every job passes here."""
+def of_job(job: Job, new: bool) -> tuple[Line, ...]:
+    """The decision over a job where it is new, and what became of it at last where that is so."""
+    if not new:
+        return () if job.finished_at_ms is None else (job_ended(job),)
+    submitted = job_submitted(job.call, job.waiting_for)
+    return (submitted,) if job.finished_at_ms is None else (submitted, job_ended(job))
+
+
+def of_fanout(fanout: Fanout, rows: Sequence[Job]) -> list[Line]:
+    """The decision over all rows of a fan-out, and what became of those that never begin."""
+    return [fanout_submitted(fanout, rows), *(job_ended(job) for job in rows if job.final)]
+
+
+def job_submitted(call: Call, waiting_for: str) -> Line:
+    """The decision over a job."""
     details: Details = {"capability": call.capability, "device_id": call.device_id}
-    return line_of(
-        AuditEntry(
-            call.submitted_at_ms,
-            "job.submitted",
-            _JOB + call.job_id,
-            call.device_name,
-            ASKED if call.approval_id and waiting_for == "approval" else "ok",
-            who=_by(call.requested_by),
-            operator_id=_operator(call.operator_id),
-            details=details,
-        ),
-        salt,
-        acting(),
+    entry = AuditEntry(
+        call.submitted_at_ms,
+        "job.submitted",
+        _JOB + call.job_id,
+        call.device_name,
+        ASKED if call.approval_id and waiting_for == "approval" else "ok",
+        who=_by(call.requested_by),
+        operator_id=_operator(call.operator_id),
+        details=details,
     )
+    return line_of(entry, os.urandom(SALT_BYTES), acting())
 
 
-def fanout_submitted(fanout: Fanout, operator_id: str, asked: bool) -> Line:
+def fanout_submitted(fanout: Fanout, rows: Sequence[Job]) -> Line:
     """The decision over all rows of a fan-out."""
+    asked = any(row.call.approval_id and row.waiting_for == "approval" for row in rows)
+    operator_id = rows[0].call.operator_id if rows else ""
     details: Details = {
         "capability": fanout.capability,
         "expression": fanout.expression,

@@ -26,7 +26,8 @@ from palyra.core.audit import GENESIS, AuditPage, AuditRow, Line
 from palyra.core.audithead import Head, HeadKind
 from palyra.core.auditlog import LOOKED_THROUGH, SEGMENTS_KEPT, AuditQuery
 from palyra.core.identifiers import DeviceId
-from palyra.store.audit import chain_of
+from palyra.store import remembered
+from palyra.store.audit import Auditor, chain_of
 from palyra.store.audited import DEVICE, subject_of
 from palyra.store.tables import OF_DEVICE, audit, audit_heads
 
@@ -119,7 +120,9 @@ def cut(connection: Connection, segment: Head, limit: int) -> int:
 
 def erase(connection: Connection, device_id: DeviceId) -> None:
     """Erase the details of the rows about a device; the chain holds without them."""
-    about = and_(_COLUMNS.subject == subject_of(device_id), OF_DEVICE)
+    subject = subject_of(device_id)
+    remembered.of(connection, Auditor).erase(subject)
+    about = and_(_COLUMNS.subject == subject, OF_DEVICE)
     connection.execute(update(audit).where(about).values(salt=None, details=None))
 
 
@@ -190,9 +193,7 @@ def _newest(connection: Connection, chain_id: str) -> Head | None:
     return None if not newest else _at(connection, chain_id, newest, HeadKind.START)
 
 
-def _at(
-    connection: Connection, chain_id: str, seq: int, kind: HeadKind = HeadKind.SEGMENT
-) -> Head:
+def _at(connection: Connection, chain_id: str, seq: int, kind: HeadKind = HeadKind.SEGMENT) -> Head:
     columns = select(_COLUMNS.hash, _COLUMNS.at_ms)
     its = columns.where(_COLUMNS.chain_id == chain_id, _COLUMNS.seq >= seq)
     hashed, at_ms = connection.execute(its.order_by(_COLUMNS.seq).limit(1)).one()

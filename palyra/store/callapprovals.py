@@ -144,9 +144,7 @@ def close_call(
     if reason:
         change["reason"] = reason
     changed = connection.execute(
-        update(call_approvals)
-        .where(columns.approval_id == approval_id, still_open)
-        .values(change)
+        update(call_approvals).where(columns.approval_id == approval_id, still_open).values(change)
     )
     if changed.rowcount and state is ApprovalState.EXPIRED:
         found = call_approval(connection, approval_id)

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine.interfaces import DBAPICursor
 
+from palyra.core.audit import Line
 from palyra.core.callapprovals import CallApproval
 from palyra.core.devices import DeviceState
 from palyra.core.fanouts import Fanout
@@ -33,7 +34,7 @@ from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.interfaces import IdempotencyKey
 from palyra.core.jobs import Job, Report
 from palyra.errors import ApprovalVoid, NotFound, NotRegistered, PalyraError
-from palyra.store import callapprovals, facts, journal
+from palyra.store import audit, audited, callapprovals, facts, journal
 from palyra.store.jobrows import (
     CALL_COLUMNS,
     MAX_NOTES,
@@ -66,6 +67,8 @@ class JobWrite:
     row: tuple[Any, ...]
     ended: journal.Line | None
     """What it is in the journal of its device where this state is final."""
+    audited: tuple[Line, ...]
+    """What it is in the audit chain: the decision where it is new, what became of it at last."""
     attempt_id: str | None
     attempt: tuple[Any, ...]
     notes: tuple[Report, ...]
@@ -85,6 +88,7 @@ class JobWrite:
             call.device_id,
             call_values(call) + state if new else (*state, job_id),
             None if job.finished_at_ms is None else journal.line(facts.job_ended(job)),
+            audited.of_job(job, new),
             None if attempt is None else attempt.attempt_id,
             () if attempt is None else attempt_values(job_id, attempt),
             tuple(job.notes[:MAX_NOTES]) if job.notes else (),
@@ -107,6 +111,8 @@ class FanoutWrite:
     keys: list[tuple[Any, ...]]
     ended: list[journal.Line]
     """Of the rows that are final from the start."""
+    audited: list[Line]
+    """The decision, and what became of those rows."""
 
     @classmethod
     def of(cls, fanout: Fanout, rows: Sequence[Job], key: IdempotencyKey | None) -> FanoutWrite:
@@ -115,7 +121,13 @@ class FanoutWrite:
         if key is not None:
             keys.append(key_values(key, None, fanout.fanout_id, fanout.submitted_at_ms))
         ended = [journal.line(facts.job_ended(job)) for job in rows if job.final]
-        return cls(fanout_values(fanout), [row_values(job, fanout) for job in rows], keys, ended)
+        return cls(
+            fanout_values(fanout),
+            [row_values(job, fanout) for job in rows],
+            keys,
+            ended,
+            audited.of_fanout(fanout, rows),
+        )
 
 
 class JobBatch:
@@ -161,10 +173,11 @@ class JobBatch:
         dispatched = [item.attempt for item in present if fresh.get(item.attempt_id) is item]
         self._attempt.run(cursor, dispatched)
         self._key.run(cursor, [item.key for item in kept if item.key])
-        changed = (item for item in present if item.new or changes.get(item.job_id) is item)
+        changed = [item for item in present if item.new or changes.get(item.job_id) is item]
         ended = [item.ended for item in changed if item.ended]
         if ended:
             journal.of(connection).write(cursor, ended)
+        audit.add(connection, [line for item in changed for line in item.audited])
         cursor.close()
         for item in present:
             if item.notes:
@@ -191,13 +204,13 @@ class JobBatch:
             self._key.one.run(cursor, item.key)
         if item.ended and changed:
             journal.of(connection).write(cursor, (item.ended,))
+        if item.audited and changed:
+            audit.add(connection, item.audited)
         if item.notes:
             _append_notes(connection, item)
         return None
 
-    def accept_asked(
-        self, connection: Connection, write: JobWrite, approval: CallApproval
-    ) -> None:
+    def accept_asked(self, connection: Connection, write: JobWrite, approval: CallApproval) -> None:
         """Keep a job that was not sent, with the approval that it needs."""
         for refusal in self(connection, [write]):
             assert refusal is None, "a job without an attempt is refused by nothing"
@@ -215,6 +228,7 @@ class JobBatch:
         self._key.run(cursor, write.keys)
         if write.ended:
             journal.of(connection).write(cursor, write.ended)
+        audit.add(connection, write.audited)
         cursor.close()
 
     def _changes(self, cursor: DBAPICursor, items: Iterable[JobWrite]) -> dict[JobId, JobWrite]:

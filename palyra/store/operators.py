@@ -119,9 +119,7 @@ def change_role(connection: Connection, operator_id: str, role: Role, now_ms: in
     return now
 
 
-def revoke(
-    connection: Connection, operator_id: str, by: str, reason: str, now_ms: int
-) -> Operator:
+def revoke(connection: Connection, operator_id: str, by: str, reason: str, now_ms: int) -> Operator:
     """End an operator; their certificates are kept, so that the CRL can name them."""
     before = _operator(connection, operator_id)
     if before is None:
@@ -154,9 +152,7 @@ def _of_operator(connection: Connection, operator_id: str) -> list[OperatorCerti
     return _certificates(connection, operator_certificates.c.operator_id == operator_id)
 
 
-def _certificates(
-    connection: Connection, which: ColumnElement[bool]
-) -> list[OperatorCertificate]:
+def _certificates(connection: Connection, which: ColumnElement[bool]) -> list[OperatorCertificate]:
     order = operator_certificates.c.issued_at_ms, operator_certificates.c.fingerprint
     statement = select(operator_certificates).where(which).order_by(*order)
     return [OperatorCertificate(**row) for row in connection.execute(statement).mappings()]

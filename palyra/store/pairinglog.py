@@ -84,6 +84,8 @@ def list_requests(connection: Connection, query: RequestQuery) -> list[PairingRe
         statement = statement.where(column.request_id < query.before)
     if query.with_key:
         statement = statement.where(column.sealed_key != b"")  # nor NULL
+    if query.device_id is not None:
+        statement = statement.where(column.device_id == query.device_id)
     return [request_of(row) for row in connection.execute(statement).mappings()]
 
 

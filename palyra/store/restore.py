@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -21,7 +22,16 @@ from palyra.core.identifiers import Entropy
 from palyra.core.jobs import JobState
 from palyra.core.pairing import CodeState, RequestState
 from palyra.errors import DiskFull, NoGatewayState, StateRootNotEmpty
-from palyra.store import facts, journal, migrations, opening
+from palyra.store import (
+    audit,
+    audited,
+    auditread,
+    facts,
+    journal,
+    migrations,
+    opening,
+    remembered,
+)
 from palyra.store.archive import Archive, private_file, sync_directory
 from palyra.store.faults import translated
 from palyra.store.gathering import CONFIG, DATABASE, IDENTITY, STORE_KEY
@@ -142,7 +152,7 @@ def _restored(
         voided = Voided()
         if archive.manifest.schema is not None:
             created_ms = archive.manifest.created_unix_ms
-            voided = _void(staging / DATABASE, archive.name, epoch, created_ms, now_ms)
+            voided = _void(staging / DATABASE, archive.name, epoch, created_ms, now_ms, entropy)
         _put_in_place(staging, root)
     except BaseException:
         _clear(root)
@@ -175,19 +185,24 @@ def _clear(root: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _void(path: Path, name: str, epoch: str, created_ms: int, now_ms: int) -> Voided:
+def _void(
+    path: Path, name: str, epoch: str, created_ms: int, now_ms: int, entropy: Entropy
+) -> Voided:
     """End what cannot go on in the database of the backup ``name``, in one transaction."""
     connection = opening.connect(path, "BEGIN IMMEDIATE")
     try:
         with connection.begin():
             migrations.upgrade(connection, name)
             _mark(connection, epoch, created_ms)
-            return Voided(
+            _new_chain(connection, created_ms, now_ms, entropy)
+            voided = Voided(
                 unknown=_end_jobs(connection, now_ms),
                 queued=_queued(connection),
                 codes=_void_codes(connection),
                 requests=_void_requests(connection),
             )
+            remembered.complete(connection)
+            return voided
     except Exception as error:
         raise translated(error, str(path)) from error
     finally:
@@ -201,6 +216,13 @@ def _mark(connection: Connection, epoch: str, created_ms: int) -> None:
     rows = {UNCONFIRMED: str(since_ms), "store_epoch": epoch}
     connection.execute(delete(meta).where(meta.c.key.in_(rows)))
     connection.execute(insert(meta), [{"key": key, "value": rows[key]} for key in rows])
+
+
+def _new_chain(connection: Connection, created_ms: int, now_ms: int, entropy: Entropy) -> None:
+    """Another chain of audit rows: the one before may have gone on after the backup."""
+    before = None if audit.present(connection) is None else auditread.head(connection)
+    made = datetime.fromtimestamp(created_ms / 1000, UTC).isoformat(timespec="seconds")
+    audit.begin_chain(connection, entropy, now_ms, before, f"restored from a backup of {made}")
 
 
 def _end_jobs(connection: Connection, now_ms: int) -> int:
@@ -227,12 +249,14 @@ def _end_jobs(connection: Connection, now_ms: int) -> int:
         "error": sentence,
     }
     those = jobs.c.finished_at_ms.is_(None) & or_(sent, once)
-    names = select(jobs.c.device_id, jobs.c.job_id, jobs.c.capability).order_by(jobs.c.job_id)
-    events = [
-        facts.ended(*row, JobState.OUTCOME_UNKNOWN, now_ms)
-        for row in connection.execute(names.where(those))
-    ]
-    journal.append(connection, *events)
+    columns = (jobs.c.device_id, jobs.c.job_id, jobs.c.capability, jobs.c.device_name)
+    found = connection.execute(select(*columns).where(those).order_by(jobs.c.job_id)).all()
+    unknown = JobState.OUTCOME_UNKNOWN
+    journal.append(connection, *(facts.ended(*row[:3], unknown, now_ms) for row in found))
+    audit.add(
+        connection,
+        [audited.ended(row[1], row[3], unknown.value, unknown.value, now_ms) for row in found],
+    )
     return connection.execute(update(jobs).where(those).values(ended)).rowcount
 
 

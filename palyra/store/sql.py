@@ -15,10 +15,10 @@ from zope.interface import implementer
 from palyra._files import write_atomic
 from palyra.core.approval import Approval, ApprovalState
 from palyra.core.approvallog import CallQuery
-from palyra.core.callapprovals import CallApproval
 from palyra.core.audit import AuditEntry, AuditPage
 from palyra.core.audithead import Head, HeadKind
 from palyra.core.auditlog import AuditQuery
+from palyra.core.callapprovals import CallApproval
 from palyra.core.devices import (
     Approved,
     CertificateRecord,

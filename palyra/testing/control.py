@@ -79,6 +79,14 @@ class FakeControl:
     def capabilities(self) -> Deferred[models.CapabilityCatalogue]:
         return self._answer("capabilities")
 
+    def journal(self, target: str, limit: int, cursor: str | None) -> Deferred[models.JournalList]:
+        return self._answer("journal", target, limit, cursor)
+
+    def pairing_history(
+        self, target: str, limit: int, cursor: str | None
+    ) -> Deferred[models.PairingHistory]:
+        return self._answer("pairing_history", target, limit, cursor)
+
     def invoke(self, target: str, body: models.Invoke, by: Caller) -> Deferred[models.InvokeAnswer]:
         return self._answer("invoke", target, body, by)
 

@@ -8,12 +8,12 @@ instead.  A client may show a certificate of the gateway's CA
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, execute
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import implementer
@@ -21,15 +21,17 @@ from zope.interface import implementer
 from palyra.config import load
 from palyra.config.addresses import HostPort
 from palyra.config.roots import default_state_root
-from palyra.errors import CannotBind, Malformed, PortTaken
+from palyra.errors import Malformed, not_listening
 from palyra.pki.served import CertificateFiles, ServedIdentity
 from palyra.transport.consoletls import PlainAllowed, ServerTls, TellingFactory
 
 PREFIX = "palyra"
 LISTENER = "console"
 BACKLOG = 128
-_IN_USE = (98, 48, 10048)
-"""EADDRINUSE on Linux, macOS and Windows."""
+_PART = re.compile(r"(?:[^:\\]|\\.)+", re.DOTALL)
+_NAMED = re.compile(r"((?:[^=\\]|\\.)*)=(.*)\Z", re.DOTALL)
+_QUOTED = re.compile(r"\\(.)", re.DOTALL)
+"""How Twisted quotes the arguments of endpoint strings: with a backslash."""
 
 
 @attrs.frozen
@@ -96,7 +98,9 @@ class PalyraEndpoint:
         try:
             return self._listen(telling)
         except CannotListenError as error:
-            raise _why(self.where.address, error) from error
+            where = self.where.address
+            cause = error.socketError
+            raise not_listening(LISTENER, str(where), where.port, cause) from error
 
     def telling(self, factory: IProtocolFactory) -> TellingFactory:
         """``factory`` behind TLS.
@@ -158,22 +162,23 @@ def endpoint(reactor: Any, *args: str, **kwargs: str) -> PalyraEndpoint:
 
 
 def read_place(text: str, field: str) -> Place:
-    """What a Twisted endpoint string of ours says.
+    """What a Twisted endpoint string of ours says, read without looking for plugins.
 
     :raises Malformed: it is none; ``field`` is where it was given.
     """
-    try:
-        found = serverFromString(None, text)
-    except (ValueError, TypeError, KeyError) as error:
-        raise Malformed(field, f"must be palyra:PORT:interface=ADDRESS ({error})") from error
-    if not isinstance(found, PalyraEndpoint):
+    prefix, *parts = _PART.findall(text)
+    if prefix != PREFIX:
         raise Malformed(field, "must begin with palyra:")
-    return found.where
+    named = [_NAMED.match(part) for part in parts]
+    args = [_plain(part) for part, found in zip(parts, named, strict=True) if found is None]
+    kwargs = {_plain(found[1]): _plain(found[2]) for found in named if found is not None}
+    try:
+        return place(*args, **kwargs)
+    except TypeError as error:
+        raise Malformed(
+            field, f"must be palyra:PORT:interface=ADDRESS (got {text[:80]!r})"
+        ) from error
 
 
-def _why(address: HostPort, error: CannotListenError) -> PortTaken | CannotBind:
-    cause = error.socketError
-    if isinstance(cause, OSError) and cause.errno in _IN_USE:
-        return PortTaken(LISTENER, address.port)
-    text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
-    return CannotBind(LISTENER, str(address), text.lower())
+def _plain(quoted: str) -> str:
+    return _QUOTED.sub(r"\1", quoted)

@@ -70,7 +70,10 @@ class OperatorsContract(Ways):
         """An operator who has accepted an invitation."""
         invitation = an_invitation(name, token)
         self.wait(self.store.invite(invitation))
-        return self.wait(self.store.enrol_operator(an_enrolment(invitation, seed=name)))
+        enrolled: Enrolled = self.wait(
+            self.store.enrol_operator(an_enrolment(invitation, seed=name))
+        )
+        return enrolled
 
     def test_an_invitation_is_found_by_its_token_until_it_expires(self) -> None:
         """By SHA-256 only; one that is over is not listed."""
@@ -242,10 +245,8 @@ class OperatorsContract(Ways):
         self.wait(self.store.renew_operator(second, NOW_MS))
         for _ in range(2):
             self.wait(self.store.change_role(bo.operator_id, Role.ADMIN, NOW_MS))
+        for _ in range(2):
             self.wait(self.store.revoke_operator(bo.operator_id, "ana", "left", NOW_MS))
-            with pytest.raises(OperatorRevoked):
-                self.wait(self.store.change_role(bo.operator_id, Role.VIEWER, NOW_MS))
-            break
         page = self.wait(self.store.audit_rows(AuditQuery(50, after_seq=0)))
         lines = [row.line for row in page.rows if row.line.action.startswith("operator.")]
         assert [each.action for each in lines] == [

@@ -42,6 +42,7 @@ from palyra.errors import (
     NotRegistered,
     PairingFailed,
 )
+from tests.contract.callapprovals import CallApprovalsContract
 from tests.contract.forgetting import ForgettingContract
 from tests.contract.grants import GrantsContract
 from tests.contract.journal import JournalContract
@@ -76,6 +77,7 @@ class StoreContract(
     ForgettingContract,
     JournalContract,
     OperatorsContract,
+    CallApprovalsContract,
 ):
     """Mixed into a test class that sets ``store`` and can ``wait`` for what it returns."""
 

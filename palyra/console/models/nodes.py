@@ -78,6 +78,24 @@ class NodeAnswer(msgspec.Struct, frozen=True):
     node: NodeItem
 
 
+class JournalItem(msgspec.Struct, frozen=True):
+    """Something that happened to a device, by the number that it has there."""
+
+    seq: int
+    at_unix_ms: int
+    kind: str
+    details: dict[str, str | int | bool]
+
+
+class JournalList(msgspec.Struct, frozen=True):
+    """GET devices/{id}/journal: newest first; what is older than ``oldest_seq`` was deleted."""
+
+    contract: Contract
+    page: Page
+    events: list[JournalItem]
+    oldest_seq: int
+
+
 class LabelNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST devices/{id}/labels.  A label without a value is a group; ``unlabel`` are keys."""
 

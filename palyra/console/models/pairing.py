@@ -60,6 +60,14 @@ class PairingList(msgspec.Struct, frozen=True):
     """Until when nobody may pair by PIN, after too many wrong ones."""
 
 
+class PairingHistory(msgspec.Struct, frozen=True):
+    """GET devices/{id}/pairing: every time that a device asked to pair, newest first."""
+
+    contract: Contract
+    page: Page
+    requests: list[PairingItem]
+
+
 class CodeItem(msgspec.Struct, frozen=True):
     """A pairing code, without the code: active, or ``burnt`` by wrong tries of late."""
 

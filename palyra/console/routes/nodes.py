@@ -64,6 +64,29 @@ ROUTES = (
         listed=True,
     ),
     Route(
+        "GET",
+        "devices/{target}/journal",
+        "list_journal",
+        "List what happened to a device, newest first.",
+        lambda of, asked: of.gateway.journal(
+            asked.target, reading.limit(asked.request), reading.cursor(asked.request)
+        ),
+        models.JournalList,
+        query=PAGED,
+        listed=True,
+    ),
+    Route(
+        "GET",
+        "devices/{target}/pairing",
+        "list_pairing_history",
+        "List the pairing requests of a device, newest first.",
+        lambda of, asked: of.gateway.pairing_history(
+            asked.target, reading.limit(asked.request), reading.cursor(asked.request)
+        ),
+        models.PairingHistory,
+        query=PAGED,
+    ),
+    Route(
         "POST",
         "nodes/{target}/invoke",
         "invoke",

@@ -14,15 +14,63 @@ const SCOPES = { once: "this once", session: "the caller's session", timeboxed: 
  * @typedef {object} Card
  * @property {HTMLElement} element
  * @property {() => void} arm make its buttons inert for a moment: something has moved
+ *
+ * @typedef {object} Its what a card needs beside what it shows
+ * @property {boolean} may whether who looks at it may decide
+ * @property {() => void} [decided]
+ * @property {Map<string, any>} [memory] what a person has chosen: a card that is made anew keeps it
  */
 
 /**
- * @param {object} request a PairingItem
- * @param {{may: boolean, tries?: object[], decided?: () => void}} its `tries` are FailedTries
+ * A list of cards, the oldest first: what comes is put below what somebody may be reading.
+ * @param {object} its
+ * @param {string} its.empty what stands where there is none
+ * @param {(item: object) => string} its.key
+ * @param {(item: object, memory: Map) => Card} its.make
+ * @returns {{heading: HTMLElement, element: HTMLElement, show: (items: object[]) => void}}
+ */
+export function cardList({ empty, key, make }) {
+  const heading = h("h2"), element = h("div", { class: "cardlist" });
+  let cards = new Map();
+  function show(items) {
+    const before = [...cards.keys()].join(), next = new Map();
+    for (const item of [...items].sort((a, b) => a.created_at_unix_ms - b.created_at_unix_ms)) {
+      const known = cards.get(key(item)), text = JSON.stringify(item);
+      const memory = known?.memory ?? new Map();
+      next.set(key(item), known?.text === text ? known : { text, memory, ...make(item, memory) });
+    }
+    cards = next;
+    draw([...cards.values()].map((each) => each.element));
+    if ([...cards.keys()].join() !== before) for (const each of cards.values()) each.arm();
+  }
+  function draw(elements) {
+    replace(heading, elements.length ? `Waiting (${elements.length})` : "Waiting");
+    const name = element.contains(document.activeElement) && document.activeElement.name;
+    const same = elements.length && elements.length === element.children.length
+      && elements.every((each, at) => element.children[at] === each);
+    if (same) return;
+    replace(element, elements.length ? elements : h("p", { class: "empty" }, empty));
+    if (name) element.querySelector(`[name="${CSS.escape(name)}"]`)?.focus({ preventScroll: true });
+  }
+  return { heading, element, show };
+}
+
+/** An input that remembers: `read` and `write` are of its one property. */
+function remembered(memory, name, input, property) {
+  input.name = name;
+  if (memory.has(name)) input[property] = memory.get(name);
+  input.addEventListener("input", () => memory.set(name, input[property]));
+  return input;
+}
+
+/**
+ * @param {object} request a PairingItem, with `tries`, the FailedTries of now
+ * @param {Its} its
  * @returns {Card}
  */
-export function pairingCard(request, { may, tries = [], decided = () => {} }) {
-  const boxes = grantable(request).map((each) => grantBox(each));
+export function pairingCard(request, { may, decided, memory = new Map() }) {
+  const tries = request.tries ?? [];
+  const boxes = grantable(request).map((each) => grantBox(each, request.request_id, memory));
   const changed = request.seen_before.kind === "another_key";
   const decide = (verb, body) =>
     post(`pairing/requests/${part(request.request_id)}/${verb}`, body);
@@ -32,7 +80,8 @@ export function pairingCard(request, { may, tries = [], decided = () => {} }) {
   });
   return card({
     title: [strong(request.name), " asks to be paired"], subject: request.name, decided,
-    pending: request.state === "pending_approval", its: request, may,
+    pending: request.state === "pending_approval", its: request, may, memory,
+    id: request.request_id,
     content: [
       h("dl", { class: "facts" }, pairingFacts(request, tries)),
       boxes.length ? h("fieldset", { class: "grants" }, h("legend", null, "May run"),
@@ -95,8 +144,9 @@ const grantable = (request) => request.client_kind === "node" ? request.capabili
   : [...request.capabilities,
     { name: INVOKE_OTHERS, granted: false, available: true, risk: "on other devices" }];
 
-function grantBox(capability) {
-  const input = h("input", { type: "checkbox", checked: capability.granted });
+function grantBox(capability, id, memory) {
+  const input = remembered(memory, `${id} ${capability.name}`,
+    h("input", { type: "checkbox", checked: capability.granted }), "checked");
   const risky = capability.risk !== "low";
   return { input, name: capability.name, element: h("label", { class: "check" }, input,
     h("span", null, h("span", { class: "mono" }, visible(capability.name)), " ",
@@ -107,10 +157,10 @@ function grantBox(capability) {
 
 /**
  * @param {object} approval an ApprovalItem of kind call
- * @param {{may: boolean, decided?: () => void}} its
+ * @param {Its} its
  * @returns {Card}
  */
-export function callCard(approval, { may, decided }) {
+export function callCard(approval, { may, decided, memory = new Map() }) {
   const { call, digest } = approval;
   const scope = scopes(call.scopes);
   const decide = (decision, more) =>
@@ -121,7 +171,7 @@ export function callCard(approval, { may, decided }) {
     title: [strong(call.requested_by), " asks ", h("span", { class: "mono" }, visible(call.capability)),
       " on ", strong(on)],
     subject: call.capability, pending: approval.state === "pending", its: approval,
-    may: may && call.may_decide, decided,
+    may: may && call.may_decide, decided, memory, id: approval.approval_id,
     content: [
       h("dl", { class: "facts" }, callFacts(approval)),
       whole("Input", call.input_json, approval.approval_id),
@@ -186,9 +236,10 @@ function scopes(offered) {
 
 // -- what both have ---------------------------------------------------------------------------
 
-function card({ title, subject, pending, its, may, decided, content, approve, reject }) {
+function card({ title, subject, id, pending, its, may, decided, memory, content, approve, reject }) {
   const refused = h("div");
-  const reason = h("input", { type: "text", maxlength: "240", autocomplete: "off" });
+  const reason = remembered(memory, `${id} reason`,
+    h("input", { type: "text", maxlength: "240", autocomplete: "off" }), "value");
   const yes = button("Approve", () => act(approve, "approved"), { class: "main" });
   const no = button("Reject", () => act(reject, "rejected"), { class: "danger" });
   let busy = false, armed = false, timer = 0;

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from palyra._files import write_atomic
 from palyra.core.identifiers import Entropy, new_ulid
 from palyra.core.interfaces import IStore
+from palyra.store import audited
 from palyra.store.memory.audit import AuditLog
 from palyra.store.memory.directory import DeviceDirectory
 from palyra.store.memory.fanoutlog import FanoutLog
@@ -30,7 +31,9 @@ __all__ = ["MemoryStore"]
 
 
 @implementer(IStore)
-class MemoryStore(PairingLog, DeviceDirectory, JobLog, FanoutLog, EventJournal, AuditLog, OperatorLog):
+class MemoryStore(
+    PairingLog, DeviceDirectory, JobLog, FanoutLog, EventJournal, AuditLog, OperatorLog
+):
     """Provides IStore on dictionaries.  ``now_ms`` is wall time in Unix milliseconds."""
 
     imported = False
@@ -49,6 +52,7 @@ class MemoryStore(PairingLog, DeviceDirectory, JobLog, FanoutLog, EventJournal, 
 
     @fired
     def confirm(self) -> None:
+        self._audit(audited.state_confirmed(self._now_ms()))
         self.unconfirmed_since_ms = None
 
     @fired

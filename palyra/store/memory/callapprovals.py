@@ -60,9 +60,7 @@ class CallApprovalLog(Records):
         self._audit(callfacts.decided(approval))
 
     @fired
-    def close_call(
-        self, approval_id: str, state: ApprovalState, reason: str, now_ms: int
-    ) -> None:
+    def close_call(self, approval_id: str, state: ApprovalState, reason: str, now_ms: int) -> None:
         kept = self._calls.get(approval_id)
         if kept is not None and kept.state.value in OPEN:
             kept.state, kept.reason = state, reason or kept.reason

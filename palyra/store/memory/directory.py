@@ -21,7 +21,7 @@ from palyra.core.devices import (
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.pairing import PairingRequest, RequestState
 from palyra.errors import AlreadyKept, DeviceRevoked
-from palyra.store import facts, revocation, rules
+from palyra.store import audited, facts, revocation, rules
 from palyra.store.memory.records import Records, fired
 from palyra.store.renewal import RECOGNISED, renewed
 
@@ -74,6 +74,7 @@ class DeviceDirectory(Records):
         self._issued[request_id] = certificate.fingerprint
         self._decide(kept, attrs.evolve(kept, state=RequestState.COMPLETED))
         self._note(facts.issued(certificate))
+        self._audit(audited.issued(certificate, kept.name))
         return certificate
 
     @fired
@@ -106,6 +107,7 @@ class DeviceDirectory(Records):
                 )
                 ordered.append(rules.own_device(self._devices[kept.device_id]))
                 self._note(facts.renewal_ordered(kept.device_id, order))
+        self._audit(audited.rotation_ordered(order, ordered))
         return ordered
 
     @fired
@@ -143,6 +145,7 @@ class DeviceDirectory(Records):
         changed = facts.changed(kept, now, self._now_ms())
         if changed is not None:
             self._note(changed)
+        self._audit(audited.changed(kept, now, self._now_ms()))
         return rules.own_device(now)
 
     @fired
@@ -163,7 +166,10 @@ class DeviceDirectory(Records):
             del self._certificates[certificate.fingerprint]
         del self._devices[device_id]
         self._journals.pop(device_id, None)
-        return Removal(rules.own_device(before), tombstones, len(held), requests)
+        self._erase(device_id)
+        removal = Removal(rules.own_device(before), tombstones, len(held), requests)
+        self._audit(audited.removed(removal, by, reason, now_ms))
+        return removal
 
     @fired
     def revocations(self) -> list[Revocation]:
@@ -177,6 +183,7 @@ class DeviceDirectory(Records):
         made = self._revoke_key(kept, by, reason, now_ms)
         self._devices[device_id] = revocation.revoked(kept, made)
         self._note(facts.revoked(made))
+        self._audit(audited.revoked(made))
         sentence = revocation.device_revoked(kept.name, made).sentence
         self._end_jobs(device_id, DeviceRevoked.code, sentence, now_ms)
         return made

@@ -11,7 +11,7 @@ from palyra.core.identifiers import FanoutId, has_prefix
 from palyra.core.interfaces import IdempotencyKey
 from palyra.core.jobs import Job
 from palyra.errors import AlreadyKept
-from palyra.store import facts, rules
+from palyra.store import audited, facts, rules
 from palyra.store.joblog import FOUND_AT_MOST
 from palyra.store.memory.callapprovals import CallApprovalLog
 from palyra.store.memory.records import fired
@@ -35,6 +35,7 @@ class FanoutLog(CallApprovalLog):
         self._keep_call(approval)
         self._fanouts[fanout.fanout_id] = fanout
         self._jobs.update((row.call.job_id, rules.own_job(row)) for row in rows)
+        self._link(audited.of_fanout(fanout, rows))
         for row in rows:
             if row.final:
                 self._note(facts.job_ended(row))

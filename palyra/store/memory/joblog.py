@@ -12,7 +12,7 @@ from palyra.core.identifiers import JobId, has_prefix
 from palyra.core.interfaces import IdempotencyKey, JobQuery, KeyUse
 from palyra.core.jobs import Attempt, Job
 from palyra.errors import AlreadyKept, NotFound, NotRegistered
-from palyra.store import facts, rules
+from palyra.store import audited, facts, rules
 from palyra.store.joblog import FOUND_AT_MOST
 from palyra.store.jobrows import MAX_NOTES
 from palyra.store.memory.callapprovals import CallApprovalLog
@@ -35,6 +35,7 @@ class JobLog(CallApprovalLog):
         self._keep_call(approval)
         self._keep_attempt(job)
         self._jobs[job_id] = attrs.evolve(rules.own_job(job), notes=job.notes[:MAX_NOTES])
+        self._link(audited.of_job(job, new=True))
         if job.final:
             self._note(facts.job_ended(job))
 
@@ -50,6 +51,7 @@ class JobLog(CallApprovalLog):
         changed = kept if kept.final else rules.own_job(job)
         self._jobs[job.call.job_id] = attrs.evolve(changed, call=kept.call, notes=notes)
         if job.final and not kept.final:
+            self._link(audited.of_job(job, new=False))
             self._note(facts.job_ended(job))
 
     @fired

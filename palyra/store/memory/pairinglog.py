@@ -10,7 +10,7 @@ from palyra.core.identifiers import RequestId
 from palyra.core.interfaces import RequestQuery
 from palyra.core.pairing import CodeState, PairingCode, PairingRequest, RequestState
 from palyra.errors import AlreadyKept, PairingFailed
-from palyra.store import facts, revocation, rules
+from palyra.store import audited, facts, revocation, rules
 from palyra.store.memory.records import Records, add, fired, newest
 
 
@@ -20,6 +20,7 @@ class PairingLog(Records):
     @fired
     def add_code(self, code: PairingCode) -> None:
         add(self._codes, code.code_id, rules.own_code(code))
+        self._audit(audited.minted(code))
 
     @fired
     def save_code(self, code: PairingCode) -> None:
@@ -75,6 +76,7 @@ class PairingLog(Records):
             if (query.states is None or each.state in query.states)
             and (query.before is None or each.request_id < query.before)
             and (each.sealed_key or not query.with_key)
+            and query.device_id in (None, each.device_id)
         ]
         return found[: query.limit]
 
@@ -82,6 +84,7 @@ class PairingLog(Records):
     def close_request(self, request: PairingRequest) -> None:
         kept = self._requests.get(request.request_id)
         self._decide(rules.require_state(kept, request.request_id, RequestState.PENDING), request)
+        self._audit(audited.closed(request))
         self._requests[request.request_id].sealed_key = b""
 
     @fired
@@ -119,11 +122,13 @@ class PairingLog(Records):
             now_ms = device.paired_at_ms
             replaced = self._revoke_key(kept, request.decided_by, code, now_ms)
             self._note(facts.identity_replaced(replaced))
+            self._audit(audited.identity_replaced(replaced))
             self._end_jobs(kept.device_id, code, sentence, now_ms)
         taken = self._names_of_others(device.device_id)
         now = self._devices[device.device_id] = rules.paired(kept, device, request, taken)
         self._decide(kept_request, request)
         self._note(facts.approved(request, now))
+        self._audit(audited.approved(request, now))
         return Approved(rules.own_device(now), replaced)
 
     def _active(self, now_ms: int) -> list[PairingCode]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -17,6 +17,7 @@ from palyra.core.audit import (
     AuditEntry,
     AuditRow,
     Chain,
+    Line,
     acting,
     line_of,
 )
@@ -38,7 +39,7 @@ from palyra.core.journal import JournalEntry, JournalEvent, pruned_below
 from palyra.core.operators import Invitation, Operator, OperatorCertificate
 from palyra.core.pairing import PairingCode, PairingRequest
 from palyra.errors import AlreadyKept, PalyraError
-from palyra.store import facts, revocation, rules
+from palyra.store import audited, facts, revocation, rules
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="Records")
@@ -85,6 +86,7 @@ class Records:
         self._operators: dict[str, Operator] = {}
         self._operator_certificates: dict[Fingerprint, OperatorCertificate] = {}
         self._invitations: dict[str, Invitation] = {}
+        self._audit(audited.started(now_ms(), None, "a new store"))
         self._grown: set[DeviceId] = set()
         self._followed: Collection[DeviceId] = ()
         self._tell: Callable[[DeviceId], object]
@@ -132,7 +134,9 @@ class Records:
     def _end_jobs(self, device_id: DeviceId, code: str, sentence: str, now_ms: int) -> None:
         for job in self._jobs.values():
             if job.call.device_id == device_id and not job.final:
-                self._note(facts.job_ended(rules.end_job(job, code, sentence, now_ms)))
+                ended = rules.end_job(job, code, sentence, now_ms)
+                self._note(facts.job_ended(ended))
+                self._link([audited.job_ended(ended)])
 
     def _set_state(self, certificate: CertificateRecord, state: CertificateState) -> None:
         changed = attrs.evolve(certificate, state=state)
@@ -154,15 +158,18 @@ class Records:
         """Write entries to the audit chain; None is nothing."""
         for entry in entries:
             if entry is not None:
-                line = line_of(entry, os.urandom(SALT_BYTES), acting())
-                before = self._rows[-1] if self._rows else None
-                seq, prev = (before.seq + 1, before.hash) if before else (1, GENESIS)
-                hashed = self._chain.hash(seq, prev, line)
-                self._rows.append(AuditRow(self._chain.chain_id, seq, line, hashed))
+                self._link([line_of(entry, os.urandom(SALT_BYTES), acting())])
+
+    def _link(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            before = self._rows[-1] if self._rows else None
+            seq, prev = (before.seq + 1, before.hash) if before else (1, GENESIS)
+            hashed = self._chain.hash(seq, prev, line)
+            self._rows.append(AuditRow(self._chain.chain_id, seq, line, hashed))
 
     def _erase(self, device_id: DeviceId) -> None:
         """Erase the details of the audit rows about a device."""
-        about = f"device:{device_id}"
+        about = audited.subject_of(device_id)
         for at, row in enumerate(self._rows):
             if row.line.subject == about:
                 erased = row.line._replace(salt=None, details=None)

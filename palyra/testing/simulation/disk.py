@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from palyra.core.callapprovals import CallApproval
 from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.interfaces import IStore
 from palyra.core.jobs import Job, Report
@@ -306,6 +307,8 @@ def _own(value: Any) -> Any:
     """What is handed in is read before the call returns: a copy of what could change."""
     if isinstance(value, Job):
         return own_job(value)
+    if isinstance(value, CallApproval):
+        return attrs.evolve(value)
     if isinstance(value, list | tuple):
         return [_own(each) for each in value]
     return dict(value) if isinstance(value, dict) else value

@@ -1,0 +1,187 @@
+"""Requests of a bounded size and time: what is too much is refused before it is kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+from twisted.web.http import RESPONSES, HTTPChannel
+from twisted.web.server import Request
+
+from palyra.console.problems import problem_of, retry_after, status_of
+from palyra.console.reading import MAX_BODY, MAX_INPUT_BODY
+from palyra.console.routes import ROUTES
+from palyra.errors import PalyraError, PayloadTooLarge
+
+PREFIX = b"/console/v1/"
+REQUEST_S = 30.0
+"""How long a whole request may take to arrive."""
+LINGER_S = 1.0
+"""How long a refused request is still read and dropped: closing at once would cut the answer off
+with a reset (RFC 9112 section 9.6)."""
+CSP = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    b"connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Mapping[bytes, bytes] = {
+    b"content-security-policy": CSP,
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cache-control": b"no-store",
+}
+"""What every answer carries; a part of the page that may be kept says so itself."""
+
+_REASONS = {421: b"Misdirected Request", 429: b"Too Many Requests"}
+_KEYED = [
+    (
+        route.method.encode(),
+        re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(route.path)).encode()),
+    )
+    for route in ROUTES
+    if route.keyed
+]
+
+
+def body_limit(method: bytes, path: bytes) -> int:
+    """How long the body of a request may be, in bytes."""
+    if path.startswith(PREFIX):
+        rest = path[len(PREFIX) :]
+        if any(method == each and pattern.fullmatch(rest) for each, pattern in _KEYED):
+            return MAX_INPUT_BODY
+    return MAX_BODY
+
+
+class BoundedRequest(Request):
+    """A request that is examined when its head is there, before anything of its body is kept."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.refused = False
+        self._limit = 0
+
+    def examine(self, method: bytes, path: bytes) -> PalyraError | None:
+        """Why the request is not served whatever it asks; None: it may be."""
+        return None
+
+    def gotLength(self, length: int | None) -> None:
+        """The head is there; a body of ``length`` bytes follows, None: in chunks."""
+        channel: Any = self.channel
+        # The request learns its line only with its end; its channel has it.
+        method, path = channel._command, channel._path.partition(b"?")[0]
+        for name, value in HEADERS.items():
+            self.setHeader(name, value)
+        self._limit = body_limit(method, path)
+        error = self.examine(method, path)
+        if error is None and length is not None and length > self._limit:
+            error = PayloadTooLarge("request", length, self._limit)
+        super().gotLength(0 if error is not None else length)
+        if error is not None:
+            self._refuse(error, whole=length == 0)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep a part of the body, as far as the whole is not too long."""
+        if self.refused:
+            return
+        assert self.content is not None, "gotLength() came before"
+        size = self.content.tell() + len(data)
+        if size > self._limit:
+            self._refuse(PayloadTooLarge("request", size, self._limit), whole=False)
+        else:
+            super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """It is whole: serve it, unless it was refused."""
+        channel: Any = self.channel
+        channel.request_received()
+        if self.refused:
+            channel.loseConnection()
+        else:
+            super().requestReceived(command, path, version)
+
+    def _refuse(self, error: PalyraError, *, whole: bool) -> None:
+        self.refused = True
+        # Nobody shall be told to go on with a body that is not wanted.
+        self.requestHeaders.removeHeader(b"expect")
+        channel: Any = self.channel
+        channel.refuse(_answer(error), whole=whole)
+
+
+class BoundedChannel(HTTPChannel):
+    """A connection whose requests have to come within :data:`REQUEST_S`.
+
+    HTTPChannel's own timeout begins anew with every byte.
+    """
+
+    totalHeadersSize = 16 * 1024
+    maxHeaders = 100
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._due: IDelayedCall | None = None
+        self._busy = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what comes; the first byte of a request starts its time."""
+        if self._due is None and not self._busy:
+            self._due = self.callLater(REQUEST_S, self._too_slow)
+        super().dataReceived(data)
+
+    def request_received(self) -> None:
+        """A request is whole."""
+        self._busy = True
+        self._stop_waiting()
+
+    def requestDone(self, request: Request) -> None:
+        """Its answer is written: another may come."""
+        self._busy = False
+        super().requestDone(request)
+
+    def refuse(self, answer: bytes, *, whole: bool) -> None:
+        """Answer at once and end the connection, soon where its peer may still be sending."""
+        self._stop_waiting()
+        self._busy = True
+        transport: Any = self.transport
+        transport.write(answer)
+        if whole:
+            self.loseConnection()
+        else:
+            self._due = self.callLater(LINGER_S, self._cut)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """It is over."""
+        self._stop_waiting()
+        super().connectionLost(reason)
+
+    def _too_slow(self) -> None:
+        self._due = None
+        self._cut()
+
+    def _cut(self) -> None:
+        self._due = None
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _stop_waiting(self) -> None:
+        due, self._due = self._due, None
+        if due is not None and due.active():
+            due.cancel()
+
+
+def _answer(error: PalyraError) -> bytes:
+    """A refusal as bytes, for a request that is not there yet."""
+    status, body = status_of(error), msgspec.json.encode(problem_of(error))
+    lines = [
+        b"HTTP/1.1 %d %s" % (status, _REASONS.get(status) or RESPONSES.get(status, b"Refused"))
+    ]
+    lines += [name + b": " + value for name, value in HEADERS.items()]
+    wait_s = retry_after(error)
+    if wait_s is not None:
+        lines.append(b"retry-after: %d" % wait_s)
+    lines += [b"content-type: application/json", b"content-length: %d" % len(body)]
+    return b"\r\n".join([*lines, b"connection: close", b"", body])

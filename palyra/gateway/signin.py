@@ -1,0 +1,247 @@
+"""Signing in to the page: links that work once, and the browser sessions they begin
+(ACCESS: Console access, 3 to 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.web.iweb import IRequest
+from zope.interface import implementer
+
+from palyra.console import models, sessions
+from palyra.console.control import ISignIn
+from palyra.console.sessions import BrowserSessions
+from palyra.core.audit import AuditEntry
+from palyra.core.identifiers import Entropy, sha256_hex
+from palyra.core.operator_uri import read_token
+from palyra.core.operators import TOKEN_BYTES, Caller, Right
+from palyra.core.pairing_uri import spell_token
+from palyra.core.rates import RateLimits, SourceLedger, source_of
+from palyra.errors import (
+    BrowserRefused,
+    ConsoleNotServed,
+    LoginLinkExpired,
+    Malformed,
+    PairingLimited,
+    PalyraError,
+    SignInLimited,
+)
+from palyra.gateway.operators import OperatorRegistry
+from palyra.gateway.views import CONTRACT
+
+LINK_MS = 120_000
+MAX_LINKS = 256
+FAILURES = 10
+FAILURE_WINDOW_MS = 60_000
+LOCAL_VIA = "console.sock"
+"""Whoever asks over it was let in by the system; nothing is counted against them."""
+
+HangUp = Callable[[Callable[[Caller], bool]], object]
+"""Ends the streams of the callers that are said."""
+Record = Callable[[Sequence[AuditEntry]], Awaitable[object]]
+
+
+class SignInTries:
+    """Counts failed sign-ins by source, 10 a minute: links, and tokens of invitations."""
+
+    def __init__(self, elapsed_ms: Callable[[], int]) -> None:
+        self._elapsed_ms = elapsed_ms
+        self._ledger = SourceLedger(
+            RateLimits(failures_per_source=FAILURES, failure_window_ms=FAILURE_WINDOW_MS)
+        )
+
+    def admit(self, via: str) -> None:
+        """:raises SignInLimited: that source has failed too often."""
+        if via == LOCAL_VIA:
+            return
+        try:
+            self._ledger.admit(_source(via), self._elapsed_ms())
+        except PairingLimited as error:
+            raise SignInLimited(error.retry_after_s) from error
+
+    def failed(self, via: str) -> None:
+        """Charge a source with a failure."""
+        if via != LOCAL_VIA:
+            self._ledger.proof_failed(_source(via), self._elapsed_ms(), pin=False)
+
+
+@attrs.frozen
+class _Link:
+    operator_id: str
+    expires_ms: int
+
+
+@implementer(ISignIn)
+class SignIn:
+    """Provides ISignIn.
+
+    ``origin`` is that of the page, empty where none is served; ``fingerprint`` is SHA-256 of the
+    certificate that it shows.  Links are in memory only, by SHA-256 of their tokens.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: OperatorRegistry,
+        browser: BrowserSessions,
+        tries: SignInTries,
+        record: Record,
+        hang_up: HangUp,
+        origin: Callable[[], str],
+        fingerprint: Callable[[], str],
+        gateway_name: str,
+        entropy: Entropy,
+        now_ms: Callable[[], int],
+        elapsed_ms: Callable[[], int],
+    ) -> None:
+        self._registry = registry
+        self._browser = browser
+        self._tries = tries
+        self._record = record
+        self._hang_up = hang_up
+        self._origin = origin
+        self._fingerprint = fingerprint
+        self._gateway_name = gateway_name
+        self._entropy = entropy
+        self._now_ms = now_ms
+        self._elapsed_ms = elapsed_ms
+        self._links: dict[str, _Link] = {}
+
+    # -- links --------------------------------------------------------------------------------
+
+    def link(self, by: Caller) -> Deferred[models.SignInLink]:
+        return Deferred.fromCoroutine(self._link(by))
+
+    async def _link(self, by: Caller) -> models.SignInLink:
+        if by.session:
+            raise BrowserRefused("sign-in link")
+        origin = self._origin()
+        if not origin:
+            raise ConsoleNotServed()
+        token, elapsed_ms = self._entropy(TOKEN_BYTES), self._elapsed_ms()
+        self._forget_links(elapsed_ms)
+        self._links[sha256_hex(token)] = _Link(by.operator_id, elapsed_ms + LINK_MS)
+        return models.SignInLink(
+            contract=CONTRACT,
+            link=f"{origin}/login#{spell_token(token)}",
+            expires_at_unix_ms=self._now_ms() + LINK_MS,
+            certificate_fingerprint=self._fingerprint() if origin.startswith("https:") else "",
+        )
+
+    def preview(self, body: models.SignInToken, by: Caller) -> Deferred[models.SignInPreview]:
+        return Deferred.fromCoroutine(self._preview(body, by))
+
+    async def _preview(self, body: models.SignInToken, by: Caller) -> models.SignInPreview:
+        _, caller = self._found(body.token, by)
+        assert caller.role is not None, "an operator has one"
+        return models.SignInPreview(CONTRACT, caller.name, caller.role.value, self._gateway_name)
+
+    def _found(self, text: str, by: Caller) -> tuple[str, Caller]:
+        """The digest of a link's token, and whom it signs in; a failure is charged."""
+        self._tries.admit(by.via)
+        token = read_token(text)
+        digest = "" if token is None else sha256_hex(token)
+        self._forget_links(self._elapsed_ms())
+        link = self._links.get(digest)
+        caller = None if link is None else self._registry.by_id(link.operator_id, by.via)
+        if caller is None:
+            self._tries.failed(by.via)
+            raise LoginLinkExpired()
+        return digest, caller
+
+    def _forget_links(self, elapsed_ms: int) -> None:
+        """Those that are over, and the oldest where there are too many."""
+        for digest in [d for d, link in self._links.items() if link.expires_ms <= elapsed_ms]:
+            del self._links[digest]
+        while len(self._links) >= MAX_LINKS:
+            del self._links[next(iter(self._links))]
+
+    # -- sessions -----------------------------------------------------------------------------
+
+    def sign_in(
+        self, body: models.SignInToken, request: IRequest, by: Caller
+    ) -> Deferred[models.SignedIn]:
+        return Deferred.fromCoroutine(self._sign_in(body, request, by))
+
+    async def _sign_in(
+        self, body: models.SignInToken, request: IRequest, by: Caller
+    ) -> models.SignedIn:
+        digest, caller = self._found(body.token, by)
+        del self._links[digest]
+        opened = self._browser.open(caller.operator_id, self._elapsed_ms())
+        name = opened.session.name
+        try:
+            await self._record([self._entry("session.signed_in", caller, name)])
+        except PalyraError:
+            self._browser.end(name)
+            raise
+        sessions.set_cookie(request, opened.secret)
+        return models.SignedIn(
+            contract=CONTRACT,
+            caller=self._item(caller),
+            csrf_token=opened.csrf_token,
+            idle_s=self._browser.idle_s,
+            expires_at_unix_ms=self._now_ms() + self._browser.whole_s * 1000,
+        )
+
+    def self(self, by: Caller) -> Deferred[models.CallerAnswer]:
+        return succeed(models.CallerAnswer(CONTRACT, self._item(by)))
+
+    def sign_out(self, request: IRequest, by: Caller) -> Deferred[models.SignedOut]:
+        return Deferred.fromCoroutine(self._sign_out(request, by))
+
+    async def _sign_out(self, request: IRequest, by: Caller) -> models.SignedOut:
+        if by.session:
+            self._browser.end(by.session)
+            sessions.clear_cookie(request)
+            self._hang_up(lambda caller: caller.session == by.session)
+            await self._record([self._entry("session.signed_out", by, by.session)])
+        return models.SignedOut(CONTRACT)
+
+    def end_operator(self, operator_id: str) -> None:
+        """End the sessions and links of an operator who was revoked."""
+        self._browser.end_of(operator_id)
+        for digest in [d for d, link in self._links.items() if link.operator_id == operator_id]:
+            del self._links[digest]
+
+    def tick(self) -> None:
+        """End the streams of sessions and certificates that are over by now; once a second."""
+        over = self._browser.take_expired(self._elapsed_ms())
+        now_ms = self._now_ms()
+
+        def ended(caller: Caller) -> bool:
+            late = caller.until_ms is not None and caller.until_ms < now_ms
+            return late or caller.session in over
+
+        self._hang_up(ended)
+
+    def _entry(self, action: str, caller: Caller, session: str) -> AuditEntry:
+        return AuditEntry(
+            at_ms=self._now_ms(),
+            action=action,
+            subject=f"operator:{caller.operator_id}",
+            subject_name=caller.name,
+            who=caller.name,
+            operator_id=caller.operator_id,
+            via=caller.via,
+            details={"session": session},
+        )
+
+    def _item(self, caller: Caller) -> models.CallerItem:
+        return models.CallerItem(
+            operator_id=caller.operator_id,
+            name=caller.name,
+            role=caller.role.value if caller.role else "",
+            rights=[right.value for right in Right if caller.may(right)],
+            gateway=self._gateway_name,
+        )
+
+
+def _source(via: str) -> str:
+    """What failures are counted under."""
+    try:
+        return source_of(via)
+    except Malformed:
+        return via
