@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ from benchmarks.http2 import Connection, Stream, client_tls, connect
 from benchmarks.measuring import Burst
 from benchmarks.paired import Served
 from benchmarks.records import ECHO, INPUT, RUN_MS
-from palyra.cli.client import PREFIX, Console
+from palyra.cli.client import PREFIX
 from palyra.console.models import Invoke, InvokeAnswer
 from palyra.wire.service import messages
 
@@ -184,7 +185,7 @@ class Parking:
 class ConsoleParking:
     """POST nodes/{id}/invoke with ``wait_ms`` 0 for devices that are away; connections are kept."""
 
-    console: Console
+    socket_path: Path
     device_ids: Iterator[str]
     accepted: int = 0
     _idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = attrs.Factory(list)
@@ -193,7 +194,7 @@ class ConsoleParking:
         """One job, until it is on record."""
         reader, writer = self._idle.pop()
         writer.write(_invocation(next(self.device_ids)))
-        head, body = await _answer(reader)
+        head, body = await http_answer(reader)
         if not head.startswith(b"HTTP/1.1 2"):
             raise Refused(f"the console refused a job: {body.decode()}")
         if msgspec.json.decode(body, type=InvokeAnswer).state != "queued":
@@ -205,7 +206,7 @@ class ConsoleParking:
         """Connect so many callers, one after the other: the socket's backlog is short."""
         while len(self._idle) < callers:
             try:
-                pair = await asyncio.open_unix_connection(str(self.console.socket_path))
+                pair = await asyncio.open_unix_connection(str(self.socket_path))
             except BlockingIOError:
                 await asyncio.sleep(0.01)
             else:
@@ -218,7 +219,7 @@ class ConsoleParking:
             await writer.wait_closed()
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+async def http_answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     """Head and body of an answer that has a length, or is one chunk."""
     head = await reader.readuntil(b"\r\n\r\n")
     _, found, rest = head.lower().partition(b"content-length:")

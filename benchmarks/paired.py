@@ -23,7 +23,7 @@ from benchmarks.records import a_certificate, a_device, now_ms
 from palyra._files import make_private_dir
 from palyra.cli import children
 from palyra.cli.children import Child, until
-from palyra.cli.client import Console
+from palyra.cli.client import SOCKET_NAME, Console
 from palyra.config.addresses import HostPort
 from palyra.config.gateway import GatewaySection
 from palyra.core.devices import INVOKE_OTHERS, ClientKind, Device
@@ -79,6 +79,11 @@ class Town:
     def database(self) -> Path:
         """The gateway's store."""
         return self.root / "palyra.sqlite3"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the console is served to accounts of this machine."""
+        return self.root / SOCKET_NAME
 
     @property
     def console(self) -> Console:

@@ -148,7 +148,7 @@ def submit(plan: Plan) -> Findings:
 
 async def _submit(found: Findings, plan: Plan, here: Served) -> int:
     node_ids = [node.device_id for node in here.town.nodes]
-    console = ConsoleParking(here.town.console, itertools.cycle(node_ids))
+    console = ConsoleParking(here.town.socket_path, itertools.cycle(node_ids))
     await console.open(plan.callers)
     async with connected(here) as line:
         stream = Parking(line, node_ids)

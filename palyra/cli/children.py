@@ -174,10 +174,12 @@ def _ignore_interrupts() -> None:
             signal.signal(name, signal.SIG_IGN)
 
 
-def gateway_command(state_root: Path, enrolment: str, node_rpc: str) -> list[str]:
+def gateway_command(
+    state_root: Path, enrolment: str, node_rpc: str, console: str = "none"
+) -> list[str]:
     """How a gateway is started in the foreground with this interpreter."""
     run = "from twisted.scripts.twistd import run; run()"
-    listen = ["--enrolment", enrolment, "--node-rpc", node_rpc]
+    listen = ["--enrolment", enrolment, "--node-rpc", node_rpc, "--console", console]
     return [sys.executable, "-c", run, "-n", "palyra", "--state-root", str(state_root), *listen]
 
 

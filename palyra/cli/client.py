@@ -1,4 +1,5 @@
-"""The gateway's HTTP interface over ``console.sock``: requests, typed answers, typed refusals."""
+"""The gateway's HTTP interface, over ``console.sock`` or another way: requests, typed answers, typed
+refusals."""
 
 from __future__ import annotations
 
@@ -101,12 +102,66 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-class Console:
-    """One gateway, by its state root.  A connection lasts for one request."""
+class Way(Protocol):
+    """How a gateway is reached."""
 
-    def __init__(self, state_root: Path, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    @property
+    def where(self) -> str:
+        """What is told where it cannot be reached."""
+
+    def connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        """A connection that was not made yet."""
+
+    def problem(self, error: Exception, timeout_s: float) -> PalyraError:
+        """What went wrong with a connection, in our words."""
+
+    def answered(self, response: http.client.HTTPResponse) -> None:
+        """Look at the head of an answer."""
+
+
+class SocketWay:
+    """The way over ``console.sock`` of a state root on this machine."""
+
+    def __init__(self, state_root: Path) -> None:
+        self._root = state_root
+        self._path = state_root / SOCKET_NAME
+
+    @property
+    def where(self) -> str:
+        """What is told where it cannot be reached."""
+        return str(self._path)
+
+    def connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        """A connection that was not made yet.
+
+        :raises SocketPathTooLong: the system could not make it.
+        """
+        if len(str(self._path).encode()) > _MAX_SOCKET_PATH:
+            raise SocketPathTooLong(str(self._path))
+        return _SocketConnection(self._path, timeout_s)
+
+    def problem(self, error: Exception, timeout_s: float) -> PalyraError:
+        """What went wrong with a connection, in our words."""
+        if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
+            return GatewayNotRunning(str(self._root))
+        if isinstance(error, PermissionError):
+            return SocketPermission(_owner(self._path), getpass.getuser())
+        if isinstance(error, TimeoutError):
+            return GatewayUnreachable(self.where, f"no answer in {timeout_s:g}s")
+        return GatewayUnreachable(self.where, str(error) or type(error).__name__)
+
+    def answered(self, response: http.client.HTTPResponse) -> None:
+        """Nothing in it is about this way."""
+
+
+class Console:
+    """One gateway, by its state root or by another way.  A connection lasts for one request."""
+
+    def __init__(
+        self, state_root: Path, timeout_s: float = DEFAULT_TIMEOUT_S, *, way: Way | None = None
+    ) -> None:
         self.state_root = state_root
-        self.socket_path = state_root / SOCKET_NAME
+        self._way: Way = way or SocketWay(state_root)
         self._timeout_s = timeout_s
 
     def get(self, path: str, kind: type[T], wait_ms: int = 0, **query: Query) -> Answer[T]:
@@ -188,26 +243,21 @@ class Console:
             connection.request(method, PREFIX + target, content, headers)
             response = connection.getresponse()
             data = response.read()
+            self._way.answered(response)
         if response.status >= 400:
             raise self._refusal(response.status, data)
         return data
 
     @contextlib.contextmanager
-    def _connected(self, timeout_s: float) -> Iterator[_SocketConnection]:
+    def _connected(self, timeout_s: float) -> Iterator[http.client.HTTPConnection]:
         """A connection; what goes wrong with it is said in our words."""
-        if len(str(self.socket_path).encode()) > _MAX_SOCKET_PATH:
-            raise SocketPathTooLong(str(self.socket_path))
-        connection = _SocketConnection(self.socket_path, timeout_s)
+        connection = self._way.connection(timeout_s)
         try:
             yield connection
-        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
-            raise GatewayNotRunning(str(self.state_root)) from error
-        except PermissionError as error:
-            raise SocketPermission(_owner(self.socket_path), getpass.getuser()) from error
-        except TimeoutError as error:
-            raise self._unreachable(f"no answer in {timeout_s:g}s") from error
+        except PalyraError:
+            raise
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise self._unreachable(str(error) or type(error).__name__) from error
+            raise self._way.problem(error, timeout_s) from error
         finally:
             connection.close()
 
@@ -222,10 +272,10 @@ class Console:
             return Answer(msgspec.json.decode(data, type=kind), data)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             cause = f"its answer is not one this version reads ({error})"
-            raise AnswerUnreadable(str(self.socket_path), cause) from error
+            raise AnswerUnreadable(self._way.where, cause) from error
 
     def _unreachable(self, cause: str) -> GatewayUnreachable:
-        return GatewayUnreachable(str(self.socket_path), cause)
+        return GatewayUnreachable(self._way.where, cause)
 
 
 def segment(text: str) -> str:

@@ -36,6 +36,7 @@ from palyra.console.models import (
 from palyra.errors import PalyraError, StateRootLocked
 
 HOST = "127.0.0.1"
+CONSOLE_PORT = 7142
 ENROLMENT_PORT = 7443
 NODE_PORT = 7444
 START_S = 60.0
@@ -53,7 +54,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     state_root: str
     node_state_root: str
-    console_url: str | None
+    console_url: str
     console_sock: str
     device_id: str
     results: dict[str, Any]
@@ -71,6 +72,12 @@ class Tour:
     results: dict[str, Any] = attrs.field(factory=dict)
     timings_ms: dict[str, int] = attrs.field(factory=dict)
     failed: int = 0
+    console_port: int = 0
+
+    @property
+    def console_url(self) -> str:
+        """The page, for a browser on this machine."""
+        return f"http://localhost:{self.console_port}"
 
     @property
     def node_root(self) -> Path:
@@ -124,17 +131,23 @@ def _prepare(tour: Tour) -> None:
 
 def _start_gateway(tour: Tour) -> None:
     begun = time.monotonic()
-    enrolment = Chosen("enrolment", ENROLMENT_PORT, free_port(HOST, ENROLMENT_PORT))
-    taken = frozenset({enrolment.port})
+    console = Chosen("console", CONSOLE_PORT, free_port(HOST, CONSOLE_PORT))
+    taken = frozenset({console.port})
+    enrolment = Chosen("enrolment", ENROLMENT_PORT, free_port(HOST, ENROLMENT_PORT, but=taken))
+    taken |= {enrolment.port}
     nodes = Chosen("nodes", NODE_PORT, free_port(HOST, NODE_PORT, but=taken, udp=True))
+    tour.console_port = console.port
     command = children.gateway_command(
-        tour.root, f"{HOST}:{enrolment.port}", f"{HOST}:{nodes.port}"
+        tour.root,
+        f"{HOST}:{enrolment.port}",
+        f"{HOST}:{nodes.port}",
+        f"palyra:{console.port}:interface={HOST}",
     )
     with tour.screen.working("starting a gateway"):
         children.start(tour.running, "gateway", command, tour.root / "gateway")
         until(lambda: _answers(tour), tour.running, "The gateway did not answer", START_S)
     tour.timings_ms["gateway"] = _since(begun)
-    tour.line(quickstart_lines.gateway([enrolment, nodes]))
+    tour.line(quickstart_lines.gateway([console, enrolment, nodes]))
 
 
 def _answers(tour: Tour) -> Health | None:
@@ -219,7 +232,7 @@ def _tell_where(tour: Tour, node: NodeItem) -> None:
         summary = Summary(
             state_root=str(tour.root),
             node_state_root=str(tour.node_root),
-            console_url=None,
+            console_url=tour.console_url,
             console_sock=socket,
             device_id=node.device_id,
             results=tour.results,
@@ -227,9 +240,10 @@ def _tell_where(tour: Tour, node: NodeItem) -> None:
         )
         tour.screen.json(msgspec.json.encode(summary))
         return
-    tour.screen.line(f"console  {socket}")
+    tour.screen.line(f"console  {tour.console_url}")
     tour.screen.line(f"state    {tour.root}")
-    tour.screen.hint(f"second terminal: export PALYRA_STATE_ROOT={tour.root}", "hint     ")
+    elsewhere = f"export PALYRA_STATE_ROOT={tour.root}; palyra console login"
+    tour.screen.hint(f"second terminal: {elsewhere}", "hint     ")
 
 
 def _stay(tour: Tour) -> int:

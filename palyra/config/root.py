@@ -9,6 +9,7 @@ from typing import get_type_hints
 
 import msgspec
 
+from palyra.config.audit import AuditSection
 from palyra.config.console import ConsoleSection
 from palyra.config.enrolment import EnrolmentSection
 from palyra.config.gateway import GatewaySection
@@ -38,6 +39,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: MetricsSection = MetricsSection()
     store: StoreSection = StoreSection()
     policy: PolicySection = PolicySection()
+    audit: AuditSection = AuditSection()
 
 
 def load(path: Path, *, required: bool = False) -> Config:

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from palyra.console import reading
+from palyra.console import answers, reading
 from palyra.console.admission import IAdmission
 from palyra.console.events import EventStreams
 from palyra.console.metricsite import expose
@@ -110,7 +110,7 @@ class ConsoleApp:
         request.setResponseCode(route.status)
         request.setHeader(b"content-type", route.media_type.encode())
         request.setHeader(b"cache-control", b"no-store")
-        return written
+        return answers.listed(request, written) if route.listed else answers.whole(request, written)
 
     def _follow(self, route: Route, request: IRequest, target: str) -> Deferred[bytes]:
         """Answer with a stream of events; HEAD would hold one open that carries nothing."""

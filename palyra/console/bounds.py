@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES, HTTPChannel
-from twisted.web.server import Request
+from twisted.web.server import Request, Site
 
 from palyra.console.problems import problem_of, retry_after, status_of
 from palyra.console.reading import MAX_BODY, MAX_INPUT_BODY
@@ -52,7 +53,7 @@ def body_limit(method: bytes, path: bytes) -> int:
     """How long the body of a request may be, in bytes."""
     if path.startswith(PREFIX):
         rest = path[len(PREFIX) :]
-        if any(method == each and pattern.fullmatch(rest) for each, pattern in _KEYED):
+        if any(method == each and re.fullmatch(path, rest) for each, path in _KEYED):
             return MAX_INPUT_BODY
     return MAX_BODY
 
@@ -153,7 +154,7 @@ class BoundedChannel(HTTPChannel):
         else:
             self._due = self.callLater(LINGER_S, self._cut)
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is over."""
         self._stop_waiting()
         super().connectionLost(reason)
@@ -171,6 +172,16 @@ class BoundedChannel(HTTPChannel):
         due, self._due = self._due, None
         if due is not None and due.active():
             due.cancel()
+
+
+class QuietSite(Site):
+    """Keeps no access log: paths and headers are a stranger's words."""
+
+    noisy = False
+    displayTracebacks = False
+
+    def log(self, request: Any) -> None:
+        """Nothing."""
 
 
 def _answer(error: PalyraError) -> bytes:

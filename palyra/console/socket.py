@@ -6,18 +6,17 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.web.http import HTTPChannel
 from twisted.web.iweb import IRequest
-from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from palyra.console.admission import IAdmission
 from palyra.console.app import ConsoleApp
-from palyra.console.reading import MAX_INPUT_BODY
+from palyra.console.bounds import BoundedChannel, BoundedRequest, QuietSite
 from palyra.console.routing import Controls, Route
 from palyra.core.operators import Caller, Role, local_id
 from palyra.errors import SocketPathTooLong
@@ -29,30 +28,7 @@ _LOCAL_PEERCRED = 0x001
 _SOL_LOCAL = 0
 
 
-class _BoundedRequest(Request):
-    """A request whose body is refused as soon as it is too long, before it is kept."""
-
-    def gotLength(self, length: int | None) -> None:
-        if length is not None and length > MAX_INPUT_BODY:
-            self._refuse()
-        else:
-            super().gotLength(length)
-
-    def handleContentChunk(self, data: bytes) -> None:
-        if self.content is not None and self.content.tell() + len(data) > MAX_INPUT_BODY:
-            self._refuse()
-        else:
-            super().handleContentChunk(data)
-
-    def _refuse(self) -> None:
-        channel: Any = self.channel
-        channel.transport.write(
-            b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-        )
-        channel.loseConnection()
-
-
-class _OwnerChannel(HTTPChannel):
+class _OwnerChannel(BoundedChannel):
     """A connection of the owner or of root; others are cut before a byte is read."""
 
     def connectionMade(self) -> None:
@@ -82,11 +58,9 @@ class ConsoleSocket:
         self._reactor = reactor
         self.path = path
         self._app = ConsoleApp(controls, LocalAdmission(), reactor)
-        site = Site(self._app.resource(), reactor=reactor)
-        site.displayTracebacks = False
-        site.requestFactory = _BoundedRequest
+        site = QuietSite(self._app.resource(), reactor=reactor)
+        site.requestFactory = BoundedRequest
         site.protocol = _OwnerChannel  # type: ignore[assignment]
-        site.noisy = False
         self._site = site
         self._port: Any = None
 
@@ -99,6 +73,10 @@ class ConsoleSocket:
             raise SocketPathTooLong(str(self.path))
         self.path.unlink(missing_ok=True)
         self._port = self._reactor.listenUNIX(str(self.path), self._site, mode=0o600)
+
+    def end_streams(self, of: Callable[[Caller], bool]) -> None:
+        """End the streams of the callers that ``of`` says."""
+        self._app.end_streams(of)
 
     def stop(self) -> Deferred[None]:
         """Stop listening and end the streams of events; the socket is removed."""

@@ -33,6 +33,7 @@ from palyra.core.jobs import Job, JobState
 from palyra.core.journal import JournalEntry, JournalPage
 from palyra.core.operatorlog import IOperatorLog
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
+from palyra.core.webhooklog import IWebhookLog
 
 
 @attrs.frozen
@@ -328,7 +329,17 @@ class IEventJournal(Interface):
         """
 
 
-class IStore(IPairingLog, IDeviceDirectory, IJobLog, IFanoutLog, IEventJournal, IAuditLog, IOperatorLog, ICallApprovalLog):
+class IStore(
+    IPairingLog,
+    IDeviceDirectory,
+    IJobLog,
+    IFanoutLog,
+    IEventJournal,
+    IAuditLog,
+    IOperatorLog,
+    ICallApprovalLog,
+    IWebhookLog,
+):
     """The logs on one store."""
 
     store_epoch: str

@@ -117,13 +117,15 @@ class Rule:
 
     def applies(self, asking: Asking, facts: Facts) -> bool:
         """Whether the rule is for this call on the device with these facts."""
+        if self.max_risk is not None and not self.max_risk.covers(asking.risk):
+            return False
+        return self.concerns(asking) and (self.where is None or self.where.matches(facts))
+
+    def concerns(self, asking: Asking) -> bool:
+        """Whether the rule is for this call on some device, of whatever risk there."""
         if self.capability is not None and not self.capability.include(asking.capability):
             return False
         if self.who is not None and self.who.isdisjoint(asking.principal.names):
-            return False
-        if self.max_risk is not None and not self.max_risk.covers(asking.risk):
-            return False
-        if self.where is not None and not self.where.matches(facts):
             return False
         said = (test.holds(asking.input) for test in self.input)
         if self.effect is Effect.ALLOW:
@@ -188,6 +190,10 @@ class Rules:
     @_floors.default
     def _compiled_floors(self) -> tuple[tuple[Capabilities, Risk], ...]:
         return tuple((Capabilities((name,)), risk) for name, risk in self.floors.items())
+
+    def about(self, asking: Asking) -> Rules:
+        """Those that concern the call: for one to many devices, each is put to these only."""
+        return Rules(tuple(rule for rule in self.rules if rule.concerns(asking)), self.floors)
 
     def risk_of(self, capability: AnnouncedCapability) -> Risk:
         """The risk that counts: what is announced, or more where the gateway says so."""

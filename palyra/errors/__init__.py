@@ -8,6 +8,7 @@ session id.
 
 from palyra.errors.access import (
     BrowserRefused,
+    ConsoleCertificateUnusable,
     ConsoleNotServed,
     ContextUnknown,
     ContextUnusable,
@@ -177,6 +178,7 @@ __all__ = [
     "ChildEnded",
     "ClockSkew",
     "ConfigInvalid",
+    "ConsoleCertificateUnusable",
     "ConsoleNotServed",
     "ContextUnknown",
     "ContextUnusable",

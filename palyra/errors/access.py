@@ -122,6 +122,24 @@ class RequestsLimited(PalyraError):
 
 
 @attrs.define
+class ConsoleCertificateUnusable(PalyraError):
+    """The certificate that an operator gave the console cannot be shown."""
+
+    code = "console_certificate_unusable"
+    category = Category.PRECONDITION
+    path: str
+    problem: str
+
+    @property
+    def sentence(self) -> str:
+        return f"The console cannot show the certificate in {self.path}: {self.problem}."
+
+    @property
+    def hint(self) -> str:
+        return "correct console.certificate and console.private_key in palyra.toml"
+
+
+@attrs.define
 class TwoCredentials(PalyraError):
     """A request with a certificate and a session's cookie does not say whose it is."""
 

@@ -8,10 +8,11 @@ been away for longer than it may.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from twisted.logger import Logger
 
+from palyra.core.audit import AuditEntry, acting
 from palyra.core.devices import ClientKind, Device, DeviceState
 from palyra.core.identifiers import grouped
 from palyra.gateway.inventory import Inventory
@@ -42,9 +43,10 @@ class CaRotator:
         now_ms: Callable[[], int],
         elapsed_ms: Callable[[], int],
         published: Callable[[], object],
+        record: Callable[[Sequence[AuditEntry]], Awaitable[object]],
     ) -> None:
         """``grace_ms`` is how long a device may be away and still rejoin; ``published`` renews the
-        revocation lists."""
+        revocation lists, ``record`` keeps audit rows."""
         self._elapsed_ms = elapsed_ms
         self._ticked = (now_ms(), elapsed_ms())
         self._doubt_ends_ms = 0
@@ -56,6 +58,7 @@ class CaRotator:
         self._grace_ms = grace_ms
         self._now_ms = now_ms
         self._published = published
+        self._record = record
 
     @property
     def phase(self) -> str:
@@ -76,6 +79,14 @@ class CaRotator:
             old=grouped(rotation.old),
             new=grouped(rotation.new),
         )
+        begun = AuditEntry(
+            self._now_ms(),
+            "ca.rotation_begun",
+            reason=reason,
+            who="" if acting() else by,
+            details={"old": rotation.old, "new": rotation.new},
+        )
+        await self._record([begun])
         await self._renewals.order(self._paired(), by, reason or REASON)
 
     def left(self) -> list[Device]:
@@ -112,10 +123,12 @@ class CaRotator:
             self.identity.switch(now_ms)
             self._log.warn("CA rotation: the listeners show a certificate of the new CA")
             self._changed()
+            await self._record([AuditEntry(now_ms, "ca.rotation_switched")])
         elif rotation.phase == "switched" and now_ms >= due_ms:
             self.identity.finish(now_ms)
             self._log.warn("CA rotation: the old CA is trusted no more")
             self._changed()
+            await self._record([AuditEntry(now_ms, "ca.rotation_ended")])
 
     def _clock_jumped(self) -> bool:
         """Whether the wall clock has leapt forward of late: it may be about to be put right."""

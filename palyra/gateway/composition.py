@@ -17,6 +17,7 @@ from palyra.config.addresses import HostPort
 from palyra.core.identifiers import Entropy
 from palyra.core.rates import RateLimits, SourceLedger
 from palyra.gateway.approvals import Approvals
+from palyra.gateway.auditrooms import AuditRooms
 from palyra.gateway.carotation import CaRotator
 from palyra.gateway.codes import Codes
 from palyra.gateway.consolerooms import ConsoleRooms
@@ -34,6 +35,7 @@ from palyra.gateway.issuing import Issuer
 from palyra.gateway.journal import Journal
 from palyra.gateway.meters import Meters
 from palyra.gateway.onethread import OneThread
+from palyra.gateway.operatorrooms import ConsolePlace, OperatorRooms
 from palyra.gateway.pinwork import PinWork
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.proofs import Office, Verifier
@@ -80,6 +82,8 @@ class Doors:
     pairing_address: Callable[[], HostPort]
     quic_address: Callable[[], str]
     listeners: Callable[[], dict[str, str]]
+    console: Callable[[], ConsolePlace | None] = lambda: None
+    """Where the console is served over HTTPS; None: only on console.sock."""
 
 
 class Composition:
@@ -169,6 +173,26 @@ class Composition:
             inventory=self.inventory,
             now_ms=now_ms,
             in_thread=self.signing_thread,
+            of_operators=lambda at_ms: self.operators.registry.revoked_entries(at_ms),
+        )
+        self.audit = AuditRooms(
+            log=store,
+            sealer=ground.identity.sealer,
+            section=config.audit,
+            state_root=ground.state_root,
+            clock=ground.reactor,
+            now_ms=now_ms,
+            in_thread=self.signing_thread,
+        )
+        self.operators = OperatorRooms(
+            store=store,
+            identity=ground.identity,
+            config=config,
+            entropy=ground.entropy,
+            now_ms=now_ms,
+            elapsed_ms=ground.elapsed_ms,
+            place=self._doors.console,
+            published=self.lists.publish,
         )
         self.revoker = Revoker(
             now_ms=now_ms,
@@ -199,6 +223,7 @@ class Composition:
             now_ms=now_ms,
             elapsed_ms=ground.elapsed_ms,
             published=self.lists.publish,
+            record=store.record,
         )
         self.rejoins = Rejoins(
             directory=store,
@@ -339,6 +364,8 @@ class Composition:
             inventory=self.inventory,
             dispatcher=self.dispatcher,
             approvals=self.approvals,
+            operators=self.operators,
+            audit=self.audit.control,
         )
 
     # -- their start and stop -------------------------------------------------------------------
@@ -349,6 +376,7 @@ class Composition:
         self.inventory.load(
             await store.devices(), await store.live_certificates(), await store.revocations()
         )
+        await self.operators.load()
         unfinished = await store.unfinished()
         self.dispatcher.start(unfinished)
         await self.fanouts.start(unfinished)
@@ -361,6 +389,7 @@ class Composition:
     def stop(self) -> None:
         """Stop what watches and waits; nothing is asked of these rooms any more."""
         self.retention.stop()
+        self.audit.anchoring.stop()
         self.dispatcher.stop()
         self.enrolment.stop()
         self.approvals.stop()

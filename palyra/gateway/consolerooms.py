@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from palyra.console.control import IAuditControl
 from palyra.console.routing import Controls
 from palyra.gateway.approvals import Approvals
 from palyra.gateway.control import Control
@@ -11,6 +12,7 @@ from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.feed import Feed
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.meters import Meters
+from palyra.gateway.operatorrooms import OperatorRooms
 
 
 class ConsoleRooms:
@@ -25,6 +27,8 @@ class ConsoleRooms:
         inventory: Inventory,
         dispatcher: Dispatcher,
         approvals: Approvals,
+        operators: OperatorRooms,
+        audit: IAuditControl,
     ) -> None:
         nothing: Any = None
         self.feed = Feed(
@@ -39,10 +43,10 @@ class ConsoleRooms:
         )
         self.controls = Controls(
             gateway=control,
-            operators=nothing,
-            sign_in=nothing,
+            operators=operators.control,
+            sign_in=operators.sign_in,
             approvals=nothing,
-            audit=nothing,
+            audit=audit,
             feed=self.feed,
             metrics=meters.metrics.exposition,
         )

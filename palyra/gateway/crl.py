@@ -41,12 +41,15 @@ class RevocationLists:
         inventory: Inventory,
         now_ms: Callable[[], int],
         in_thread: InThread,
+        of_operators: Callable[[int], Entries] = lambda now_ms: [],
     ) -> None:
+        """``of_operators``: what is revoked at a time (Unix ms) and is no device's."""
         self._file = file
         self._identity = identity
         self._inventory = inventory
         self._now_ms = now_ms
         self._in_thread = in_thread
+        self._of_operators = of_operators
         self._making: Deferred[Any] | None = None
         self._again = False
         self._number = 0
@@ -107,7 +110,7 @@ class RevocationLists:
             for each in self._inventory.certificates()
             if each.state is CertificateState.SUPERSEDED and each.not_after_ms > now_ms
         ]
-        return revoked + superseded
+        return revoked + superseded + self._of_operators(now_ms)
 
 
 def _write(

@@ -68,6 +68,7 @@ class Sessions(Protocol):
 class OperatorControl:
     """Provides IOperatorControl.
 
+    ``ca_hash`` is SHA-256 (hex) of the CA certificate that the console's chain ends with,
     ``address`` is where the console is reached from afar, None where it is not; ``published``
     renews the revocation list.  Each of ``left`` is told the id of an operator who was revoked.
     """
@@ -83,6 +84,7 @@ class OperatorControl:
         browser: Sessions,
         tries: SignInTries,
         trust: Trust,
+        ca_hash: Callable[[], str],
         hang_up: HangUp,
         published: Callable[[], object],
         address: Callable[[], HostPort | None],
@@ -96,6 +98,7 @@ class OperatorControl:
         self._browser = browser
         self._tries = tries
         self._trust = trust
+        self._ca_hash = ca_hash
         self._hang_up = hang_up
         self._published = published
         self._address = address
@@ -146,7 +149,8 @@ class OperatorControl:
             expires_at_ms=now_ms + INVITATION_MS,
             owner=self._registry.person(body.owner) if body.owner else "",
         )
-        uri = OperatorUri.of(address.host, address.port, self._trust.ca_hashes[0], token)
+        ca_hash = bytes.fromhex(self._ca_hash())
+        uri = OperatorUri.of(address.host, address.port, ca_hash, token)
         await self._store.invite(invitation)
         return models.InvitedOperator(CONTRACT, self._invitation_item(invitation), str(uri))
 

@@ -23,6 +23,7 @@ from palyra.console.socket import ConsoleSocket
 from palyra.core.identifiers import Entropy, grouped
 from palyra.errors import Draining, Malformed, NamesRequired, PalyraError, RestoreUnconfirmed
 from palyra.gateway.composition import IDENTITY, Composition, Doors, Ground
+from palyra.gateway.consoledoor import Behind, ConsoleDoor
 from palyra.gateway.health import moment_text
 from palyra.pki.keypair import unreadable
 from palyra.pki.keystore import GatewayIdentity
@@ -33,6 +34,7 @@ from palyra.store.snapshot import SNAPSHOT_NAME
 from palyra.store.sql import SqlStore
 from palyra.store.sqlite import SqliteStore
 from palyra.transport.asyncbridge import call_from_thread, call_soon, run_now_deferred
+from palyra.transport.endpointstrings import Place
 from palyra.transport.grpclistener import (
     ENROLMENT_OPTIONS,
     MAX_NODE_MESSAGE,
@@ -48,9 +50,12 @@ SOCKET = "console.sock"
 SAVE_HEARD_S = 10.0
 REFRESH_S = 300.0
 MAX_ENROLMENT_CONNECTIONS = 256
+MAX_CONSOLE_CONNECTIONS = 1_024
 ROTATION_S = 30.0
 PUBLISH_S = 86_400.0
 SWEEP_S = 600.0
+SIGN_IN_S = 1.0
+"""How soon the streams of a session or a certificate end that is over."""
 FORGET_CERTIFICATES_MS = 7 * 86_400_000
 """How long a certificate that ended is kept, beside the last one of each device."""
 FORGET_AT_ONCE = 500
@@ -70,13 +75,16 @@ class Settings:
     node_rpc: HostPort
     quic: HostPort | None
     """None: no QUIC."""
+    console: Place | None = None
+    """None: the console is on console.sock alone."""
 
     def check(self) -> None:
         """Refuse what could never work.
 
         :raises NamesRequired: devices could reach it, but under no name.
         """
-        for address in (self.enrolment, self.node_rpc, self.quic):
+        console = self.console.address if self.console is not None else None
+        for address in (self.enrolment, self.node_rpc, self.quic, console):
             if address is None:
                 continue
             if not address.is_loopback and not self.config.gateway.names:
@@ -134,6 +142,8 @@ class GatewayService(Service):
         self._repeat(self._rotate, ROTATION_S)
         self._repeat(self._rooms.lists.publish, PUBLISH_S)
         self._repeat(self._sweep, SWEEP_S)
+        self._repeat(self._anchor, self._settings.config.audit.anchor_s)
+        self._repeat(self._rooms.operators.sign_in.tick, SIGN_IN_S)
         lag = self._rooms.meters.lag
         self._repeat(lag.look, lag.every_s)
         super().startService()
@@ -219,12 +229,17 @@ class GatewayService(Service):
             pairing_address=lambda: self._reachable(self._enrolment_listener.address),
             quic_address=self._quic_address,
             listeners=self._addresses,
+            console=lambda: self._door.place if self._door is not None else None,
         )
         self._rooms = Composition(ground, doors)
         self._listeners()
         self._console = ConsoleSocket(
             self._reactor, settings.state_root / SOCKET, self._rooms.console.controls
         )
+        self._door = self._console_door()
+        self._rooms.operators.hangups.append(self._console.end_streams)
+        if self._door is not None:
+            self._rooms.operators.hangups.append(self._door.end_streams)
 
     def _listeners(self) -> None:
         self._enrolment_listener = GrpcListener(
@@ -269,6 +284,25 @@ class GatewayService(Service):
             reset_key=self._identity.sealer.derived(RESET_KEY),
         )
 
+    def _console_door(self) -> ConsoleDoor | None:
+        where, rooms = self._settings.console, self._rooms
+        if where is None:
+            return None
+        behind = Behind(
+            controls=rooms.console.controls,
+            admission=rooms.operators.admission(),
+            identity=self._identity,
+            ready=lambda: self.serving and bool(self.running),
+            elapsed_ms=self._elapsed_ms,
+        )
+        return ConsoleDoor(
+            self._reactor,
+            where,
+            self._settings.config,
+            behind,
+            max_connections=min(MAX_CONSOLE_CONNECTIONS, self._max_files // 8),
+        )
+
     def _metrics(self) -> MetricsListener | None:
         address, meters = self._settings.metrics, self._rooms.meters
         if address is None:
@@ -281,6 +315,8 @@ class GatewayService(Service):
                 listener.bind()
                 self._bound.append(listener)
         self._console.bind()
+        if self._door is not None:
+            self._door.bind()
         if self._metrics_listener is not None:
             self._metrics_listener.bind()
 
@@ -324,7 +360,7 @@ class GatewayService(Service):
             made="created," if self._new else "loaded,",
             fingerprint=grouped(self._identity.issuing.ca_hash),
         )
-        self._log.info("console    {path}", path=self._console.path)
+        self._log.info("console    {where}", where=self._console_url or self._console.path)
         self._log.info(
             "enrolment  {address}{names}",
             address=self._enrolment_listener.address,
@@ -358,12 +394,17 @@ class GatewayService(Service):
     def _rotate(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._rooms.rotator.tick())
 
+    def _anchor(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._rooms.audit.tick())
+
     def _sweep(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._forget())
 
     async def _forget(self) -> None:
-        """Forget what nobody needs any more: ended jobs, certificates and PINs, keys made here."""
+        """Forget what nobody needs any more: ended jobs, old audit rows, certificates and PINs,
+        keys made here."""
         await self._rooms.retention.sweep()
+        await self._rooms.audit.sweep()
         await self._rooms.requests.sweep()
         await self._rooms.codes.forget_ended()
         before_ms = self._now_ms() - FORGET_CERTIFICATES_MS
@@ -408,9 +449,13 @@ class GatewayService(Service):
         listener = self._quic_listener
         return str(self._reachable(listener.address)) if listener is not None else ""
 
+    @property
+    def _console_url(self) -> str:
+        return self._door.origin if self._door is not None else ""
+
     def _addresses(self) -> dict[str, str]:
         addresses = {
-            "console": str(self._console.path),
+            "console": self._console_url or str(self._console.path),
             "enrolment": str(self._enrolment_listener.address),
             "nodes": str(self._node_listener.address),
         }
@@ -436,9 +481,11 @@ class GatewayService(Service):
         rooms.stop()
         rooms.sessions.callers.close_all(Draining())
         steps: list[Callable[[], Awaitable[Any]]] = [self._console.stop]
+        if self._door is not None:
+            steps.append(self._door.stop)
         steps += [self._metrics_listener.stop] if self._metrics_listener is not None else []
         steps += [partial(listener.stop, STREAMS_END_S) for listener in self._bound]
-        steps += [rooms.lists.when_published, self._end_threads]
+        steps += [rooms.lists.when_published, self._anchor, self._end_threads]
         steps += [self._save_heard, self._last_snapshot, self._store.close]
         for step in steps:
             await self._closed(step)

@@ -17,6 +17,7 @@ from palyra.config import load
 from palyra.config.addresses import HostPort
 from palyra.config.roots import default_state_root
 from palyra.errors import Malformed, OptionInvalid
+from palyra.transport.endpointstrings import Place, read_place
 
 ROOT_MARKS = ("palyra.toml", "palyra.sqlite3", "store_epoch", "palyra.lock")
 
@@ -29,6 +30,7 @@ class Options(TwistedOptions):
     optParameters = [  # noqa: RUF012 - Twisted reads it from the class
         ["state-root", None, None, "Directory of the gateway's state [default: per user]"],
         ["config", None, None, "Configuration file [default: palyra.toml in the state root]"],
+        ["console", None, None, "Endpoint of the console, as palyra:7142, or none"],
         ["enrolment", None, None, "HOST:PORT of the enrolment listener"],
         ["node-rpc", None, None, "HOST:PORT of the node listener"],
         [
@@ -62,6 +64,7 @@ class Options(TwistedOptions):
             quic=_quic(
                 self["quic"], config.listen.quic, self["node-rpc"] or config.listen.node_rpc
             ),
+            console=_console(self["console"], config.console.endpoint),
         )
         self.settings.check()
         self.lock = RootLock.take(root / "palyra.lock", who="A gateway")
@@ -78,6 +81,13 @@ def _quic(option: str | None, configured: str, node_rpc: str) -> HostPort | None
         raise OptionInvalid(
             "--quic", f"must be HOST:PORT, node_rpc or none (got {wanted[:80]!r})"
         ) from error
+
+
+def _console(option: str | None, configured: str) -> Place | None:
+    wanted = option or configured
+    if wanted == "none":
+        return None
+    return read_place(wanted, "console.endpoint" if option is None else "--console")
 
 
 def makeService(options: Options) -> Service:

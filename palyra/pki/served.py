@@ -77,8 +77,8 @@ class CertificateFiles:
     """
 
     def __init__(self, certificate: Path, private_key: Path) -> None:
-        self._certificate = certificate
-        self._private_key = private_key
+        self.certificate = certificate
+        self.private_key = private_key
         self._read: tuple[Mark, tuple[bytes, bytes]] | None = None
 
     def served(self) -> tuple[bytes, bytes]:
@@ -86,10 +86,10 @@ class CertificateFiles:
 
         :raises KeyFilePermission: others may read the key; OSError: a file cannot be read.
         """
-        mark = marks(self._certificate, self._private_key)
+        mark = marks(self.certificate, self.private_key)
         if self._read is None or self._read[0] != mark:
-            check_private(self._private_key, group_may_read=True)
-            pair = self._private_key.read_bytes(), self._certificate.read_bytes()
+            check_private(self.private_key, group_may_read=True)
+            pair = self.private_key.read_bytes(), self.certificate.read_bytes()
             self._read = mark, pair
         return self._read[1]
 

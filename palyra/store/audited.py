@@ -21,6 +21,7 @@ from palyra.core.audit import (
     line_of,
 )
 from palyra.core.audithead import Head
+from palyra.core.auditverify import CHAIN, STARTED, citation
 from palyra.core.devices import CertificateRecord, Device, Removal, Revocation, RotationOrder
 from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import DeviceId, JobId
@@ -37,10 +38,9 @@ _JOB = "job:"
 def started(at_ms: int, before: Head | None, why: str) -> AuditEntry:
     """The first row of every chain; it cites the head of the one ``before``."""
     if before is None:
-        return AuditEntry(at_ms, "chain.started", who=GATEWAY, reason=why)
-    reason = f"{why}; follows row {before.seq}, {before.hash.hex()}"
-    subject = f"chain:{before.chain_id}"
-    return AuditEntry(at_ms, "chain.started", subject, who=GATEWAY, reason=reason)
+        return AuditEntry(at_ms, STARTED, who=GATEWAY, reason=why)
+    reason = f"{why}; {citation(before)}"
+    return AuditEntry(at_ms, STARTED, CHAIN + before.chain_id, who=GATEWAY, reason=reason)
 
 
 def minted(code: PairingCode) -> AuditEntry:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from palyra.core.audit import AuditEntry, Details
 from palyra.core.approval import ApprovalState
+from palyra.core.audit import AuditEntry, Details
 from palyra.core.callapprovals import ONCE, CallApproval
 
 

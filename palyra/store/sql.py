@@ -50,6 +50,7 @@ from palyra.core.operators import (
     Role,
 )
 from palyra.core.pairing import PairingCode, PairingRequest
+from palyra.core.webhooks import Message
 from palyra.store import (
     audit,
     auditread,
@@ -64,6 +65,7 @@ from palyra.store import (
     removal,
     retention,
     rules,
+    webhooks,
 )
 from palyra.store.jobbatch import FanoutWrite, JobBatch, JobWrite
 from palyra.store.snapshot import (
@@ -403,6 +405,20 @@ class SqlStore:
 
     def forgettable_audit(self, before_ms: int, keep: int) -> Deferred[Head | None]:
         return self._read(auditread.forgettable, before_ms, keep)
+
+    # -- IWebhookLog ------------------------------------------------------------------------------
+
+    def queue_webhooks(self, messages: Sequence[Message], most: int) -> Deferred[int]:
+        return self._write(webhooks.queue, tuple(messages), most)
+
+    def due_webhooks(self, limit: int) -> Deferred[list[Message]]:
+        return self._read(webhooks.due, limit)
+
+    def put_off_webhook(self, message: Message) -> Deferred[None]:
+        return self._write(webhooks.put_off, message)
+
+    def forget_webhook(self, webhook_id: str) -> Deferred[None]:
+        return self._write(webhooks.forget, webhook_id)
 
     # -- inside -----------------------------------------------------------------------------------
 

@@ -12,17 +12,21 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IOpenSSLServerConnectionCreator,
     IProtocol,
     IProtocolFactory,
+    ISSLTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from palyra.errors import PalyraError
 
 HANDSHAKE_S = 10.0
 """How long a connection may be silent, and how long its TLS handshake may take."""
@@ -56,6 +60,8 @@ class ServerTls:
     whoever reads it from the transport has to verify it.
     """
 
+    _log = Logger()
+
     def __init__(
         self, certificate: Certificate, client_ca_pem: Roots, *, refuse_strangers: bool = True
     ) -> None:
@@ -66,8 +72,16 @@ class ServerTls:
         self._context: SSL.Context
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """The OpenSSL side of one connection."""
-        self.load()
+        """The OpenSSL side of one connection.
+
+        Where something new cannot be read, what was served before is.
+        """
+        try:
+            self.load()
+        except (OSError, ValueError, PalyraError, SSL.Error):
+            if self._served is None:
+                raise
+            self._log.failure("the certificate cannot be read anew")
         connection = SSL.Connection(self._context, None)
         connection.set_app_data(protocol)
         return connection
@@ -181,6 +195,7 @@ class TellingFactory(Factory):
         self.plain_allowed = plain_allowed
         self.open: set[Telling] = set()
         self._max_connections = max_connections
+        self._empty: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Telling | None:
         """One connection; None, which closes it, where there are too many."""
@@ -196,8 +211,28 @@ class TellingFactory(Factory):
         """Stop what is behind it."""
         self.tls.doStop()
 
-    def close_all(self) -> None:
-        """Close every connection, without waiting for what is still to be written."""
+    def close(self, grace_s: float) -> Deferred[None]:
+        """Close every connection; what was written is sent, but within ``grace_s``.
+
+        Fires when none is left.
+        """
+        for each in list(self.open):
+            each.lose()
+        if not self.open:
+            return succeed(None)
+        self._empty = Deferred()
+        overdue = self.reactor.callLater(grace_s, self._cut_all)
+        return self._empty.addCallback(lambda _: overdue.active() and overdue.cancel())
+
+    def closed(self, connection: Telling) -> None:
+        """A connection is over."""
+        self.open.discard(connection)
+        empty = self._empty
+        if empty is not None and not self.open:
+            self._empty = None
+            empty.callback(None)
+
+    def _cut_all(self) -> None:
         for each in list(self.open):
             each.cut()
 
@@ -228,10 +263,15 @@ class Telling(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is over."""
         self._known()
-        self._factory.open.discard(self)
         self._factory.tls.handshakes.pop(self._inner, None)
         if self._inner is not None:
             self._inner.connectionLost(reason)
+        self._factory.closed(self)
+
+    def lose(self) -> None:
+        """Close it once what was written is sent."""
+        end: Any = self._inner if ISSLTransport.providedBy(self._inner) else self.transport
+        end.loseConnection()
 
     def cut(self) -> None:
         """Close it at once."""

@@ -23,7 +23,7 @@ from palyra.config.addresses import HostPort
 from palyra.config.roots import default_state_root
 from palyra.errors import Malformed, not_listening
 from palyra.pki.served import CertificateFiles, ServedIdentity
-from palyra.transport.consoletls import PlainAllowed, ServerTls, TellingFactory
+from palyra.transport.consoletls import MAX_CONNECTIONS, PlainAllowed, ServerTls, TellingFactory
 
 PREFIX = "palyra"
 LISTENER = "console"
@@ -102,14 +102,20 @@ class PalyraEndpoint:
             cause = error.socketError
             raise not_listening(LISTENER, str(where), where.port, cause) from error
 
-    def telling(self, factory: IProtocolFactory) -> TellingFactory:
+    def telling(
+        self, factory: IProtocolFactory, *, max_connections: int = MAX_CONNECTIONS
+    ) -> TellingFactory:
         """``factory`` behind TLS.
 
-        :raises ValueError, OSError, PalyraError: what is to be served cannot be.
+        :raises ValueError, OSError, OpenSSL.SSL.Error, PalyraError: what is to be served cannot be.
         """
         self._tls.load()
         return TellingFactory(
-            factory, self._tls, reactor=self._reactor, plain_allowed=self._plain_allowed
+            factory,
+            self._tls,
+            reactor=self._reactor,
+            plain_allowed=self._plain_allowed,
+            max_connections=max_connections,
         )
 
     def _listen(self, telling: TellingFactory) -> IListeningPort:

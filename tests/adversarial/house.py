@@ -79,6 +79,7 @@ class Gateway:
     def start(self) -> Gateway:
         """Start it, again or for the first time, and wait until it answers."""
         listens = ["--enrolment", self.enrolment, "--node-rpc", self.node_rpc]
+        listens += ["--console", f"palyra:0:interface={HOST}"]
         self.process = self.run("twistd", "-n", "palyra", *listens, "--state-root", str(self.root))
 
         def answers() -> bool:

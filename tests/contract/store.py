@@ -49,6 +49,7 @@ from tests.contract.journal import JournalContract
 from tests.contract.operators import OperatorsContract
 from tests.contract.removal import RemovalContract
 from tests.contract.renewal import RenewalContract
+from tests.contract.webhooks import WebhookLogContract
 from tests.store.samples import (
     DAY_MS,
     NOW_MS,
@@ -78,6 +79,7 @@ class StoreContract(
     JournalContract,
     OperatorsContract,
     CallApprovalsContract,
+    WebhookLogContract,
 ):
     """Mixed into a test class that sets ``store`` and can ``wait`` for what it returns."""
 

@@ -330,11 +330,13 @@ inputs = st.fixed_dictionaries(
         "url": st.sampled_from(["https://example.org/docs/", "https://example.org/docs/..", "x"]),
     },
 )
+DEVICES = [DEVICE, attrs.evolve(DEVICE, labels={})]
+RISKS = [Risk.LOW, Risk.MEDIUM, Risk.HIGH]
 askings = st.builds(
     Asking,
     st.sampled_from([BO, ROOT, CLIENT]),
     st.sampled_from(["echo", "system.service", "acme.print"]),
-    st.sampled_from([Risk.LOW, Risk.MEDIUM, Risk.HIGH]),
+    st.sampled_from(RISKS),
     inputs,
 )
 rules_drawn = st.builds(
@@ -370,6 +372,19 @@ def test_what_allows_would_also_deny(rule: Rule, call: Asking) -> None:
     allow, deny = (attrs.evolve(rule, effect=effect) for effect in (Effect.ALLOW, Effect.DENY))
     if decide(Rules((allow,)), call, DEVICE).rule is not None:
         assert decide(Rules((deny,)), call, DEVICE).effect is Effect.DENY
+
+
+@given(st.lists(rules_drawn, max_size=6), askings, st.sampled_from(DEVICES), st.sampled_from(RISKS))
+@settings(max_examples=100)
+def test_the_rules_that_concern_a_call_say_the_same_as_all(
+    rules: list[Rule], call: Asking, device: Device, risk: Risk
+) -> None:
+    """On every device, and of whatever risk the capability is there."""
+    all_of_them = Rules(tuple(rules), {"echo": Risk.HIGH})
+    some = all_of_them.about(call)
+    there = attrs.evolve(call, risk=risk)
+    assert decide(some, there, device) == decide(all_of_them, there, device)
+    assert some.floors == all_of_them.floors and set(some.rules) <= set(rules)
 
 
 def test_rules_are_not_asked_where_there_are_none() -> None:

@@ -68,6 +68,7 @@ class Gateway:
         self.root = root
         self.enrolment = f"{HOST}:{free_port()}"
         self.node_rpc = f"{HOST}:{free_port()}"
+        self.console_port = free_port()
         self.env: Mapping[str, str] = {}
         """What its processes find in their environment besides; a clock, for example."""
         self.process: Process
@@ -78,7 +79,8 @@ class Gateway:
     def arguments(self) -> list[str]:
         """What ``twistd palyra`` is told."""
         where = ["--state-root", str(self.root), "--enrolment", self.enrolment]
-        return ["palyra", *where, "--node-rpc", self.node_rpc]
+        console = f"palyra:{self.console_port}:interface={HOST}"
+        return ["palyra", *where, "--node-rpc", self.node_rpc, "--console", console]
 
     def start(self) -> Gateway:
         """Start it in the foreground and wait until it answers."""

@@ -193,7 +193,7 @@ function callFacts({ digest, call }) {
     fact("rule", visible(call.rule) || "none"),
     fact("asked by", `${visible(call.requested_by)} (${visible(call.operator_id)})`),
     fact("may run", duration(call.timeout_ms)),
-    fact("waits", call.ttl_ms == null ? "no longer than now" : duration(call.ttl_ms)),
+    fact("if offline", call.ttl_ms == null ? "not queued" : `queued for ${duration(call.ttl_ms)}`),
     fact("payload", `${call.max_payload_bytes} bytes at most`),
     call.idempotency_key && fact("key", visible(call.idempotency_key)),
   ];
@@ -202,8 +202,8 @@ function callFacts({ digest, call }) {
 /** A JSON value, nothing cut and nothing hidden. */
 export function whole(title, value, id) {
   const { text, exact } = pretty(value);
-  return h("section", { class: "whole" }, h("h3", null, title),
-    h("pre", { tabindex: "0", "aria-label": title }, text),
+  return h("section", { class: "whole" }, title && h("h3", null, title),
+    h("pre", { tabindex: "0", "aria-label": title || "Output" }, text),
     !exact && h("p", { class: "warn" },
       `A number in it is longer than this browser shows exactly; see the CLI (${shortId(id)}).`));
 }
@@ -272,7 +272,7 @@ function card({ title, subject, id, pending, its, may, decided, memory, content,
   arm();
   const clockOf = left(its.expires_at_unix_ms, `What ${visible(subject)} asks ends in a minute.`);
   const element = h("article", { class: "card" },
-    h("header", null, h("h2", null, title), pending ? h("span", { class: "dim" }, clockOf, " left")
+    h("div", { class: "head" }, h("h3", null, title), pending ? h("span", { class: "dim" }, clockOf, " left")
       : h("span", null, state(its.state), its.decided_by && ` by ${visible(its.decided_by)}`)),
     content,
     !pending && its.reason && h("p", null, "Reason: ", visible(its.reason)),

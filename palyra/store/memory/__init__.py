@@ -24,6 +24,7 @@ from palyra.store.memory.journal import EventJournal
 from palyra.store.memory.operators import OperatorLog
 from palyra.store.memory.pairinglog import PairingLog
 from palyra.store.memory.records import fired
+from palyra.store.memory.webhooks import WebhookLog
 from palyra.store.renewal import LIVE
 from palyra.store.snapshot import FINAL_JOBS, StoreContent, build_snapshot, newest_jobs
 
@@ -32,7 +33,14 @@ __all__ = ["MemoryStore"]
 
 @implementer(IStore)
 class MemoryStore(
-    PairingLog, DeviceDirectory, JobLog, FanoutLog, EventJournal, AuditLog, OperatorLog
+    PairingLog,
+    DeviceDirectory,
+    JobLog,
+    FanoutLog,
+    EventJournal,
+    AuditLog,
+    OperatorLog,
+    WebhookLog,
 ):
     """Provides IStore on dictionaries.  ``now_ms`` is wall time in Unix milliseconds."""
 

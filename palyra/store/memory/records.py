@@ -38,6 +38,7 @@ from palyra.core.jobs import Job
 from palyra.core.journal import JournalEntry, JournalEvent, pruned_below
 from palyra.core.operators import Invitation, Operator, OperatorCertificate
 from palyra.core.pairing import PairingCode, PairingRequest
+from palyra.core.webhooks import Message
 from palyra.errors import AlreadyKept, PalyraError
 from palyra.store import audited, facts, revocation, rules
 
@@ -86,6 +87,7 @@ class Records:
         self._operators: dict[str, Operator] = {}
         self._operator_certificates: dict[Fingerprint, OperatorCertificate] = {}
         self._invitations: dict[str, Invitation] = {}
+        self._webhooks: dict[str, Message] = {}
         self._audit(audited.started(now_ms(), None, "a new store"))
         self._grown: set[DeviceId] = set()
         self._followed: Collection[DeviceId] = ()

@@ -82,8 +82,9 @@ function codeForm(mint) {
     h("input", { type: "radio", name: "method", value, checked: value === "pin" }), text);
   const valid = h("select", { name: "valid" },
     VALID.map(([text, minutes]) => h("option", { value: minutes }, text)));
-  const labels = h("input", { type: "text", name: "labels", autocomplete: "off", spellcheck: "false" });
-  const labelled = field("Labels", labels, "Of the device, as site=prague rack=2.");
+  const labels = h("input", { type: "text", name: "labels", autocomplete: "off", spellcheck: "false",
+    placeholder: "site=prague rack=2" });
+  const labelled = field("Labels", labels);
   const refused = h("div");
 
   async function submit(event) {

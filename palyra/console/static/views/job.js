@@ -1,0 +1,224 @@
+/** One job, or one fan-out, as it goes. */
+import { get, part, post } from "../api.js";
+import { copied, whole } from "../cards.js";
+import { confirm } from "../dialogs.js";
+import {
+  ago, badge, bar, button, copier, fact, h, left, link, problem, replace, running, say, state, when,
+} from "../dom.js";
+import { pretty, visible } from "../json.js";
+import { follow } from "../live.js";
+import { pager, table } from "../table.js";
+import { bytes, counted, duration, FINAL, shortId, stateWord, thousands } from "../words.js";
+import { COLUMNS, jobState } from "./jobs.js";
+
+const isFanout = ({ kind }) => kind === "fanouts";
+
+export const title = (params) =>
+  `${isFanout(params) ? "Fan-out" : "Job"} ${shortId(params.id)} - Jobs`;
+
+export const render = (main, params, app) =>
+  (isFanout(params) ? renderFanout : renderJob)(main, params.id, app);
+
+const mayCancel = (app, by) =>
+  app.may("administer") || (app.may("submit") && by === app.caller?.name);
+
+// -- one job ----------------------------------------------------------------------------------
+
+async function renderJob(main, id, app) {
+  const path = `jobs/${part(id)}`;
+  const head = h("div"), output = h("div", { class: "view" }), refused = h("div");
+  const about = h("dl", { class: "facts" });
+  let answer = null, shown = "";
+
+  async function load() {
+    answer = await get(path);
+    show();
+    showOutput();
+  }
+  function show() {
+    const text = JSON.stringify([answer.job, answer.progress, answer.progress_text]);
+    if (text === shown) return;
+    shown = text;
+    replace(head, headOf(answer, mayCancel(app, answer.job.requested_by) && cancel, app));
+    replace(about, factsOf(answer.job));
+  }
+  function showOutput() {
+    replace(output, ended(answer), answer.notes.length > 0 && notes(answer.notes),
+      whole("Input", answer.input_json, answer.job.job_id));
+  }
+  async function cancel() {
+    replace(refused);
+    try {
+      answer = await post(`${path}/cancel`);
+      say(FINAL.has(answer.job.state) ? "Cancelled." : "Cancel asked.");
+      show();
+      showOutput();
+    } catch (error) {
+      replace(refused, problem(error));
+    }
+  }
+  function heard({ kind, job, progress, progress_text }) {
+    if (kind !== "job") return;
+    const over = FINAL.has(job.state) && !FINAL.has(answer.job.state);
+    answer = { ...answer, job, progress, progress_text };
+    show();
+    if (over) load();
+  }
+
+  await load();
+  replace(main, h("h1", null, `Job ${shortId(answer.job.job_id)}`), head, refused, about, output);
+  app.show({ jobs: [answer.job.job_id] });
+  const stop = FINAL.has(answer.job.state) ? () => {}
+    : follow(`${path}/events`, heard, (error) => replace(refused, problem(error)));
+  return { gap: load, leave: stop };
+}
+
+function headOf({ job, progress, progress_text }, cancel, app) {
+  const over = FINAL.has(job.state);
+  const again = `/run?device=${part(job.device_id)}&capability=${part(job.capability)}`;
+  return h("section", { class: "card" },
+    h("div", { class: "head" },
+      h("span", null, h("b", { class: "mono" }, visible(job.capability)), " on ",
+        link(`/devices/${part(job.device_id)}`, visible(job.device_name) || shortId(job.device_id))),
+      h("span", { class: "changed" }, jobState(job)),
+      h("span", { class: "dim" }, over ? duration(job.took_ms) : running(job.submitted_at_unix_ms)),
+      h("span", { class: "tools right" },
+        !over && cancel && !job.cancel_requested_unix_ms && button("Cancel", cancel),
+        over && app.may("submit") && h("a", { class: "button", href: again }, "Run again"))),
+    !over && h("div", null, bar(progress, progressText(progress, progress_text)),
+      h("p", { class: "dim" }, progressText(progress, progress_text))),
+    waiting(job), phases(job));
+}
+
+const progressText = (share, text) =>
+  [share != null && `${Math.round(share * 100)}%`, text && visible(text)].filter(Boolean).join(", ")
+  || "How far it is, is not told.";
+
+function waiting(job) {
+  if (FINAL.has(job.state)) return null;
+  if (job.waiting_for === "approval") {
+    return h("p", { class: "warn" }, "!! An operator must approve this: ", link("/approvals", "Approvals"));
+  }
+  if (job.state === "awaiting_local_mediation") {
+    return h("p", { class: "warn" }, `!! A person at ${visible(job.device_name)} must allow this.`);
+  }
+  if (job.state !== "queued") return null;
+  const until = job.retry_at_unix_ms ?? job.queue_expires_unix_ms;
+  return until && h("p", { class: "dim" }, job.retry_at_unix_ms ? "Tried again in " : "Waits for its device, ",
+    left(until), job.retry_at_unix_ms ? "" : " left");
+}
+
+/** `queued 03:44:02 > sent 03:44:02 > succeeded 03:44:08`; when it was sent is known at its end. */
+function phases(job) {
+  const sent = job.took_ms == null ? null : job.finished_at_unix_ms - job.took_ms;
+  const steps = [["queued", job.submitted_at_unix_ms], sent && ["sent", sent],
+    job.cancel_requested_unix_ms && ["cancel asked", job.cancel_requested_unix_ms],
+    job.finished_at_unix_ms ? [stateWord(job.state).word, job.finished_at_unix_ms]
+      : job.state !== "queued" && [stateWord(job.state).word]];
+  return h("ol", { class: "phases" }, steps.filter(Boolean)
+    .map(([word, at]) => h("li", null, word, " ", at && when(at))));
+}
+
+const factsOf = (job) => [
+  fact("asked", ago(job.submitted_at_unix_ms), ` by ${visible(job.requested_by)}`),
+  fact("attempts", thousands(job.attempts)),
+  fact("job", h("span", { class: "mono" }, job.job_id)),
+  job.fanout_id && fact("fan-out", link(`/fanouts/${part(job.fanout_id)}`, shortId(job.fanout_id))),
+  job.cancelled_by && fact("cancel by", visible(job.cancelled_by),
+    job.cancel_reason && `: ${visible(job.cancel_reason)}`),
+];
+
+function ended({ job, error, output_json: value }) {
+  if (!FINAL.has(job.state)) return null;
+  if (value == null) {
+    return h("section", null, h("h2", null, "Result"),
+      h("p", { class: job.state === "cancelled" ? "" : "bad" }, visible(error || job.note) || stateWord(job.state).word),
+      job.effect_possible && h("p", { class: "unknown" },
+        `? It may have taken effect; check ${visible(job.device_name)} before repeating.`));
+  }
+  const { text } = pretty(value);
+  return h("section", null,
+    h("div", { class: "head" }, h("h2", null, "Output"),
+      h("span", { class: "dim" }, bytes(new Blob([text]).size)),
+      h("span", { class: "tools right" }, copier(text), button("Save", () => save(text, job), { class: "small" }))),
+    whole("", value, job.job_id));
+}
+
+function save(text, job) {
+  const href = URL.createObjectURL(new Blob([text + "\n"], { type: "application/json" }));
+  const anchor = h("a", { href, download: `${job.capability}-${shortId(job.job_id)}.json` });
+  document.body.append(anchor);
+  anchor.click();
+  anchor.remove();
+  setTimeout(() => URL.revokeObjectURL(href), 10000);
+}
+
+/** What the node said after the job had ended: it changed nothing. */
+const notes = (all) => h("section", null, h("h2", null, "Reported too late"),
+  all.map((each) => h("p", null, state(each.outcome), ` after ${duration(each.took_ms)}`,
+    !each.stopped && badge("may still run", "?", "unknown"),
+    h("br"), visible(each.error || each.note))));
+
+// -- a fan-out --------------------------------------------------------------------------------
+
+async function renderFanout(main, id, app) {
+  const path = `fanouts/${part(id)}`;
+  const head = h("div"), refused = h("div");
+  const rows = table({
+    caption: "Jobs of this fan-out", key: (each) => each.job_id, empty: "No rows.",
+    href: (each) => `/jobs/${each.job_id}`,
+    columns: COLUMNS.filter(({ title: its }) => ["Device", "State", "Took", "Note"].includes(its))
+      .map((each) => (each.title === "Note" ? { ...each, title: "Output", phone: "fact" } : each)),
+  });
+  const pages = pager(load);
+
+  async function load(cursor = pages.at) {
+    const answer = await get(path, { cursor });
+    rows.set(worstFirst(answer.rows));
+    pages.show(answer.page, answer.fanout.targets);
+    show(answer.fanout);
+  }
+  function show(fanout) {
+    const may = !fanout.finished && mayCancel(app, fanout.requested_by);
+    replace(head, fanoutHead(fanout, may && (() => cancel(fanout))));
+  }
+  async function cancel(fanout) {
+    const done = await confirm({
+      title: "Cancel what has not ended?", action: "Cancel the jobs", reason: true, danger: true,
+      effect: "Jobs that wait are cancelled; those that run are asked to stop.",
+      run: (reason) => post(`${path}/cancel`, { reason }),
+    });
+    if (done) show(done.result.fanout);
+  }
+  function heard({ kind, job, fanout }) {
+    if (kind === "job") rows.update(job);
+    if (kind === "fanout") show(fanout);
+    if (kind === "end") load();
+  }
+
+  replace(main, h("h1", null, `Fan-out ${shortId(id)}`), head, refused, rows.element, pages.element);
+  await load();
+  app.show({});
+  return { gap: load, leave: follow(`${path}/events`, heard, (error) => replace(refused, problem(error))) };
+}
+
+/** What did not succeed stands first. */
+const worstFirst = (rows) => [...rows].sort((a, b) => (a.state === "succeeded") - (b.state === "succeeded"));
+
+function fanoutHead(fanout, cancel) {
+  const ended = Object.entries(fanout.counts)
+    .reduce((sum, [its, count]) => sum + (FINAL.has(its) ? count : 0), 0);
+  const text = `${thousands(ended)} of ${thousands(fanout.targets)}`;
+  return h("section", { class: "card" },
+    h("div", { class: "head" }, h("b", { class: "mono" }, visible(fanout.capability)),
+      h("span", null, `on ${counted(fanout.targets, "device")}`),
+      fanout.stopped && badge("stopped after failures", "\u2715", "bad"),
+      cancel && h("span", { class: "right" }, button("Cancel all", cancel))),
+    h("div", { class: "progress" }, bar(fanout.targets ? ended / fanout.targets : 1, text), h("span", null, text)),
+    h("p", { class: "tools counts" }, Object.entries(fanout.counts).map(([its, count]) =>
+      h("span", null, `${thousands(count)} `, state(its)))),
+    fanout.expression && h("div", null, "where ", copied(fanout.expression)),
+    h("p", { class: "dim" }, ago(fanout.submitted_at_unix_ms), ` by ${visible(fanout.requested_by)}`,
+      fanout.batch && `, ${fanout.batch} at a time`,
+      fanout.max_failures != null && `, stops after ${counted(fanout.max_failures, "failure")}`));
+}
