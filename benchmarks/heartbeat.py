@@ -26,10 +26,12 @@ from palyra.core.devices import Device
 from palyra.core.frames import HEARTBEAT, STARTED, Hello, NodeEvent
 from palyra.core.identifiers import new_ulid, sha256_hex
 from palyra.errors import PalyraError
+from palyra.gateway.callapprovals import CallApprovals
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.nodesession import NodeSession
+from palyra.gateway.policing import Policing
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.sessions import Sessions
 from palyra.pki.trust import ChainVerifier
@@ -173,6 +175,7 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
         ca_bundle_pem=lambda: "",
         max_in_flight=64,
     )
+    policing = Policing(now_ms=now_ms, record=store.record)
     dispatcher = Dispatcher(
         clock=clock,
         entropy=os.urandom,
@@ -183,12 +186,21 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
             inventory=inventory,
             board=board,
             limits=JobsSection(),
+            policing=policing,
         ),
         sessions=sessions,
         gateway_id=store.gateway_id,
         limits=JobsSection(),
         changed=lambda: None,
         elapsed_ms=lambda: time.monotonic_ns() // 1_000_000,
+        approvals=CallApprovals(
+            clock=clock,
+            entropy=os.urandom,
+            store=store,
+            inventory=inventory,
+            policing=policing,
+            trust_domain="palyra.bench",
+        ),
     )
     unfinished = turns.wait(store.unfinished())
     dispatcher.start(unfinished)

@@ -1,5 +1,5 @@
-"""The gateway's HTTP interface, over ``console.sock`` or another way: requests, typed answers, typed
-refusals."""
+"""The gateway's HTTP interface, over ``console.sock`` or another way: requests, typed
+answers, typed refusals."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def _jobs(context: click.Context, incomplete: str, states: tuple[str, ...]) -> l
 
 
 def _console(context: click.Context) -> Console:
-    return Console(call_of(context).state_root, timeout_s=TIMEOUT_S)
+    return call_of(context).asking(TIMEOUT_S)
 
 
 def _item(value: str, description: str) -> CompletionItem:

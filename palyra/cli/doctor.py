@@ -36,8 +36,11 @@ class Report(msgspec.Struct, frozen=True):
 def doctor(call: Call) -> int:
     """Check the state root, the files, the clock, the ports and the gateway; exit 1 on a FAIL."""
     root = call.state_root
-    gateway, socket = _gateway(call.console)
-    checks = [*_local(root, socket, running=gateway is not None)]
+    afar = call.afar
+    gateway, socket = _gateway(call.console, str(root / SOCKET_NAME) if afar is None else afar.url)
+    checks = [socket]
+    if afar is None:
+        checks = _local(root, socket, running=gateway is not None)
     if gateway is not None:
         checks += gateway.checks
     if call.screen.as_json:
@@ -83,15 +86,14 @@ def _counts(checks: Sequence[Check]) -> str:
     return f"{words.counted(len(checks), 'check')}: {counts}"
 
 
-def _gateway(console: Console) -> tuple[Health | None, Check]:
-    where = str(console.state_root / SOCKET_NAME)
+def _gateway(console: Console, where: str) -> tuple[Health | None, Check]:
     try:
         health = console.get("doctor", Health).value
     except GatewayNotRunning as error:
         return None, Check("warn", "gateway", "no gateway runs here", where, error.hint)
     except PalyraError as error:
         return None, Check("FAIL", "gateway", error.sentence.rstrip("."), where, error.hint)
-    finding = f"palyra {health.version}, pid {health.pid}, {SOCKET_NAME} answers"
+    finding = f"palyra {health.version}, pid {health.pid}, {Path(where).name} answers"
     return health, Check("ok", "gateway", finding, where)
 
 

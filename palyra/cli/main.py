@@ -28,7 +28,13 @@ VERBS = {
     "node": Lazy("palyra.cli.node", "Run the node host on this device."),
     "nodes": Lazy("palyra.cli.nodes", "See paired devices; use, renew, revoke and remove them."),
     "jobs": Lazy("palyra.cli.jobs", "See what was asked of devices and what became of it."),
+    "console": Lazy("palyra.cli.console", "Sign in to the gateway's page."),
+    "operators": Lazy(
+        "palyra.cli.operators", "Invite operators, see them, give them roles, revoke them."
+    ),
+    "context": Lazy("palyra.cli.context", "Choose which gateway from afar the commands ask."),
     "ca": Lazy("palyra.cli.ca", "See the gateway's CA; move all devices to a new one."),
+    "audit": Lazy("palyra.cli.audit", "See what was done and by whom; check that record."),
     "state": Lazy("palyra.cli.state", "Back up, restore, export and import the gateway's state."),
     "doctor": Lazy("palyra.cli.doctor", "Check the gateway and say what to do for each fault."),
 }

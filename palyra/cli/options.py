@@ -1,21 +1,28 @@
-"""What every command has: ``--json`` and ``--state-root``, and how values are written."""
+"""What every command has: ``--json``, and which gateway it is about; and how values are written."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from palyra.cli.client import Console
+from palyra.cli.client import DEFAULT_TIMEOUT_S, SOCKET_NAME, Console
 from palyra.cli.present import Screen
 from palyra.errors import Malformed
 
+if TYPE_CHECKING:
+    from palyra.cli.contexts import Context
+
 _JSON = "palyra.json"
 _ROOT = "palyra.state_root"
+_URL = "palyra.gateway_url"
+_CONTEXT = "palyra.context"
+GATEWAY_URL = "PALYRA_GATEWAY_URL"
 _DURATION = re.compile(r"(?P<count>\d{1,9})(?P<unit>ms|s|m|h|d)", re.ASCII)
 _BATCH = re.compile(r"(?P<count>\d{1,7})(?P<share>%?)", re.ASCII)
 _MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -27,6 +34,8 @@ class Call:
 
     screen: Screen
     named_root: Path | None
+    gateway_url: str = ""
+    context: str = ""
 
     @property
     def state_root(self) -> Path:
@@ -39,8 +48,43 @@ class Call:
 
     @property
     def console(self) -> Console:
-        """The gateway of that state root."""
-        return Console(self.state_root)
+        """The gateway that the command is about: one from afar, or that of the state root."""
+        return self.asking()
+
+    def asking(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> Console:
+        """As :attr:`console`, with another time to wait for an answer."""
+        context = self.afar
+        if context is None:
+            return Console(self.state_root, timeout_s)
+        from palyra.cli.afar import console_of
+        from palyra.cli.contexts import Contexts
+
+        return console_of(context, Contexts.of_user(), timeout_s)
+
+    @property
+    def afar(self) -> Context | None:
+        """The gateway from afar that is meant; None: that of the state root.
+
+        In this order: ``--context`` or ``--gateway-url``; ``--state-root``; PALYRA_GATEWAY_URL;
+        PALYRA_STATE_ROOT; a gateway that runs here; the context in use.
+
+        :raises ContextUnknown: the one that was named is not known.
+        """
+        from palyra.cli.contexts import Contexts
+        from palyra.config.roots import ENVIRONMENT
+
+        contexts = Contexts.of_user()
+        if self.context:
+            return contexts.get(self.context)
+        named_url = self.gateway_url
+        if not named_url and self.named_root is None:
+            named_url = os.environ.get(GATEWAY_URL, "")
+        if named_url:
+            return contexts.by_url(named_url)
+        here = self.named_root is not None or bool(os.environ.get(ENVIRONMENT))
+        if here or (self.state_root / SOCKET_NAME).exists():
+            return None
+        return contexts.current()
 
 
 TRANSPORT = click.Choice(["grpc", "quic", "auto"])
@@ -52,12 +96,20 @@ USUAL_RISK = "low"
 pass_call = click.make_pass_decorator(Call)
 
 
+_KEPT = {
+    "as_json": _JSON,
+    "state_root": _ROOT,
+    "gateway_url": _URL,
+    "context_name": _CONTEXT,
+}
+
+
 def _kept(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    context.meta[_JSON if parameter.name == "as_json" else _ROOT] = value
+    context.meta[_KEPT[parameter.name or ""]] = value
 
 
 class Verb(click.Command):
-    """A command with the two options that all have; its function may ask for the :class:`Call`."""
+    """A command with the options that all have; its function may ask for the :class:`Call`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,6 +119,24 @@ class Verb(click.Command):
                 type=click.Path(path_type=Path, file_okay=False, readable=False),
                 metavar="DIR",
                 help="State root (default: PALYRA_STATE_ROOT, or the platform's directory).",
+                expose_value=False,
+                callback=_kept,
+            )
+        )
+        self.params.append(
+            click.Option(
+                ["--gateway-url"],
+                metavar="URL",
+                help="A gateway from afar, by its address (see palyra context list).",
+                expose_value=False,
+                callback=_kept,
+            )
+        )
+        self.params.append(
+            click.Option(
+                ["--context", "context_name"],
+                metavar="NAME",
+                help="A gateway from afar, by its name.",
                 expose_value=False,
                 callback=_kept,
             )
@@ -92,6 +162,8 @@ def call_of(context: click.Context) -> Call:
     return Call(
         Screen.current(as_json=bool(context.meta.get(_JSON))),
         None if root is None else Path(root).expanduser().absolute(),
+        context.meta.get(_URL) or "",
+        context.meta.get(_CONTEXT) or "",
     )
 
 

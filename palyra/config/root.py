@@ -19,6 +19,7 @@ from palyra.config.metrics import MetricsSection
 from palyra.config.node import NodeSection
 from palyra.config.policy import PolicySection
 from palyra.config.store import StoreSection
+from palyra.config.webhooks import WebhookSection
 from palyra.core.devices import clean_text
 from palyra.core.identifiers import sha256_hex
 from palyra.errors import ConfigInvalid, Malformed
@@ -40,6 +41,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreSection = StoreSection()
     policy: PolicySection = PolicySection()
     audit: AuditSection = AuditSection()
+    webhook: tuple[WebhookSection, ...] = ()
 
 
 def load(path: Path, *, required: bool = False) -> Config:

@@ -9,6 +9,7 @@ from zope.interface import Interface
 
 from palyra.core.audit import AuditEntry, AuditPage
 from palyra.core.audithead import Head, HeadKind
+from palyra.core.auditverify import Examination
 
 LOOKED_THROUGH = 20_000
 """Rows that a page with a filter looks at, at most."""
@@ -53,6 +54,10 @@ class IAuditLog(Interface):
     def audit_rows(query: AuditQuery) -> Awaitable[AuditPage]:
         """A page of rows.  With a filter LOOKED_THROUGH rows are looked at, at most; those about a
         device (``subject``) alone are all found."""
+
+    def examine_audit(examination: Examination, limit: int) -> Awaitable[bool]:
+        """Have ``examination`` see the next ``limit`` rows of its chain, beside the reactor;
+        whether there may be more.  Nobody else may touch it meanwhile."""
 
     def audit_head() -> Awaitable[Head]:
         """How far the present chain is; its kind is START, its signature empty."""

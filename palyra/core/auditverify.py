@@ -82,6 +82,11 @@ class Examination:
                 self._anchors.setdefault(each.seq, []).append(each)
 
     @property
+    def chain_id(self) -> str:
+        """The chain that is looked through."""
+        return self._chain.chain_id
+
+    @property
     def after(self) -> int:
         """The number behind which rows are to be seen."""
         return self._next - 1
@@ -97,7 +102,7 @@ class Examination:
             return  # before the first: rows whose deletion is under way
         if row.seq > self._next:
             self._missing(self._next, row.seq - 1)
-        elif self._chain.hash(row.seq, self._prev, row.line) != row.hash:
+        elif not self._holds(row):
             self._fault(f"row {row.seq} was changed, or the row before it")
         self._look_at_details(row.seq, row.line)
         self._take(row)
@@ -124,6 +129,12 @@ class Examination:
             anchored.at_ms if anchored else None,
             tuple(self.faults),
         )
+
+    def _holds(self, row: AuditRow) -> bool:
+        try:
+            return self._chain.hash(row.seq, self._prev, row.line) == row.hash
+        except (AttributeError, OverflowError, TypeError, ValueError):
+            return False  # a value of another type: SQLite keeps whatever is written into it
 
     def _take(self, row: AuditRow) -> None:
         if not self._rows:
@@ -165,7 +176,10 @@ class Examination:
 
 
 def _digest_of(salt: bytes | None, details: str) -> bytes:
-    return b"" if salt is None else details_digest(salt, details.encode())
+    try:
+        return b"" if salt is None else details_digest(salt, details.encode())
+    except (AttributeError, TypeError, ValueError):
+        return b""
 
 
 def cited(first: Line) -> Head | None:
@@ -177,3 +191,61 @@ def cited(first: Line) -> Head | None:
     return Head(
         chain_id, int(found["seq"]), bytes.fromhex(found["hash"]), first.at_ms, HeadKind.START
     )
+
+
+class Lineage:
+    """Looks through the present chain, and then those that it follows, as far as they are kept.
+
+    Whoever has the rows feeds those of ``current`` to it, behind ``current.after``, and calls
+    :meth:`advance`, until ``current`` is None.
+    """
+
+    def __init__(
+        self,
+        present: str,
+        *,
+        segments: Iterable[Head] = (),
+        anchors: Iterable[Head] = (),
+        key: Ed25519PublicKey | None = None,
+    ) -> None:
+        self._segments: dict[str, Head] = {}
+        for each in segments:
+            kept = self._segments.get(each.chain_id)
+            if kept is None or kept.seq < each.seq:
+                self._segments[each.chain_id] = each
+        self._anchors = tuple(anchors)
+        self._key = key
+        self._verdicts: dict[str, Verdict] = {}
+        self._whole = True
+        self.current: Examination | None = self._begun(present, None)
+
+    def advance(self) -> None:
+        """Every row of the current chain was seen."""
+        examined = self.current
+        assert examined is not None, "nothing is left to be looked through"
+        verdict = examined.finish()
+        self._verdicts[verdict.chain_id] = verdict
+        follows = examined.follows
+        self._whole = self._whole and verdict.first_seq == 1
+        known = follows is None or follows.chain_id in self._verdicts
+        self.current = None if known or follows is None else self._begun(follows.chain_id, follows)
+
+    def verdict(self) -> Verdict:
+        """What was seen of the present chain; the faults are those of all."""
+        present, *earlier = self._verdicts.values()
+        faults = [*present.faults]
+        for each in earlier:
+            faults += [f"chain {each.chain_id}: {fault}" for fault in each.faults]
+        strangers = {each.chain_id for each in self._anchors} - self._verdicts.keys()
+        if self._whole:  # else the chains it followed may have been deleted with its first rows
+            faults += [f"chain {each} was anchored and is not kept" for each in sorted(strangers)]
+        return attrs.evolve(present, faults=tuple(faults[:MAX_FAULTS]))
+
+    def _begun(self, chain_id: str, end: Head | None) -> Examination:
+        return Examination(
+            chain_id,
+            segment=self._segments.get(chain_id),
+            anchors=self._anchors,
+            end=end,
+            key=self._key,
+        )

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from automat import TypeMachineBuilder
 
+from palyra.core.callapprovals import APPROVAL
 from palyra.core.devices import clean_text
 from palyra.core.jobs import (
     FINAL,
@@ -170,6 +171,8 @@ def _cancel_unsent(_: JobInputs, job: Job, now_ms: int, by: str = "", reason: st
 @_queued.upon(JobInputs.queue_expired).to(_expired)
 def _expire(_: JobInputs, job: Job, now_ms: int) -> None:
     sentence = f"{job.call.device_name} did not come back in time; it was never sent."
+    if job.waiting_for == APPROVAL:
+        sentence = "Nobody approved it before its time to wait was over; it was never sent."
     _finish(job, JobState.EXPIRED, now_ms, "expired", sentence)
 
 

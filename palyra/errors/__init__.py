@@ -13,6 +13,7 @@ from palyra.errors.access import (
     ContextUnknown,
     ContextUnusable,
     CsrfRefused,
+    InvitationCaMismatch,
     InvitationInvalid,
     LoginLinkExpired,
     MediaTypeRefused,
@@ -30,6 +31,7 @@ from palyra.errors.access import (
     WrongHost,
 )
 from palyra.errors.approvals import (
+    ApprovalApart,
     ApprovalChanged,
     ApprovalExpired,
     ApprovalNeeded,
@@ -155,6 +157,7 @@ __all__ = [
     "RESTORE",
     "AlreadyKept",
     "AmbiguousTarget",
+    "ApprovalApart",
     "ApprovalChanged",
     "ApprovalExpired",
     "ApprovalFinal",
@@ -200,6 +203,7 @@ __all__ = [
     "IdentityChanged",
     "InputInvalid",
     "InsecureCodeArgument",
+    "InvitationCaMismatch",
     "InvitationInvalid",
     "JobFinal",
     "JobStillRunning",

@@ -272,6 +272,22 @@ class InvitationInvalid(PalyraError):
 
 
 @attrs.define
+class InvitationCaMismatch(PalyraError):
+    """The gateway that answers is not the one that the invitation names."""
+
+    code = "ca_mismatch"
+    category = Category.UNAUTHENTICATED
+
+    @property
+    def sentence(self) -> str:
+        return "This gateway's CA is not the one in the invitation; nothing was sent."
+
+    @property
+    def hint(self) -> str:
+        return "an admin invites again: palyra operators invite NAME"
+
+
+@attrs.define
 class OperatorNameTaken(PalyraError):
     """An active operator, or an account of the gateway's machine, has that name."""
 

@@ -22,7 +22,8 @@ class RuleDenies(PalyraError):
 
     @property
     def sentence(self) -> str:
-        return f"A rule denies {self.who} {self.capability} on {self.where or self.device} ({self.rule})."
+        where = self.where or self.device
+        return f"A rule denies {self.who} {self.capability} on {where} ({self.rule})."
 
     @property
     def hint(self) -> str:
@@ -116,6 +117,25 @@ class FourEyes(PalyraError):
     @property
     def hint(self) -> str:
         return f"somebody else: palyra approvals show {self.approval}"
+
+
+@attrs.define
+class ApprovalApart(PalyraError):
+    """A row of a fan-out has other approvers than those asked with it; the two are what the rules
+    say."""
+
+    code = "approval_apart"
+    category = Category.PRECONDITION
+    this: str
+    first: str
+
+    @property
+    def sentence(self) -> str:
+        return f"Others decide here ({self.this}) than on the first device ({self.first})."
+
+    @property
+    def hint(self) -> str:
+        return "run it apart on this device"
 
 
 @attrs.define

@@ -8,16 +8,17 @@ from zope.interface import implementer
 
 from palyra.console import models
 from palyra.console.control import AuditFilter, IAuditControl
-from palyra.core.audit import AuditPage, AuditRow, details_of
+from palyra.core.audit import AuditRow, details_of
 from palyra.core.audithead import Head, HeadKind
 from palyra.core.auditlog import AuditQuery, IAuditLog
-from palyra.core.auditverify import Examination, Verdict
+from palyra.core.auditverify import Lineage
 from palyra.core.identifiers import is_ulid
 from palyra.errors import Malformed
 from palyra.gateway.views import CONTRACT
 
-SLICE = 5_000
-"""Rows that one turn of verifying reads: others wait no longer than that takes."""
+SLICE = 2_000
+"""Rows that one turn of verifying reads: other reads wait no longer than that takes."""
+ALL = 1_000_000
 
 
 @implementer(IAuditControl)
@@ -71,18 +72,17 @@ class AuditControl:
         return Deferred.fromCoroutine(self._verify())
 
     async def _verify(self) -> models.AuditVerification:
-        """The present chain, and those that it follows as far as they are kept."""
-        anchors = await self._log.audit_heads(1_000_000, None, [HeadKind.ANCHOR])
-        segments = await self._log.audit_heads(1_000_000, None, [HeadKind.SEGMENT])
-        present = (await self._log.audit_head()).chain_id
-        seen, examined = await self._examine(present, anchors, segments, None)
-        faults, follows = list(seen.faults), examined.follows
-        met = {present}
-        while follows is not None and follows.chain_id not in met:
-            met.add(follows.chain_id)
-            earlier, examined = await self._examine(follows.chain_id, anchors, segments, follows)
-            faults += [f"chain {earlier.chain_id}: {fault}" for fault in earlier.faults]
-            follows = examined.follows
+        lineage = Lineage(
+            (await self._log.audit_head()).chain_id,
+            segments=await self._log.audit_heads(ALL, None, [HeadKind.SEGMENT]),
+            anchors=await self._log.audit_heads(ALL, None, [HeadKind.ANCHOR]),
+            key=self._public,
+        )
+        while (examination := lineage.current) is not None:
+            while await self._log.examine_audit(examination, SLICE):
+                pass
+            lineage.advance()
+        seen = lineage.verdict()
         return models.AuditVerification(
             contract=CONTRACT,
             chain_id=seen.chain_id,
@@ -91,26 +91,8 @@ class AuditControl:
             last_seq=seen.last_seq,
             anchored_seq=seen.anchored_seq,
             anchored_at_unix_ms=seen.anchored_at_ms,
-            faults=faults,
+            faults=[*seen.faults],
         )
-
-    async def _examine(
-        self, chain_id: str, anchors: list[Head], segments: list[Head], end: Head | None
-    ) -> tuple[Verdict, Examination]:
-        segment = next((each for each in segments if each.chain_id == chain_id), None)
-        examination = Examination(
-            chain_id, segment=segment, anchors=anchors, end=end, key=self._public
-        )
-        after = examination.after
-        while True:
-            page: AuditPage = await self._log.audit_rows(
-                AuditQuery(SLICE, chain_id, after_seq=after)
-            )
-            for row in page.rows:
-                examination.see(row)
-            if len(page.rows) < SLICE:
-                return examination.finish(), examination
-            after = page.reached
 
 
 def _item(row: AuditRow, prev: bytes | None) -> models.AuditItem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 
 from palyra.config.jobs import JobsSection
+from palyra.core.callapprovals import APPROVAL
 from palyra.core.fanouts import BATCH
 from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.jobs import Call
@@ -12,9 +13,13 @@ from palyra.errors import QueueFull
 from palyra.gateway.orders import is_client
 from palyra.gateway.unfinished import Live
 
+HELD = (BATCH, APPROVAL)
+"""What jobs wait for that may not start yet."""
+
 
 class Backlog:
-    """Waiting jobs in the order they are to be sent; held rows of fan-outs count with them."""
+    """Waiting jobs in the order they are to be sent; held rows of fan-outs, and calls that wait for
+    approval, count with them."""
 
     def __init__(self, limits: JobsSection) -> None:
         self._limits = limits
@@ -23,6 +28,7 @@ class Backlog:
         self._of_client: Counter[str] = Counter()
         self._entering: Counter[DeviceId] = Counter()
         self._held: set[JobId] = set()
+        self._asked: set[JobId] = set()
         self._reserved = 0
 
     @property
@@ -66,13 +72,21 @@ class Backlog:
         if live.held:
             live.held = False
             self._held.discard(call.job_id)
+            if call.job_id in self._asked:
+                self._asked.discard(call.job_id)
+                self._count_client(call, -1)
 
     def hold(self, live: Live) -> None:
-        """The row of a fan-out may not start yet; :meth:`leave` ends that."""
-        if not live.held:
-            live.held = True
-            if live.job.waiting_for == BATCH:  # others are let go as soon as they are on record
-                self._held.add(live.job.call.job_id)
+        """A job may not start yet; :meth:`leave` ends that."""
+        call = live.job.call
+        if live.held:
+            return
+        live.held = True
+        if live.job.waiting_for in HELD:  # others are let go as soon as they are on record
+            self._held.add(call.job_id)
+        if live.job.waiting_for == APPROVAL:
+            self._asked.add(call.job_id)
+            self._count_client(call, 1)
 
     def enters(self, call: Call) -> None:
         """A job that will wait for its device is being committed."""

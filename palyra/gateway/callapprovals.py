@@ -12,7 +12,6 @@ from twisted.logger import Logger
 
 from palyra.core.approval import Approval, ApprovalState, approval_machine
 from palyra.core.approvallog import ICallApprovalLog
-from palyra.core.calldigest import ExactCall, call_digest, repeat_digest
 from palyra.core.callapprovals import (
     ONCE,
     SESSION,
@@ -23,6 +22,7 @@ from palyra.core.callapprovals import (
     is_own,
     may_stand,
 )
+from palyra.core.calldigest import ExactCall, call_digest, repeat_digest
 from palyra.core.devices import Device, Risk, clean_text
 from palyra.core.frames import JobUpdate
 from palyra.core.identifiers import Entropy, JobId, new_ulid, short_id
@@ -187,7 +187,8 @@ class CallApprovals:
             four_eyes=any(rule.four_eyes for rule in rules),
             scopes=_scopes(rules),
             created_at_ms=now_ms,
-            expires_at_ms=now_ms + 1000 * min((each.expires_s for each in rules), default=EXPIRES_S),
+            expires_at_ms=now_ms
+            + 1000 * min((each.expires_s for each in rules), default=EXPIRES_S),
         )
         self._repeat(approval)
         for job in jobs:

@@ -6,6 +6,8 @@ callable.
 
 from __future__ import annotations
 
+import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ import attrs
 
 from palyra.config import Config
 from palyra.config.addresses import HostPort
+from palyra.config.policy import rules_of
 from palyra.core.identifiers import Entropy
 from palyra.core.rates import RateLimits, SourceLedger
+from palyra.gateway.alarms import Alarms
 from palyra.gateway.approvals import Approvals
 from palyra.gateway.auditrooms import AuditRooms
+from palyra.gateway.callapprovals import CallApprovals
 from palyra.gateway.carotation import CaRotator
 from palyra.gateway.codes import Codes
 from palyra.gateway.consolerooms import ConsoleRooms
@@ -37,6 +42,7 @@ from palyra.gateway.meters import Meters
 from palyra.gateway.onethread import OneThread
 from palyra.gateway.operatorrooms import ConsolePlace, OperatorRooms
 from palyra.gateway.pinwork import PinWork
+from palyra.gateway.policing import Policing
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.proofs import Office, Verifier
 from palyra.gateway.rejoin import Rejoins
@@ -47,11 +53,13 @@ from palyra.gateway.sessions import Sessions
 from palyra.gateway.submission import Submission
 from palyra.gateway.trust import Revoker
 from palyra.gateway.trustcontrol import Serving
+from palyra.gateway.webhooks import Hook, Webhooks
 from palyra.pki.keystore import GatewayIdentity
 from palyra.pki.trust import ChainVerifier
 from palyra.store.snapshot import SNAPSHOT_NAME
 from palyra.store.snapshotwriter import SnapshotWriter
 from palyra.store.sql import SqlStore
+from palyra.transport.webhookclient import WebhookClient
 
 IDENTITY = "identity"
 
@@ -96,6 +104,7 @@ class Composition:
         self._compose_jobs()
         self._compose_trust()
         self._compose_pairing()
+        self._compose_webhooks()
         self._compose_desks()
 
     # -- which devices there are ------------------------------------------------------------------
@@ -128,12 +137,27 @@ class Composition:
     def _compose_jobs(self) -> None:
         ground = self._ground
         clock, store, limits = ground.reactor, ground.store, ground.config.jobs
+        self.policing = Policing(
+            rules=rules_of(ground.config.policy),
+            now_ms=ground.now_ms,
+            record=store.record,
+        )
+        self.call_approvals = CallApprovals(
+            clock=clock,
+            entropy=ground.entropy,
+            store=store,
+            inventory=self.inventory,
+            policing=self.policing,
+            trust_domain=ground.config.gateway.trust_domain,
+            changed=self.snapshot.touch,
+        )
         intake = Intake(
             clock=clock,
             entropy=ground.entropy,
             inventory=self.inventory,
             board=self.board,
             limits=limits,
+            policing=self.policing,
         )
         self.dispatcher = Dispatcher(
             clock=clock,
@@ -145,7 +169,9 @@ class Composition:
             limits=limits,
             changed=self.snapshot.touch,
             elapsed_ms=ground.elapsed_ms,
+            approvals=self.call_approvals,
         )
+        self.policing.watchers.append(self.dispatcher.recheck)
         self.fanouts = Fanouts(
             clock=clock,
             entropy=ground.entropy,
@@ -297,6 +323,31 @@ class Composition:
             rejoins=self.rejoins,
         )
 
+    # -- who is told ----------------------------------------------------------------------------
+
+    def _compose_webhooks(self) -> None:
+        ground = self._ground
+        client = WebhookClient(ground.reactor, socket.getaddrinfo)
+        self.webhooks = Webhooks(
+            clock=ground.reactor,
+            store=ground.store,
+            entropy=ground.entropy,
+            gateway_id=ground.store.gateway_id,
+            hooks=[Hook.of(section) for section in ground.config.webhook],
+            deliver=client.deliver,
+            jitter=random.Random(ground.entropy(16)),
+        )
+        self.alarms = Alarms(
+            webhooks=self.webhooks,
+            inventory=self.inventory,
+            board=self.board,
+            now_ms=ground.now_ms,
+        )
+        if ground.config.webhook:
+            self.dispatcher.watchers.append(self.alarms)
+            self.board.watchers.append(self.alarms.presence)
+            self.requests.opened = self.alarms.pairing_opened
+
     # -- who may ask ----------------------------------------------------------------------------
 
     def _compose_desks(self) -> None:
@@ -380,6 +431,7 @@ class Composition:
         unfinished = await store.unfinished()
         self.dispatcher.start(unfinished)
         await self.fanouts.start(unfinished)
+        await self.call_approvals.start(unfinished)
         await self.approvals.start()
         await self.codes.start()
         self.enrolment.start()
@@ -390,6 +442,7 @@ class Composition:
         """Stop what watches and waits; nothing is asked of these rooms any more."""
         self.retention.stop()
         self.audit.anchoring.stop()
+        self.call_approvals.stop()
         self.dispatcher.stop()
         self.enrolment.stop()
         self.approvals.stop()

@@ -17,14 +17,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from palyra.config.jobs import JobsSection
-from palyra.core.fanouts import BATCH
+from palyra.core.callapprovals import APPROVAL, CallApproval
 from palyra.core.frames import JobUpdate, Progress
 from palyra.core.identifiers import DeviceId, Entropy, JobId, short_id
 from palyra.core.interfaces import IdempotencyKey, IJobLog
 from palyra.core.jobmachine import RETRY, job_machine
 from palyra.core.jobs import Call, Job
-from palyra.errors import Draining, JobFinal, JobStillRunning, NotRegistered
-from palyra.gateway.backlog import Backlog
+from palyra.core.policy import Decision, Effect
+from palyra.errors import Draining, JobFinal, JobStillRunning, NotRegistered, PalyraError
+from palyra.gateway.backlog import HELD, Backlog
+from palyra.gateway.callapprovals import CallApprovals
 from palyra.gateway.deadlines import Deadlines
 from palyra.gateway.intake import Intake, check_carried
 from palyra.gateway.nodesession import NodeSession
@@ -63,8 +65,10 @@ class Dispatcher:
         limits: JobsSection,
         changed: Callable[[], object],
         elapsed_ms: Callable[[], int],
+        approvals: CallApprovals,
     ) -> None:
         self._store = log
+        self.approvals = approvals
         self._intake = intake
         self._sessions = sessions
         self._changed = changed
@@ -100,6 +104,7 @@ class Dispatcher:
             backlog=backlog,
             deadlines=deadlines,
             settlement=settlement,
+            recheck=approvals.recheck,
         )
         self.rows = Rows(
             intake=intake,
@@ -110,7 +115,9 @@ class Dispatcher:
             settlement=settlement,
             sender=self._sender,
         )
+        approvals.let_go, approvals.refuse = self.rows.release, self.rows.refuse
         self.watchers = settlement.watchers
+        self.watchers.append(approvals)
         sessions.house = Statements(
             log=log,
             intake=intake,
@@ -126,7 +133,7 @@ class Dispatcher:
         """Take over the jobs that an earlier life of this gateway left, and watch deadlines."""
         for job in unfinished:
             live = self._unfinished.keep(Live(job, job_machine(job)))
-            if job.waiting_for == BATCH:
+            if job.waiting_for in HELD:
                 self._backlog.hold(live)
             elif live.queued and job.waiting_for != RETRY:
                 self._backlog.append(live)
@@ -175,7 +182,8 @@ class Dispatcher:
         goes on.
         """
         committed, live = self._accept(order, None)
-        waiter = self._waiters.add(live, None if wait_ms is None else wait_ms(live.job.call))
+        patience_ms = None if wait_ms is None else wait_ms(live.job.call) + live.asked_ms
+        waiter = self._waiters.add(live, patience_ms)
         if accepted is not None:
             committed.addCallback(lambda _: accepted(live.job))
         committed.addErrback(self._waiters.refuse, live, waiter)
@@ -194,6 +202,22 @@ class Dispatcher:
             return self._settlement.on_record(live)
 
         return self._waiters.add(live, wait_ms).addErrback(still_running)
+
+    def asked_ms(self, job_id: JobId) -> int:
+        """How long a job may wait for approval, besides all else that it may wait for."""
+        live = self._unfinished.by_id(job_id)
+        return live.asked_ms if live is not None else 0
+
+    def recheck(self) -> None:
+        """The rules have changed: what waits and may not be sent any more is refused."""
+        for live in self._unfinished.all():
+            if not live.queued or not live.accepted:
+                continue
+            try:
+                self.approvals.recheck(live.job, sending=False)
+            except PalyraError as refusal:
+                live.machine.refused(refusal.code, refusal.sentence, self._intake.now_ms())
+                self._sender.act(live, None)
 
     def cancel(self, job_id: JobId, by: str = "", reason: str = "") -> Deferred[Job]:
         """Ask for the end of a job; fires with what it is once that is on record.
@@ -283,12 +307,15 @@ class Dispatcher:
     def _accept(self, order: Order, key: IdempotencyKey | None) -> tuple[Deferred[None], Live]:
         if self._sender.draining:
             raise Draining()
-        job = self._intake.job_for(order)
+        judged = self._intake.job_for(order)
+        job = judged.job
         if key is not None:
             job.call = attrs.evolve(job.call, idempotency_key=key.key)
         live = Live(job, job_machine(job))
         session = self._sessions.owner(job.call.device_id)
         check_carried(job.call, session)
+        if judged.decision.effect is Effect.ASK:
+            return self._accept_asked(live, order, judged.decision, key), live
         in_turn = not self._backlog.size(job.call.device_id)
         if session is not None and session.has_room and in_turn:
             return self._accept_sent(live, session, key), live
@@ -298,6 +325,31 @@ class Dispatcher:
         self._backlog.check(live)
         job.call = waiting
         return self._accept_queued(live, key), live
+
+    def _accept_asked(
+        self, live: Live, order: Order, decision: Decision, key: IdempotencyKey | None
+    ) -> Deferred[None]:
+        """It is kept with the approval that it waits for, and held until that is given."""
+        if not self.rows.may_wait(live.job.call):
+            return self._accept_refused(live)
+        self._backlog.check(live)
+        used = key.key if key is not None else ""
+        approval = self.approvals.ask(order, [(live.job, decision)], used)
+        live.job.waiting_for = APPROVAL
+        live.asked_ms = approval.expires_at_ms - approval.created_at_ms
+        self._backlog.hold(self._unfinished.keep(live))
+        committed = deferred(self._store.accept(live.job, key, approval))
+        return committed.addCallbacks(
+            self._asked,
+            self._not_accepted,
+            callbackArgs=(live, approval),
+            errbackArgs=(live, key),
+        )
+
+    def _asked(self, _: None, live: Live, approval: CallApproval) -> None:
+        self._settlement.records.store_writes()
+        self._settlement.recorded(live)
+        self.approvals.opened(approval)
 
     def _accept_sent(
         self, live: Live, session: NodeSession, key: IdempotencyKey | None

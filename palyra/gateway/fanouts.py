@@ -12,6 +12,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
 from palyra.config.jobs import JobsSection
+from palyra.core.callapprovals import APPROVAL, CallApproval
+from palyra.core.calldigest import ExactInput
 from palyra.core.devices import Device
 from palyra.core.fanouts import BATCH, Fanout, Rollout, Tally
 from palyra.core.frames import JobUpdate
@@ -19,9 +21,17 @@ from palyra.core.identifiers import Entropy, FanoutId, JobId, new_ulid
 from palyra.core.interfaces import IdempotencyKey, IStore
 from palyra.core.jobmachine import job_machine
 from palyra.core.jobs import UNFINISHED, Job, JobState
-from palyra.errors import Malformed, NoTargets, NotFound, TooManyTargets
+from palyra.core.policy import Decision
+from palyra.errors import (
+    ApprovalApart,
+    Malformed,
+    NoTargets,
+    NotFound,
+    PalyraError,
+    TooManyTargets,
+)
 from palyra.gateway.dispatch import Dispatcher
-from palyra.gateway.intake import Intake
+from palyra.gateway.intake import Intake, Judged
 from palyra.gateway.orders import FanoutOrder
 from palyra.gateway.rows import Rows
 from palyra.gateway.waits import shielded
@@ -79,6 +89,21 @@ class RunningFanout:
         return FanoutView(self.rollout.fanout, Tally(+self._counts, self.rollout.failures))
 
 
+Asked = tuple[Job, Decision]
+"""A row that a rule holds, and what that rule says."""
+
+
+def _apart(decision: Decision, asked: Sequence[Asked]) -> PalyraError | None:
+    """Why a row cannot be asked together with the first that is: others decide it."""
+    if not asked:
+        return None
+    first, this = asked[0][1].rule, decision.rule
+    theirs = (frozenset(rule.approvers if rule else ()) for rule in (first, this))
+    if len(set(theirs)) == 1:
+        return None
+    return ApprovalApart(decision.reason, asked[0][1].reason)
+
+
 class _Room:
     """Room that is kept for rows until they are entered."""
 
@@ -128,6 +153,8 @@ class Fanouts:
         ] = deque()
         self._turn: IDelayedCall | None = None
         self._stopped = False
+        self._approvals = dispatcher.approvals
+        self._approvals.let_go, self._approvals.refuse = self._approved, self._refused
         dispatcher.watchers.append(self)
 
     async def start(self, unfinished: Iterable[Job]) -> None:
@@ -142,8 +169,10 @@ class Fanouts:
             assert fanout is not None, "rows are kept with their fan-out"
             running = self._take_in(fanout, theirs, tally)
             for job in theirs:
-                held = job.waiting_for == BATCH
-                (running.rollout.waits if held else running.rollout.started)(job.call.job_id)
+                if job.waiting_for == BATCH:
+                    running.rollout.waits(job.call.job_id)
+                elif job.waiting_for != APPROVAL:
+                    running.rollout.started(job.call.job_id)
             self._go_on(running)
 
     def stop(self) -> None:
@@ -162,11 +191,16 @@ class Fanouts:
         return shielded(Deferred.fromCoroutine(self._submit(order, key)))
 
     async def _submit(self, order: FanoutOrder, key: IdempotencyKey | None) -> FanoutView:
-        self._check(order)
+        exact = self._check(order)
         room = _Room(self._rows, len(order.devices) if order.batch is not None else 0)
         try:
-            fanout = self._fanout(order)
-            rows = await self._rows_of(order, fanout)
+            fanout = self._fanout(order, exact)
+            rows, asked = await self._rows_of(order, exact, fanout)
+            if order.batch is None and asked:
+                room = _Room(self._rows, len(asked))
+            approval = self._approval(order, asked, key)
+            if approval is not None:
+                fanout = attrs.evolve(fanout, approval_id=approval.approval_id)
             counts = Counter(row.state for row in rows)
             waiting = [row for row in rows if not row.final]
             running = self._take_in(fanout, waiting, Tally(counts, 0))
@@ -175,22 +209,24 @@ class Fanouts:
         finally:
             room.free()
         try:
-            await self._store.accept_fanout(fanout, rows, key)
+            await self._store.accept_fanout(fanout, rows, key, approval)
         except Exception:
             self._drop(running)
             raise
         self._rows.entered(list(running.states))
         self._go_on(running)
+        if approval is not None:
+            self._approvals.opened(approval)
         self._end(running)
         return FanoutView(fanout, Tally(counts, 0))
 
-    def _fanout(self, order: FanoutOrder) -> Fanout:
+    def _fanout(self, order: FanoutOrder, exact: ExactInput) -> Fanout:
         now_ms = self._intake.now_ms()
         return Fanout(
             fanout_id=FanoutId(new_ulid(now_ms, self._entropy)),
             requested_by=order.requested_by,
             capability=order.capability,
-            input_json=order.input_json,
+            input_json=exact.json,
             expression=order.expression,
             submitted_at_ms=now_ms,
             targets=len(order.devices),
@@ -199,8 +235,10 @@ class Fanouts:
         )
 
     def _enter(self, running: RunningFanout, row: Job, room: _Room) -> None:
-        running.rollout.waits(row.call.job_id)
-        room.take()
+        if row.waiting_for != APPROVAL:
+            running.rollout.waits(row.call.job_id)
+        if row.waiting_for:
+            room.take()
         self._rows.enter(row)
 
     def _drop(self, running: RunningFanout) -> None:
@@ -247,7 +285,7 @@ class Fanouts:
 
     # -- inside -----------------------------------------------------------------------------
 
-    def _check(self, order: FanoutOrder) -> None:
+    def _check(self, order: FanoutOrder) -> ExactInput:
         if not order.devices:
             raise NoTargets(order.expression)
         if len(order.devices) > self._limits.max_targets:
@@ -256,25 +294,81 @@ class Fanouts:
             raise Malformed("batch", "must be at least one device")
         if order.max_failures is not None and order.max_failures < 0:
             raise Malformed("max_failures", "must not be negative")
-        self._intake.check(order)
+        return self._intake.check(order)
 
-    async def _rows_of(self, order: FanoutOrder, fanout: Fanout) -> list[Job]:
+    async def _rows_of(
+        self, order: FanoutOrder, exact: ExactInput, fanout: Fanout
+    ) -> tuple[list[Job], list[Asked]]:
+        """Every row, and those of them that rules hold."""
         rows: list[Job] = []
-        await self._in_slices(
-            order.devices, lambda device: rows.append(self._row(order, fanout, device))
-        )
-        return rows
+        asked: list[Asked] = []
 
-    def _row(self, order: FanoutOrder, fanout: Fanout, device: Device) -> Job:
-        job, refusal = self._intake.row_for(order, device, fanout.submitted_at_ms)
+        def make(device: Device) -> None:
+            judged = self._intake.row_for(order, exact, device, fanout.submitted_at_ms)
+            rows.append(self._row(fanout, judged, asked))
+
+        await self._in_slices(order.devices, make)
+        return rows, asked
+
+    def _row(self, fanout: Fanout, judged: Judged, asked: list[Asked]) -> Job:
+        job, decision, refusal = judged
         job.call = attrs.evolve(job.call, fanout_id=fanout.fanout_id)
         if refusal is None and not self._rows.may_wait(job.call):
             refusal = self._intake.offline(job.call)
+        if refusal is None and judged.asked:
+            refusal = _apart(decision, asked)
         if refusal is not None:
             job_machine(job).refused(refusal.code, refusal.sentence, fanout.submitted_at_ms)
+        elif judged.asked:
+            job.waiting_for = APPROVAL
+            asked.append((job, decision))
         elif fanout.batch is not None:
             job.waiting_for = BATCH
         return job
+
+    def _approval(
+        self, order: FanoutOrder, asked: list[Asked], key: IdempotencyKey | None
+    ) -> CallApproval | None:
+        """One approval for all rows that are asked."""
+        if not asked:
+            return None
+        return self._approvals.ask(order, asked, key.key if key is not None else "")
+
+    def _approved(self, job_id: JobId) -> None:
+        """A job that waited for approval may start: the row of a fan-out when its turn comes."""
+        self._in_turn(job_id, self._enter_approved, self._rows.release)
+
+    def _refused(self, job_id: JobId, error: PalyraError) -> None:
+        """A job that waited for approval will never start."""
+
+        def refuse(job_id: JobId) -> None:
+            self._rows.refuse(job_id, error)
+
+        self._in_turn(job_id, lambda _, job_id: refuse(job_id), refuse)
+
+    def _in_turn(
+        self,
+        job_id: JobId,
+        act: Callable[[RunningFanout, JobId], None],
+        alone: Callable[[JobId], object],
+    ) -> None:
+        """Do with a row what is to be done with it, soon; with any other job at once."""
+        fanout_id = self._rows.fanout_of(job_id)
+        running = self._running.get(fanout_id) if fanout_id is not None else None
+        if running is None:
+            alone(job_id)
+        elif not self._stopped:
+            self._waiting.append((act, running, job_id))
+            if self._turn is None:
+                self._turn = self._clock.callLater(0, self._take_turn)
+
+    def _enter_approved(self, running: RunningFanout, job_id: JobId) -> None:
+        if job_id not in running.states:
+            return
+        running.rollout.waits(job_id)
+        if running.rollout.fanout.batch is not None:
+            self._rows.waits_for_turn(job_id)
+        self._go_on(running)
 
     def _take_in(self, fanout: Fanout, unfinished: Sequence[Job], tally: Tally) -> RunningFanout:
         running = RunningFanout(fanout, tally)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from palyra.config.jobs import JobsSection
+from palyra.core.calldigest import ExactInput
 from palyra.core.devices import Device, PresenceState
 from palyra.core.identifiers import DeviceId, Entropy, JobId, new_ulid, short_id
 from palyra.core.jobs import Call, Job
+from palyra.core.policy import Decision, Effect
 from palyra.errors import DeviceOffline, PalyraError, PayloadTooLarge
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.nodesession import NodeSession
@@ -21,11 +25,29 @@ from palyra.gateway.orders import (
     is_client,
     permitted,
 )
+from palyra.gateway.policing import Policing
 from palyra.gateway.presence import LINGER_MS, PresenceBoard
 
 START_GRACE_MS = 90_000
 """After a start, calls without time to wait still wait for devices that are on their way back."""
 VERSION_ONE_PAYLOAD = 1024 * 1024
+
+
+_UNJUDGED = Decision(Effect.DENY, "refused before any rule was asked")
+
+
+class Judged(NamedTuple):
+    """The job that an ask makes on one device, what the rules say to it, and why it must be
+    refused; not accepted yet."""
+
+    job: Job
+    decision: Decision
+    refusal: PalyraError | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether a rule holds it until an operator has said yes."""
+        return self.refusal is None and self.decision.effect is Effect.ASK
 
 
 class Intake:
@@ -39,7 +61,9 @@ class Intake:
         inventory: Inventory,
         board: PresenceBoard,
         limits: JobsSection,
+        policing: Policing,
     ) -> None:
+        self._policing = policing
         self._clock = clock
         self._entropy = entropy
         self._inventory = inventory
@@ -47,32 +71,47 @@ class Intake:
         self._limits = limits
         self.started_ms = self.now_ms()
 
-    def check(self, ask: Ask) -> None:
+    def check(self, ask: Ask) -> ExactInput:
         """Refuse what no device could be asked; :func:`palyra.gateway.orders.check`."""
-        check(ask, self._limits)
+        return check(ask, self._limits)
 
-    def job_for(self, order: Order) -> Job:
-        """The job that an order makes, not accepted yet.
+    def job_for(self, order: Order) -> Judged:
+        """The job that an order makes.  What a rule denies leaves an audit row and no job.
 
-        :raises PalyraError: the device, the input, a limit or the capability does not allow it.
+        :raises PalyraError: the device, the input, a limit, the capability or a rule does not
+            allow it.
         """
         device = self._inventory.paired(order.device_id)
         capability = permitted(device, order.capability)
-        check(order, self._limits)
+        exact = check(order, self._limits)
+        decision = self._policing.judge(order, device, capability, exact.value)
+        if decision.effect is Effect.DENY:
+            self._policing.note_denied(order, device, decision)
+            raise self._denial(order, device, decision)
         now_ms = self.now_ms()
-        return Job(call_of(order, device, self._job_id(now_ms), now_ms, self._limits, capability))
+        job_id = self._job_id(now_ms)
+        call = call_of(order, exact.json, device, job_id, now_ms, self._limits, capability)
+        return Judged(Job(call), decision)
 
-    def row_for(self, ask: Ask, device: Device, now_ms: int) -> tuple[Job, PalyraError | None]:
-        """The job that a checked ask makes on one of many devices, and why it must be refused."""
+    def row_for(self, ask: Ask, exact: ExactInput, device: Device, now_ms: int) -> Judged:
+        """The job that a checked ask makes on one of many devices."""
         refusal: PalyraError | None = None
-        capability = None
+        capability, decision = None, _UNJUDGED
         try:
             device = self._inventory.paired(device.device_id)
             capability = permitted(device, ask.capability)
+            decision = self._policing.judge(ask, device, capability, exact.value)
+            if decision.effect is Effect.DENY:
+                refusal = self._denial(ask, device, decision)
         except PalyraError as error:
             refusal = error
-        call = call_of(ask, device, self._job_id(now_ms), now_ms, self._limits, capability)
-        return Job(call), refusal
+        job_id = self._job_id(now_ms)
+        call = call_of(ask, exact.json, device, job_id, now_ms, self._limits, capability)
+        return Judged(Job(call), decision, refusal)
+
+    def _denial(self, ask: Ask, device: Device, decision: Decision) -> PalyraError:
+        who = self._named(ask.requested_by)
+        return self._policing.denial(who, ask.capability, device, decision)
 
     def waiting(
         self, call: Call, session: NodeSession | None, *, accepted: bool = False
@@ -110,9 +149,12 @@ class Intake:
 
     def shown_caller(self, call: Call) -> str:
         """Who asks, as the person at the device will read it."""
-        if not is_client(call.requested_by):
-            return call.requested_by
-        device_id = client_id(call.requested_by)
+        return self._named(call.requested_by)
+
+    def _named(self, requested_by: str) -> str:
+        if not is_client(requested_by):
+            return requested_by
+        device_id = client_id(requested_by)
         device = self._inventory.device(device_id)
         name = device.name if device is not None else "a device"
         return f"{name} ({short_id(device_id)})"

@@ -8,6 +8,7 @@ import attrs
 import msgspec
 
 from palyra.config.jobs import MAX_PAYLOAD_BYTES, JobsSection
+from palyra.core.calldigest import ExactInput, exact_input
 from palyra.core.devices import AnnouncedCapability, Device
 from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.jobs import Call
@@ -16,7 +17,6 @@ from palyra.errors import (
     CapabilityDisabled,
     CapabilityNotGranted,
     CapabilityUnknown,
-    InputInvalid,
     Malformed,
     PayloadTooLarge,
 )
@@ -91,8 +91,9 @@ class FanoutOrder(Ask):
     max_failures: int | None = None
 
 
-def check(ask: Ask, limits: JobsSection) -> None:
-    """Refuse what no device could be asked.
+def check(ask: Ask, limits: JobsSection) -> ExactInput:
+    """Refuse what no device could be asked; the input in the spelling that is judged, kept and
+    sent.
 
     :raises PayloadTooLarge, InputInvalid, Malformed: the input, or a limit, is not allowed.
     """
@@ -101,20 +102,25 @@ def check(ask: Ask, limits: JobsSection) -> None:
     max_payload_bytes = _payload_limit(ask, limits)
     if len(ask.input_json) > max_payload_bytes:
         raise PayloadTooLarge("input", len(ask.input_json), max_payload_bytes)
-    check_json(ask.input_json, ask.capability)
+    exact = exact_input(ask.input_json, ask.capability)
+    if len(exact.json) > max_payload_bytes:
+        raise PayloadTooLarge("input", len(exact.json), max_payload_bytes)
     _check_range("timeout_ms", ask.timeout_ms, MIN_TIMEOUT_MS, MAX_TIMEOUT_MS)
     _check_range("ttl_ms", ask.ttl_ms, 1, int(limits.max_ttl_s * 1000))
+    return exact
 
 
 def call_of(
     ask: Ask,
+    input_json: bytes,
     device: Device,
     job_id: JobId,
     now_ms: int,
     limits: JobsSection,
     capability: AnnouncedCapability | None = None,
 ) -> Call:
-    """The call that a checked ask makes on a device.
+    """The call that a checked ask makes on a device; ``input_json`` is what :func:`check` made of
+    its input.
 
     ``capability`` is what the device announces, None where it may not be used there.
     """
@@ -124,7 +130,7 @@ def call_of(
         device_id=device.device_id,
         device_name=device.name,
         capability=ask.capability,
-        input_json=ask.input_json,
+        input_json=input_json,
         requested_by=ask.requested_by,
         submitted_at_ms=now_ms,
         run_timeout_ms=ask.timeout_ms or default_ms or int(limits.timeout_s * 1000),
@@ -152,16 +158,6 @@ def permitted(device: Device, name: str) -> AnnouncedCapability:
     if not capability.available:
         raise CapabilityDisabled(device.name, name)
     return capability
-
-
-def check_json(data: bytes, capability: str) -> None:
-    """Any one JSON value in UTF-8.
-
-    :raises InputInvalid: it is not, or it is nested beyond what a parser can follow.
-    """
-    fault = json_fault(data)
-    if fault:
-        raise InputInvalid("input", fault, capability)
 
 
 def json_fault(data: bytes) -> str:

@@ -31,8 +31,7 @@ class Policing:
     """The one place that decides.
 
     ``role_of`` says which role an operator has now, None where there is no such operator any more;
-    ``name_of`` how people call whoever asked for a call; ``record`` keeps audit rows.  ``watchers``
-    are called when the rules have changed.
+    ``record`` keeps audit rows.  ``watchers`` are called when the rules have changed.
     """
 
     _log = Logger()
@@ -44,12 +43,10 @@ class Policing:
         now_ms: Callable[[], int],
         record: Callable[[Sequence[AuditEntry]], Awaitable[Any]],
         role_of: Callable[[str], Role | None] = local_role,
-        name_of: Callable[[str], str] = str,
     ) -> None:
         self.rules = rules
         self.role_of = role_of
         self.watchers: list[Callable[[], object]] = []
-        self._name_of = name_of
         self._now_ms = now_ms
         self._record = record
 
@@ -67,9 +64,7 @@ class Policing:
         )
         return self._decided(principal, device, capability, value)
 
-    def judge_again(
-        self, call: Call, device: Device, capability: AnnouncedCapability
-    ) -> Decision:
+    def judge_again(self, call: Call, device: Device, capability: AnnouncedCapability) -> Decision:
         """What they say to one that was accepted before, whoever asked for it is by now."""
         if self.rules.plain and capability.granted_as is Risk.LOW:
             return _PLAINLY
@@ -97,13 +92,12 @@ class Policing:
         """The risk that counts for a capability."""
         return self.rules.risk_of(capability)
 
-    def denial(
-        self, requested_by: str, capability: str, device: Device, decision: Decision
-    ) -> RuleDenies:
-        """The refusal of what a rule denies."""
+    @staticmethod
+    def denial(who: str, capability: str, device: Device, decision: Decision) -> RuleDenies:
+        """The refusal of what a rule denies; ``who`` is how people call whoever asks."""
         rule = decision.rule
         return RuleDenies(
-            who=self._name_of(requested_by),
+            who=who,
             capability=capability,
             device=device.name,
             rule=f"{FILE}, {rule}",

@@ -83,6 +83,8 @@ class PairingRequests:
         self._entropy = entropy
         self._store = store
         self._inventory = inventory
+        self.opened: Callable[[PairingRequest], object] = lambda _: None
+        """Hears of each request when it is on record."""
         self._approvals = approvals
         self._issuer = issuer
         self._sealer = sealer
@@ -113,6 +115,7 @@ class PairingRequests:
         )
         await self._store.open_request(request, approval)
         self._approvals.opened(request)
+        self.opened(request)
         self._changed()
         self._log.info(
             "pairing request {request}: {name} ({platform}) from {source}, identity {identity}",

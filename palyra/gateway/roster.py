@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from operator import attrgetter
 
 import attrs
 
@@ -32,6 +33,10 @@ class Entry:
     device: Device
     facts: Facts
     text: str
+
+
+Test = Callable[[Entry], bool]
+_PLACE = attrgetter("place")
 
 
 @attrs.frozen
@@ -71,10 +76,10 @@ class Roster:
         self._board = board
         self.watchers: list[Callable[[DeviceId], object]] = []
         self._entries = {device.device_id: self._entry(device) for device in inventory.devices()}
-        self._order = sorted(entry.place for entry in self._entries.values())
+        self._order = sorted(self._entries.values(), key=_PLACE)
         self._counts = [0, 0, 0]
-        for rank, _, _ in self._order:
-            self._counts[rank] += 1
+        for entry in self._order:
+            self._counts[entry.place[0]] += 1
         inventory.watchers.append(self._changed)
         board.watchers.append(self._changed)
 
@@ -96,35 +101,23 @@ class Roster:
         """
         after = None if cursor is None else _place(cursor)
         tests = self._tests(wish)
-        if not tests:
-            known = self._order
-        elif wish.where:
-            known = list(islice(self._matching(tests, after), limit + 1))
+        if wish.where:
+            rest = islice(self._order, _behind(self._order, after), None)
+            shown, total = list(islice(_matching(rest, tests), limit + 1)), None
         else:
-            known = list(self._matching(tests, None))
-        begin = 0 if after is None else bisect_right(known, after)
-        shown = known[begin : begin + limit + 1]
+            known = list(_matching(self._order, tests)) if tests else self._order
+            begin = _behind(known, after)
+            shown, total = known[begin : begin + limit + 1], len(known)
+        more = len(shown) > limit
         return RosterPage(
-            devices=[self._entries[DeviceId(place[2])].device for place in shown[:limit]],
-            cursor=_cursor(shown[limit - 1]) if len(shown) > limit else None,
-            total=None if wish.where else len(known),
+            devices=[entry.device for entry in shown[:limit]],
+            cursor=_cursor(shown[limit - 1].place) if more else None,
+            total=total,
         )
 
     # -- which ------------------------------------------------------------------------------------
 
-    def _matching(
-        self, tests: list[Callable[[Entry], bool]], after: Place | None
-    ) -> Iterator[Place]:
-        begin = 0 if after is None else bisect_right(self._order, after)
-        for place in islice(self._order, begin, None):
-            entry = self._entries[DeviceId(place[2])]
-            for test in tests:
-                if not test(entry):
-                    break
-            else:
-                yield place
-
-    def _tests(self, wish: Wish) -> list[Callable[[Entry], bool]]:
+    def _tests(self, wish: Wish) -> list[Test]:
         """The cheap ones first."""
         tests = []
         if wish.trust or wish.where:
@@ -145,24 +138,31 @@ class Roster:
             self._entries[device_id] = after
         elif before is None:
             return
-        self._move(None if before is None else before.place, None if after is None else after.place)
+        if before is not None:
+            del self._order[bisect_left(self._order, before.place, key=_PLACE)]
+            self._counts[before.place[0]] -= 1
+        if after is not None:
+            insort(self._order, after, key=_PLACE)
+            self._counts[after.place[0]] += 1
         for watcher in self.watchers:
             watcher(device_id)
-
-    def _move(self, before: Place | None, after: Place | None) -> None:
-        if before == after:
-            return
-        if before is not None:
-            del self._order[bisect_left(self._order, before)]
-            self._counts[before[0]] -= 1
-        if after is not None:
-            insort(self._order, after)
-            self._counts[after[0]] += 1
 
     def _entry(self, device: Device) -> Entry:
         presence = self._board.state(device.device_id)
         place = (_RANKS[presence], device.name, device.device_id)
         return Entry(place, device, Facts.of(device, presence), _text(device))
+
+
+def _behind(entries: Sequence[Entry], after: Place | None) -> int:
+    """Where what stands behind a place begins."""
+    return 0 if after is None else bisect_right(entries, after, key=_PLACE)
+
+
+def _matching(entries: Iterable[Entry], tests: Sequence[Test]) -> Iterator[Entry]:
+    """Those that pass every test; most questions have one."""
+    if len(tests) == 1:
+        return filter(tests[0], entries)
+    return (entry for entry in entries if all(test(entry) for test in tests))
 
 
 def _text(device: Device) -> str:
@@ -171,7 +171,7 @@ def _text(device: Device) -> str:
     return "\n".join((device.name, *labels)).lower()
 
 
-def _finds(word: str) -> Callable[[Entry], bool]:
+def _finds(word: str) -> Test:
     """A part of the name or of a label ``key=value``, the id, or its random part's beginning."""
     prefix, whole = as_prefix(word), word.upper()
     if prefix is None and not is_ulid(whole):
@@ -183,7 +183,7 @@ def _finds(word: str) -> Callable[[Entry], bool]:
     )
 
 
-def _of_trust(text: str) -> Callable[[Entry], bool]:
+def _of_trust(text: str) -> Test:
     state = TRUST.get(text)
     if state is None:
         raise Malformed("trust", f"must be one of {', '.join(TRUST)}")

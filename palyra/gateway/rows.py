@@ -1,15 +1,15 @@
-"""Rows of fan-outs: jobs that are entered together, and start when they may."""
+"""Rows of fan-outs, and other jobs that are held: they start when they may."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from palyra.core.fanouts import BATCH
-from palyra.core.identifiers import JobId
+from palyra.core.identifiers import FanoutId, JobId
 from palyra.core.jobmachine import job_machine
 from palyra.core.jobs import Call, Job
 from palyra.errors import Draining, PalyraError
-from palyra.gateway.backlog import Backlog
+from palyra.gateway.backlog import HELD, Backlog
 from palyra.gateway.deadlines import Deadlines
 from palyra.gateway.intake import Intake, check_carried
 from palyra.gateway.sending import Sender
@@ -19,7 +19,7 @@ from palyra.gateway.unfinished import Live, Unfinished
 
 
 class Rows:
-    """What fan-outs may do with their rows; else these are jobs as any other."""
+    """What fan-outs and approvals may do with jobs; else these are jobs as any other."""
 
     def __init__(
         self,
@@ -77,13 +77,33 @@ class Rows:
         session = self._sessions.owner(call.device_id)
         return self._intake.waiting(call, session) is not None
 
+    def fanout_of(self, job_id: JobId) -> FanoutId | None:
+        """The fan-out whose row the job is."""
+        live = self._unfinished.by_id(job_id)
+        return live.job.call.fanout_id if live is not None else None
+
+    def waits_for_turn(self, job_id: JobId) -> None:
+        """A row was approved, and waits for others to end from now on."""
+        live = self._unfinished.by_id(job_id)
+        if live is not None and live.held and live.queued:
+            live.machine.released()
+            live.job.waiting_for = BATCH
+            self._settlement.records.commit(live)
+
+    def refuse(self, job_id: JobId, error: PalyraError) -> None:
+        """A job that was never sent will not be."""
+        live = self._unfinished.by_id(job_id)
+        if live is not None and live.queued and not live.job.attempts:
+            live.machine.refused(error.code, error.sentence, self._intake.now_ms())
+            self._sender.act(live, None)
+
     def release(self, job_id: JobId) -> None:
         """A row may start: it is sent, waits for its device, or is refused for itself alone."""
         live = self._unfinished.by_id(job_id)
         if live is None or live.job.final or not live.held:
             return
         self._backlog.leave(live)
-        listed_as_held = live.job.waiting_for == BATCH
+        listed_as_held = live.job.waiting_for in HELD
         live.machine.released()
         session = self._sessions.owner(live.job.call.device_id)
         waiting = self._intake.waiting(live.job.call, session, accepted=True)

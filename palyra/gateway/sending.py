@@ -5,6 +5,8 @@ An attempt is on record before it is sent, and never made if it could not be rec
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -14,7 +16,7 @@ from palyra.core.identifiers import AttemptId, DeviceId, Entropy, new_ulid
 from palyra.core.interfaces import IJobLog
 from palyra.core.jobmachine import report_to
 from palyra.core.jobs import Attempt, Job, Outcome, Report, Want
-from palyra.errors import NotRegistered, PayloadTooLarge
+from palyra.errors import ApprovalVoid, NotRegistered, PalyraError
 from palyra.gateway.backlog import Backlog
 from palyra.gateway.deadlines import Deadlines
 from palyra.gateway.intake import Intake, check_carried, payload_limit
@@ -26,7 +28,10 @@ from palyra.gateway.waits import deferred
 
 
 class Sender:
-    """Makes attempts, sends them when they are on record, and sends what waits as room comes."""
+    """Makes attempts, sends them when they are on record, and sends what waits as room comes.
+
+    ``recheck`` raises where a job that has waited may not be sent any more.
+    """
 
     _log = Logger()
 
@@ -42,7 +47,9 @@ class Sender:
         backlog: Backlog,
         deadlines: Deadlines,
         settlement: Settlement,
+        recheck: Callable[[Job], object],
     ) -> None:
+        self._recheck = recheck
         self._entropy = entropy
         self._store = log
         self._gateway_id = gateway_id
@@ -107,10 +114,11 @@ class Sender:
                 )
 
     def _fits(self, live: Live, session: NodeSession) -> bool:
-        """Whether the node takes the input; the job waited before anybody knew which node it is."""
+        """Whether it may still be sent, and to this node; much can have changed while it waited."""
         try:
             check_carried(live.job.call, session)
-        except PayloadTooLarge as refusal:
+            self._recheck(live.job)
+        except PalyraError as refusal:
             live.machine.refused(refusal.code, refusal.sentence, self._now_ms())
             self.act(live, session)
             return False
@@ -191,6 +199,11 @@ class Sender:
         if live.job.final:
             return  # a report of an earlier attempt, or a revocation, was faster
         self.take_back(live, session)
+        void = failure.value
+        if isinstance(void, ApprovalVoid):
+            live.machine.refused(void.code, void.sentence, self._now_ms())
+            self.act(live, None)
+            return
         if live.job.cancel_requested_at_ms is not None:
             live.machine.cancel_requested(self._now_ms())
             self.act(live, None)

@@ -142,6 +142,8 @@ class GatewayService(Service):
         self._repeat(self._rotate, ROTATION_S)
         self._repeat(self._rooms.lists.publish, PUBLISH_S)
         self._repeat(self._sweep, SWEEP_S)
+        self._rooms.webhooks.start()
+        self._repeat(self._rooms.alarms.look_at_certificates, SWEEP_S)
         self._repeat(self._anchor, self._settings.config.audit.anchor_s)
         self._repeat(self._rooms.operators.sign_in.tick, SIGN_IN_S)
         lag = self._rooms.meters.lag
@@ -485,7 +487,7 @@ class GatewayService(Service):
             steps.append(self._door.stop)
         steps += [self._metrics_listener.stop] if self._metrics_listener is not None else []
         steps += [partial(listener.stop, STREAMS_END_S) for listener in self._bound]
-        steps += [rooms.lists.when_published, self._anchor, self._end_threads]
+        steps += [rooms.webhooks.stop, rooms.lists.when_published, self._anchor, self._end_threads]
         steps += [self._save_heard, self._last_snapshot, self._store.close]
         for step in steps:
             await self._closed(step)

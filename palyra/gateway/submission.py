@@ -55,7 +55,8 @@ class Submission:
 
         :raises JobStillRunning: it takes longer than it may, and goes on.
         """
-        job = await self._dispatcher.wait(job, patience_ms(job.call))
+        asked_ms = self._dispatcher.asked_ms(job.call.job_id)
+        job = await self._dispatcher.wait(job, patience_ms(job.call) + asked_ms)
         if not job.final:
             raise JobStillRunning(short_id(job.call.job_id), job.state.value)
         return job

@@ -29,7 +29,9 @@ class Live:
     accepted: bool = True
     """Not so: its fan-out is not on record yet, and to everybody outside there is no such job."""
     held: bool = False
-    """The row of a fan-out that may not start yet."""
+    """It may not start yet: the row of a fan-out, or a call that waits for approval."""
+    asked_ms: int = 0
+    """How long it may wait for approval, besides all else that it may wait for."""
     since_epoch: int = 0
     """The session by which the node said that it does not know the newest attempt.  What older
     sessions say of it was said by a life of the node host that has forgotten it."""

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from palyra.core.audit import GENESIS, AuditPage, AuditRow, Line
 from palyra.core.audithead import Head, HeadKind
 from palyra.core.auditlog import LOOKED_THROUGH, SEGMENTS_KEPT, AuditQuery
+from palyra.core.auditverify import Examination
 from palyra.core.identifiers import DeviceId
 from palyra.store import remembered
 from palyra.store.audit import Auditor, chain_of
@@ -48,6 +49,15 @@ def rows(connection: Connection, query: AuditQuery) -> AuditPage:
     full = len(found) == query.limit
     reached = found[-1].seq if full else max(high if upward else low, 0)
     return AuditPage(found, _before(connection, chain_id, found), reached, oldest, newest)
+
+
+def examine(connection: Connection, examination: Examination, limit: int) -> bool:
+    """Have the next rows seen; whether there may be more."""
+    its = and_(_COLUMNS.chain_id == examination.chain_id, _COLUMNS.seq > examination.after)
+    found = connection.execute(select(audit).where(its).order_by(_COLUMNS.seq).limit(limit)).all()
+    for row in found:
+        examination.see(_row(row))
+    return len(found) == limit
 
 
 def head(connection: Connection) -> Head:
@@ -203,6 +213,11 @@ def _at(connection: Connection, chain_id: str, seq: int, kind: HeadKind = HeadKi
 def _row(row: Any) -> AuditRow:
     chain_id, seq, *values, hashed = row
     line = Line(*values)
-    salt = None if line.salt is None else bytes(line.salt)
-    line = line._replace(salt=salt, details_digest=bytes(line.details_digest))
-    return AuditRow(chain_id, seq, line, bytes(hashed))
+    salt = None if line.salt is None else _bytes(line.salt)
+    line = line._replace(salt=salt, details_digest=_bytes(line.details_digest))
+    return AuditRow(chain_id, seq, line, _bytes(hashed))
+
+
+def _bytes(value: object) -> bytes:
+    """SQLite keeps whatever somebody writes into it, whatever the column is said to have."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="replace")

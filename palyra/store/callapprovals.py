@@ -9,7 +9,6 @@ from sqlalchemy import Connection, bindparam, delete, insert, or_, select, updat
 
 from palyra.core.approval import ApprovalState
 from palyra.core.approvallog import CallQuery
-from palyra.core.audit import AuditEntry
 from palyra.core.callapprovals import TIMEBOXED, CallApproval, CallTarget
 from palyra.core.identifiers import DeviceId, Fingerprint, JobId, short_id
 from palyra.errors import CallDecided, NotFound
@@ -148,8 +147,7 @@ def close_call(
     )
     if changed.rowcount and state is ApprovalState.EXPIRED:
         found = call_approval(connection, approval_id)
-        entry: AuditEntry | None = found and callfacts.expired(found, now_ms)
-        audit.append(connection, entry)
+        audit.append(connection, None if found is None else callfacts.expired(found, now_ms))
 
 
 def forgettable_calls(connection: Connection, before_ms: int, limit: int) -> list[str]:

@@ -131,7 +131,7 @@ def check(path: Path) -> None:
     unclean = wal.exists() and wal.stat().st_size > 0
     whole = unclean and path.stat().st_size <= WHOLE_CHECK_BYTES
     try:
-        with _read_only(path) as raw:
+        with read_only(path) as raw:
             _look_through(raw, str(path), whole)
     except sqlite3.Error as error:
         raise translated(error, str(path)) from error
@@ -152,14 +152,14 @@ def _is_made(path: Path) -> bool:
     """Whether the database was ever finished: a start may have been cut in the middle."""
     if not path.exists():
         return False
-    with _read_only(path) as raw:
+    with read_only(path) as raw:
         statement = "SELECT count(*) FROM sqlite_master WHERE name = 'meta'"
         (tables,) = raw.execute(statement).fetchone()
         return bool(tables and raw.execute("SELECT count(*) FROM meta").fetchone()[0])
 
 
 @contextlib.contextmanager
-def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
+def read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that leaves no trace; what a WAL holds is read too.
 
     Without a WAL the file is opened as immutable (the state root's lock is held): SQLite would

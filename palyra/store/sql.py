@@ -18,6 +18,7 @@ from palyra.core.approvallog import CallQuery
 from palyra.core.audit import AuditEntry, AuditPage
 from palyra.core.audithead import Head, HeadKind
 from palyra.core.auditlog import AuditQuery
+from palyra.core.auditverify import Examination
 from palyra.core.callapprovals import CallApproval
 from palyra.core.devices import (
     Approved,
@@ -388,6 +389,9 @@ class SqlStore:
 
     def audit_rows(self, query: AuditQuery) -> Deferred[AuditPage]:
         return self._read(auditread.rows, query)
+
+    def examine_audit(self, examination: Examination, limit: int) -> Deferred[bool]:
+        return self._read(auditread.examine, examination, limit)
 
     def audit_head(self) -> Deferred[Head]:
         return self._read(auditread.head)

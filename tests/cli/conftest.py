@@ -137,10 +137,18 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeConsole]:
 
 
 @pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def utc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Local times are those of UTC, and nothing of the caller's environment counts."""
     monkeypatch.setenv("TZ", "UTC")
-    for name in ("NO_COLOR", "PALYRA_STATE_ROOT", "COLUMNS", "LINES", "FORCE_COLOR"):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in (
+        "NO_COLOR",
+        "PALYRA_STATE_ROOT",
+        "PALYRA_GATEWAY_URL",
+        "COLUMNS",
+        "LINES",
+        "FORCE_COLOR",
+    ):
         monkeypatch.delenv(name, raising=False)
     time.tzset()
     yield

@@ -56,6 +56,8 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
     ),
     ("GET", "/nodes/pending", None, ("pairing_requests", "pending_approval", None, 50, None)),
     ("GET", "/nodes/pi", None, ("node", "pi")),
+    ("GET", "/devices/pi/journal?limit=7&cursor=9", None, ("journal", "pi", 7, "9")),
+    ("GET", "/devices/pi/pairing?limit=7&cursor=x", None, ("pairing_history", "pi", 7, "x")),
     ("POST", "/nodes/pi/invoke", INVOKE, ("invoke", "pi", INVOKED, ANA)),
     (
         "POST",

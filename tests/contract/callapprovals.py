@@ -119,7 +119,9 @@ class CallApprovalsContract(Ways):
 
     def test_a_fanout_has_one_approval(self) -> None:
         """A fan-out is kept with the approval of the rows that are asked, in their order."""
-        fanout, rows = a_fanout(*(self.registered(each, f"code {each}").device_id for each in ("a", "b", "c")))
+        fanout, rows = a_fanout(
+            *(self.registered(each, f"code {each}").device_id for each in ("a", "b", "c"))
+        )
         approval = a_call(rows[2], rows[0])
         fanout = attrs.evolve(fanout, approval_id=approval.approval_id)
         self.wait(self.store.accept_fanout(fanout, rows, None, approval))

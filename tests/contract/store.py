@@ -250,6 +250,8 @@ class StoreContract(
         self.approve(every[1])
         pending = RequestQuery(states=frozenset({RequestState.PENDING}))
         assert self.wait(self.store.requests(pending)) == [every[2], every[0]]
+        of_one = RequestQuery(device_id=every[0].device_id)
+        assert self.wait(self.store.requests(of_one)) == [every[0]]
 
     def test_a_request_is_closed_once(self) -> None:
         """A rejected request stays as it was decided first."""

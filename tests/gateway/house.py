@@ -13,12 +13,16 @@ from palyra.config.jobs import JobsSection
 from palyra.core.devices import AnnouncedCapability, ClientKind, Device
 from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.jobs import Job
+from palyra.core.operators import Role
+from palyra.core.policy import Effect, Rule, Rules
+from palyra.gateway.callapprovals import CallApprovals
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts
 from palyra.gateway.following import Followers
 from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.orders import Order
+from palyra.gateway.policing import Policing
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.sessions import Sessions
 from palyra.gateway.submission import Submission
@@ -43,6 +47,7 @@ ECHO = AnnouncedCapability("echo")
 SAFE = AnnouncedCapability("safe", idempotent=True)
 SLOW = AnnouncedCapability("slow", timeout_ms=5_000)
 ASK = AnnouncedCapability("ask", timeout_ms=5_000, needs_mediation=True)
+ALL_ALLOWED = Rules((Rule(rule_id="all", number=1, effect=Effect.ALLOW),))
 CAPABILITIES = (ECHO, SAFE, SLOW, ASK, AnnouncedCapability("broken", available=False))
 
 
@@ -65,7 +70,15 @@ def fired(deferred: Deferred[Any]) -> bool:
 class House:
     """A dispatcher with everything below it; time moves only by :meth:`pass_time`."""
 
-    def __init__(self, *, limits: JobsSection | None = None, age_s: float = 3_600) -> None:
+    def __init__(
+        self,
+        *,
+        limits: JobsSection | None = None,
+        age_s: float = 3_600,
+        rules: Rules = ALL_ALLOWED,
+    ) -> None:
+        self.rules = rules
+        self.roles: dict[str, Role] = {}
         self.entropy = random.Random(7).randbytes
         self.limits = limits or JobsSection()
         self.clock = Clock()
@@ -95,12 +108,24 @@ class House:
             ca_bundle_pem=self.ca_bundle_pem,
             max_in_flight=self.limits.in_flight_per_device,
         )
+        self.policing = Policing(
+            rules=self.rules, now_ms=self.now_ms, record=self.store.record, role_of=self.roles.get
+        )
+        self.approvals = CallApprovals(
+            clock=self.clock,
+            entropy=self.entropy,
+            store=self.store,
+            inventory=self.inventory,
+            policing=self.policing,
+            trust_domain="palyra.test",
+        )
         self.intake = Intake(
             clock=self.clock,
             entropy=self.entropy,
             inventory=self.inventory,
             board=self.board,
             limits=self.limits,
+            policing=self.policing,
         )
         self.dispatcher = Dispatcher(
             clock=self.clock,
@@ -112,6 +137,7 @@ class House:
             limits=self.limits,
             changed=self._changed,
             elapsed_ms=self.now_ms,
+            approvals=self.approvals,
         )
         self.inventory.load(
             result_of(self.store.devices()),
@@ -134,11 +160,13 @@ class House:
         unfinished = result_of(self.store.unfinished())
         self.dispatcher.start(unfinished)
         result_of(Deferred.fromCoroutine(self.fanouts.start(unfinished)))
+        result_of(Deferred.fromCoroutine(self.approvals.start(unfinished)))
         self.board.start()
 
     def end(self) -> None:
         """The gateway's process is gone, with every connection."""
         self.fanouts.stop()
+        self.approvals.stop()
         self.dispatcher.stop()
         self.board.stop()
         for node in self.nodes.values():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from palyra.core.audit import AuditEntry, AuditPage, AuditRow
 from palyra.core.audithead import Head, HeadKind
 from palyra.core.auditlog import LOOKED_THROUGH, AuditQuery
+from palyra.core.auditverify import Examination
 from palyra.store.memory.records import Records, fired
 
 
@@ -32,6 +33,14 @@ class AuditLog(Records):
         prev = tuple(self._prev_of(row, hashes) for row in page)
         ends = (kept[0].seq, kept[-1].seq) if kept else (0, 0)
         return AuditPage(tuple(page), prev, reached, *ends)
+
+    @fired
+    def examine_audit(self, examination: Examination, limit: int) -> bool:
+        kept = self._rows if examination.chain_id == self._chain.chain_id else []
+        found = [row for row in kept if row.seq > examination.after][:limit]
+        for row in found:
+            examination.see(row)
+        return len(found) == limit
 
     @fired
     def audit_head(self) -> Head:

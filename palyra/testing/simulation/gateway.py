@@ -14,9 +14,11 @@ from palyra.config.enrolment import EnrolmentSection
 from palyra.config.jobs import JobsSection
 from palyra.core.frames import Hello, NodeEvent, Welcome
 from palyra.core.identifiers import DeviceId, Fingerprint
+from palyra.core.policy import Effect, Rule, Rules
 from palyra.core.rates import SourceLedger
 from palyra.core.transcript import DeviceProof
 from palyra.errors import CertificateRefused, Draining, PairingSessionUnknown, PalyraError
+from palyra.gateway.callapprovals import CallApprovals
 from palyra.gateway.desk import EnrolmentDesk, NodeDesk
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.enrolment import Enrolment
@@ -27,6 +29,7 @@ from palyra.gateway.inventory import Inventory
 from palyra.gateway.issuing import Issuer
 from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.pinwork import PinWork
+from palyra.gateway.policing import Policing
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.proofs import Office, Verifier
 from palyra.gateway.rejoin import Rejoins
@@ -56,6 +59,7 @@ LIMITS = JobsSection(
     timeout_s=20.0, max_waiting=60, max_waiting_per_device=12, in_flight_per_device=6
 )
 ENROLMENT = EnrolmentSection(rejoin_grace_s=3_660 * 86_400)
+RULES = Rules((Rule(rule_id="all", number=1, effect=Effect.ALLOW),))
 SHUTDOWN_GRACE_S = 10.0
 SAVE_HEARD_S = 10.0
 FORGET_EXPIRED_S = 60.0
@@ -102,12 +106,22 @@ class Gateway:
             pieces_over=PIECES_OVER,
         )
         self.sessions.quic_address = lambda: str(QUIC_ADDRESS)
+        policing = Policing(rules=RULES, now_ms=clock.now_ms, record=store.record)
+        self.approvals = CallApprovals(
+            clock=clock,
+            entropy=random.randbytes,
+            store=store,
+            inventory=self.inventory,
+            policing=policing,
+            trust_domain=TRUST_DOMAIN,
+        )
         self.intake = Intake(
             clock=clock,
             entropy=random.randbytes,
             inventory=self.inventory,
             board=self.board,
             limits=LIMITS,
+            policing=policing,
         )
         self.dispatcher = Dispatcher(
             clock=clock,
@@ -119,6 +133,7 @@ class Gateway:
             limits=LIMITS,
             changed=lambda: None,
             elapsed_ms=clock.elapsed_ms,
+            approvals=self.approvals,
         )
         self.fanouts = Fanouts(
             clock=clock,
@@ -218,6 +233,7 @@ class Gateway:
         unfinished = await store.unfinished()
         self.dispatcher.start(unfinished)
         await self.fanouts.start(unfinished)
+        await self.approvals.start(unfinished)
 
     def stop(self) -> Deferred[None]:
         """Drain, then close; fires when the process would end."""
@@ -234,6 +250,7 @@ class Gateway:
         self._expired.stop()
         self.enrolment.stop()
         self.fanouts.stop()
+        self.approvals.stop()
         self.dispatcher.stop()
         self.sessions.callers.close_all(Draining())
         self.board.stop()

@@ -7,7 +7,7 @@ import {
 } from "../dom.js";
 import { pretty, visible } from "../json.js";
 import { follow } from "../live.js";
-import { pager, table } from "../table.js";
+import { flash, pager, table } from "../table.js";
 import { bytes, counted, duration, FINAL, shortId, stateWord, thousands } from "../words.js";
 import { COLUMNS, jobState } from "./jobs.js";
 
@@ -28,7 +28,8 @@ async function renderJob(main, id, app) {
   const path = `jobs/${part(id)}`;
   const head = h("div"), output = h("div", { class: "view" }), refused = h("div");
   const about = h("dl", { class: "facts" });
-  let answer = null, shown = "";
+  const progress = meter();
+  let answer = null, shown = "", state = "";
 
   async function load() {
     answer = await get(path);
@@ -36,11 +37,15 @@ async function renderJob(main, id, app) {
     showOutput();
   }
   function show() {
-    const text = JSON.stringify([answer.job, answer.progress, answer.progress_text]);
+    const { job } = answer;
+    progress.set(answer.progress, progressText(answer));
+    const text = JSON.stringify(job);
     if (text === shown) return;
-    shown = text;
-    replace(head, headOf(answer, mayCancel(app, answer.job.requested_by) && cancel, app));
-    replace(about, factsOf(answer.job));
+    const its = h("span", null, jobState(job));
+    replace(head, headOf(job, its, progress.element, mayCancel(app, job.requested_by) && cancel, app));
+    replace(about, factsOf(job));
+    if (state && state !== its.textContent) flash(its);
+    [shown, state] = [text, its.textContent];
   }
   function showOutput() {
     replace(output, ended(answer), answer.notes.length > 0 && notes(answer.notes),
@@ -73,26 +78,43 @@ async function renderJob(main, id, app) {
   return { gap: load, leave: stop };
 }
 
-function headOf({ job, progress, progress_text }, cancel, app) {
+function headOf(job, its, progress, cancel, app) {
   const over = FINAL.has(job.state);
   const again = `/run?device=${part(job.device_id)}&capability=${part(job.capability)}`;
   return h("section", { class: "card" },
     h("div", { class: "head" },
       h("span", null, h("b", { class: "mono" }, visible(job.capability)), " on ",
         link(`/devices/${part(job.device_id)}`, visible(job.device_name) || shortId(job.device_id))),
-      h("span", { class: "changed" }, jobState(job)),
-      h("span", { class: "dim" }, over ? duration(job.took_ms) : running(job.submitted_at_unix_ms)),
+      its, h("span", { class: "dim" }, over ? duration(job.took_ms) : running(job.submitted_at_unix_ms)),
       h("span", { class: "tools right" },
         !over && cancel && !job.cancel_requested_unix_ms && button("Cancel", cancel),
         over && app.may("submit") && h("a", { class: "button", href: again }, "Run again"))),
-    !over && h("div", null, bar(progress, progressText(progress, progress_text)),
-      h("p", { class: "dim" }, progressText(progress, progress_text))),
-    waiting(job), phases(job));
+    !over && job.state !== "queued" && progress, waiting(job), phases(job));
 }
 
-const progressText = (share, text) =>
+const progressText = ({ progress: share, progress_text: text }) =>
   [share != null && `${Math.round(share * 100)}%`, text && visible(text)].filter(Boolean).join(", ")
-  || "How far it is, is not told.";
+  || "It does not say how far it is.";
+
+/** A bar and its text, which change in place. */
+function meter() {
+  const text = h("span", { class: "dim" }), place = h("div", { class: "progress" });
+  let known = null;
+  return { element: place, set(share, words) {
+    replace(text, words);
+    if (known !== (share != null) || !place.firstChild) {
+      known = share != null;
+      return replace(place, bar(share, words), text);
+    }
+    const its = place.firstChild, percent = `${Math.round((share ?? 0) * 100)}`;
+    its.setAttribute("aria-label", words);
+    if (known) {
+      its.setAttribute("aria-valuenow", percent);
+      its.firstChild.style.setProperty("width", `${percent}%`);
+    }
+    return place;
+  } };
+}
 
 function waiting(job) {
   if (FINAL.has(job.state)) return null;
@@ -163,7 +185,7 @@ const notes = (all) => h("section", null, h("h2", null, "Reported too late"),
 
 async function renderFanout(main, id, app) {
   const path = `fanouts/${part(id)}`;
-  const head = h("div"), refused = h("div");
+  const refused = h("div"), head = fanoutHead(cancel);
   const rows = table({
     caption: "Jobs of this fan-out", key: (each) => each.job_id, empty: "No rows.",
     href: (each) => `/jobs/${each.job_id}`,
@@ -178,11 +200,8 @@ async function renderFanout(main, id, app) {
     pages.show(answer.page, answer.fanout.targets);
     show(answer.fanout);
   }
-  function show(fanout) {
-    const may = !fanout.finished && mayCancel(app, fanout.requested_by);
-    replace(head, fanoutHead(fanout, may && (() => cancel(fanout))));
-  }
-  async function cancel(fanout) {
+  const show = (fanout) => head.set(fanout, !fanout.finished && mayCancel(app, fanout.requested_by));
+  async function cancel() {
     const done = await confirm({
       title: "Cancel what has not ended?", action: "Cancel the jobs", reason: true, danger: true,
       effect: "Jobs that wait are cancelled; those that run are asked to stop.",
@@ -196,7 +215,7 @@ async function renderFanout(main, id, app) {
     if (kind === "end") load();
   }
 
-  replace(main, h("h1", null, `Fan-out ${shortId(id)}`), head, refused, rows.element, pages.element);
+  replace(main, h("h1", null, `Fan-out ${shortId(id)}`), head.element, refused, rows.element, pages.element);
   await load();
   app.show({});
   return { gap: load, leave: follow(`${path}/events`, heard, (error) => replace(refused, problem(error))) };
@@ -205,20 +224,25 @@ async function renderFanout(main, id, app) {
 /** What did not succeed stands first. */
 const worstFirst = (rows) => [...rows].sort((a, b) => (a.state === "succeeded") - (b.state === "succeeded"));
 
-function fanoutHead(fanout, cancel) {
-  const ended = Object.entries(fanout.counts)
-    .reduce((sum, [its, count]) => sum + (FINAL.has(its) ? count : 0), 0);
-  const text = `${thousands(ended)} of ${thousands(fanout.targets)}`;
-  return h("section", { class: "card" },
-    h("div", { class: "head" }, h("b", { class: "mono" }, visible(fanout.capability)),
-      h("span", null, `on ${counted(fanout.targets, "device")}`),
-      fanout.stopped && badge("stopped after failures", "\u2715", "bad"),
-      cancel && h("span", { class: "right" }, button("Cancel all", cancel))),
-    h("div", { class: "progress" }, bar(fanout.targets ? ended / fanout.targets : 1, text), h("span", null, text)),
-    h("p", { class: "tools counts" }, Object.entries(fanout.counts).map(([its, count]) =>
-      h("span", null, `${thousands(count)} `, state(its)))),
-    fanout.expression && h("div", null, "where ", copied(fanout.expression)),
-    h("p", { class: "dim" }, ago(fanout.submitted_at_unix_ms), ` by ${visible(fanout.requested_by)}`,
-      fanout.batch && `, ${fanout.batch} at a time`,
-      fanout.max_failures != null && `, stops after ${counted(fanout.max_failures, "failure")}`));
+function fanoutHead(cancel) {
+  const title = h("div", { class: "head" }), counts = h("p", { class: "tools counts" });
+  const progress = meter(), about = h("div"), stop = button("Cancel all", cancel, { class: "right" });
+  function set(fanout, mayStop) {
+    const of = Object.entries(fanout.counts);
+    const ended = of.reduce((sum, [its, count]) => sum + (FINAL.has(its) ? count : 0), 0);
+    stop.hidden = !mayStop;
+    if (!title.firstChild) {
+      replace(title, h("b", { class: "mono" }, visible(fanout.capability)),
+        h("span", null, `on ${counted(fanout.targets, "device")}`), stop);
+      replace(about, fanout.expression && h("p", null, "where ", copied(fanout.expression)), how(fanout));
+    }
+    progress.set(fanout.targets ? ended / fanout.targets : 1, `${thousands(ended)} of ${thousands(fanout.targets)}`);
+    replace(counts, of.map(([its, count]) => h("span", null, `${thousands(count)} `, state(its))),
+      fanout.stopped && badge("stopped after failures", "\u2715", "bad"));
+  }
+  return { set, element: h("section", { class: "card" }, title, progress.element, counts, about) };
 }
+
+const how = ({ submitted_at_unix_ms: at, requested_by: by, batch, max_failures: most }) =>
+  h("p", { class: "dim" }, ago(at), ` by ${visible(by)}`, batch && `, ${thousands(batch)} at a time`,
+    most != null && `, stops after ${counted(most, "failure")}`);
