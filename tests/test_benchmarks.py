@@ -50,6 +50,12 @@ def transports() -> Any:
     return printed("benchmarks.transports")
 
 
+@pytest.fixture(scope="module")
+def console() -> Any:
+    """A short run of ``benchmarks.console``."""
+    return printed("benchmarks.console")
+
+
 def test_every_figure_is_there(report: Any) -> None:
     """The report has the keys that benchmarks/README.md explains."""
     assert set(report) == {
@@ -141,3 +147,26 @@ def test_jobs_over_every_transport_are_accounted_for(transports: Any) -> None:
     assert set(transports["records"]) == {"one", "rate", "spread"}
     for account in transports["records"].values():
         assert account["on_record"] == account["answered"] > 0
+
+
+def test_pages_of_the_console_are_measured(console: Any) -> None:
+    """Each way of asking for devices, with and without jobs beside it."""
+    figures = console["figures"]
+    for name in ("first", "deep", "search", "where", "callers"):
+        for key in ("per_s", "p50_ms", "p99_ms", "cpu_us"):
+            assert figures[f"inventory.{name}.{key}"]["high"] > 0
+    for key in ("p50_ms", "p99_ms"):
+        assert figures[f"load.idle.{key}"]["ratio"] is None
+        assert figures[f"load.busy.{key}"]["ratio"] > 0
+
+
+def test_jobs_that_pages_watch_are_accounted_for(console: Any) -> None:
+    """As many are on record as were answered, and their cost is compared with nobody watching."""
+    assert {
+        name: each["on_record"] - each["answered"] for name, each in console["records"].items()
+    } == {
+        "load": 0,
+        "feed": 0,
+    }
+    for pages in ("pages_1", "pages_16"):
+        assert console["figures"][f"feed.{pages}.cpu_us"]["ratio"] > 0

@@ -25,7 +25,7 @@ from palyra.core.audithead import KEY_PURPOSE, Head, anchors_in
 from palyra.core.auditverify import MAX_FAULTS, Examination, Verdict
 from palyra.errors import GatewayNotRunning, NoGatewayState, PalyraError
 
-WAIT_MS = 3_600_000
+PATIENCE_MS = 3_600_000
 """How long the gateway may look through its chain."""
 COMPARED = 20
 """Anchors that are compared with a running gateway's rows, the newest: each proves all before it,
@@ -53,7 +53,7 @@ def verify(call: Call, anchors: TextIO | None, file: BinaryIO | None) -> int:
 
 def _asked(console: Console, given: Sequence[Head]) -> AuditVerification:
     """What the gateway says, and its rows compared with the anchors from elsewhere."""
-    seen = console.get("audit/verify", AuditVerification, WAIT_MS).value
+    seen = console.get("audit/verify", AuditVerification, patience_ms=PATIENCE_MS).value
     if not given:
         return seen
     public = console.get("audit/heads", AuditHeads, 0, limit=1).value.public_key
@@ -157,7 +157,7 @@ def _items(file: BinaryIO) -> Iterator[AuditItem]:
 
 def _row(item: AuditItem) -> AuditRow:
     """An exported row as it was kept."""
-    erased = item.details is None or not item.salt
+    erased = item.details is None or not (item.details or item.salt)
     line = Line(
         item.at_unix_ms,
         item.operator_id,
@@ -168,7 +168,7 @@ def _row(item: AuditItem) -> AuditRow:
         item.subject_name,
         item.result,
         item.reason,
-        None if erased else _bytes(item.salt),
+        None if erased or not item.salt else _bytes(item.salt),
         None if erased else _encode(item.details).decode(),
         _bytes(item.details_digest),
     )

@@ -15,6 +15,8 @@ from palyra.cli.client import Console, segment
 from palyra.cli.options import call_of
 from palyra.cli.requests import PENDING
 from palyra.console.models import (
+    ApprovalItem,
+    ApprovalList,
     CapabilityItem,
     JobList,
     NodeAnswer,
@@ -50,6 +52,34 @@ def pending_requests(
         answer = _console(context).get("pairing/requests", PairingList, state=PENDING, limit=LIMIT)
         items = [_item(short_id(each.request_id), each.name) for each in answer.value.requests]
     return _beginning(items, incomplete)
+
+
+def approvals(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The newest approvals, with what is asked beside them."""
+    return _approvals(context, incomplete, None)
+
+
+def pending_approvals(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Approvals that wait, with what is asked beside them."""
+    return _approvals(context, incomplete, "pending")
+
+
+def _approvals(context: click.Context, incomplete: str, state: str | None) -> list[CompletionItem]:
+    items = []
+    with contextlib.suppress(PalyraError):
+        answer = _console(context).get("approvals", ApprovalList, state=state, limit=LIMIT)
+        items = [_item(short_id(each.approval_id), _asks(each)) for each in answer.value.approvals]
+    return _beginning(items, incomplete)
+
+
+def _asks(item: ApprovalItem) -> str:
+    if item.call is not None:
+        return f"{item.call.requested_by} asks {item.call.capability}"
+    return f"{item.pairing.name} asks to be paired" if item.pairing is not None else item.kind
 
 
 def targets(

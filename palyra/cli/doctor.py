@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from palyra.cli import local_checks, words
+from palyra.cli import console_checks, local_checks, words
 from palyra.cli.client import SOCKET_NAME, Console
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
@@ -104,5 +104,6 @@ def _local(root: Path, gateway: Check, *, running: bool) -> list[Check]:
     configured, config = local_checks.configuration(root)
     database = local_checks.database(root, config.store.url, running=running)
     checks += [configured, database, local_checks.key_files(root), gateway]
-    checks.append(local_checks.clock(root, local_checks.utc_now()))
+    now = local_checks.utc_now()
+    checks += [local_checks.clock(root, now), *console_checks.checks(root, config, now)]
     return checks if running else [*checks, *local_checks.ports(config)]

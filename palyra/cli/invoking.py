@@ -13,7 +13,15 @@ import msgspec
 from palyra.cli import following, waiting, words
 from palyra.cli.client import Answer, Console, GatewayRefused, segment
 from palyra.cli.present import Screen
-from palyra.console.models import Invoke, InvokeAnswer, JobAnswer, JobItem, SubmitJobs
+from palyra.console.models import (
+    ApprovalAnswer,
+    Invoke,
+    InvokeAnswer,
+    JobAnswer,
+    JobItem,
+    SubmitJobs,
+)
+from palyra.core.callapprovals import APPROVAL
 from palyra.core.identifiers import as_prefix, is_ulid, short_id
 from palyra.errors import Malformed
 
@@ -117,9 +125,20 @@ def run(
     goes_on = answer.state not in waiting.FINAL
     if events_only or (follow and goes_on):
         return _followed(screen, console, waiting.Wait(answer.job_id, device, answer.state))
+    if wait and answer.waiting_for == APPROVAL:
+        _tell_approval(screen, console, answer)
     if wait and goes_on:
         return _waited(screen, console, answer, waiting.Wait(answer.job_id, device, answer.state))
     return _tell(screen, answer, first.body, device)
+
+
+def _tell_approval(screen: Screen, console: Console, answer: InvokeAnswer) -> None:
+    """Somebody has to decide: until when, and by which command."""
+    approval_id = answer.approval_id or ""
+    found = console.get(f"approvals/{approval_id}", ApprovalAnswer).value.approval
+    left = words.countdown(found.expires_at_unix_ms - screen.now())
+    screen.aside(f"..  waiting for approval, {left} left")
+    screen.hint(f"palyra approvals approve {short_id(approval_id)}")
 
 
 def _waited(screen: Screen, console: Console, first: InvokeAnswer, wait: waiting.Wait) -> int:
@@ -197,9 +216,14 @@ def _show_accepted(screen: Screen, answer: InvokeAnswer, device: str) -> None:
     if not screen.tty:
         screen.pair("job", answer.job_id)
         screen.pair("state", answer.state)
+        if answer.waiting_for == APPROVAL:
+            screen.pair("approval", answer.approval_id or "")
         return
     short = short_id(answer.job_id)
     screen.parts((answer.state, "yellow"), (f"  job {short}  {words.escaped(device)}", ""))
+    if answer.waiting_for == APPROVAL:
+        screen.hint(f"palyra approvals approve {short_id(answer.approval_id or '')}")
+        return
     screen.hint(f"palyra jobs wait {short}")
 
 
@@ -215,6 +239,7 @@ def _as_invocation(first: InvokeAnswer, ended: JobAnswer) -> InvokeAnswer:
         error_code=job.error_code or None,
         effect_possible=job.effect_possible,
         took_ms=job.took_ms,
+        waiting_for=job.waiting_for,
     )
 
 

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from palyra.cli import words
-from palyra.cli.ports import can_bind, listener_of
+from palyra.cli import console_checks, words
 from palyra.config import Config, load
 from palyra.config.addresses import HostPort
 from palyra.console.models import Check
@@ -20,7 +19,6 @@ from palyra.errors import (
     RESTORE,
     ConfigInvalid,
     Malformed,
-    PortTaken,
     StoreCorrupt,
     StoreMissing,
 )
@@ -212,6 +210,7 @@ def _within(now: datetime, begins: datetime, ends: datetime, file: str) -> Check
 def ports(config: Config) -> list[Check]:
     """Whether the configured addresses are free for a gateway to start."""
     return [
+        *console_checks.port(config),
         _port("enrolment", config.listen.enrolment),
         _port("nodes", config.listen.node_rpc),
     ]
@@ -222,11 +221,9 @@ def _port(name: str, text: str) -> Check:
         address = HostPort.parse(text, name)
     except Malformed as error:
         return Check("FAIL", name, error.sentence.rstrip("."), text, "correct it in palyra.toml")
-    if can_bind(address.host, address.port):
-        return Check("ok", name, f"{address} is free", str(address))
-    taken = PortTaken(name, address.port, *listener_of(address.port))
-    finding = taken.sentence[0].lower() + taken.sentence[1:].rstrip(".")
-    return Check("FAIL", name, finding, str(address), taken.hint)
+    return console_checks.taken(name, address) or Check(
+        "ok", name, f"{address} is free", str(address)
+    )
 
 
 def _owner(path: Path) -> str:

@@ -25,6 +25,9 @@ VERBS = {
         "palyra.cli.quickstart", "Start a gateway and a node, pair them, ask three things."
     ),
     "pairing": Lazy("palyra.cli.pairing", "Make codes; approve and reject devices that ask."),
+    "approvals": Lazy(
+        "palyra.cli.approvals", "See calls and pairing requests that wait for a yes; decide them."
+    ),
     "node": Lazy("palyra.cli.node", "Run the node host on this device."),
     "nodes": Lazy("palyra.cli.nodes", "See paired devices; use, renew, revoke and remove them."),
     "jobs": Lazy("palyra.cli.jobs", "See what was asked of devices and what became of it."),

@@ -161,7 +161,7 @@ def show_list(screen: Screen, found: list[OperatorItem], invitations: list[Invit
 
 def _row(item: OperatorItem, now: int) -> list[Cell]:
     until = item.certificate_expires_unix_ms
-    left = "" if until is None else words.span(max(0, until - now))
+    left = "" if until is None else words.age(max(0, until - now))
     style = "yellow" if until is not None and until - now < _SOON_MS else ""
     return [
         cell(item.name),
@@ -175,7 +175,7 @@ def _row(item: OperatorItem, now: int) -> list[Cell]:
 
 
 def _invitation_row(item: InvitationItem, now: int) -> list[Cell]:
-    left = words.span(max(0, item.expires_at_unix_ms - now))
+    left = words.age(max(0, item.expires_at_unix_ms - now))
     return [
         cell(item.name),
         cell(item.role),

@@ -39,32 +39,6 @@ def free_port(
             port = int(found.getsockname()[1])
 
 
-def listener_of(port: int) -> tuple[str, int]:
-    """Name and pid of the process that listens on a TCP port; empty and 0 where nobody does or
-    the system does not tell."""
-    import psutil
-
-    try:
-        connections = psutil.net_connections(kind="tcp")
-    except (psutil.Error, OSError):
-        return "", 0
-    for each in connections:
-        if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port:
-            return _process(each.pid)
-    return "", 0
-
-
-def _process(pid: int | None) -> tuple[str, int]:
-    import psutil
-
-    if pid is None:
-        return "", 0
-    try:
-        return psutil.Process(pid).name(), pid
-    except psutil.Error:
-        return "", pid
-
-
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)

@@ -19,6 +19,7 @@ from palyra.config.metrics import MetricsSection
 from palyra.config.node import NodeSection
 from palyra.config.policy import PolicySection
 from palyra.config.store import StoreSection
+from palyra.config.tracing import TracingSection
 from palyra.config.webhooks import WebhookSection
 from palyra.core.devices import clean_text
 from palyra.core.identifiers import sha256_hex
@@ -41,6 +42,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreSection = StoreSection()
     policy: PolicySection = PolicySection()
     audit: AuditSection = AuditSection()
+    tracing: TracingSection = TracingSection()
     webhook: tuple[WebhookSection, ...] = ()
 
 

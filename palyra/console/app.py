@@ -18,11 +18,12 @@ from palyra.console.admission import IAdmission
 from palyra.console.events import EventStreams
 from palyra.console.metricsite import expose
 from palyra.console.openapi import document
-from palyra.console.problems import refuse, refuse_method
+from palyra.console.problems import refuse, refuse_method, status_of
 from palyra.console.routes import ROUTES
 from palyra.console.routing import JSON, Asked, Controls, Route
 from palyra.core.audit import Acting, acts_for
 from palyra.core.operators import Caller
+from palyra.core.tracing import Facts, Span, SpanKind, checked_traceparent, under
 from palyra.errors import NotFound, PalyraError, RoleDenied
 
 PREFIX = "/console/v1"
@@ -84,14 +85,27 @@ class ConsoleApp:
                 answer.callback(body)
 
         asked = maybeDeferred(self._ask, route, request, target)
+        asked.addCallback(self._still_admitted, route, request)
         asked.addCallback(self._write, request, route)
         asked.addErrback(self._refused, request)
         asked.addCallback(say)
         return answer
 
     def _ask(self, route: Route, request: IRequest, target: str) -> Deferred[Any]:
+        caller = self._admission.admit(request, route)
+        tracer = self._controls.tracer
+        if tracer is None:
+            return self._ask_as(caller, route, request, target)
+        span = tracer.begin(route.name, SpanKind.SERVER, _parent(caller, request), _facts(route))
+        with under(span.traceparent):
+            asked = maybeDeferred(self._ask_as, caller, route, request, target)
+        return asked.addBoth(_end, span, route)
+
+    def _ask_as(
+        self, caller: Caller, route: Route, request: IRequest, target: str
+    ) -> Deferred[Any]:
         assert route.ask is not None, "it does not follow"
-        caller = self._admitted(route, request)
+        _check(caller, route, request)
         body = reading.body_of(request, route)
         asked = Asked(caller, request, target, body)
         with acts_for(Acting(caller.operator_id, caller.name, caller.via)):
@@ -99,15 +113,23 @@ class ConsoleApp:
 
     def _admitted(self, route: Route, request: IRequest) -> Caller:
         caller = self._admission.admit(request, route)
-        if route.right is not None and not caller.may(route.right):
-            raise RoleDenied(caller.role.value if caller.role else "none", route.right.value)
-        reading.check_query(request, route)
+        _check(caller, route, request)
         return caller
+
+    def _still_admitted(self, body: Any, route: Route, request: IRequest) -> Any:
+        """What took its time is not told to somebody who was revoked meanwhile.
+
+        Only what tells something: whoever ends their own session hears that it was done.
+        """
+        waiting: Any = request
+        if (route.method == "GET" or route.keyed) and waiting.channel is not None:
+            self._admitted(route, request)
+        return body
 
     def _write(self, body: Any, request: IRequest, route: Route) -> bytes:
         """The answer; what is not JSON comes as the bytes it is written with."""
         written: bytes = msgspec.json.encode(body) if route.media_type == JSON else body
-        request.setResponseCode(route.status)
+        request.setResponseCode(route.status_of(body))
         request.setHeader(b"content-type", route.media_type.encode())
         request.setHeader(b"cache-control", b"no-store")
         return answers.listed(request, written) if route.listed else answers.whole(request, written)
@@ -152,3 +174,36 @@ class ConsoleApp:
         if isinstance(failure.value, MethodNotAllowed):
             return refuse_method(request, failure.value)
         return refuse(request, NotFound("resource", "that"))
+
+
+def _check(caller: Caller, route: Route, request: IRequest) -> None:
+    if route.right is not None and not caller.may(route.right):
+        raise RoleDenied(caller.role.value if caller.role else "none", route.right.value)
+    reading.check_query(request, route)
+
+
+# -- spans ------------------------------------------------------------------------------------
+
+
+def _parent(caller: Caller, request: IRequest) -> str:
+    """The span that a request is part of; a stranger does not choose what is traced."""
+    header = request.getHeader(b"traceparent") if caller.role is not None else None
+    return checked_traceparent(header.decode("latin-1")) if header else ""
+
+
+def _facts(route: Route) -> Facts:
+    """What a span says of a request: its route, never its path, query or body."""
+    return {
+        "http.request.method": route.method,
+        "http.route": f"{PREFIX}/{route.path}",
+    }
+
+
+def _end(result: Any, span: Span, route: Route) -> Any:
+    if not isinstance(result, Failure):
+        status = route.status_of(result)
+    else:
+        error = result.value
+        status = status_of(error) if isinstance(error, PalyraError) else 500
+    span.end({"http.response.status_code": status}, failed=status >= 500)
+    return result

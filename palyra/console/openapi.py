@@ -12,7 +12,7 @@ import msgspec
 
 from palyra import __version__
 from palyra.console import models
-from palyra.console.routing import JSON, Route
+from palyra.console.routing import ACCEPTED, JSON, Route
 
 REF = "#/components/schemas/{name}"
 EVENTS = "text/event-stream"
@@ -106,6 +106,9 @@ def _responses(route: Route, named: dict[Any, Any]) -> dict[str, Any]:
     schema = {"type": "string"} if plain else named[route.answer]
     answer = {"description": route.summary, "content": {media_type: {"schema": schema}}}
     responses: dict[str, Any] = {str(route.status): answer}
+    if route.accepted is not None:
+        taken = "It was taken, and waits for an operator's approval."
+        responses[str(ACCEPTED)] = {**answer, "description": taken}
     if route.listed:
         responses["304"] = {"description": "Nothing has changed since the ETag that was sent."}
     problem = {"content": {JSON: {"schema": named[models.Problem]}}}

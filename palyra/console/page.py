@@ -7,7 +7,10 @@ first request that the modules make.
 
 from __future__ import annotations
 
+import posixpath
 import re
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 import attrs
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,16 +19,8 @@ SECTIONS = ("devices", "pairing", "approvals", "jobs", "audit")
 """The navigation, in its order."""
 
 _SHEETS = ("tokens.css", "app.css", "views.css")
-_ALWAYS = (
-    "api.js",
-    "dialogs.js",
-    "dom.js",
-    "keys.js",
-    "live.js",
-    "router.js",
-    "words.js",
-)
-_ROWS = "table.js"
+_MAIN = "main.js"
+_IMPORT = re.compile(r'^(?:import|export)\s*(?:[\w*{][^;"]*?\sfrom\s*)?"([^"]+)"', re.MULTILINE)
 _ID = r"[^/]+"
 
 
@@ -66,6 +61,7 @@ class PageShell:
             undefined=StrictUndefined,
         )
         template = environment.get_template("page.html")
+        static = files("palyra.console").joinpath("static")
         self._drawn = {
             each.view: template.render(
                 title=each.title,
@@ -73,7 +69,7 @@ class PageShell:
                 section=each.section,
                 sections=SECTIONS,
                 sheets=_SHEETS,
-                modules=_modules(each.view),
+                modules=_modules(static, each.view),
             ).encode()
             for each in _PAGES
         }
@@ -86,7 +82,16 @@ class PageShell:
         return None
 
 
-def _modules(view: str) -> tuple[str, ...]:
-    """What the view's own module needs besides main.js, to be fetched at once."""
-    rows = (_ROWS,) if view in ("devices", "device", "jobs", "audit") else ()
-    return (*_ALWAYS, *rows, f"views/{view}.js")
+def _modules(static: Traversable, view: str) -> list[str]:
+    """What a view needs besides main.js, and they need: fetched at once, not one after another."""
+    found, new = set[str](), {_MAIN, f"views/{view}.js"}
+    while new:
+        found |= new
+        new = {each for name in new for each in _imports(static, name)} - found
+    return sorted(found - {_MAIN})
+
+
+def _imports(static: Traversable, name: str) -> list[str]:
+    source = static.joinpath(*name.split("/")).read_text(encoding="utf-8")
+    here = posixpath.dirname(name)
+    return [posixpath.normpath(posixpath.join(here, each)) for each in _IMPORT.findall(source)]

@@ -19,9 +19,11 @@ from palyra.console.control import (
     ISignIn,
 )
 from palyra.core.operators import Caller, Right
+from palyra.core.tracing import Tracer
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
+ACCEPTED = 202
 PEM = "application/x-pem-file"
 
 Schema = dict[str, Any]
@@ -40,6 +42,8 @@ class Controls:
     audit: IAuditControl
     feed: IFeedControl
     metrics: Exposition
+    tracer: Tracer | None = None
+    """Where spans of requests begin; None: requests are not traced."""
 
 
 @attrs.frozen
@@ -83,6 +87,7 @@ class Route:
     :param right: what the caller's role must include; None: nobody has to be signed in.
     :param keyed: the body carries input, and ``Idempotency-Key`` may be sent with it.
     :param status: of the answer.
+    :param accepted: whether an answer only says that what was asked for was taken: status 202.
     :param media_type: of the answer.
     :param listed: a long answer that may be compressed and asked for conditionally.  Never one
         that holds a secret (BREACH).
@@ -99,9 +104,14 @@ class Route:
     keyed: bool = False
     query: tuple[Parameter, ...] = ()
     status: int = 200
+    accepted: Callable[[Any], bool] | None = None
     media_type: str = JSON
     listed: bool = False
     follow: Follow | None = None
+
+    def status_of(self, answer: Any) -> int:
+        """The status that goes with an answer."""
+        return ACCEPTED if self.accepted is not None and self.accepted(answer) else self.status
 
 
 def text(name: str, description: str, maximum: int = 256) -> Parameter:

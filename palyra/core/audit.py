@@ -146,10 +146,6 @@ def line_of(entry: AuditEntry, salt: bytes, by: Acting | None = None) -> Line:
         who = by.name if by else GATEWAY
         operator_id = operator_id or (by.operator_id if by else "")
         via = via or (by.via if by else "")
-    kept, details, digest = None, None, NO_DETAILS
-    if entry.details:
-        encoded = _encode(entry.details)
-        kept, details, digest = salt, encoded.decode(), details_digest(salt, encoded)
     return Line(
         entry.at_ms,
         clean(operator_id),
@@ -160,10 +156,16 @@ def line_of(entry: AuditEntry, salt: bytes, by: Acting | None = None) -> Line:
         clean(entry.subject_name),
         clean(entry.result),
         clean(entry.reason),
-        kept,
-        details,
-        digest,
+        *kept_details(entry.details, salt),
     )
+
+
+def kept_details(details: Details, salt: bytes) -> tuple[bytes | None, str | None, bytes]:
+    """Salt, details and digest as a row keeps them."""
+    if not details:
+        return None, None, NO_DETAILS
+    encoded = _encode(details)
+    return salt, encoded.decode(), details_digest(salt, encoded)
 
 
 def details_digest(salt: bytes, details: bytes) -> bytes:

@@ -144,6 +144,8 @@ class Dispatch:
     max_payload_bytes: int
     remaining_ms: int
     requested_by: str
+    traceparent: str = ""
+    """The span that the run is part of; empty where nothing is traced."""
 
 
 @attrs.frozen

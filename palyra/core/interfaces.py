@@ -95,6 +95,9 @@ class IPairingLog(Interface):
     def save_code(code: PairingCode) -> Awaitable[None]:
         """Keep a code's counters and state."""
 
+    def withdraw_code(code_id: str, now_ms: int) -> Awaitable[bool]:
+        """Take an active code back; False where it was over already."""
+
     def code_by_digest(digest: str) -> Awaitable[PairingCode | None]:
         """The code whose token has this SHA-256 (hex), in whatever state."""
 

@@ -33,12 +33,13 @@ class CodeMethod(enum.Enum):
 
 
 class CodeState(enum.Enum):
-    """A code is used once, burnt by wrong tries, or over."""
+    """A code is used once, burnt by wrong tries, over, or taken back."""
 
     ACTIVE = "active"
     USED = "used"
     BURNT = "burnt"
     EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
 
 
 @attrs.define
@@ -77,17 +78,22 @@ class CodeInputs(Protocol):
     def time_passed(self) -> None:
         """Its life is over."""
 
+    def withdrawn(self) -> None:
+        """An operator took it back."""
+
 
 _codes = TypeMachineBuilder(CodeInputs, PairingCode)
 _active = _codes.state("active")
 _used = _codes.state("used")
 _burnt = _codes.state("burnt")
 _over = _codes.state("expired")
+_back = _codes.state("withdrawn")
 _CODE_STATES = {
     CodeState.ACTIVE: _active,
     CodeState.USED: _used,
     CodeState.BURNT: _burnt,
     CodeState.EXPIRED: _over,
+    CodeState.WITHDRAWN: _back,
 }
 
 
@@ -95,6 +101,7 @@ _CODE_STATES = {
 @_used.upon(CodeInputs.attempt_failed).loop()
 @_burnt.upon(CodeInputs.attempt_failed).loop()
 @_over.upon(CodeInputs.attempt_failed).loop()
+@_back.upon(CodeInputs.attempt_failed).loop()
 def _count(_: CodeInputs, code: PairingCode) -> None:
     code.reserved = max(0, code.reserved - 1)
     code.failed += 1
@@ -113,6 +120,11 @@ def _use(_: CodeInputs, code: PairingCode) -> None:
 @_active.upon(CodeInputs.time_passed).to(_over)
 def _end(_: CodeInputs, code: PairingCode) -> None:
     code.state = CodeState.EXPIRED
+
+
+@_active.upon(CodeInputs.withdrawn).to(_back)
+def _withdraw(_: CodeInputs, code: PairingCode) -> None:
+    code.state = CodeState.WITHDRAWN
 
 
 _code_machine = _codes.build()

@@ -138,6 +138,7 @@ from palyra.errors.state import (
     StoreMissing,
     StoreTooNew,
     StoreUnavailable,
+    TracingMissing,
 )
 from palyra.errors.trust import (
     CertificateExpired,
@@ -270,6 +271,7 @@ __all__ = [
     "StoreUnavailable",
     "TooManyTargets",
     "TookTooLong",
+    "TracingMissing",
     "TwoCredentials",
     "Unreached",
     "UnsupportedMethod",

@@ -133,7 +133,8 @@ class PortTaken(PalyraError):
     @property
     def hint(self) -> str:
         stop = f", or stop it: kill {self.pid}" if self.pid else ""
-        return f"set another {self.listener} address in palyra.toml{stop}"
+        what = "endpoint" if self.listener == "console" else "address"
+        return f"set another {self.listener} {what} in palyra.toml{stop}"
 
 
 @attrs.define

@@ -215,6 +215,23 @@ class StoreDriverMissing(PalyraError):
 
 
 @attrs.define
+class TracingMissing(PalyraError):
+    """Tracing is configured, but OpenTelemetry cannot be imported."""
+
+    code = "tracing_missing"
+    category = Category.PRECONDITION
+    detail: str
+
+    @property
+    def sentence(self) -> str:
+        return f"OpenTelemetry cannot be loaded ({self.detail})."
+
+    @property
+    def hint(self) -> str:
+        return "pip install 'palyra[tracing]', or empty [tracing] endpoint"
+
+
+@attrs.define
 class StoreTooNew(PalyraError):
     """A database was written by a newer version, with a schema that this one does not know."""
 

@@ -303,8 +303,9 @@ class CallApprovals:
                 machine.rejected(by, reason, now_ms)
             await self._store.decide_call(decided)
             entry.approval = decided
+            answered = attrs.evolve(decided)  # what follows may use it up at once
             self._decided(entry)
-            return attrs.evolve(decided)
+            return answered
 
     def _decided(self, entry: _Open) -> None:
         approval = entry.approval
@@ -387,6 +388,11 @@ class CallApprovals:
         approval.state = over
         self._end(entry, error)
         self._tell(approval.approval_id)
+
+    def operator_left(self, operator_id: str) -> None:
+        """Begin :meth:`operator_gone`."""
+        gone = Deferred.fromCoroutine(self.operator_gone(operator_id))
+        gone.addErrback(lambda failure: self._log.failure("an approval stays open", failure))
 
     async def operator_gone(self, operator_id: str) -> None:
         """An operator was revoked: what waits in their name is over, and no yes to them stands."""

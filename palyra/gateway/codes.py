@@ -14,7 +14,7 @@ import attrs
 
 from palyra.config.enrolment import EnrolmentSection
 from palyra.core.devices import MAX_LABELS, clean_text, valid_label
-from palyra.core.identifiers import Entropy, new_ulid, sha256_hex
+from palyra.core.identifiers import Entropy, new_ulid, sha256_hex, short_id
 from palyra.core.interfaces import IPairingLog
 from palyra.core.pairing import (
     MAX_CODE_TTL_MS,
@@ -31,7 +31,13 @@ from palyra.core.pairing import (
 )
 from palyra.core.pairing_uri import spell_token
 from palyra.core.pin import MAX_NAMEPLATES, PinCode, draw_pin, free_nameplate
-from palyra.errors import LimitReached, Malformed, PalyraError, SealedEntryUnreadable
+from palyra.errors import (
+    LimitReached,
+    Malformed,
+    NotFound,
+    PalyraError,
+    SealedEntryUnreadable,
+)
 from palyra.pki.sealing import Sealer
 
 MAX_ACTIVE_CODES = 1_000
@@ -203,12 +209,16 @@ class Codes:
             code_machine(code).used()
 
     async def withdraw(self, code: PairingCode) -> None:
-        """An operator takes it back; fires when that is on record.  Whoever is in the middle of
-        trying it fails."""
+        """An operator takes an active code back; fires when that is on record.  Whoever is in the
+        middle of trying it fails.
+
+        :raises NotFound: it is over already.
+        """
+        if not await self._log.withdraw_code(code.code_id, self._now_ms()):
+            raise NotFound("pairing code", short_id(code.code_id))
         self._forget_pin(code)
         if code.state is CodeState.ACTIVE:
-            code_machine(code).time_passed()
-        await self._log.save_code(code)
+            code_machine(code).withdrawn()
 
     async def forget_ended(self) -> None:
         """Erase the PINs whose time is over."""

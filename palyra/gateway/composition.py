@@ -51,9 +51,11 @@ from palyra.gateway.requests import PairingRequests
 from palyra.gateway.retention import Retention
 from palyra.gateway.sessions import Sessions
 from palyra.gateway.submission import Submission
+from palyra.gateway.tracing import JobTraces
 from palyra.gateway.trust import Revoker
 from palyra.gateway.trustcontrol import Serving
 from palyra.gateway.webhooks import Hook, Webhooks
+from palyra.observe.tracing import open_tracing
 from palyra.pki.keystore import GatewayIdentity
 from palyra.pki.trust import ChainVerifier
 from palyra.store.snapshot import SNAPSHOT_NAME
@@ -62,6 +64,8 @@ from palyra.store.sql import SqlStore
 from palyra.transport.webhookclient import WebhookClient
 
 IDENTITY = "identity"
+TRACED_AS = "palyra"
+"""The gateway's name as a service, in spans."""
 
 
 @attrs.frozen
@@ -141,6 +145,7 @@ class Composition:
             rules=rules_of(ground.config.policy),
             now_ms=ground.now_ms,
             record=store.record,
+            role_of=lambda operator_id: self.operators.role_of(operator_id),
         )
         self.call_approvals = CallApprovals(
             clock=clock,
@@ -172,6 +177,9 @@ class Composition:
             approvals=self.call_approvals,
         )
         self.policing.watchers.append(self.dispatcher.recheck)
+        self.tracing = open_tracing(ground.config.tracing, TRACED_AS, store.gateway_id)
+        if self.tracing is not None:
+            self.dispatcher.trace(JobTraces(self.tracing))
         self.fanouts = Fanouts(
             clock=clock,
             entropy=ground.entropy,
@@ -218,8 +226,10 @@ class Composition:
             now_ms=now_ms,
             elapsed_ms=ground.elapsed_ms,
             place=self._doors.console,
+            refused=self.audit.refusals.refused,
             published=self.lists.publish,
         )
+        self.operators.control.left.append(self.call_approvals.operator_left)
         self.revoker = Revoker(
             now_ms=now_ms,
             directory=store,
@@ -417,6 +427,9 @@ class Composition:
             approvals=self.approvals,
             operators=self.operators,
             audit=self.audit.control,
+            store=ground.store,
+            calls=self.call_approvals,
+            tracer=self.tracing,
         )
 
     # -- their start and stop -------------------------------------------------------------------

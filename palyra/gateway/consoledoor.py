@@ -11,8 +11,10 @@ from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 
+from palyra._listeners import listener_of
 from palyra.config import Config
 from palyra.config.addresses import HostPort
+from palyra.config.endpoints import Place, own_files
 from palyra.console.admission import IAdmission
 from palyra.console.app import ConsoleApp
 from palyra.console.hosts import Hosts
@@ -20,13 +22,13 @@ from palyra.console.page import PageShell
 from palyra.console.routing import Controls
 from palyra.console.site import ConsoleRoot, ConsoleSite, Gate
 from palyra.core.operators import Caller
-from palyra.errors import ConsoleCertificateUnusable
+from palyra.errors import ConsoleCertificateUnusable, PortTaken
 from palyra.gateway.operatorrooms import ConsolePlace
 from palyra.pki.certificates import certificate_fingerprint
 from palyra.pki.keystore import GatewayIdentity
 from palyra.pki.served import CertificateFiles
 from palyra.transport.consoletls import Certificate, ServerTls, TellingFactory
-from palyra.transport.endpointstrings import PalyraEndpoint, Place
+from palyra.transport.endpointstrings import PalyraEndpoint
 
 CLOSE_S = 0.5
 """What answers that are being written get at the end."""
@@ -56,7 +58,8 @@ class ConsoleDoor:
         self, reactor: Any, where: Place, config: Config, behind: Behind, *, max_connections: int
     ) -> None:
         self.where = where
-        self.own = own_certificate(where, config)
+        own = own_files(where, config.console)
+        self.own = None if own is None else CertificateFiles(*own)
         self._names = config.gateway.names
         self._behind = behind
         self._reactor = reactor
@@ -115,7 +118,10 @@ class ConsoleDoor:
         except (OSError, ValueError, SSL.Error) as error:
             file = self.own.certificate if self.own is not None else Path("identity")
             raise ConsoleCertificateUnusable(str(file), _told(error)) from error
-        self._port = endpoint.bind(self._telling)
+        try:
+            self._port = endpoint.bind(self._telling)
+        except PortTaken as error:
+            raise attrs.evolve(error, **_who_has(error.port)) from error
         port = self._port.getHost().port
         self._gate.port = port
         self.where = attrs.evolve(self.where, address=self.address.with_port(port))
@@ -142,13 +148,9 @@ class ConsoleDoor:
         return self.address.is_loopback or self._hosts.is_proxy(peer)
 
 
-def own_certificate(where: Place, config: Config) -> CertificateFiles | None:
-    """The certificate that the operator gave the console, in the endpoint or in ``[console]``."""
-    console = config.console
-    if where.files is not None or not console.certificate:
-        return where.files
-    certificate, key = Path(console.certificate), Path(console.private_key)
-    return CertificateFiles(certificate.expanduser(), key.expanduser())
+def _who_has(port: int) -> dict[str, Any]:
+    name, pid = listener_of(port)
+    return {"by": name, "pid": pid}
 
 
 def _certificate(own: CertificateFiles | None, identity: GatewayIdentity) -> Certificate:

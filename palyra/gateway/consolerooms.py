@@ -6,7 +6,11 @@ from typing import Any
 
 from palyra.console.control import IAuditControl
 from palyra.console.routing import Controls
+from palyra.core.interfaces import IStore
+from palyra.core.tracing import Tracer
+from palyra.gateway.approvalcontrol import ApprovalControl
 from palyra.gateway.approvals import Approvals
+from palyra.gateway.callapprovals import CallApprovals
 from palyra.gateway.control import Control
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.feed import Feed
@@ -29,8 +33,10 @@ class ConsoleRooms:
         approvals: Approvals,
         operators: OperatorRooms,
         audit: IAuditControl,
+        store: IStore,
+        calls: CallApprovals,
+        tracer: Tracer | None,
     ) -> None:
-        nothing: Any = None
         self.feed = Feed(
             clock=clock,
             inventory=inventory,
@@ -39,14 +45,21 @@ class ConsoleRooms:
             dispatcher=dispatcher,
             approvals=approvals,
             approval=lambda approval_id, by: self.controls.approvals.approval(approval_id, by),
-            calls_waiting=lambda: 0,
+            calls_waiting=lambda: calls.pending,
         )
+        calls.watchers.append(self.feed.approval_changed)
         self.controls = Controls(
             gateway=control,
             operators=operators.control,
             sign_in=operators.sign_in,
-            approvals=nothing,
+            approvals=ApprovalControl(
+                store=store,
+                calls=calls,
+                pairing=control,
+                pairings_waiting=lambda: approvals.waiting,
+            ),
             audit=audit,
             feed=self.feed,
             metrics=meters.metrics.exposition,
+            tracer=tracer,
         )

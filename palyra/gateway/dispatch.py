@@ -37,6 +37,7 @@ from palyra.gateway.sending import Sender
 from palyra.gateway.sessions import Sessions
 from palyra.gateway.settlement import Settlement
 from palyra.gateway.statements import Statements
+from palyra.gateway.tracing import JobTraces
 from palyra.gateway.unfinished import Live, Unfinished
 from palyra.gateway.waiters import Waiters
 from palyra.gateway.waits import deferred, shielded
@@ -140,6 +141,12 @@ class Dispatcher:
             self._deadlines.watch(live)
         self._deadlines.start()
         self._waiters.start()
+
+    def trace(self, traces: JobTraces) -> None:
+        """Say in spans what becomes of jobs from now on."""
+        self._unfinished.kept = traces.kept
+        self._unfinished.forgotten = traces.forgotten
+        self._sender.traceparent = traces.sending
 
     def drain(self) -> None:
         """Take no new work from now on."""

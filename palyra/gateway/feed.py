@@ -212,9 +212,8 @@ class Feed:
         if counts == self.counts:
             return
         left_s = self._counted_s + COUNTS_S - now_s
-        if 0 < left_s <= COUNTS_S:
-            if self._open:
-                self._look_in(left_s, COUNTS_S)
+        if self._open and 0 < left_s <= COUNTS_S:
+            self._look_in(left_s, COUNTS_S)
         else:
             self.counts, self._counted_s = counts, now_s
 

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from palyra.console import models
 from palyra.console.control import IFollowing, JobFilter
 from palyra.console.routes.jobs import MAX_WAIT_MS
+from palyra.core.callapprovals import APPROVAL
 from palyra.core.frames import JobUpdate
 from palyra.core.identifiers import FanoutId, JobId, as_prefix, is_ulid, short_id
 from palyra.core.interfaces import IStore, JobQuery
@@ -76,6 +77,8 @@ class JobControl:
         job = await self._submission.to_one(
             order, f"{by.operator_id} invoke", body.idempotency_key, asked
         )
+        if job.waiting_for == APPROVAL:  # a person decides: nobody waits for that here
+            return invoke_answer(job)
         if body.wait_ms is not None:
             return invoke_answer(await self._dispatcher.wait(job, min(body.wait_ms, MAX_WAIT_MS)))
         return invoke_answer(await self._submission.ended(job))

@@ -173,8 +173,8 @@ class OperatorControl:
         try:
             enrolment = await self._checked(body, by)
             enrolled = await self._store.enrol_operator(enrolment)
-        except (InvitationInvalid, VerificationFailed):
-            self._tries.failed(by.via)
+        except (InvitationInvalid, VerificationFailed) as error:
+            self._tries.failed(by.via, error.code)
             raise
         self._registry.enrolled(enrolled)
         operator = enrolled.operator

@@ -16,7 +16,7 @@ from palyra.console.socket import account_name
 from palyra.console.webadmission import WebAdmission
 from palyra.core.identifiers import Entropy, Fingerprint
 from palyra.core.interfaces import IStore
-from palyra.core.operators import Caller, local_id
+from palyra.core.operators import Caller, Role, local_id
 from palyra.gateway.operatorcontrol import OperatorControl
 from palyra.gateway.operators import OperatorRegistry
 from palyra.gateway.signin import HangUp, SignIn, SignInTries
@@ -72,7 +72,7 @@ class OperatorRooms:
         self.browser = BrowserSessions(
             entropy, idle_s=limits.session_idle_s, whole_s=limits.session_s
         )
-        tries = SignInTries(elapsed_ms)
+        tries = SignInTries(elapsed_ms, refused)
         common: dict[str, Any] = {
             "registry": self.registry,
             "browser": self.browser,
@@ -103,6 +103,11 @@ class OperatorRooms:
     async def load(self) -> None:
         """Take over what is on record."""
         self.registry.load(await self._store.operators(), await self._store.operator_certificates())
+
+    def role_of(self, operator_id: str) -> Role | None:
+        """The role of an operator now; None: they are not active."""
+        caller = self.registry.by_id(operator_id, "")
+        return caller.role if caller is not None else None
 
     def hang_up(self, of: Callable[[Caller], bool]) -> None:
         """End the streams of the callers that ``of`` says, on every listener."""

@@ -71,7 +71,7 @@ class PairingControl:
         before = RequestId(ulid_cursor(cursor)) if cursor is not None else None
         found = await self._store.requests(RequestQuery(states, limit + 1, before))
         shown = [
-            await self._pairing_item(request)
+            await self.pairing_item(request)
             for request in found[:limit]
             if client_kind is None or request.client_kind.value == client_kind
         ]
@@ -96,15 +96,13 @@ class PairingControl:
     ) -> Deferred[models.PairingHistory]:
         return Deferred.fromCoroutine(self._history(target, limit, cursor))
 
-    async def _history(
-        self, target: str, limit: int, cursor: str | None
-    ) -> models.PairingHistory:
+    async def _history(self, target: str, limit: int, cursor: str | None) -> models.PairingHistory:
         device = self._inventory.resolve(target)
         before = RequestId(ulid_cursor(cursor)) if cursor is not None else None
         query = RequestQuery(limit=limit + 1, before=before, device_id=device.device_id)
         found = await self._store.requests(query)
         more = len(found) > limit
-        shown = [await self._pairing_item(request) for request in found[:limit]]
+        shown = [await self.pairing_item(request) for request in found[:limit]]
         following = found[limit - 1].request_id if more else None
         page = models.Page(limit, len(shown), more, following)
         return models.PairingHistory(CONTRACT, page, shown)
@@ -123,7 +121,7 @@ class PairingControl:
         request = await self._store.request(await self._request_id(target))
         if request is None:
             raise NotFound("pairing request", target[:64])
-        return models.PairingAnswer(CONTRACT, await self._pairing_item(request))
+        return models.PairingAnswer(CONTRACT, await self.pairing_item(request))
 
     async def _request_id(self, target: str) -> RequestId:
         """A pairing request by full id, prefix, or the name of the device that waits."""
@@ -215,9 +213,10 @@ class PairingControl:
         )
         act = self._approvals.approve if approved else self._approvals.reject
         decided = await act(request_id, verdict)
-        return models.PairingAnswer(CONTRACT, await self._pairing_item(decided))
+        return models.PairingAnswer(CONTRACT, await self.pairing_item(decided))
 
-    async def _pairing_item(self, request: PairingRequest) -> models.PairingItem:
+    async def pairing_item(self, request: PairingRequest) -> models.PairingItem:
+        """A pairing request with what an operator must see before deciding."""
         granted = request.grants
         if request.state is RequestState.PENDING:  # what a yes without a choice would grant
             granted = usual_grants(request, self._inventory.device(request.device_id))

@@ -133,23 +133,30 @@ class Roster:
     def _changed(self, device_id: DeviceId) -> None:
         device = self._inventory.device(device_id)
         before = self._entries.pop(device_id, None)
-        after = None if device is None else self._entry(device)
+        after = None if device is None else self._entry(device, before)
         if after is not None:
             self._entries[device_id] = after
         elif before is None:
             return
+        if after is not before:
+            self._replace(before, after)
+        for watcher in self.watchers:
+            watcher(device_id)
+
+    def _replace(self, before: Entry | None, after: Entry | None) -> None:
         if before is not None:
             del self._order[bisect_left(self._order, before.place, key=_PLACE)]
             self._counts[before.place[0]] -= 1
         if after is not None:
             insort(self._order, after, key=_PLACE)
             self._counts[after.place[0]] += 1
-        for watcher in self.watchers:
-            watcher(device_id)
 
-    def _entry(self, device: Device) -> Entry:
+    def _entry(self, device: Device, before: Entry | None = None) -> Entry:
+        """The entry of a device; the one it had where nothing changed that is listed by."""
         presence = self._board.state(device.device_id)
         place = (_RANKS[presence], device.name, device.device_id)
+        if before is not None and before.device is device and before.place == place:
+            return before
         return Entry(place, device, Facts.of(device, presence), _text(device))
 
 
@@ -158,11 +165,11 @@ def _behind(entries: Sequence[Entry], after: Place | None) -> int:
     return 0 if after is None else bisect_right(entries, after, key=_PLACE)
 
 
-def _matching(entries: Iterable[Entry], tests: Sequence[Test]) -> Iterator[Entry]:
-    """Those that pass every test; most questions have one."""
-    if len(tests) == 1:
-        return filter(tests[0], entries)
-    return (entry for entry in entries if all(test(entry) for test in tests))
+def _matching(entries: Iterable[Entry], tests: Iterable[Test]) -> Iterator[Entry]:
+    """Those that pass every test, as they are asked for."""
+    for test in tests:
+        entries = filter(test, entries)
+    return iter(entries)
 
 
 def _text(device: Device) -> str:

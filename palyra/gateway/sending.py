@@ -64,6 +64,8 @@ class Sender:
         self._refilling: set[DeviceId] = set()
         self.draining = False
         """Whether nothing that waits is sent any more."""
+        self.traceparent: Callable[[Live], str] = _untraced
+        """What the span of a run names as its parent; told of each message that is sent."""
 
     # -- acting on a machine --------------------------------------------------------------------
 
@@ -85,7 +87,7 @@ class Sender:
                     session.cancel(job.attempt.attempt_id, job.waiting_for or "cancelled")
                 else:
                     live.asks_left = True  # the node begins again, and so does the person there
-                    session.push(self._message(job, session))
+                    session.push(self._message(live, session))
         return committed
 
     def enqueue(self, live: Live) -> None:
@@ -166,7 +168,7 @@ class Sender:
         elif owner is not None:
             session.in_flight.discard(attempt.attempt_id)
             owner.in_flight.add(attempt.attempt_id)
-            owner.push(self._message(live.job, owner))
+            owner.push(self._message(live, owner))
 
     def take_back(self, live: Live, session: NodeSession) -> None:
         """The newest attempt was never recorded: it was never made."""
@@ -177,8 +179,8 @@ class Sender:
             self._unfinished.unmake(live, attempt.attempt_id)
             live.machine.undispatched()
 
-    def _message(self, job: Job, session: NodeSession) -> Dispatch:
-        attempt = job.attempt
+    def _message(self, live: Live, session: NodeSession) -> Dispatch:
+        job, attempt = live.job, live.job.attempt
         assert attempt is not None, "only dispatched jobs are sent"
         remaining_ms = max(1, (job.deadline_ms or attempt.deadline_ms) - self._now_ms())
         return Dispatch(
@@ -190,6 +192,7 @@ class Sender:
             max_payload_bytes=payload_limit(job.call, session),
             remaining_ms=min(remaining_ms, job.call.run_timeout_ms),
             requested_by=self._intake.shown_caller(job.call),
+            traceparent=self.traceparent(live),
         )
 
     # -- what could not be recorded ---------------------------------------------------------------
@@ -225,3 +228,7 @@ class Sender:
     def _refill(self, device_id: DeviceId) -> None:
         self._refilling.discard(device_id)
         self.pump(device_id)
+
+
+def _untraced(_: Live) -> str:
+    return ""

@@ -12,12 +12,15 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from palyra._lock import RootLock
 from palyra._openfiles import raise_open_files
 from palyra.config import Config
 from palyra.config.addresses import HostPort
+from palyra.config.endpoints import Place
+from palyra.config.root import load_policy
 from palyra.console.metricsite import MetricsListener
 from palyra.console.socket import ConsoleSocket
 from palyra.core.identifiers import Entropy, grouped
@@ -33,8 +36,12 @@ from palyra.store.postgres import PostgresStore, database_name
 from palyra.store.snapshot import SNAPSHOT_NAME
 from palyra.store.sql import SqlStore
 from palyra.store.sqlite import SqliteStore
-from palyra.transport.asyncbridge import call_from_thread, call_soon, run_now_deferred
-from palyra.transport.endpointstrings import Place
+from palyra.transport.asyncbridge import (
+    call_from_thread,
+    call_soon,
+    on_hangup,
+    run_now_deferred,
+)
 from palyra.transport.grpclistener import (
     ENROLMENT_OPTIONS,
     MAX_NODE_MESSAGE,
@@ -77,6 +84,8 @@ class Settings:
     """None: no QUIC."""
     console: Place | None = None
     """None: the console is on console.sock alone."""
+    config_file: Path | None = None
+    """Where the rules are read from again at SIGHUP; None: they stay."""
 
     def check(self) -> None:
         """Refuse what could never work.
@@ -148,6 +157,7 @@ class GatewayService(Service):
         self._repeat(self._rooms.operators.sign_in.tick, SIGN_IN_S)
         lag = self._rooms.meters.lag
         self._repeat(lag.look, lag.every_s)
+        self._ignore_hangups = on_hangup(self._reload)
         super().startService()
         self._announce()
 
@@ -393,6 +403,12 @@ class GatewayService(Service):
         if self._identity.refresh(self._now_ms()):
             self._log.info("the gateway's certificate was renewed")
 
+    def _reload(self) -> None:
+        """Read the rules again."""
+        file = self._settings.config_file
+        if file is not None:
+            self._rooms.policing.reload(partial(load_policy, file, required=True))
+
     def _rotate(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._rooms.rotator.tick())
 
@@ -409,6 +425,8 @@ class GatewayService(Service):
         await self._rooms.audit.sweep()
         await self._rooms.requests.sweep()
         await self._rooms.codes.forget_ended()
+        keep_ms = int(self._settings.config.jobs.keep_for_s * 1000)
+        await self._rooms.call_approvals.sweep(self._now_ms() - keep_ms)
         before_ms = self._now_ms() - FORGET_CERTIFICATES_MS
         while await self._store.forget_certificates(before_ms, FORGET_AT_ONCE):
             pass
@@ -471,6 +489,7 @@ class GatewayService(Service):
 
     async def _stop(self) -> None:
         self._log.info("stopping; running jobs have {s:g}s", s=self._grace_s)
+        self._ignore_hangups()
         rooms = self._rooms
         rooms.dispatcher.drain()
         rooms.fanouts.stop()
@@ -503,6 +522,8 @@ class GatewayService(Service):
 
     async def _end_threads(self) -> None:
         self._rooms.stop_threads()
+        if self._rooms.tracing is not None:
+            await deferToThread(self._rooms.tracing.close)
 
     def _last_snapshot(self) -> Deferred[None]:
         self._rooms.snapshot.touch()

@@ -46,8 +46,14 @@ Record = Callable[[Sequence[AuditEntry]], Awaitable[object]]
 class SignInTries:
     """Counts failed sign-ins by source, 10 a minute: links, and tokens of invitations."""
 
-    def __init__(self, elapsed_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        elapsed_ms: Callable[[], int],
+        refused: Callable[[str, str], object] = lambda reason, via: None,
+    ) -> None:
+        """``refused`` is told the code of every refusal and where it came from."""
         self._elapsed_ms = elapsed_ms
+        self._refused = refused
         self._ledger = SourceLedger(
             RateLimits(failures_per_source=FAILURES, failure_window_ms=FAILURE_WINDOW_MS)
         )
@@ -59,10 +65,12 @@ class SignInTries:
         try:
             self._ledger.admit(_source(via), self._elapsed_ms())
         except PairingLimited as error:
+            self._refused(SignInLimited.code, via)
             raise SignInLimited(error.retry_after_s) from error
 
-    def failed(self, via: str) -> None:
-        """Charge a source with a failure."""
+    def failed(self, via: str, reason: str) -> None:
+        """Charge a source with a failure; ``reason`` is its code."""
+        self._refused(reason, via)
         if via != LOCAL_VIA:
             self._ledger.proof_failed(_source(via), self._elapsed_ms(), pin=False)
 
@@ -122,6 +130,8 @@ class SignIn:
             raise ConsoleNotServed()
         token, elapsed_ms = self._entropy(TOKEN_BYTES), self._elapsed_ms()
         self._forget_links(elapsed_ms)
+        while len(self._links) >= MAX_LINKS:
+            del self._links[next(iter(self._links))]
         self._links[sha256_hex(token)] = _Link(by.operator_id, elapsed_ms + LINK_MS)
         return models.SignInLink(
             contract=CONTRACT,
@@ -147,16 +157,13 @@ class SignIn:
         link = self._links.get(digest)
         caller = None if link is None else self._registry.by_id(link.operator_id, by.via)
         if caller is None:
-            self._tries.failed(by.via)
+            self._tries.failed(by.via, LoginLinkExpired.code)
             raise LoginLinkExpired()
         return digest, caller
 
     def _forget_links(self, elapsed_ms: int) -> None:
-        """Those that are over, and the oldest where there are too many."""
         for digest in [d for d, link in self._links.items() if link.expires_ms <= elapsed_ms]:
             del self._links[digest]
-        while len(self._links) >= MAX_LINKS:
-            del self._links[next(iter(self._links))]
 
     # -- sessions -----------------------------------------------------------------------------
 

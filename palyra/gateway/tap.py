@@ -15,9 +15,9 @@ from palyra._lock import RootLock
 from palyra._reactor import the_reactor
 from palyra.config import load
 from palyra.config.addresses import HostPort
+from palyra.config.endpoints import Place, read_place
 from palyra.config.roots import default_state_root
 from palyra.errors import Malformed, OptionInvalid
-from palyra.transport.endpointstrings import Place, read_place
 
 ROOT_MARKS = ("palyra.toml", "palyra.sqlite3", "store_epoch", "palyra.lock")
 
@@ -59,6 +59,7 @@ class Options(TwistedOptions):
         self.settings = Settings(
             state_root=root,
             config=config,
+            config_file=Path(file or root / "palyra.toml"),
             enrolment=HostPort.parse(self["enrolment"] or config.listen.enrolment, "enrolment"),
             node_rpc=HostPort.parse(self["node-rpc"] or config.listen.node_rpc, "node-rpc"),
             quic=_quic(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import attrs
 from twisted.internet.defer import Deferred
 
@@ -37,6 +40,8 @@ class Live:
     sessions say of it was said by a life of the node host that has forgotten it."""
     unrecorded: bool = False
     """Its newest attempt is being committed: nobody has been sent it, and time stands still."""
+    trace: Any = None
+    """Its spans, for whoever traces jobs (:mod:`palyra.gateway.tracing`)."""
 
     @property
     def queued(self) -> bool:
@@ -51,6 +56,10 @@ class Unfinished:
         self._jobs: dict[JobId, Live] = {}
         self._of_attempt: dict[AttemptId, Live] = {}
         self._of_device: dict[DeviceId, dict[JobId, Live]] = {}
+        self.kept: Callable[[Live], object] | None = None
+        """Told of each job that is taken in, in the context of whoever submits it."""
+        self.forgotten: Callable[[Live], object] | None = None
+        """Told of each job that leaves."""
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -82,6 +91,8 @@ class Unfinished:
         self._of_device.setdefault(job.call.device_id, {})[job.call.job_id] = live
         if job.attempt is not None:
             self.remember(live, job.attempt.attempt_id)
+        if self.kept is not None:
+            self.kept(live)
         return live
 
     def remember(self, live: Live, attempt_id: AttemptId) -> None:
@@ -106,3 +117,5 @@ class Unfinished:
                 del self._of_device[call.device_id]
         for attempt_id in live.attempt_ids:
             self._of_attempt.pop(attempt_id, None)
+        if self.forgotten is not None:
+            self.forgotten(live)

@@ -68,6 +68,8 @@ def invoke_answer(job: Job) -> models.InvokeAnswer:
         error_code=job.error_code or None,
         effect_possible=job.effect_possible,
         took_ms=_took_ms(job),
+        approval_id=job.call.approval_id,
+        waiting_for=job.waiting_for,
     )
 
 
@@ -94,6 +96,7 @@ def job_item(job: Job) -> models.JobItem:
         cancelled_by=job.cancel_requested_by,
         cancel_reason=job.cancel_reason,
         retry_at_unix_ms=job.retry_at_ms if job.waiting_for == RETRY else None,
+        approval_id=job.call.approval_id,
     )
 
 
@@ -125,6 +128,7 @@ def fanout_item(view: FanoutView) -> models.FanoutItem:
         counts={state.value: number for state, number in view.tally.counts.items() if number},
         finished=view.finished,
         stopped=view.stopped,
+        approval_id=fanout.approval_id,
     )
 
 

@@ -142,6 +142,7 @@ class _Foreground:
             lock=self._lock,
             config=preferring(self._config.node, options.transport, node.host),
             reactor=self._reactor,
+            tracing=self._config.tracing,
             mediator=mediator,
             watcher=self._serving_screen,
         )

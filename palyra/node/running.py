@@ -19,6 +19,7 @@ from palyra.capability.runner import OnDone
 from palyra.core.frames import Dispatch, Progress, Waiting
 from palyra.core.identifiers import AttemptId, short_id
 from palyra.core.jobs import Outcome, Report, Standing
+from palyra.core.tracing import Facts, Span, SpanKind, Tracer
 from palyra.errors import PalyraError
 from palyra.node.attempts import AttemptMemory
 from palyra.node.mediation import Answer, IMediator, Question
@@ -29,6 +30,7 @@ _OUTCOMES = {
     OutcomeKind.TIMED_OUT: Outcome.TIMED_OUT,
     OutcomeKind.CANCELLED: Outcome.CANCELLED,
 }
+_FAILURES = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
 
 
 class Run(Protocol):
@@ -75,6 +77,7 @@ class _Running:
     run: Run | None = None
     question: Deferred[Answer] | None = None
     cancelled: bool = False
+    span: Span | None = None
 
     @property
     def durable(self) -> bool:
@@ -102,6 +105,7 @@ class Runs:
         max_waiting: int,
         mediation_timeout_s: float,
         noticed: Callable[[str, int], object],
+        tracer: Tracer | None = None,
     ) -> None:
         """``call_from_thread(function, *arguments)`` is the way back from a runner's threads;
         ``noticed`` is told in a line what began or ended, and how many attempts there are."""
@@ -117,6 +121,7 @@ class Runs:
         self._max_waiting = max_waiting
         self._mediation_timeout_s = mediation_timeout_s
         self._noticed = noticed
+        self._tracer = tracer
         self._running: dict[AttemptId, _Running] = {}
         self._speaker: Speaker | None = None
         self._idle: list[Deferred[None]] = []
@@ -269,6 +274,8 @@ class Runs:
             self._end(running, Outcome.CANCELLED, "cancelled", text, durable=running.durable)
             return
         self._notice(running, "started")
+        if self._tracer is not None:
+            running.span = _span(self._tracer, dispatch)
         limit_s = dispatch.remaining_ms / 1000
         context = CapabilityContext(
             dispatch.job_id or dispatch.attempt_id,
@@ -311,6 +318,9 @@ class Runs:
         self._finish(running, report, durable=durable)
 
     def _finish(self, running: _Running, report: Report, *, durable: bool) -> None:
+        if running.span is not None:
+            outcome = report.outcome
+            running.span.end({"palyra.outcome": outcome.value}, outcome in _FAILURES)
         kept = self._memory.finished(report, durable=durable)
 
         def tell(_: object) -> None:
@@ -353,3 +363,13 @@ class Runs:
             idle, self._idle = self._idle, []
             for each in idle:
                 each.callback(None)
+
+
+def _span(tracer: Tracer, dispatch: Dispatch) -> Span:
+    facts: Facts = {
+        "palyra.job_id": dispatch.job_id,
+        "palyra.capability": dispatch.capability,
+        "palyra.attempt": dispatch.number,
+    }
+    name = f"run {dispatch.capability}"
+    return tracer.begin(name, SpanKind.SERVER, dispatch.traceparent, facts)

@@ -25,6 +25,7 @@ from palyra.capability.registry import Registry
 from palyra.capability.runner import ThreadRunner
 from palyra.config.addresses import HostPort
 from palyra.config.node import NodeSection
+from palyra.config.tracing import TracingSection
 from palyra.core.announcement import Announcement
 from palyra.core.devices import AnnouncedCapability, clean_name
 from palyra.core.frames import Hello, Welcome
@@ -41,12 +42,14 @@ from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
 from palyra.node.routes import Memory, Routes
 from palyra.node.running import Runs
+from palyra.observe.tracing import open_tracing
 from palyra.transport.asyncbridge import call_from_thread
 from palyra.transport.chain import fetch_chain
 from palyra.transport.grpcclient import GatewayChannel
 from palyra.transport.quicclient import QuicChannel
 
 MAX_IN_FLIGHT = 256
+NO_TRACING = TracingSection()
 _PREFERENCES = frozenset(each.value for each in Preference)
 
 
@@ -181,6 +184,7 @@ class NodeService(Service):
         lock: RootLock,
         config: NodeSection,
         reactor: Any,
+        tracing: TracingSection = NO_TRACING,
         mediator: IMediator | None = None,
         watcher: Watcher | None = None,
         entropy: Entropy = os.urandom,
@@ -188,6 +192,7 @@ class NodeService(Service):
         self._node = node
         self._lock = lock
         self._config = config
+        self._traced = tracing
         self._reactor = reactor
         self._mediator = mediator or Headless(node.host.name)
         self._watcher = watcher or Watcher()
@@ -204,6 +209,7 @@ class NodeService(Service):
         # What may be refused comes before the first thread: one that is left keeps a process alive.
         routes = self._routes()
         rejoin = self._rejoin()
+        self._tracing = open_tracing(self._traced, self.name, node.identity.device_id)
         self._memory = AttemptMemory.open(
             node.files.attempts,
             reactor=self._reactor,
@@ -226,6 +232,7 @@ class NodeService(Service):
             max_waiting=config.max_running + config.max_waiting,
             mediation_timeout_s=config.mediation_timeout_s,
             noticed=self._watcher.noticed,
+            tracer=self._tracing,
         )
         self._connection = Connection(
             reactor=self._reactor,
@@ -328,6 +335,8 @@ class NodeService(Service):
         self._connection.stop()
         await self._connected
         await deferToThread(self._runner.close)
+        if self._tracing is not None:
+            await deferToThread(self._tracing.close)
         self._memory.stop()
         self._lock.release()
 

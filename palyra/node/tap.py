@@ -83,5 +83,6 @@ def makeService(options: Options) -> Service:
         lock=options.lock,
         config=preferring(options.config.node, options.transport, node.host),
         reactor=the_reactor(),
+        tracing=options.config.tracing,
     )
     return CleanFailure(service, options.parent)

@@ -18,6 +18,7 @@ from palyra.core.audit import (
     Line,
     acting,
     clean,
+    kept_details,
     line_of,
 )
 from palyra.core.audithead import Head
@@ -52,6 +53,11 @@ def minted(code: PairingCode) -> AuditEntry:
     }
     subject, who = f"code:{code.code_id}", _by(code.issued_by)
     return AuditEntry(code.issued_at_ms, "pairing.code_made", subject, who=who, details=details)
+
+
+def withdrawn(code_id: str, now_ms: int) -> AuditEntry:
+    """Somebody took a pairing code back."""
+    return AuditEntry(now_ms, "pairing.code_withdrawn", f"code:{code_id}")
 
 
 def approved(request: PairingRequest, device: Device) -> AuditEntry:
@@ -166,19 +172,21 @@ def of_fanout(fanout: Fanout, rows: Sequence[Job]) -> list[Line]:
 
 
 def job_submitted(call: Call, waiting_for: str) -> Line:
-    """The decision over a job."""
-    details: Details = {"capability": call.capability, "device_id": call.device_id}
-    entry = AuditEntry(
+    """The decision over a job; by hand, since every job passes here."""
+    by = acting()
+    details = {"capability": call.capability, "device_id": call.device_id}
+    return Line(
         call.submitted_at_ms,
+        by.operator_id if by else call.operator_id,
+        by.name if by else call.requested_by,
+        by.via if by else "",
         "job.submitted",
         _JOB + call.job_id,
         call.device_name,
         ASKED if call.approval_id and waiting_for == "approval" else "ok",
-        who=_by(call.requested_by),
-        operator_id=_operator(call.operator_id),
-        details=details,
+        "",
+        *kept_details(details, os.urandom(SALT_BYTES)),
     )
-    return line_of(entry, os.urandom(SALT_BYTES), acting())
 
 
 def fanout_submitted(fanout: Fanout, rows: Sequence[Job]) -> Line:

@@ -34,6 +34,8 @@ from palyra.store.tables import OF_DEVICE, audit, audit_heads
 
 _CHUNK = 500
 _COLUMNS = audit.c
+_CHAIN = _COLUMNS.chain_id.concat("")
+"""The same where SQLite is to take the index of devices and not the primary key."""
 
 
 def rows(connection: Connection, query: AuditQuery) -> AuditPage:
@@ -41,13 +43,14 @@ def rows(connection: Connection, query: AuditQuery) -> AuditPage:
     chain_id = query.chain_id or chain_of(connection)
     oldest, newest = _ends(connection, chain_id)
     low, high = _window(query, oldest, newest)
-    reach = (_COLUMNS.chain_id == chain_id, _COLUMNS.seq >= low, _COLUMNS.seq <= high)
+    its = _CHAIN if _found_by_index(query) else _COLUMNS.chain_id
+    reach = (its == chain_id, _COLUMNS.seq >= low, _COLUMNS.seq <= high)
     upward = query.after_seq is not None
     order = _COLUMNS.seq.asc() if upward else _COLUMNS.seq.desc()
     statement = select(audit).where(*reach, *_looks(query)).order_by(order).limit(query.limit)
     found = tuple(_row(row) for row in connection.execute(statement))
     full = len(found) == query.limit
-    reached = found[-1].seq if full else max(high if upward else low, 0)
+    reached = found[-1].seq if full else min(high if upward else low, newest)
     return AuditPage(found, _before(connection, chain_id, found), reached, oldest, newest)
 
 
@@ -149,13 +152,16 @@ def _cut_older(connection: Connection, chain_id: str, limit: int) -> int:
 
 def _window(query: AuditQuery, oldest: int, newest: int) -> tuple[int, int]:
     """The first and the last number that this page looks at."""
-    found_by_index = query.subject.startswith(DEVICE) and not (query.who or query.action)
-    looks = newest if found_by_index or not query.filters else LOOKED_THROUGH
+    looks = newest if _found_by_index(query) or not query.filters else LOOKED_THROUGH
     if query.after_seq is not None:
         low = max(query.after_seq + 1, oldest)
         return low, min(newest, low + looks - 1)
     high = newest if query.before_seq is None else min(newest, query.before_seq - 1)
     return max(oldest, high - looks + 1), high
+
+
+def _found_by_index(query: AuditQuery) -> bool:
+    return query.subject.startswith(DEVICE) and not (query.who or query.action)
 
 
 def _looks(query: AuditQuery) -> list[ColumnElement[bool] | TextClause]:

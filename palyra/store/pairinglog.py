@@ -43,6 +43,17 @@ def save_code(connection: Connection, code: PairingCode) -> None:
     connection.execute(update(pairing_codes).where(same, _ACTIVE).values(values))
 
 
+def withdraw_code(connection: Connection, code_id: str, now_ms: int) -> bool:
+    """Take an active code back."""
+    same = pairing_codes.c.code_id == code_id
+    values: Row = {"state": CodeState.WITHDRAWN.value, "sealed_pin": None}
+    done = connection.execute(update(pairing_codes).where(same, _ACTIVE).values(values))
+    if done.rowcount == 0:
+        return False
+    audit.append(connection, audited.withdrawn(code_id, now_ms))
+    return True
+
+
 def code_by_digest(connection: Connection, digest: str) -> PairingCode | None:
     """The code whose token has this SHA-256; a PIN has none and is not found by it."""
     if not digest:

@@ -168,6 +168,9 @@ class SqlStore:
     def save_code(self, code: PairingCode) -> Deferred[None]:
         return self._write(pairinglog.save_code, rules.own_code(code))
 
+    def withdraw_code(self, code_id: str, now_ms: int) -> Deferred[bool]:
+        return self._write(pairinglog.withdraw_code, code_id, now_ms)
+
     def code_by_digest(self, digest: str) -> Deferred[PairingCode | None]:
         return self._read(pairinglog.code_by_digest, digest)
 

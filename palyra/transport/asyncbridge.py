@@ -7,6 +7,8 @@ fired), so every crossing is a call of this room.
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -98,6 +100,24 @@ def call_soon(function: Callable[[], object]) -> None:
     except RuntimeError:  # it does not run yet
         loop = event_loop(the_reactor())
     loop.call_soon(function)
+
+
+def on_hangup(act: Callable[[], object]) -> Callable[[], None]:
+    """Call ``act`` on the reactor's thread at every SIGHUP from now on; what undoes that.
+
+    Nothing where the system has no such signal, and in other threads than the main one.  Not by
+    the loop's ``add_signal_handler``: that would take the wake-up descriptor away by which the
+    reactor hears of ended children.
+    """
+    signum = getattr(signal, "SIGHUP", None)
+    if signum is None or threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    before = signal.signal(signum, lambda *_: call_from_thread(act))
+
+    def undo() -> None:
+        signal.signal(signum, before)
+
+    return undo
 
 
 class Tasks:

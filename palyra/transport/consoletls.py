@@ -107,17 +107,20 @@ def _context(key: bytes, chain: bytes, roots: bytes, *, refuse_strangers: bool) 
         | SSL.OP_CIPHER_SERVER_PREFERENCE
     )
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    leaf, *others = x509.load_pem_x509_certificates(chain)
-    context.use_certificate(crypto.X509.from_cryptography(leaf))
+    # As Any: cryptography's own types are taken, which not every stub says.
+    certificates: list[Any] = [*x509.load_pem_x509_certificates(chain)]
+    leaf, *others = certificates
+    context.use_certificate(leaf)
     for other in others:
-        context.add_extra_chain_cert(crypto.X509.from_cryptography(other))
-    loaded: Any = load_pem_private_key(key, None)
-    context.use_privatekey(crypto.PKey.from_cryptography_key(loaded))
+        context.add_extra_chain_cert(other)
+    private: Any = load_pem_private_key(key, None)
+    context.use_privatekey(private)
     context.check_privatekey()
     store = context.get_cert_store()
     assert store is not None, "a new context has one"
-    for root in map(crypto.X509.from_cryptography, x509.load_pem_x509_certificates(roots)):
-        store.add_cert(root)
+    trusted: list[Any] = [*x509.load_pem_x509_certificates(roots)]
+    for root in trusted:
+        store.add_cert(crypto.X509.from_cryptography(root))
         context.add_client_ca(root)
     context.set_verify(SSL.VERIFY_PEER, _verified if refuse_strangers else _proven)
     context.set_alpn_select_callback(_select)

@@ -8,70 +8,22 @@ instead.  A client may show a certificate of the gateway's CA
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import implementer
 
 from palyra.config import load
-from palyra.config.addresses import HostPort
+from palyra.config.endpoints import Place, place
 from palyra.config.roots import default_state_root
-from palyra.errors import Malformed, not_listening
+from palyra.errors import not_listening
 from palyra.pki.served import CertificateFiles, ServedIdentity
 from palyra.transport.consoletls import MAX_CONNECTIONS, PlainAllowed, ServerTls, TellingFactory
 
-PREFIX = "palyra"
 LISTENER = "console"
-BACKLOG = 128
-_PART = re.compile(r"(?:[^:\\]|\\.)+", re.DOTALL)
-_NAMED = re.compile(r"((?:[^=\\]|\\.)*)=(.*)\Z", re.DOTALL)
-_QUOTED = re.compile(r"\\(.)", re.DOTALL)
-"""How Twisted quotes the arguments of endpoint strings: with a backslash."""
-
-
-@attrs.frozen
-class Place:
-    """What an endpoint string of ours says.  ``certificate`` and ``private_key`` are files."""
-
-    address: HostPort
-    state_root: str = ""
-    certificate: str = ""
-    private_key: str = ""
-    backlog: int = BACKLOG
-
-    @property
-    def files(self) -> CertificateFiles | None:
-        """A certificate of one's own; None where none is named."""
-        if not self.certificate:
-            return None
-        certificate, key = Path(self.certificate), Path(self.private_key)
-        return CertificateFiles(certificate.expanduser(), key.expanduser())
-
-
-def place(
-    port: str,
-    interface: str = "127.0.0.1",
-    stateroot: str = "",
-    certificate: str = "",
-    privateKey: str = "",
-    backlog: str = str(BACKLOG),
-) -> Place:
-    """The arguments of an endpoint string.
-
-    :raises Malformed: one of them makes no sense.
-    """
-    if bool(certificate) != bool(privateKey):
-        raise Malformed("console", "certificate= and privateKey= belong together")
-    if not backlog.isascii() or not backlog.isdigit():
-        raise Malformed("console", "backlog= must be a number")
-    shown = f"[{interface}]:{port}" if ":" in interface else f"{interface or '0.0.0.0'}:{port}"
-    address = HostPort.parse(shown, "console")
-    return Place(address, stateroot, certificate, privateKey, int(backlog))
 
 
 @implementer(IStreamServerEndpoint)
@@ -131,7 +83,7 @@ class _StateRoot:
 
     def __init__(self, where: Place) -> None:
         self._root = Path(where.state_root).expanduser() if where.state_root else None
-        self._files = where.files
+        self._files = None if where.own is None else CertificateFiles(*where.own)
         self._found: ServedIdentity | None = None
 
     def certificate(self) -> tuple[bytes, bytes]:
@@ -165,26 +117,3 @@ def endpoint(reactor: Any, *args: str, **kwargs: str) -> PalyraEndpoint:
     return PalyraEndpoint(
         reactor, where, ServerTls(root.certificate, root.roots), lambda peer: False
     )
-
-
-def read_place(text: str, field: str) -> Place:
-    """What a Twisted endpoint string of ours says, read without looking for plugins.
-
-    :raises Malformed: it is none; ``field`` is where it was given.
-    """
-    prefix, *parts = _PART.findall(text)
-    if prefix != PREFIX:
-        raise Malformed(field, "must begin with palyra:")
-    named = [_NAMED.match(part) for part in parts]
-    args = [_plain(part) for part, found in zip(parts, named, strict=True) if found is None]
-    kwargs = {_plain(found[1]): _plain(found[2]) for found in named if found is not None}
-    try:
-        return place(*args, **kwargs)
-    except TypeError as error:
-        raise Malformed(
-            field, f"must be palyra:PORT:interface=ADDRESS (got {text[:80]!r})"
-        ) from error
-
-
-def _plain(quoted: str) -> str:
-    return _QUOTED.sub(r"\1", quoted)

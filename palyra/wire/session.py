@@ -25,6 +25,7 @@ from palyra.core.frames import (
 )
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import MAX_REASON, Outcome, Report
+from palyra.core.tracing import checked_traceparent
 from palyra.core.transfers import MAX_PIECE_BYTES
 from palyra.errors import Malformed
 from palyra.wire.checks import VERSION, check_version, checked_attempt_id
@@ -297,6 +298,7 @@ def _write_dispatch(dispatch: Dispatch, transfer_id: int = 0) -> node_pb2.NodeCa
         attempt=dispatch.number,
         requested_by=dispatch.requested_by[:MAX_CALLER],
         input_transfer=transfer_id,
+        traceparent=dispatch.traceparent,
     )
     message.request_id.ulid = dispatch.attempt_id
     return message
@@ -314,4 +316,5 @@ def _read_dispatch(message: node_pb2.NodeCapabilityDispatch) -> Dispatch:
         max_payload_bytes=message.max_payload_bytes,
         remaining_ms=message.remaining_ms or 30_000,
         requested_by=clean_text(message.requested_by, MAX_CALLER),
+        traceparent=checked_traceparent(message.traceparent),
     )

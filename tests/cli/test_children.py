@@ -141,6 +141,8 @@ def test_commands(tmp_path: Path) -> None:
         "127.0.0.1:1",
         "--node-rpc",
         "127.0.0.1:2",
+        "--console",
+        "none",
     ]
     assert node[1:7] == ["-m", "palyra", "node", "run", "--pairing-uri", "-"]
     assert node[-2:] == ["--transport", "grpc"]

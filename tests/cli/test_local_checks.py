@@ -121,11 +121,11 @@ def test_ports() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config = Config(listen=ListenSection(f"127.0.0.1:{port}", "127.0.0.1:0"))
-        enrolment, nodes = local_checks.ports(config)
+        _, enrolment, nodes = local_checks.ports(config)
     assert nodes.verdict == "ok"
     assert enrolment.verdict == "FAIL"
     assert enrolment.finding.startswith(f"port {port} is taken")
-    wrong = local_checks.ports(Config(listen=ListenSection("nonsense")))[0]
+    wrong = local_checks.ports(Config(listen=ListenSection("nonsense")))[1]
     assert (wrong.verdict, wrong.hint) == ("FAIL", "correct it in palyra.toml")
 
 

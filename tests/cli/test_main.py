@@ -17,7 +17,19 @@ from tests.cli.conftest import FakeConsole
 from tests.cli.things import node, node_list, problem
 
 HEAVY = ("grpc", "twisted", "rich", "cryptography", "sqlalchemy", "psutil", "segno")
-VERBS = ["quickstart", "pairing", "node", "nodes", "jobs", "ca", "state", "doctor"]
+VERBS = [
+    "quickstart",
+    "pairing",
+    "node",
+    "nodes",
+    "jobs",
+    "console",
+    "operators",
+    "context",
+    "ca",
+    "state",
+    "doctor",
+]
 IMPORTED = f"""
 import sys
 from palyra.cli import main

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
+from palyra._listeners import listener_of
 from palyra.cli import ports
 
 
@@ -22,8 +23,8 @@ def test_a_port_that_is_taken() -> None:
         port = server.getsockname()[1]
         assert not ports.can_bind("127.0.0.1", port)
         assert ports.free_port("127.0.0.1", port) != port
-        assert ports.listener_of(port)[1] in (os.getpid(), 0)
-    assert ports.listener_of(port) == ("", 0)
+        assert listener_of(port)[1] in (os.getpid(), 0)
+    assert listener_of(port) == ("", 0)
 
 
 def test_an_address_that_is_not_ours() -> None:

@@ -90,8 +90,10 @@ def test_once(
         "ok  system.health",
         "ok  system.identity",
     ]
-    assert lines[5:] == [f"console  {console.root}/console.sock", f"state    {console.root}"]
-    assert err == f"hint     second terminal: export PALYRA_STATE_ROOT={console.root}\n"
+    assert lines[5].startswith("console  http://localhost:")
+    assert lines[6:] == [f"state    {console.root}"]
+    elsewhere = f"export PALYRA_STATE_ROOT={console.root}; palyra console login"
+    assert err == f"hint     second terminal: {elsewhere}\n"
     approved = [path for _, path, _, _ in console.asked if path.endswith("/approve")]
     assert approved == [f"/console/v1/pairing/requests/{REQUEST}/approve"]
     assert console.bodies("POST")[0]["issued_by"] == "quickstart"
@@ -107,7 +109,7 @@ def test_json(
     assert (status, err, out.count("\n")) == (0, "", 1)
     assert found["state_root"] == str(console.root)
     assert found["node_state_root"] == str(console.root / "node")
-    assert found["console_url"] is None
+    assert found["console_url"].startswith("http://localhost:")
     assert found["console_sock"] == str(console.root / "console.sock")
     assert found["device_id"] == PI
     assert set(found["results"]) == {"echo", "system.health", "system.identity"}

@@ -22,6 +22,7 @@ from palyra.console.admission import IAdmission
 from palyra.console.app import PREFIX, ConsoleApp
 from palyra.console.routing import Controls
 from palyra.core.operators import Caller, Role
+from palyra.core.tracing import Tracer
 from palyra.testing.control import FakeControl
 
 ANA = Caller("local:1000", "ana", Role.ADMIN, "console.sock")
@@ -49,13 +50,18 @@ class Part:
 
 
 class Console:
-    """An app over a fake control and a clock that a test moves."""
+    """An app over a fake control and a clock that a test moves; ``gateway`` is asked instead."""
 
-    def __init__(self, caller: Caller = ANA) -> None:
+    def __init__(
+        self, caller: Caller = ANA, tracer: Tracer | None = None, gateway: Any = None
+    ) -> None:
         self.control = FakeControl()
         part = Part(self.control)
         self.controls = Controls(
-            self.control, part, part, part, part, part, lambda accept: ("text/plain", b"metrics")
+            gateway or self.control,
+            *(part, part, part, part, part),
+            lambda accept: ("text/plain", b"metrics"),
+            tracer,
         )
         self.clock = Clock()
         self.app = ConsoleApp(self.controls, Everybody(caller), self.clock)

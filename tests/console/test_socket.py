@@ -18,7 +18,7 @@ from palyra.console.reading import MAX_INPUT_BODY
 from palyra.console.routing import Controls
 from palyra.console.socket import MAX_PATH, ConsoleSocket, account_name, peer_uid
 from palyra.core.operators import Role
-from palyra.errors import SocketPathTooLong
+from palyra.errors import Draining, SocketPathTooLong
 from palyra.testing.control import FakeControl, FakeFollowing
 from tests.console.asking import END, told
 
@@ -70,11 +70,11 @@ async def test_only_the_owner_may_connect(path: Path) -> None:
     bound = Bound(path)
     try:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        bound.control.answers["invoke"] = Draining()
         body = b'{"capability":"echo"}'
         head = HEAD % (b"POST", b"nodes/pi/invoke") + b"content-length: %d\r\n\r\n" % len(body)
         answer = await bound.ask(head + body)
-        assert answer.startswith(b"HTTP/1.1 200 ")
-        assert b'{"contract":{"contract_version":"control-plane.v1"}}' in answer
+        assert answer.startswith(b"HTTP/1.1 503 ")
         ((_, target, _, by),) = bound.control.asked
         assert (target, by.name, by.role) == ("pi", account_name(os.geteuid()), Role.ADMIN)
     finally:

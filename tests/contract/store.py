@@ -42,6 +42,7 @@ from palyra.errors import (
     NotRegistered,
     PairingFailed,
 )
+from tests.contract.audit import AuditContract
 from tests.contract.callapprovals import CallApprovalsContract
 from tests.contract.forgetting import ForgettingContract
 from tests.contract.grants import GrantsContract
@@ -77,6 +78,7 @@ class StoreContract(
     GrantsContract,
     ForgettingContract,
     JournalContract,
+    AuditContract,
     OperatorsContract,
     CallApprovalsContract,
     WebhookLogContract,
@@ -125,6 +127,16 @@ class StoreContract(
             self.wait(self.store.add_code(code))
         self.wait(self.store.save_code(attrs.evolve(burnt, state=CodeState.BURNT, failed=5)))
         assert self.wait(self.store.active_codes(NOW_MS)) == [usable]
+
+    def test_a_code_is_taken_back(self) -> None:
+        """It is not active any more, and nothing is known of its PIN; others stay."""
+        kept, taken = a_code("a"), a_code("b", digest="", nameplate=1, sealed_pin=b"sealed")
+        for code in (kept, taken):
+            self.wait(self.store.add_code(code))
+        assert self.wait(self.store.withdraw_code(taken.code_id, NOW_MS))
+        assert self.wait(self.store.active_codes(NOW_MS)) == [kept]
+        assert not self.wait(self.store.withdraw_code(taken.code_id, NOW_MS))
+        assert not self.wait(self.store.withdraw_code("unknown", NOW_MS))
 
     def test_counters_are_kept_while_a_code_is_active(self) -> None:
         """Counters survive; a code that is over never becomes active again."""

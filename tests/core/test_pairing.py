@@ -35,15 +35,18 @@ CODE_ARGUMENTS: dict[str, tuple[object, ...]] = {
     "burnt": (),
     "used": (),
     "time_passed": (),
+    "withdrawn": (),
 }
 CODE_LEGAL = {
     (C.ACTIVE, "attempt_failed"): C.ACTIVE,
     (C.USED, "attempt_failed"): C.USED,
     (C.BURNT, "attempt_failed"): C.BURNT,
     (C.EXPIRED, "attempt_failed"): C.EXPIRED,
+    (C.WITHDRAWN, "attempt_failed"): C.WITHDRAWN,
     (C.ACTIVE, "burnt"): C.BURNT,
     (C.ACTIVE, "used"): C.USED,
     (C.ACTIVE, "time_passed"): C.EXPIRED,
+    (C.ACTIVE, "withdrawn"): C.WITHDRAWN,
 }
 REQUEST_ARGUMENTS: dict[str, tuple[object, ...]] = {
     "approved": ("anna", "known", frozenset({"echo"}), Risk.MEDIUM, 5),

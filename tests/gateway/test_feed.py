@@ -131,6 +131,16 @@ def test_counts_are_told_once_a_second(pages: Pages) -> None:
     page.close()
 
 
+def test_a_page_that_follows_another_has_counts_of_now(pages: Pages) -> None:
+    """Also where the other one was told less than a second ago."""
+    device, _ = pages.gateway.online()
+    pages.quiet().close()
+    pages.gateway.submit(device)
+    page = pages.watch()
+    assert [event.counts and event.counts.jobs_unfinished for event in page.take()] == [1]
+    page.close()
+
+
 def test_what_is_shown_is_told_as_it_is(pages: Pages) -> None:
     """A change between the page's own question and its watch is not lost; what is not there is
     left out, or told as gone."""
@@ -408,6 +418,25 @@ def test_a_clock_that_is_set_back_holds_nothing_up(pages: Pages) -> None:
     gateway.pass_time(1)
     assert [event.kind for event in page.take()] in ([], ["counts"])
     page.close()
+
+
+def test_pages_share_what_they_show(pages: Pages) -> None:
+    """One that comes does not hold up the others, and one that leaves takes nothing from them."""
+    gateway = pages.gateway
+    device, _ = gateway.online()
+    one = pages.quiet(devices=[device.device_id])
+    gateway.submit(device)
+    gateway.clock.advance(0)
+    one.take()
+    gateway.submit(device)
+    two = pages.watch(devices=[device.device_id])
+    (event,) = pages.news(one)
+    assert event.node is not None and event.node.jobs_running == 2
+    one.close()
+    gateway.submit(device)
+    (event,) = pages.news(two)
+    assert event.node is not None and event.node.jobs_running == 3
+    two.close()
 
 
 def test_nothing_is_kept_while_nobody_watches(pages: Pages) -> None:

@@ -21,14 +21,14 @@ def test_a_journal_is_read_backwards(gateway: Gateway) -> None:
     """Newest first, every event once, and the page says where the next one begins."""
     device = gateway.device()
     kept = result_of(gateway.store.journal(device.device_id, 0, 256)).newest_seq
-    news = [JournalEntry(device.device_id, NOW_MS + n, "device.changed", {"n": n}) for n in range(7)]
+    news = [
+        JournalEntry(device.device_id, NOW_MS + n, "device.changed", {"n": n}) for n in range(7)
+    ]
     result_of(gateway.store.note(news))
     newest = kept + len(news)
     first = result_of(gateway.control.journal("pi", 3, None))
     assert numbers(first) == [newest, newest - 1, newest - 2]
-    assert first.events[0] == models.JournalItem(
-        newest, NOW_MS + 6, "device.changed", {"n": 6}
-    )
+    assert first.events[0] == models.JournalItem(newest, NOW_MS + 6, "device.changed", {"n": 6})
     assert (first.page.has_more, first.page.next_cursor) == (True, str(newest - 2))
     seen, page = numbers(first), first.page
     while page.has_more:
@@ -64,11 +64,9 @@ def test_a_cursor_that_no_journal_gave(gateway: Gateway, cursor: str) -> None:
 
 def test_every_time_a_device_asked_to_pair(gateway: Gateway) -> None:
     """Its own requests, newest first, and nobody else's."""
-    applicant = Applicant()
-    applicant.apply(gateway)
-    (request,) = gateway.requests()
+    request = Applicant().apply(gateway)
     result_of(gateway.control.decide(request.request_id, True, models.Decision(), ANA))
-    Applicant("other").apply(gateway)
+    Applicant(2, name="nas").apply(gateway)
     answer = result_of(gateway.control.pairing_history(request.device_id, 50, None))
     assert [each.request_id for each in answer.requests] == [request.request_id]
     assert not answer.page.has_more

@@ -45,13 +45,13 @@ def revoke(house: House, device: Device) -> None:
 def test_the_job_of_an_order(house: House) -> None:
     """What was asked with the defaults of capability and configuration; each has its own id."""
     device = house.device()
-    jobs = [house.intake.job_for(house.order(device, "slow")) for _ in range(2)]
+    jobs = [house.intake.job_for(house.order(device, "slow")).job for _ in range(2)]
     call = jobs[0].call
     assert (call.device_id, call.device_name, call.capability) == (device.device_id, "pi", "slow")
     assert (call.submitted_at_ms, call.run_timeout_ms) == (house.now_ms(), 5_000)
     assert call.max_payload_bytes == house.limits.max_payload_bytes
     assert call.queue_expires_at_ms is None and len({job.call.job_id for job in jobs}) == 2
-    waits = house.intake.job_for(house.order(device, ttl_ms=9_000, timeout_ms=2_000)).call
+    waits = house.intake.job_for(house.order(device, ttl_ms=9_000, timeout_ms=2_000)).job.call
     assert waits.queue_expires_at_ms == house.now_ms() + 9_000 and waits.run_timeout_ms == 2_000
 
 
@@ -87,7 +87,9 @@ def test_the_row_of_a_device(house: House) -> None:
     renamed = house.store.change(DeviceChange(device.device_id, name="lab-pi"))
     house.inventory.put(result_of(renamed))
     slow = attrs.evolve(ASK, capability="slow", ttl_ms=1_000)
-    job, refusal = house.intake.row_for(slow, device, house.now_ms() - 50)
+    job, _, refusal = house.intake.row_for(
+        slow, house.intake.check(slow), device, house.now_ms() - 50
+    )
     assert refusal is None and job.call.device_name == "lab-pi"
     assert (job.call.run_timeout_ms, job.call.submitted_at_ms) == (5_000, house.now_ms() - 50)
     assert job.call.queue_expires_at_ms == house.now_ms() + 950
@@ -98,7 +100,7 @@ def test_the_row_of_a_device_that_cannot(house: House) -> None:
     device, gone = house.device(grants=frozenset({"safe"})), house.device("gone")
     revoke(house, gone)
     for target, error in ((device, CapabilityNotGranted), (gone, DeviceRevoked)):
-        job, refusal = house.intake.row_for(ASK, target, house.now_ms())
+        job, _, refusal = house.intake.row_for(ASK, house.intake.check(ASK), target, house.now_ms())
         assert type(refusal) is error
         assert (job.call.device_name, job.call.capability) == (target.name, "echo")
         assert job.call.run_timeout_ms == house.limits.timeout_s * 1000
@@ -107,7 +109,7 @@ def test_the_row_of_a_device_that_cannot(house: House) -> None:
 def test_a_device_that_was_trusted(house: House) -> None:
     """A call that was accepted is looked at again: its device may be revoked by then."""
     device = house.device()
-    call = house.intake.job_for(house.order(device)).call
+    call = house.intake.job_for(house.order(device)).job.call
     house.intake.check_device(call)
     revoke(house, device)
     with pytest.raises(DeviceRevoked):
@@ -121,9 +123,9 @@ def test_a_call_that_keeps_what_it_has(house: House) -> None:
     """With a session to wait for, or a time to live of its own."""
     device, node = house.online()
     away = house.device("away")
-    call = house.intake.job_for(house.order(device)).call
+    call = house.intake.job_for(house.order(device)).job.call
     assert house.intake.waiting(call, node.session) is call
-    patient = house.intake.job_for(house.order(away, ttl_ms=5)).call
+    patient = house.intake.job_for(house.order(away, ttl_ms=5)).job.call
     assert house.intake.waiting(patient, None) is patient
 
 
@@ -133,7 +135,7 @@ def test_a_device_that_has_just_gone(house: House, capability: str, wait_ms: int
     device, node = house.online()
     node.disconnect()
     house.pass_time(2)
-    call = house.intake.job_for(house.order(device, capability)).call
+    call = house.intake.job_for(house.order(device, capability)).job.call
     waits = house.intake.waiting(call, None)
     assert waits == attrs.evolve(call, queue_expires_at_ms=house.now_ms() + wait_ms)
     house.pass_time(9)
@@ -142,7 +144,7 @@ def test_a_device_that_has_just_gone(house: House, capability: str, wait_ms: int
 
 def test_a_device_that_was_never_here(house: House) -> None:
     """Nobody waits for it, at the start of a gateway as little as later."""
-    call = house.intake.job_for(house.order(house.device())).call
+    call = house.intake.job_for(house.order(house.device())).job.call
     assert house.intake.waiting(call, None) is None
     house.restart()
     assert house.intake.waiting(call, None) is None
@@ -154,7 +156,7 @@ def test_the_start_of_a_gateway() -> None:
     """Devices that were here before it are waited for, until they were back once."""
     house = House()
     device, node = house.online()
-    call = house.intake.job_for(house.order(device)).call
+    call = house.intake.job_for(house.order(device)).job.call
     result_of(house.store.heard({device.device_id: house.now_ms()}))
     house.restart()
     waits = house.intake.waiting(call, None)
@@ -176,20 +178,20 @@ def test_who_was_here_before_the_start(house: House, ago_ms: int, waits: bool) -
     device = house.device()
     result_of(house.store.heard({device.device_id: house.now_ms() - ago_ms}))
     house.restart()
-    call = house.intake.job_for(house.order(device)).call
+    call = house.intake.job_for(house.order(device)).job.call
     assert (house.intake.waiting(call, None) is not None) is waits
 
 
 def test_a_row_of_an_earlier_life(house: House) -> None:
     """Its device is waited for as all are that may still be on their way back; then no more."""
     device = house.device()
-    call = house.intake.job_for(house.order(device)).call
+    call = house.intake.job_for(house.order(device)).job.call
     waiting = house.intake.waiting
     assert waiting(call, None, accepted=True) is None, "it is of this life"
     house.pass_time(1)
     house.restart()
     waiting = house.intake.waiting
-    new = house.intake.job_for(house.order(device)).call
+    new = house.intake.job_for(house.order(device)).job.call
     assert waiting(new, None, accepted=True) is None, "it is of this life"
     assert waiting(call, None, accepted=True) is call and waiting(call, None) is None
     house.pass_time((house.intake.grace_ends_ms - house.now_ms()) / 1000)
@@ -204,7 +206,7 @@ def test_who_asks(house: House) -> None:
         (client(asking.device_id), "asking ("),
         ("device:x", "a dev"),
     ):
-        call = house.intake.job_for(house.order(device, requested_by=by)).call
+        call = house.intake.job_for(house.order(device, requested_by=by)).job.call
         assert house.intake.shown_caller(call).startswith(shown)
     house.inventory.put(result_of(house.store.change(DeviceChange(asking.device_id, name="new"))))
     call = attrs.evolve(call, requested_by=client(asking.device_id))
@@ -242,7 +244,7 @@ def test_patience(house: House) -> None:
 def test_when_it_was_last_heard(house: House, seconds: float, heard: str) -> None:
     """A refusal says so as people read it, from the store where this gateway never heard it."""
     device = house.device()
-    call = house.intake.job_for(house.order(device)).call
+    call = house.intake.job_for(house.order(device)).job.call
     heard_ms = house.now_ms() - round(seconds * 1000)
     house.inventory.put(attrs.evolve(device, last_heard_ms=heard_ms))
     refusal = house.intake.offline(call)
@@ -252,12 +254,12 @@ def test_when_it_was_last_heard(house: House, seconds: float, heard: str) -> Non
 def test_what_this_gateway_heard_counts_first(house: House) -> None:
     """The store may be minutes behind; a device that was never heard says nothing."""
     device, node = house.online()
-    call = house.intake.job_for(house.order(device)).call
+    call = house.intake.job_for(house.order(device)).job.call
     node.disconnect()
     house.pass_time(30)
     house.inventory.put(attrs.evolve(device, last_heard_ms=house.now_ms() - 300_000))
     assert house.intake.offline(call).heard == "30s ago"
-    silent = house.intake.job_for(house.order(house.device("silent"))).call
+    silent = house.intake.job_for(house.order(house.device("silent"))).job.call
     assert house.intake.offline(silent).heard == ""
     assert house.intake.offline(attrs.evolve(silent, device_id=DeviceId("x"))).heard == ""
 
@@ -277,7 +279,7 @@ def test_version_one_carries_a_megabyte() -> None:
     old, new = (cast(NodeSession, Session(extended)) for extended in (False, True))
     for length, fits in ((VERSION_ONE_PAYLOAD, True), (VERSION_ONE_PAYLOAD + 1, False)):
         data = b'"' + b"x" * (length - 2) + b'"'
-        call = intake.job_for(house.order(device, input_json=data)).call
+        call = intake.job_for(house.order(device, input_json=data)).job.call
         check_carried(call, new)
         check_carried(call, None)
         if fits:

@@ -21,7 +21,7 @@ from palyra.errors import (
     Malformed,
     PayloadTooLarge,
 )
-from palyra.gateway.orders import Ask, Order, call_of, check, check_json, permitted
+from palyra.gateway.orders import Ask, Order, call_of, check, permitted
 from tests.store.samples import NOW_MS, a_code, a_device, a_request, ulid
 
 OFFERED = (
@@ -43,8 +43,8 @@ def called(capability: str = "echo", **changes: Any) -> Call:
     given: dict[str, Any] = {"input_json": b"{}", "requested_by": "ana", **changes}
     order = Order(device_id=device.device_id, capability=capability, **given)
     offered = permitted(device, capability)
-    check(order, JobsSection())
-    return call_of(order, device, JobId(ulid("job")), NOW_MS, JobsSection(), offered)
+    exact = check(order, JobsSection())
+    return call_of(order, exact.json, device, JobId(ulid("job")), NOW_MS, JobsSection(), offered)
 
 
 def test_defaults() -> None:
@@ -136,6 +136,6 @@ def test_inputs_are_json(data: bytes) -> None:
 def test_any_bytes_are_json_or_refused(data: bytes) -> None:
     """No bytes do anything else."""
     try:
-        check_json(data, "echo")
+        check(Ask(capability="echo", input_json=data, requested_by="ana"), JobsSection())
     except InputInvalid as error:
         assert error.capability == "echo"

@@ -40,7 +40,7 @@ def test_a_code_is_taken_back(gateway: Gateway, method: str) -> None:
     """No device can use it from then on, and it is listed no more; the others stay."""
     kept, taken = minted(gateway, method), minted(gateway, method)
     answer = result_of(gateway.control.withdraw_code(short_id(taken.code.code_id, 10), ANA))
-    assert (answer.code.code_id, answer.code.state) == (taken.code.code_id, "expired")
+    assert (answer.code.code_id, answer.code.state) == (taken.code.code_id, "withdrawn")
     listed = result_of(gateway.control.pairing_requests(None, None, 50, None)).codes
     assert [each.code_id for each in listed] == [kept.code.code_id]
     if method == "pin":

@@ -14,6 +14,7 @@ from palyra.capability.outcome import Outcome as RunOutcome
 from palyra.capability.outcome import OutcomeKind, succeeded
 from palyra.core.frames import Progress, Waiting
 from palyra.core.jobs import Outcome, Report, Standing
+from palyra.core.tracing import Tracer
 from palyra.node.mediation import Answer, Headless, IMediator
 from palyra.node.running import Runs
 from tests.node.fakes import (
@@ -34,7 +35,9 @@ MEDIATION_S = 120
 class Host:
     """Runs over a real memory, a runner that waits for the test, and one session."""
 
-    def __init__(self, path: Path, mediator: IMediator | None = None) -> None:
+    def __init__(
+        self, path: Path, mediator: IMediator | None = None, tracer: Tracer | None = None
+    ) -> None:
         self.turns = Turns()
         self.memory = self.turns.memory(path)
         self.runner = FakeRunner()
@@ -55,6 +58,7 @@ class Host:
             max_waiting=2,
             mediation_timeout_s=MEDIATION_S,
             noticed=lambda line, jobs: self.lines.append((line, jobs)),
+            tracer=tracer,
         )
         self.runs.attach(self.speaker)
 

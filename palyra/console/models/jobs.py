@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from palyra.console.models.common import Contract, Page, null
+from palyra.core.callapprovals import APPROVAL
 
 
 class Invoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +61,8 @@ class FanoutItem(msgspec.Struct, frozen=True):
     counts: dict[str, int]
     finished: bool
     stopped: bool
+    approval_id: str | None = None
+    """Of the rows that a rule holds until an operator has said yes."""
 
 
 class FanoutAnswer(msgspec.Struct, frozen=True):
@@ -92,7 +95,10 @@ class PurgeAnswer(msgspec.Struct, frozen=True):
 
 
 class InvokeAnswer(msgspec.Struct, frozen=True):
-    """What became of an invocation; ``output_json`` is the capability's output."""
+    """What became of an invocation; ``output_json`` is the capability's output.
+
+    Of a call that waits for approval (status 202) ``approval_id`` says which.
+    """
 
     contract: Contract
     device_id: str
@@ -105,6 +111,13 @@ class InvokeAnswer(msgspec.Struct, frozen=True):
     error_code: str | None
     effect_possible: bool
     took_ms: int | None
+    approval_id: str | None = None
+    waiting_for: str = ""
+
+    @property
+    def accepted_only(self) -> bool:
+        """Whether it says only that the call was taken: an operator has to decide."""
+        return self.waiting_for == APPROVAL
 
 
 class JobItem(msgspec.Struct, frozen=True):
@@ -132,6 +145,8 @@ class JobItem(msgspec.Struct, frozen=True):
     """Who asked first for its end, and why."""
     cancel_reason: str = ""
     retry_at_unix_ms: int | None = None
+    approval_id: str | None = None
+    """The approval that it waits for, or waited for."""
 
 
 class JobEvent(msgspec.Struct, frozen=True):

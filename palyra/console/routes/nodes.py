@@ -96,5 +96,6 @@ ROUTES = (
         Right.SUBMIT,
         models.Invoke,
         keyed=True,
+        accepted=lambda answer: answer.accepted_only,
     ),
 )

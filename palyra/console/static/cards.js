@@ -30,7 +30,7 @@ const SCOPES = { once: "this once", session: "the caller's session", timeboxed: 
  * @returns {{heading: HTMLElement, element: HTMLElement, show: (items: object[]) => void}}
  */
 export function cardList({ empty, key, make }) {
-  const heading = h("h2"), element = h("div", { class: "cardlist" });
+  const heading = h("h2", { tabindex: "-1" }), element = h("div", { class: "cardlist" });
   let cards = new Map();
   function show(items) {
     const before = [...cards.keys()].join(), next = new Map();
@@ -45,12 +45,14 @@ export function cardList({ empty, key, make }) {
   }
   function draw(elements) {
     replace(heading, elements.length ? `Waiting (${elements.length})` : "Waiting");
-    const name = element.contains(document.activeElement) && document.activeElement.name;
+    const within = element.contains(document.activeElement), { name } = document.activeElement;
     const same = elements.length && elements.length === element.children.length
       && elements.every((each, at) => element.children[at] === each);
     if (same) return;
     replace(element, elements.length ? elements : h("p", { class: "empty" }, empty));
-    if (name) element.querySelector(`[name="${CSS.escape(name)}"]`)?.focus({ preventScroll: true });
+    if (!within || element.contains(document.activeElement)) return;
+    const again = name && element.querySelector(`[name="${CSS.escape(name)}"]`);
+    (again || heading).focus({ preventScroll: true });
   }
   return { heading, element, show };
 }
@@ -200,9 +202,9 @@ function callFacts({ digest, call }) {
 }
 
 /** A JSON value, nothing cut and nothing hidden. */
-export function whole(title, value, id) {
+export function whole(title, value, id, level = "h3") {
   const { text, exact } = pretty(value);
-  return h("section", { class: "whole" }, title && h("h3", null, title),
+  return h("section", { class: "whole" }, title && h(level, null, title),
     h("pre", { tabindex: "0", "aria-label": title || "Output" }, text),
     !exact && h("p", { class: "warn" },
       `A number in it is longer than this browser shows exactly; see the CLI (${shortId(id)}).`));

@@ -34,7 +34,7 @@ export function dialog(title, content, kind = "") {
  * @param {string} asked.title `Revoke pi X4K7QM?`
  * @param {string} asked.effect what it will do, in sentences
  * @param {string} asked.action the word on the button
- * @param {boolean} [asked.reason] whether to ask for a reason
+ * @param {boolean|string} [asked.reason] asks for a reason; a text says where it goes
  * @param {string} [asked.typed] a name that must be typed
  * @param {boolean} [asked.danger] the button is red
  * @param {Node} [asked.extra] more to see or to choose
@@ -66,7 +66,7 @@ export function confirm({ title, effect, action, reason, typed, danger, extra, r
     return [
       h("form", { method: "dialog", on: { submit } },
         h("p", null, effect), extra,
-        reason && field("Reason", why, "Kept in the audit log."),
+        reason && field("Reason", why, reason === true ? "Kept in the audit log." : reason),
         typed && field(`Type ${typed} to confirm`, name),
         refused,
         h("div", { class: "actions" }, button("Keep as it is", () => close()), go)),

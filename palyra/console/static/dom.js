@@ -115,8 +115,8 @@ export const alarm = (text) => replace(document.getElementById("alarm"), text);
 /** A refusal: the sentence and what comes next. */
 export const problem = (error) =>
   h("div", { class: "problem", role: "alert" },
-    h("p", null, h("strong", { class: "bad" }, "Refused: "), visible(error.message)),
-    error.hint && h("p", { class: "hint" }, h("span", { class: "dim" }, "hint  "), visible(error.hint)));
+    h("p", null, h("strong", { class: "bad" }, "error: "), visible(error.message)),
+    error.hint && h("p", { class: "hint" }, "hint: ", visible(error.hint)));
 
 /** A button that copies a text. */
 export function copier(text, label = "Copy") {

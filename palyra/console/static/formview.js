@@ -15,8 +15,8 @@ export function inputOf() {
   const json = field("Input as JSON", area);
   const schemaPlace = h("div");
   const fieldPlace = h("div", { class: "fields" });
-  const tabs = ["Form", "JSON"].map((text) => button(text, () => turn(text === "JSON"), { role: "tab" }));
-  const bar = h("div", { class: "tabs", role: "tablist", "aria-label": "Input" }, tabs);
+  const tabs = ["Form", "JSON"].map((text) => button(text, () => turn(text === "JSON"), { class: "tab" }));
+  const bar = h("div", { class: "tabs", role: "group", "aria-label": "Input as" }, tabs);
   const element = h("section", { class: "input" }, bar, fieldPlace, h("div", { class: "json" }, json, schemaPlace));
   let form = null, typed = {}, drawn = new Map(), asJson = true;
 
@@ -39,7 +39,7 @@ export function inputOf() {
       const { value, problem: wrong } = parsed(area.value || "{}");
       const next = wrong ? null : typedFrom(form.fields, value);
       if (!next) {
-        json.fail(wrong ? `It ${wrong}.` : "The form cannot show this value.");
+        json.fail(wrong ? sentence(wrong) : "The form cannot show this value.");
         return;
       }
       typed = next;
@@ -49,7 +49,7 @@ export function inputOf() {
   }
   function show(toJson) {
     asJson = toJson;
-    tabs.forEach((tab, at) => tab.setAttribute("aria-selected", String(toJson === (at === 1))));
+    tabs.forEach((tab, at) => tab.setAttribute("aria-pressed", String(toJson === (at === 1))));
     fieldPlace.hidden = toJson;
     element.querySelector(".json").hidden = !toJson;
     if (toJson) return;
@@ -61,7 +61,7 @@ export function inputOf() {
   function read() {
     if (asJson) {
       const { value, problem: wrong } = parsed(area.value.trim() || "{}");
-      json.fail(wrong ? `It ${wrong}.` : "");
+      json.fail(wrong ? sentence(wrong) : "");
       if (wrong) area.focus();
       return wrong ? undefined : value;
     }
@@ -74,12 +74,14 @@ export function inputOf() {
     for (const each of drawn.values()) each.fail("");
     const own = asJson ? new Map() : drawn;
     const placed = problems.filter((each) => own.has(each.field));
-    for (const each of placed) own.get(each.field).fail(`${each.problem}.`);
+    for (const each of placed) own.get(each.field).fail(sentence(each.problem));
     if (placed.length) own.get(placed[0].field).control.focus();
     return problems.filter((each) => !own.has(each.field));
   }
   return { element, use, read, fail };
 }
+
+const sentence = (problem) => visible(problem[0].toUpperCase() + problem.slice(1)).replace(/\.?$/, ".");
 
 /** One field; what is typed goes to `typed`, and `drawn` finds it by its path. */
 function draw(its, typed, drawn) {

@@ -24,8 +24,9 @@ const PHONE = matchMedia("(max-width: 639px)");
  * @param {(row: object) => string} [its.tone] a class of the row
  * @param {Node|string|Array} its.empty what stands where there are no rows
  * @returns {{element: HTMLElement, set(rows): void, update(row): boolean, remove(key): void,
- *   rows(): object[], news(count, show): void}} `update` changes a row in place and says whether it
- *   is shown; `news` says "3 new [Show]" above the rows, which never move by themselves
+ *   refresh(rows): void, rows(): object[], news(count, show): void}} `update` changes a row in place
+ *   and says whether it is shown; `refresh` takes what was fetched again, and moves no row under the
+ *   pointer or the focus; `news` says "3 new [Show]" above the rows
  */
 export function table({ caption, columns, key, href, tone, empty }) {
   const place = h("div"), news = h("p", { class: "news", hidden: true });
@@ -100,25 +101,41 @@ export function table({ caption, columns, key, href, tone, empty }) {
 
   PHONE.addEventListener("change", () => element.isConnected && draw());
 
+  const busy = () => element.matches(":hover") || element.contains(document.activeElement);
+
+  function set(next) {
+    const focused = element.contains(document.activeElement)
+      && document.activeElement.closest("[data-id]")?.dataset.id;
+    rows = [...next];
+    draw();
+    news.hidden = true;
+    if (focused) drawn.get(focused)?.its.querySelector("a,button")?.focus({ preventScroll: true });
+  }
+
+  function update(row) {
+    const index = rows.findIndex((each) => key(each) === key(row));
+    if (index < 0) return false;
+    rows[index] = row;
+    const at = drawn.get(key(row));
+    if (at) change(at, row);
+    return true;
+  }
+
+  function refresh(next) {
+    const same = next.length === rows.length && next.every((row, index) => key(row) === key(rows[index]));
+    if (!same && !(rows.length && busy())) return set(next);
+    const fresh = next.filter((row) => !update(row));
+    return tellNews(fresh.length, () => set(next));
+  }
+
+  function tellNews(count, show) {
+    news.hidden = !count;
+    if (count) replace(news, `${thousands(count)} new `, button("Show", show, { class: "small" }));
+  }
+
   return {
-    element,
+    element, set, update, refresh, news: tellNews,
     rows: () => rows,
-    set(next) {
-      const focused = element.contains(document.activeElement)
-        && document.activeElement.closest("[data-id]")?.dataset.id;
-      rows = next;
-      draw();
-      news.hidden = true;
-      if (focused) drawn.get(focused)?.its.querySelector("a,button")?.focus({ preventScroll: true });
-    },
-    update(row) {
-      const index = rows.findIndex((each) => key(each) === key(row));
-      if (index < 0) return false;
-      rows[index] = row;
-      const at = drawn.get(key(row));
-      if (at) change(at, row);
-      return true;
-    },
     remove(id) {
       rows = rows.filter((each) => key(each) !== id);
       const at = drawn.get(id);
@@ -126,10 +143,6 @@ export function table({ caption, columns, key, href, tone, empty }) {
       if (at && !at.its.contains(document.activeElement)) at.its.remove();
       else at?.its.classList.add("gone");
       if (!rows.length) draw();
-    },
-    news(count, show) {
-      news.hidden = !count;
-      if (count) replace(news, `${thousands(count)} new `, button("Show", show, { class: "small" }));
     },
   };
 

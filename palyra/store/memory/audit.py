@@ -28,8 +28,10 @@ class AuditLog(Records):
         found = [row for row in looked if _wanted(row, query)]
         page = found[: query.limit]
         cut = len(found) > query.limit or not looked
-        reached = page[-1].seq if cut and page else looked[-1].seq if looked else 0
-        hashes = {row.seq: row.hash for row in kept}
+        end = 0 if not kept else kept[-1].seq if query.after_seq is not None else kept[0].seq
+        reached = page[-1].seq if cut and page else looked[-1].seq if looked else end
+        hashes = {head.seq: head.hash for head in self._heads.values() if head.chain_id == chain_id}
+        hashes |= {row.seq: row.hash for row in kept}
         prev = tuple(self._prev_of(row, hashes) for row in page)
         ends = (kept[0].seq, kept[-1].seq) if kept else (0, 0)
         return AuditPage(tuple(page), prev, reached, *ends)

@@ -31,6 +31,15 @@ class PairingLog(Records):
                 kept.sealed_pin = b""
 
     @fired
+    def withdraw_code(self, code_id: str, now_ms: int) -> bool:
+        kept = self._codes.get(code_id)
+        if kept is None or kept.state is not CodeState.ACTIVE:
+            return False
+        kept.state, kept.sealed_pin = CodeState.WITHDRAWN, b""
+        self._audit(audited.withdrawn(code_id, now_ms))
+        return True
+
+    @fired
     def code_by_digest(self, digest: str) -> PairingCode | None:
         found = (code for code in self._codes.values() if digest and code.digest == digest)
         return next(map(rules.own_code, found), None)

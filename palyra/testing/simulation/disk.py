@@ -54,6 +54,7 @@ WRITES = frozenset(
         "revoke",
         "save_code",
         "update",
+        "withdraw_code",
     }
 )
 

@@ -464,7 +464,7 @@ class AttemptWaiting(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., answered: bool = ..., remaining_ms: _Optional[int] = ...) -> None: ...
 
 class NodeCapabilityDispatch(_message.Message):
-    __slots__ = ("request_id", "capability", "input_json", "max_payload_bytes", "remaining_ms", "job_id", "attempt", "requested_by", "input_transfer")
+    __slots__ = ("request_id", "capability", "input_json", "max_payload_bytes", "remaining_ms", "job_id", "attempt", "requested_by", "input_transfer", "traceparent")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CAPABILITY_FIELD_NUMBER: _ClassVar[int]
     INPUT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -474,6 +474,7 @@ class NodeCapabilityDispatch(_message.Message):
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_BY_FIELD_NUMBER: _ClassVar[int]
     INPUT_TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     request_id: _common_pb2.CanonicalId
     capability: str
     input_json: bytes
@@ -483,7 +484,8 @@ class NodeCapabilityDispatch(_message.Message):
     attempt: int
     requested_by: str
     input_transfer: int
-    def __init__(self, request_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., capability: _Optional[str] = ..., input_json: _Optional[bytes] = ..., max_payload_bytes: _Optional[int] = ..., remaining_ms: _Optional[int] = ..., job_id: _Optional[str] = ..., attempt: _Optional[int] = ..., requested_by: _Optional[str] = ..., input_transfer: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, request_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., capability: _Optional[str] = ..., input_json: _Optional[bytes] = ..., max_payload_bytes: _Optional[int] = ..., remaining_ms: _Optional[int] = ..., job_id: _Optional[str] = ..., attempt: _Optional[int] = ..., requested_by: _Optional[str] = ..., input_transfer: _Optional[int] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class AttemptCancel(_message.Message):
     __slots__ = ("request_id", "reason")

@@ -43,7 +43,7 @@ function whole(row) {
       fact("from", visible(row.via || "-")), fact("on", visible(row.subject_name), " ", mono(row.subject)),
       fact("result", result(row)), fact("reason", visible(row.reason || "-")),
       row.details === null ? fact("details", "erased")
-        : Object.entries(row.details).map(([key, value]) => fact(key, mono(value))),
+        : Object.entries(row.details).map(([key, value]) => fact(key, mono(String(value)))),
       fact("hash", mono(row.hash)), fact("before it", mono(row.prev))),
     h("div", { class: "actions" }, button("Close", () => close(), { class: "main" })),
   ]);

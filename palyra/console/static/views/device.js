@@ -135,7 +135,7 @@ export async function render(main, params, app) {
       ? `${name()} is offline and is told when it comes back.`
       : `${name()} is told now; its session goes on.`;
     const done = await confirm({
-      title: `Ask ${name()} for a new certificate?`, action: "Ask", reason: true,
+      title: `Ask ${name()} for a new certificate?`, action: "Ask", reason: "Told to the device.",
       effect: `${now_} Its present certificate stays good until the new one is used.`,
       run: (reason) => post(`${path}/rotate`, { reason }),
     });
@@ -179,10 +179,17 @@ export async function render(main, params, app) {
 
   // -- the tabs -----------------------------------------------------------------------------------
 
-  const shownJobs = { ids: [], open: false };
-  const watched = () => app.show({
-    devices: [node.device_id], jobs: shownJobs.open ? shownJobs.ids : [],
-  });
+  let jobsOpen = false;
+  const newJobs = new Set();
+  const watched = () => app.show({ devices: [node.device_id], topics: jobsOpen ? ["jobs"] : [] });
+
+  /** A job of this device has changed: in its row, or it is counted as new. */
+  function changed(job) {
+    if (!jobsOpen || job.device_id !== node.device_id || jobs.rows.update(job)) return;
+    newJobs.add(job.job_id);
+    if (jobs.rows.rows().length) jobs.rows.news(newJobs.size, () => jobs.load());
+    else jobs.load();
+  }
 
   const capabilities = table({
     caption: "Capabilities", key: (each) => each.name, empty: "It announced nothing.",
@@ -191,7 +198,7 @@ export async function render(main, params, app) {
       { title: "Version", cell: (each) => visible(each.version || "-"), phone: "fact" },
       { title: "Risk", cell: (each) => visible(each.risk || "-"), by: (each) => RISKS.indexOf(each.risk), phone: "fact" },
       { title: "State", cell: capabilityState, by: (each) => capabilityState(each).textContent, phone: "state" },
-      { title: "", cell: capabilityActions, phone: "fact" },
+      { title: "Actions", cell: capabilityActions, phone: "fact" },
     ],
   });
   const RISKS = ["low", "medium", "high"];
@@ -219,7 +226,7 @@ export async function render(main, params, app) {
 
   async function grant(body) {
     node = (await post(`${path}/grants`, body)).node;
-    capabilities.set([...node.capabilities]);
+    capabilities.refresh(node.capabilities);
     draw();
     say(body.grant ? `${body.grant[0]} is granted to ${name()}.` : `${body.withhold[0]} is withheld from ${name()}.`);
   }
@@ -236,8 +243,7 @@ export async function render(main, params, app) {
       { title: "Note", cell: (job) => visible(job.note || "-"), only: "wide" },
     ],
   }, (answer) => {
-    shownJobs.ids = answer.jobs.map((job) => job.job_id);
-    watched();
+    newJobs.clear();
     return answer.jobs;
   }, { device: node.device_id });
 
@@ -266,12 +272,12 @@ export async function render(main, params, app) {
 
   const panels = tabs({
     capabilities: ["Capabilities", () => {
-      capabilities.set([...node.capabilities]);
+      capabilities.set(node.capabilities);
       return capabilities.element;
     }],
     jobs: ["Jobs", jobs.open], pairing: ["Pairing history", pairing.open], events: ["Events", events.open],
   }, params.query.get("tab"), (which) => {
-    shownJobs.open = which === "jobs";
+    jobsOpen = which === "jobs";
     watched();
     const query = which === "capabilities" ? "" : `?tab=${which}`;
     history.replaceState(null, "", `/devices/${node.device_id}${query}`);
@@ -280,13 +286,13 @@ export async function render(main, params, app) {
   async function load() {
     node = (await get(`nodes/${node.device_id}`)).node;
     draw();
-    capabilities.set([...node.capabilities]);
+    capabilities.refresh(node.capabilities);
     refresh();
   }
 
   /** What the open tab lists may have grown. */
   function refresh() {
-    ({ jobs, pairing, events })[panels.at()]?.load();
+    ({ jobs, pairing, events })[panels.at()]?.again();
   }
 
   replace(head, heading, states, actions);
@@ -296,7 +302,7 @@ export async function render(main, params, app) {
 
   return {
     onLive(event) {
-      if (event.kind === "job") return void jobs.rows.update(event.job);
+      if (event.kind === "job") return changed(event.job);
       if (event.kind !== "node" || event.device_id && event.device_id !== node.device_id) return undefined;
       if (event.node && event.node.device_id !== node.device_id) return undefined;
       if (!event.node) {
@@ -306,23 +312,27 @@ export async function render(main, params, app) {
       const had = JSON.stringify(node.capabilities);
       node = event.node;
       draw();
-      if (JSON.stringify(node.capabilities) !== had) capabilities.set([...node.capabilities]);
+      if (JSON.stringify(node.capabilities) !== had) capabilities.refresh(node.capabilities);
       return refresh();
     },
     gap: () => load().catch((error) => replace(gone, problem(error))),
   };
 }
 
-const details = (its) =>
-  Object.entries(its).map(([key, value]) => `${key}=${visible(value)}`).join("  ") || "-";
+/** What an event says besides: times, fingerprints and ids as people read them. */
+const details = (its) => Object.entries(its).map(([key, value]) =>
+  key.endsWith("_unix_ms") ? `${key.slice(0, -8)}=${clock(value)}`
+    : /^[0-9a-f]{64}$/.test(value) ? `${key}=${fingerprint(value).replaceAll(" ", "")}`
+      : `${key}=${visible(shortId(String(value)))}`).join("  ") || "-";
 
-/** A list of its own with its pages: `open` gives its element, filled; `load` fetches it again. */
+/** A list of its own with its pages: `open` gives its element, filled; `load` fetches its page, `again`
+ * does and moves nothing under the pointer. */
 function listed(path, its, take, params = {}) {
   const rows = table(its), refused = h("div");
   const pages = pager(load);
   let last = null, busy = false;
 
-  async function load(cursor = pages.at) {
+  async function load(cursor = pages.at, put = rows.set) {
     if (busy) return;
     busy = true;
     try {
@@ -330,7 +340,7 @@ function listed(path, its, take, params = {}) {
       replace(refused);
       if (answer !== last) {
         last = answer;
-        rows.set([...take(answer)]);
+        put(take(answer));
         pages.show(answer.page);
       }
     } catch (error) {
@@ -341,6 +351,7 @@ function listed(path, its, take, params = {}) {
 
   return {
     rows, load,
+    again: () => load(pages.at, rows.refresh),
     open() {
       load();
       return [refused, rows.element, pages.element];

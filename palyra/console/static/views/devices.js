@@ -2,7 +2,7 @@
 import { get } from "../api.js";
 import { ago, badge, h, link, problem, replace, state } from "../dom.js";
 import { pager, table } from "../table.js";
-import { labelText, now, shortId, span, thousands, visible } from "../words.js";
+import { counted, labelText, now, shortId, span, thousands, visible } from "../words.js";
 
 const LIMIT = 50;
 const TYPING_MS = 150;
@@ -63,7 +63,7 @@ export async function render(main, params, app) {
     href: (node) => `/devices/${node.device_id}`, empty,
   });
   const pages = pager(load);
-  let last = null, typing = 0, fetching = null, known = null, left = false;
+  let query = asked(), last = null, typing = 0, fetching = null, known = null, left = false;
 
   const filtered = () => Boolean(search.value.trim() || presence.value || trust.value);
 
@@ -77,15 +77,15 @@ export async function render(main, params, app) {
     };
   }
 
-  async function load(cursor = pages.at) {
+  async function load(cursor = pages.at, put = rows.set) {
     fetching?.abort();
     const mine = fetching = new AbortController();
     try {
-      const answer = await get("nodes", { ...asked(), limit: LIMIT, cursor }, { signal: mine.signal });
+      const answer = await get("nodes", { ...query, limit: LIMIT, cursor }, { signal: mine.signal });
       if (left) return;
       replace(refused);
       if (answer === last) return;
-      show(last = answer);
+      show(last = answer, put);
     } catch (error) {
       if (error.name === "AbortError") return;
       if (!last) throw error;
@@ -93,12 +93,12 @@ export async function render(main, params, app) {
     }
   }
 
-  function show(answer) {
+  function show(answer, put) {
     known = filtered() ? null : answer.total;
     replace(empty, filtered()
       ? ["Nothing matches.", h("button", { type: "button", on: { click: clear } }, "Clear search")]
       : ["No devices yet.", pair()]);
-    rows.set([...answer.nodes]);
+    put(answer.nodes);
     pages.show(answer.page, answer.total);
     if (filtered() && answer.total != null) replace(counts, `${thousands(answer.total)} found`);
     else count(app.counts);
@@ -108,18 +108,19 @@ export async function render(main, params, app) {
   function count(its) {
     if (filtered() || its.devices == null) return;
     const waiting = its.pairing_pending;
-    replace(counts, `${thousands(its.devices)} devices: ${thousands(its.online)} online, ` +
+    replace(counts, `${counted(its.devices, "device")}: ${thousands(its.online)} online, ` +
       `${thousands(its.stale)} stale, ${thousands(its.offline)} offline`,
     waiting ? [" ", link("/pairing", `${thousands(waiting)} waiting for approval`)] : "");
     if (known != null && !pages.at) rows.news(Math.max(0, its.devices - known), () => load());
   }
 
   function again() {
-    const query = new URLSearchParams();
+    const shown = new URLSearchParams();
     for (const [name, { value }] of Object.entries({ q: search, presence, trust })) {
-      if (value.trim()) query.set(name, value.trim());
+      if (value.trim()) shown.set(name, value.trim());
     }
-    history.replaceState(null, "", "/devices" + (query.size ? `?${query}` : ""));
+    history.replaceState(null, "", "/devices" + (shown.size ? `?${shown}` : ""));
+    query = asked();
     pages.reset();
     load();
   }
@@ -150,7 +151,7 @@ export async function render(main, params, app) {
       if (event.node) rows.update(event.node);
       else rows.remove(event.device_id);
     },
-    gap: () => load(),
+    gap: () => load(pages.at, rows.refresh),
     leave() {
       left = true;
       clearTimeout(typing);

@@ -49,7 +49,7 @@ async function renderJob(main, id, app) {
   }
   function showOutput() {
     replace(output, ended(answer), answer.notes.length > 0 && notes(answer.notes),
-      whole("Input", answer.input_json, answer.job.job_id));
+      whole("Input", answer.input_json, answer.job.job_id, "h2"));
   }
   async function cancel() {
     replace(refused);
@@ -119,7 +119,8 @@ function meter() {
 function waiting(job) {
   if (FINAL.has(job.state)) return null;
   if (job.waiting_for === "approval") {
-    return h("p", { class: "warn" }, "!! An operator must approve this: ", link("/approvals", "Approvals"));
+    return h("p", { class: "warn" }, "!! An operator must approve this: ",
+      link(job.approval_id ? `/approvals/${part(job.approval_id)}` : "/approvals", "see what is asked"), ".");
   }
   if (job.state === "awaiting_local_mediation") {
     return h("p", { class: "warn" }, `!! A person at ${visible(job.device_name)} must allow this.`);

@@ -23,14 +23,16 @@ export function jobState(job) {
 }
 
 /** A summary, an error or a reason. */
-export const noteOf = (job) => visible(job.note || job.cancel_reason) || "-";
+const noteOf = (job) =>
+  h("span", { class: "note" }, visible(job.note || job.cancel_reason) || "-");
 
 export const COLUMNS = [
   { title: "Job", phone: "fact", cell: (each) => h("span", { class: "mono" }, shortId(each.job_id)) },
   { title: "Device", phone: "name", cell: (each) => visible(each.device_name) || shortId(each.device_id) },
   { title: "Capability", phone: "fact", cell: (each) => visible(each.capability) },
   { title: "State", phone: "state", cell: jobState },
-  { title: "When", phone: "fact", cell: (each) => ago(each.submitted_at_unix_ms) },
+  { title: "When", phone: "fact",
+    cell: (each) => h("span", { class: "nowrap" }, ago(each.submitted_at_unix_ms)) },
   { title: "Took", number: true, cell: (each) => duration(each.took_ms), by: (each) => each.took_ms ?? -1 },
   { title: "By", only: "wide", cell: (each) => visible(each.requested_by) },
   { title: "Note", only: "wide", cell: noteOf },

@@ -154,7 +154,7 @@ function codeTable(may, changed) {
     { title: "Labels", cell: (each) => visible(labelText(each.labels)) || "-" },
   ];
   if (may) {
-    columns.push({ title: "", phone: "fact", cell: (each) => each.state === "active"
+    columns.push({ title: "Action", phone: "fact", cell: (each) => each.state === "active"
       && button("Take back", () => withdraw(each), { class: "small" }) });
   }
   return table({ caption: "Pairing codes", columns, key: (each) => each.code_id, empty: "No codes." });

@@ -15,7 +15,10 @@ export const title = () => "Run";
 export async function render(main, { query }, app) {
   const refused = h("div", { "aria-live": "assertive" });
   const catalogue = (await get("capabilities")).capabilities;
-  const chosen = h("select", { on: { change: () => choose() } });
+  const chosen = h("select", { on: { change() {
+    wanted = chosen.value;
+    choose();
+  } } });
   const about = h("div");
   const input = inputOf();
   const seconds = h("input", { type: "number", min: "1", max: "86400", step: "1" });
@@ -27,7 +30,6 @@ export async function render(main, { query }, app) {
 
   /** The devices have changed: which capabilities they have, and what is known of them. */
   function aimed() {
-    wanted = chosen.value || wanted;
     const devices = targets.devices();
     const names = new Set(devices.length ? devices.flatMap(runnable) : catalogue.map((each) => each.name));
     if (wanted) names.add(wanted);
