@@ -13,17 +13,18 @@ from palyra._files import make_private_dir
 from palyra.cli import facts, words
 from palyra.cli.afar import Pending
 from palyra.cli.client import Answer, Console
-from palyra.cli.contexts import CURRENT, FOLDER, PENDING, Context, Contexts
+from palyra.cli.contexts import CURRENT, FOLDER, PENDING, Context, Contexts, checked_name
 from palyra.cli.facts import Fact
 from palyra.cli.present import Screen
 from palyra.cli.remote import RemoteWay, fetch_chain, tls_context
 from palyra.console.models import EnrolOperator, OperatorCertificateAnswer
 from palyra.core.operator_uri import OperatorUri
 from palyra.core.pairing_uri import spell_token
-from palyra.errors import CaMismatch, InvitationCaMismatch
+from palyra.errors import CaMismatch, InvitationCaMismatch, Malformed
 from palyra.node.firstcontact import named_root
 
 MAX_LINE = 4_096
+MAX_HOST = 50
 
 
 @attrs.frozen
@@ -65,18 +66,36 @@ def accept(uri: OperatorUri, contexts: Contexts, name: str, ca_file: Path | None
     :raises InvitationCaMismatch: it is another gateway than the invitation's; nothing was sent.
     :raises PalyraError: it cannot be reached, or does not take the invitation.
     """
-    context = Context(name or uri.line.host, uri.origin, own_roots=ca_file is not None)
-    roots = _roots(uri, context) if ca_file is None else ca_file.read_text("utf-8")
+    name = checked_name(name) if name else _usual_name(uri, contexts)
+    context = Context(name, uri.origin, own_roots=ca_file is not None)
+    roots = _roots(uri, context) if ca_file is None else _given_roots(ca_file)
+    tls = tls_context(roots, None)
     make_private_dir(contexts.root, marks=(FOLDER, CURRENT))
     directory = contexts.directory(context.name)
     make_private_dir(directory)
     pending = Pending(directory / PENDING)
-    tls = tls_context(roots, None)
     console = Console(Path(), way=RemoteWay(context.address, lambda: tls))
     signature = base64.b64encode(pending.signature(uri.ca, uri.token)).decode()
     body = EnrolOperator(spell_token(uri.token), pending.csr_pem, signature)
     answer = console.post("operators/enrol", body, OperatorCertificateAnswer)
     return _kept(answer, context, contexts, pending, roots)
+
+
+def _usual_name(uri: OperatorUri, contexts: Contexts) -> str:
+    """The host; with its port where another gateway of that host is known already."""
+    name = uri.line.host.replace(":", "-")[:MAX_HOST]
+    others = any(each.name == name and each.url != uri.origin for each in contexts.all())
+    return checked_name(f"{name}-{uri.line.port}" if others else name)
+
+
+def _given_roots(file: Path) -> str:
+    """:raises Malformed: there is no certificate in it."""
+    try:
+        pem = file.read_text("utf-8")
+        tls_context(pem, None)
+    except (OSError, ValueError) as error:
+        raise Malformed("ca-file", "holds no certificate (PEM)") from error
+    return pem
 
 
 def _roots(uri: OperatorUri, context: Context) -> str:

@@ -53,7 +53,7 @@ def verify(call: Call, anchors: TextIO | None, file: BinaryIO | None) -> int:
 
 def _asked(console: Console, given: Sequence[Head]) -> AuditVerification:
     """What the gateway says, and its rows compared with the anchors from elsewhere."""
-    seen = console.get("audit/verify", AuditVerification, patience_ms=PATIENCE_MS).value
+    seen = console.patiently("audit/verify", AuditVerification, PATIENCE_MS).value
     if not given:
         return seen
     public = console.get("audit/heads", AuditHeads, 0, limit=1).value.public_key

@@ -9,7 +9,6 @@ from palyra.cli import words
 from palyra.cli.tables import style_of
 from palyra.console.models import FanoutItem, JobItem
 from palyra.core import jobs
-from palyra.core.callapprovals import APPROVAL
 from palyra.core.identifiers import short_id
 from palyra.core.jobs import JobState
 
@@ -88,8 +87,6 @@ def standing(job: JobItem, now_ms: int) -> str:
         return ""
     if job.retry_at_unix_ms is not None:
         return f"queued, next try at {words.when(job.retry_at_unix_ms, now_ms)}"
-    if job.waiting_for == APPROVAL:
-        return "waiting for approval"
     if job.waiting_for == "batch":
         return "queued, waits for its turn in the batch"
     if job.waiting_for not in ("", "device"):

@@ -164,11 +164,12 @@ class Console:
         self._way: Way = way or SocketWay(state_root)
         self._timeout_s = timeout_s
 
-    def get(
-        self, path: str, kind: type[T], wait_ms: int = 0, *, patience_ms: int = 0, **query: Query
-    ) -> Answer[T]:
-        """GET a resource as ``kind``; the answer may take ``wait_ms`` longer than usual, which it
-        is asked to, or ``patience_ms``, which it is not told.
+    def patiently(self, path: str, kind: type[T], patience_ms: int) -> Answer[T]:
+        """GET a resource that takes its time: ``patience_ms`` at most; errors as :meth:`get`."""
+        return self._decoded(self._request("GET", path, None, patience_ms), kind)
+
+    def get(self, path: str, kind: type[T], /, wait_ms: int = 0, **query: Query) -> Answer[T]:
+        """GET a resource as ``kind``; the answer may take ``wait_ms`` longer than usual.
 
         :raises GatewayNotRunning: nothing listens; :class:`GatewayRefused`: it said no.
         """
@@ -176,14 +177,14 @@ class Console:
             query["wait_ms"] = wait_ms
         given = {key: value for key, value in query.items() if value is not None and value != ()}
         target = f"{path}?{urlencode(given, doseq=True)}" if given else path
-        return self._decoded(self._request("GET", target, None, wait_ms + patience_ms), kind)
+        return self._decoded(self._request("GET", target, None, wait_ms), kind)
 
     def post(self, path: str, body: msgspec.Struct, kind: type[T], wait_ms: int = 0) -> Answer[T]:
         """POST a body and read the answer as ``kind``; errors as :meth:`get`."""
         return self._decoded(self._request("POST", path, body, wait_ms), kind)
 
     def pages(
-        self, path: str, kind: type[L], limit: int | None, **query: Query
+        self, path: str, kind: type[L], /, limit: int | None, **query: Query
     ) -> Iterator[Answer[L]]:
         """The pages of a list, until ``limit`` entries (None: all) have come."""
         cursor, left = None, limit

@@ -21,6 +21,7 @@ from palyra.console.models import (
     JobList,
     NodeAnswer,
     NodeList,
+    OperatorList,
     PairingAnswer,
     PairingList,
 )
@@ -51,6 +52,18 @@ def pending_requests(
     with contextlib.suppress(PalyraError):
         answer = _console(context).get("pairing/requests", PairingList, state=PENDING, limit=LIMIT)
         items = [_item(short_id(each.request_id), each.name) for each in answer.value.requests]
+    return _beginning(items, incomplete)
+
+
+def operators(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The operators who were not revoked, with their roles beside them."""
+    items = []
+    with contextlib.suppress(PalyraError):
+        answer = _console(context).get("operators", OperatorList, limit=LIMIT)
+        found = answer.value.operators
+        items = [_item(each.name, each.role) for each in found if each.state == "active"]
     return _beginning(items, incomplete)
 
 

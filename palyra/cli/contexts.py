@@ -114,8 +114,7 @@ class Contexts:
 
         :raises Malformed: it cannot be called that.
         """
-        if not _NAME.match(context.name):
-            raise Malformed("name", "must be 1 to 64 of a-z, 0-9, dot, dash and underscore")
+        checked_name(context.name)
         make_private_dir(self.root, marks=(FOLDER, CURRENT))
         directory = self.directory(context.name)
         make_private_dir(directory)
@@ -151,6 +150,16 @@ class Contexts:
             raise ContextUnusable(name, f"{file} is missing")
         check_private(file)
         return file
+
+
+def checked_name(name: str) -> str:
+    """What a context may be called.
+
+    :raises Malformed: it is something else.
+    """
+    if not _NAME.match(name):
+        raise Malformed("name", "must be 1 to 64 of a-z, 0-9, dot, dash and underscore")
+    return name
 
 
 def checked_url(url: str) -> str:

@@ -9,6 +9,7 @@ from palyra.cli.client import PAGE_LIMIT, Answer, Console
 from palyra.cli.present import Screen
 from palyra.cli.tables import Cell, Column, cell, state_cell
 from palyra.console.models import FanoutAnswer, FanoutItem, JobItem, SubmitJobs
+from palyra.core.callapprovals import APPROVAL
 from palyra.core.identifiers import short_id
 from palyra.core.jobs import JobState
 from palyra.errors import PalyraError
@@ -48,9 +49,19 @@ def run(screen: Screen, console: Console, body: SubmitJobs, *, wait: bool, follo
         screen.aside("stopped before the gateway had answered; the jobs may be running")
         screen.hint("palyra jobs list")
         return INTERRUPTED
+    _tell_approval(screen, accepted.value)
     if not wait:
         return _show_accepted(screen, accepted)
     return watch(screen, console, accepted.value.fanout, told=follow)
+
+
+def _tell_approval(screen: Screen, answer: FanoutAnswer) -> None:
+    """Rows that somebody has to decide, and by which command."""
+    held = sum(row.waiting_for == APPROVAL for row in answer.rows)
+    if held and answer.fanout.approval_id is not None:
+        device = words.counted(held, "device")
+        screen.aside(f"..  {device} {'waits' if held == 1 else 'wait'} for approval")
+        screen.hint(f"palyra approvals approve {short_id(answer.fanout.approval_id)}")
 
 
 def watch(

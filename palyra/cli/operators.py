@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from palyra.cli import accepting, words
+from palyra.cli import accepting, completion, words
 from palyra.cli.client import PAGE_LIMIT, segment
 from palyra.cli.contexts import Contexts
 from palyra.cli.options import Call, VerbGroup, pass_call
@@ -99,7 +99,7 @@ def list_(call: Call, limit: int | None) -> None:
 
 
 @operators.command()
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completion.operators)
 @click.argument("role", type=ROLE, metavar="ROLE")
 @pass_call
 def role(call: Call, name: str, role: str) -> None:
@@ -113,7 +113,7 @@ def role(call: Call, name: str, role: str) -> None:
 
 
 @operators.command()
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completion.operators)
 @click.option("--reason", default="", help="Why; it is recorded.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_call
@@ -145,7 +145,10 @@ def show_invited(screen: Screen, invited: InvitedOperator) -> None:
     span = words.span(made.expires_at_unix_ms - made.created_at_unix_ms)
     until = words.clock(made.expires_at_unix_ms, screen.now())
     screen.line("valid".ljust(_LABEL) + f"{span} (until {until}), once")
-    return screen.hint("on their machine: palyra operators accept -", "hint".ljust(_LABEL))
+    screen.hint("on their machine: palyra operators accept -", "hint".ljust(_LABEL))
+    if invited.uri.startswith("palyra://localhost:"):
+        screen.aside("note".ljust(_LABEL) + "only this machine can reach localhost")
+    return None
 
 
 def show_list(screen: Screen, found: list[OperatorItem], invitations: list[InvitationItem]) -> None:

@@ -42,17 +42,19 @@ def place(
     certificate: str = "",
     privateKey: str = "",
     backlog: str = str(BACKLOG),
+    *,
+    field: str = "endpoint",
 ) -> Place:
-    """The arguments of an endpoint string.
+    """The arguments of an endpoint string, which was given as ``field``.
 
     :raises Malformed: one of them makes no sense.
     """
     if bool(certificate) != bool(privateKey):
-        raise Malformed("console", "certificate= and privateKey= belong together")
+        raise Malformed(field, "certificate= and privateKey= belong together")
     if not backlog.isascii() or not backlog.isdigit():
-        raise Malformed("console", "backlog= must be a number")
+        raise Malformed(field, "backlog= must be a number")
     shown = f"[{interface}]:{port}" if ":" in interface else f"{interface or '0.0.0.0'}:{port}"
-    address = HostPort.parse(shown, "console")
+    address = HostPort.parse(shown, field)
     return Place(address, stateroot, certificate, privateKey, int(backlog))
 
 
@@ -68,7 +70,7 @@ def read_place(text: str, field: str) -> Place:
     args = [_plain(part) for part, found in zip(parts, named, strict=True) if found is None]
     kwargs = {_plain(found[1]): _plain(found[2]) for found in named if found is not None}
     try:
-        return place(*args, **kwargs)
+        return place(*args, **{**kwargs, "field": field})
     except TypeError as error:
         raise Malformed(
             field, f"must be palyra:PORT:interface=ADDRESS (got {text[:80]!r})"

@@ -85,7 +85,9 @@ class ConsoleApp:
                 answer.callback(body)
 
         asked = maybeDeferred(self._ask, route, request, target)
-        asked.addCallback(self._still_admitted, route, request)
+        asked.addCallback(
+            lambda body: body if answer.called else self._still_told(body, route, request)
+        )
         asked.addCallback(self._write, request, route)
         asked.addErrback(self._refused, request)
         asked.addCallback(say)
@@ -116,13 +118,12 @@ class ConsoleApp:
         _check(caller, route, request)
         return caller
 
-    def _still_admitted(self, body: Any, route: Route, request: IRequest) -> Any:
+    def _still_told(self, body: Any, route: Route, request: IRequest) -> Any:
         """What took its time is not told to somebody who was revoked meanwhile.
 
         Only what tells something: whoever ends their own session hears that it was done.
         """
-        waiting: Any = request
-        if (route.method == "GET" or route.keyed) and waiting.channel is not None:
+        if route.method == "GET" or route.keyed:
             self._admitted(route, request)
         return body
 

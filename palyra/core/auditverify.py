@@ -145,10 +145,10 @@ class Examination:
         self._last, self._hash = row.seq, row.hash
         self._next, self._prev = row.seq + 1, row.hash
         for anchor in self._anchors.get(row.seq, ()):
-            if anchor.hash == row.hash:
-                self._anchored = anchor
-            else:
+            if anchor.hash != row.hash:
                 self._fault(f"row {row.seq} is not the one that was anchored")
+            elif not self.faults:
+                self._anchored = anchor
 
     def _look_at_details(self, seq: int, line: Line) -> None:
         if line.details is None:

@@ -92,7 +92,7 @@ class FarConsole(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 
 class _FarHandler(_Handler):
-    server: FarConsole
+    server: FarConsole  # type: ignore[assignment]
 
     def handle(self) -> None:
         connection: Any = self.request

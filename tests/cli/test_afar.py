@@ -136,6 +136,31 @@ def test_a_console_with_a_certificate_of_its_own(
     assert kept.read_bytes() == far.ca.ca_pem + b"\n"
 
 
+def test_what_a_gateway_is_called_here(far: FarConsole, capsys: Capsys) -> None:
+    """By its host; a second one there by its port too, and nothing that could not be kept."""
+    accepted(far, capsys)
+    with far_console() as other:
+        other.certifies("operators/enrol")
+        accepted(other, capsys)
+        assert [each.name for each in Contexts.of_user().all()] == [
+            "localhost",
+            f"localhost-{other.port}",
+        ]
+    asked = len(far.asked)
+    assert run(capsys, "operators", "accept", invitation(far), "--name", "../x")[0] == 1
+    assert len(far.asked) == asked
+
+
+def test_roots_that_are_none(far: FarConsole, capsys: Capsys, tmp_path: Path) -> None:
+    """It is said of the file, before anything is sent."""
+    file = tmp_path / "roots.pem"
+    for content in (b"", b"\xff", b"-----BEGIN CERTIFICATE-----\n"):
+        file.write_bytes(content)
+        done = run(capsys, "operators", "accept", invitation(far), "--ca-file", str(file))
+        assert done[0] == 1 and "ca-file" in done[2]
+    assert not far.asked
+
+
 # -- renewing ----------------------------------------------------------------------------------
 
 

@@ -9,8 +9,11 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from palyra.cli.main import palyra
+from palyra.console.models import OperatorList, Page
 from tests.cli.conftest import FakeConsole
+from tests.cli.farconsole import operator
 from tests.cli.things import (
+    CONTRACT,
     FIVE,
     capability,
     job,
@@ -130,3 +133,12 @@ def test_verbs(offered: Offer) -> None:
     """The groups and their verbs."""
     assert [value for value, _ in offered("pairing", "")] == ["code", "list", "approve", "reject"]
     assert [value for value, _ in offered("ca", "")] == ["show", "rotate"]
+
+
+def test_operators(offered: Offer, console: FakeConsole) -> None:
+    """Those who were not revoked, with their roles."""
+    page = Page(50, 2, False)
+    known = [operator(), operator(name="al", state="revoked")]
+    console.on("GET", "operators", OperatorList(CONTRACT, page, known, []))
+    assert offered("operators", "role", "") == [("bo", "operator")]
+    assert offered("operators", "revoke", "x") == []

@@ -20,6 +20,7 @@ HEAVY = ("grpc", "twisted", "rich", "cryptography", "sqlalchemy", "psutil", "seg
 VERBS = [
     "quickstart",
     "pairing",
+    "approvals",
     "node",
     "nodes",
     "jobs",

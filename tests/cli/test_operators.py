@@ -92,6 +92,11 @@ def test_an_invitation_for_people() -> None:
         f"invited  di as viewer\n         {URI}\nvalid    24 h (until 23 Nov 03:44), once\n"
     )
     assert told(made) == "hint     on their machine: palyra operators accept -\n"
+    near = screen(80)
+    operators.show_invited(
+        near, InvitedOperator(CONTRACT, INVITED, URI.replace("atlas", "localhost"))
+    )
+    assert told(near).endswith("note     only this machine can reach localhost\n")
 
 
 def test_roles(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:

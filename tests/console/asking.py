@@ -23,6 +23,7 @@ from palyra.console.app import PREFIX, ConsoleApp
 from palyra.console.routing import Controls
 from palyra.core.operators import Caller, Role
 from palyra.core.tracing import Tracer
+from palyra.errors import PalyraError
 from palyra.testing.control import FakeControl
 
 ANA = Caller("local:1000", "ana", Role.ADMIN, "console.sock")
@@ -34,8 +35,11 @@ class Everybody:
 
     def __init__(self, caller: Caller = ANA) -> None:
         self.caller = caller
+        self.refusal: PalyraError | None = None
 
     def admit(self, request: Any, route: Any) -> Caller:
+        if self.refusal is not None:
+            raise self.refusal
         return self.caller
 
 
@@ -64,7 +68,8 @@ class Console:
             tracer,
         )
         self.clock = Clock()
-        self.app = ConsoleApp(self.controls, Everybody(caller), self.clock)
+        self.admission = Everybody(caller)
+        self.app = ConsoleApp(self.controls, self.admission, self.clock)
         self._resource: Any = self.app.resource()
         self._stub: Any = StubTreq(self._resource)
 

@@ -59,7 +59,7 @@ class WebRequest:
         self.cookies.append((key, value, more))
 
 
-def page_post(**headers: str) -> WebRequest:
+def page_post(**headers: Any) -> WebRequest:
     """What the console's own page posts."""
     return WebRequest(
         "POST", origin="https://atlas:7142", content_type="application/json", **headers

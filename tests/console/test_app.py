@@ -18,7 +18,7 @@ from palyra.console.routes import ROUTES
 from palyra.console.routing import JSON
 from palyra.core.audit import Acting, acting
 from palyra.core.operators import Right, Role
-from palyra.errors import DiskFull
+from palyra.errors import DiskFull, SignInRequired
 from palyra.testing.control import NO_CRL, FakeControl
 from tests.console.asking import ANA, Console, item, logged
 
@@ -410,6 +410,21 @@ def test_a_caller_that_went_away(console: Console) -> None:
 
     events = logged(leave)
     assert [each for each in events if each["log_level"] >= LogLevel.error] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "told"), [("GET", "/nodes", 401), ("POST", "/auth/logout", 200)]
+)
+def test_what_is_not_told_any_more(console: Console, method: str, path: str, told: int) -> None:
+    """Somebody was revoked while they waited; who ended it themselves hears that it was done."""
+
+    def revoked(*_: object) -> dict[str, int]:
+        console.admission.refusal = SignInRequired()
+        return {"contract": 1}
+
+    console.control.answers["nodes"] = console.control.answers["sign_out"] = revoked
+    status, _, _ = console.ask(method, path, b"{}" if method == "POST" else None)
+    assert status == told
 
 
 def _broken(target: str) -> None:

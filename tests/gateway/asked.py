@@ -71,7 +71,7 @@ def approvals(house: House, *states: ApprovalState) -> list[CallApproval]:
 
 def deciding(house: House, approval: CallApproval, **changes: Any) -> Deferred[CallApproval]:
     given: dict[str, Any] = {"by": BO, "approved": True, "digest": approval.digest, **changes}
-    decided = house.approvals.decide(approval.approval_id, Answer(**given))
+    decided = house.call_approvals.decide(approval.approval_id, Answer(**given))
     return Deferred.fromCoroutine(decided)
 
 

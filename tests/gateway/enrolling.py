@@ -137,6 +137,7 @@ class Gateway(House):
             now_ms=self.now_ms,
             elapsed_ms=self.now_ms,
             published=self._publish,
+            record=self.store.record,
         )
         self._begin_enrolment(limits)
         self.desk = EnrolmentDesk(self.enrolment)

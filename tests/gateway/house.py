@@ -111,7 +111,7 @@ class House:
         self.policing = Policing(
             rules=self.rules, now_ms=self.now_ms, record=self.store.record, role_of=self.roles.get
         )
-        self.approvals = CallApprovals(
+        self.call_approvals = CallApprovals(
             clock=self.clock,
             entropy=self.entropy,
             store=self.store,
@@ -137,7 +137,7 @@ class House:
             limits=self.limits,
             changed=self._changed,
             elapsed_ms=self.now_ms,
-            approvals=self.approvals,
+            approvals=self.call_approvals,
         )
         self.inventory.load(
             result_of(self.store.devices()),
@@ -160,13 +160,13 @@ class House:
         unfinished = result_of(self.store.unfinished())
         self.dispatcher.start(unfinished)
         result_of(Deferred.fromCoroutine(self.fanouts.start(unfinished)))
-        result_of(Deferred.fromCoroutine(self.approvals.start(unfinished)))
+        result_of(Deferred.fromCoroutine(self.call_approvals.start(unfinished)))
         self.board.start()
 
     def end(self) -> None:
         """The gateway's process is gone, with every connection."""
         self.fanouts.stop()
-        self.approvals.stop()
+        self.call_approvals.stop()
         self.dispatcher.stop()
         self.board.stop()
         for node in self.nodes.values():

@@ -113,9 +113,9 @@ class Operating:
             local_names={"local:0": "root", "local:1000": "ana"},
             now_ms=lambda: self.now_ms,
         )
-        self.registry.load(
-            result_of(self.store.operators()), result_of(self.store.operator_certificates())
-        )
+        operators = result_of(self.store.operators())
+        certificates = result_of(self.store.operator_certificates())
+        self.registry.load(operators, certificates)
         self.browser = BrowserSessions(self.entropy)
         common: dict[str, Any] = {
             "registry": self.registry,
@@ -125,7 +125,7 @@ class Operating:
             "entropy": self.entropy,
             "now_ms": lambda: self.now_ms,
         }
-        self.sign_in = SignIn(
+        self.sign_in: Any = SignIn(
             record=self.store.record,
             origin=lambda: self.origin,
             fingerprint=lambda: "9f3c",
@@ -142,7 +142,7 @@ class Operating:
             address=lambda: self.address,
             **common,
         )
-        self.admission = WebAdmission(
+        self.admission: Any = WebAdmission(
             self.registry,
             self.browser,
             elapsed_ms=lambda: self.now_ms,

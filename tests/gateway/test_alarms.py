@@ -81,7 +81,7 @@ def test_a_device_that_went_away(gateway: Gateway, watched: Watched) -> None:
     """Once, and again only after it was here in between."""
     gateway.pass_time(START_GRACE_MS / 1000 + 1)
     device, node = gateway.online()
-    node.leave()
+    node.disconnect()
     gateway.pass_time(60)
     gateway.pass_time(60)
     assert watched.told.items == [
@@ -92,7 +92,7 @@ def test_a_device_that_went_away(gateway: Gateway, watched: Watched) -> None:
 def test_after_a_start_nobody_is_missed(gateway: Gateway, watched: Watched) -> None:
     """All of them are on their way back then."""
     _, node = gateway.online()
-    node.leave()
+    node.disconnect()
     gateway.pass_time(60)
     assert watched.told.items == []
 

@@ -91,7 +91,7 @@ def test_it_waits(house: House) -> None:
         "rule-1",
     )
     assert approval.expires_at_ms - approval.created_at_ms == 600_000
-    assert house.approvals.pending == 1
+    assert house.call_approvals.pending == 1
 
 
 def test_a_yes_lets_it_run_once(house: House) -> None:
@@ -104,7 +104,7 @@ def test_a_yes_lets_it_run_once(house: House) -> None:
     node.finish(node.started[0].attempt_id)
     approval = approval_of(house, job)
     assert (house.kept(job).state, approval.state) == (S.SUCCEEDED, A.CONSUMED)
-    assert approval.targets[0].consumed_at_ms is not None and house.approvals.pending == 0
+    assert approval.targets[0].consumed_at_ms is not None and house.call_approvals.pending == 0
     actions = [action for action, _ in audited(house)]
     assert [each for each in actions if each.startswith("approval")] == [
         "approval.asked",
@@ -170,7 +170,7 @@ def test_a_disk_that_is_full(house: House) -> None:
     with pytest.raises(DiskFull):
         ask(house, device)
     house.store.trouble = None
-    assert house.approvals.pending == 0 and house.dispatcher.queued(None) == []
+    assert house.call_approvals.pending == 0 and house.dispatcher.queued(None) == []
 
 
 # -- who decides --------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_a_cancelled_job_ends_its_approval(house: House) -> None:
     result_of(house.dispatcher.cancel(job.call.job_id, "ana"))
     assert house.kept(job).state is S.CANCELLED
     approval = approval_of(house, job)
-    assert approval.state is A.EXPIRED and house.approvals.pending == 0
+    assert approval.state is A.EXPIRED and house.call_approvals.pending == 0
     with pytest.raises(CallDecided):
         decide(house, approval)
 
@@ -326,7 +326,7 @@ def test_another_key_voids_it(house: House) -> None:
     other = attrs.evolve(device, identity_fingerprint=sha256_hex(b"other"))
     house.inventory.put(other)
     with pytest.raises(ApprovalVoid, match="another key"):
-        house.approvals.recheck(job)
+        house.call_approvals.recheck(job)
 
 
 def test_another_descriptor_voids_it(house: House) -> None:
@@ -435,7 +435,7 @@ def test_a_session_stands_for_repeats(house: House) -> None:
     key = IdempotencyKey("ana", "k", sha256_hex(b"k"))
     order = house.order(device, caller=ANA)
     again = result_of(house.dispatcher.submit(order, key))
-    assert started(node)[-1] == again.call.job_id and house.approvals.pending == 0
+    assert started(node)[-1] == again.call.job_id and house.call_approvals.pending == 0
     repeat = approval_of(house, again)
     assert repeat.decided_by == "bo" and repeat.reason.startswith("repeats approval")
     for other in (
@@ -496,7 +496,7 @@ def test_an_operator_is_revoked(house: House) -> None:
     device, _ = house.online()
     decide(house, approval_of(house, ask(house, device)), scope=SESSION)
     mine, theirs = ask(house, device, capability="safe"), ask(house, device, by=BOT)
-    result_of(Deferred.fromCoroutine(house.approvals.operator_gone(ANA.operator_id)))
+    result_of(Deferred.fromCoroutine(house.call_approvals.operator_gone(ANA.operator_id)))
     assert "revoked" in ended(house, mine, "approval_void")
     assert approval_of(house, mine).state is A.EXPIRED
     assert house.kept(theirs).waiting_for == APPROVAL
@@ -508,7 +508,7 @@ def test_a_restart_takes_over_what_is_pending(house: House) -> None:
     device, node = house.online()
     first, second = ask(house, device, ttl_ms=3_600_000), ask(house, device, ttl_ms=3_600_000)
     house.restart()
-    assert house.approvals.pending == 2
+    assert house.call_approvals.pending == 2
     result_of(node.connect())
     decide(house, approval_of(house, first))
     assert started(node) == [first.call.job_id]
@@ -555,7 +555,7 @@ def test_watchers_hear_of_each_change(house: House) -> None:
     """Whoever watches is told which approval to look at."""
     device, _ = house.online()
     heard: list[str] = []
-    house.approvals.watchers.append(heard.append)
+    house.call_approvals.watchers.append(heard.append)
     approval = approval_of(house, ask(house, device))
     assert heard == [approval.approval_id]
     decide(house, approval)
@@ -675,4 +675,4 @@ def test_a_fanout_that_is_not_recorded(house: House) -> None:
     with pytest.raises(DiskFull):
         submit(house, devices, requested_by="ana", caller=ANA)
     house.store.trouble = None
-    assert house.approvals.pending == 0 and house.dispatcher.queued(None) == []
+    assert house.call_approvals.pending == 0 and house.dispatcher.queued(None) == []

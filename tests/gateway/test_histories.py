@@ -64,7 +64,7 @@ def test_a_cursor_that_no_journal_gave(gateway: Gateway, cursor: str) -> None:
 
 def test_every_time_a_device_asked_to_pair(gateway: Gateway) -> None:
     """Its own requests, newest first, and nobody else's."""
-    request = Applicant().apply(gateway)
+    request = gateway.request(Applicant().apply(gateway).request_id)
     result_of(gateway.control.decide(request.request_id, True, models.Decision(), ANA))
     Applicant(2, name="nas").apply(gateway)
     answer = result_of(gateway.control.pairing_history(request.device_id, 50, None))
@@ -76,6 +76,7 @@ def test_every_time_a_device_asked_to_pair(gateway: Gateway) -> None:
 
 def test_nobody_has_no_history(gateway: Gateway) -> None:
     """A device that is not known is not found."""
-    for ask in (gateway.control.journal, gateway.control.pairing_history):
-        with pytest.raises(NotFound):
-            result_of(ask("nobody", 3, None))
+    with pytest.raises(NotFound):
+        result_of(gateway.control.journal("nobody", 3, None))
+    with pytest.raises(NotFound):
+        result_of(gateway.control.pairing_history("nobody", 3, None))

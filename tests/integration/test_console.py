@@ -110,7 +110,7 @@ def test_a_stranger_with_a_certificate(gateway: Gateway, tmp_path: Path) -> None
 
 def test_a_port_that_is_taken(gateway: Gateway, shared: House) -> None:
     """Another gateway on the console's port does not start, and says who has it."""
-    other = shared.gateway()
+    other = shared.gateway("other")
     other.console_port = gateway.console_port
     done = other.refused()
     assert done.code == 1, done
@@ -120,15 +120,15 @@ def test_a_port_that_is_taken(gateway: Gateway, shared: House) -> None:
 
 def test_beyond_loopback_without_names(shared: House) -> None:
     """It is refused before anything is made; an endpoint of another kind is too."""
-    done = shared.gateway().refused("--console", "palyra:0:interface=0.0.0.0")
+    done = shared.gateway("third").refused("--console", "palyra:0:interface=0.0.0.0")
     assert done.code == 1, done
     assert "error: Binding 0.0.0.0:0 needs configured names" in done.err
-    assert shared.gateway().refused("--console", "tcp:80").code == 1
+    assert shared.gateway("fourth").refused("--console", "tcp:80").code == 1
 
 
 def test_switched_off(shared: House) -> None:
     """``none``: console.sock alone, and a link cannot be made."""
-    gateway = shared.gateway(config='[console]\nendpoint = "none"\n')
+    gateway = shared.gateway("without", config='[console]\nendpoint = "none"\n')
     arguments = gateway.arguments[: gateway.arguments.index("--console")]
     log = shared.path / "without.log"
     gateway.process = shared.start([script("twistd"), "-n", *arguments], log)
@@ -139,11 +139,11 @@ def test_switched_off(shared: House) -> None:
 
 def test_a_stop_ends_open_connections(shared: House) -> None:
     """A browser that keeps its connection does not keep the gateway."""
-    gateway = shared.gateway().start()
+    gateway = shared.gateway("brief").start()
     link = http.client.HTTPConnection("localhost", gateway.console_port, timeout=10)
     link.request("GET", "/healthz")
     assert link.getresponse().read() == b'{"status":"ok"}'
-    gateway.process.stop()
+    gateway.process.terminate()
     assert not gateway.process.alive
     link.close()
 
@@ -173,4 +173,4 @@ def test_another_server_on_our_endpoint(gateway: Gateway, shared: House) -> None
             link.close()
 
     assert eventually(answers, "the other server answers") == b"another server"
-    process.stop()
+    process.terminate()

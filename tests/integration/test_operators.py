@@ -1,7 +1,8 @@
-"""Operators from afar, on a gateway that runs: invitation, roles, the page's sign-in, revocation."""
+"""Operators from afar, on a gateway that runs: invitations, roles, signing in, revocation."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import ssl
@@ -34,17 +35,18 @@ class Bo:
         env = {"XDG_CONFIG_HOME": str(self.home), "XDG_DATA_HOME": str(self.home / "data")}
         return run([script("palyra"), *arguments], self.home, stdin, env=env)
 
-    def follows(self, gateway: Gateway) -> http.client.HTTPResponse:
+    @contextlib.contextmanager
+    def follows(self, gateway: Gateway) -> Iterator[http.client.HTTPResponse]:
         """A stream of events that is open."""
         name = "localhost"
         context = ssl.create_default_context(cafile=str(self.contexts.directory(name) / CA))
         context.load_cert_chain(self.contexts.pair_file(name))
         connection = http.client.HTTPSConnection(name, gateway.console_port, context=context)
         connection.request("GET", "/console/v1/events")
-        response = connection.getresponse()
-        assert response.status == 200
-        assert response.read1()
-        return response
+        with contextlib.closing(connection), connection.getresponse() as response:
+            assert response.status == 200
+            assert response.read1()
+            yield response
 
 
 @pytest.fixture(scope="module")
@@ -80,20 +82,20 @@ def test_every_verb_from_afar(gateway: Gateway, bo: Bo) -> None:
 
 def test_a_revocation_is_felt_at_once(gateway: Gateway, bo: Bo) -> None:
     """A stream that is open ends, and nothing is answered any more."""
-    stream = bo.follows(gateway)
     ended: list[float] = []
+    with bo.follows(gateway) as stream:
 
-    def read() -> None:
-        while stream.read1():
-            pass
-        ended.append(time.monotonic())
+        def read() -> None:
+            while stream.read1():
+                pass
+            ended.append(time.monotonic())
 
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    assert gateway.cli("operators", "revoke", "bo", "--reason", "left").code == 0
-    revoked = time.monotonic()
-    reader.join(WITHIN_S)
-    assert ended and ended[0] <= revoked + WITHIN_S
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        assert gateway.cli("operators", "revoke", "bo", "--reason", "left").code == 0
+        revoked = time.monotonic()
+        reader.join(WITHIN_S)
+        assert ended and ended[0] <= revoked + WITHIN_S
     refused = bo.cli("nodes", "list")
     assert refused.code == 1
     assert refused.err.startswith("error: This operator certificate is refused: revoked.")

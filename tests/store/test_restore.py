@@ -29,6 +29,7 @@ from palyra.errors import (
     StoreTooNew,
 )
 from palyra.store import migrations, restore
+from palyra.store.auditfile import verified
 from palyra.store.restore import Voided, export_document, import_document
 from tests.store.conftest import engine
 from tests.store.reactorless import Calls
@@ -98,9 +99,10 @@ def test_what_cannot_go_on_is_ended(root: Path, backup: Path, tmp_path: Path) ->
     database = target / DATABASE
     before, after = rows(root / DATABASE), rows(database)
     changed = {"meta", "jobs", "journal", "pairing_codes", "pairing_requests", "approvals"}
+    changed |= {"audit"}
     assert {name for name in before if before[name] != after[name]} == changed
     grown = {name: len(after[name]) - len(before[name]) for name in before if name != "meta"}
-    assert {name: count for name, count in grown.items() if count} == {"journal": 2}
+    assert {name: count for name, count in grown.items() if count} == {"journal": 2, "audit": 3}
     jobs = column(database, "SELECT state FROM jobs ORDER BY state")
     assert jobs == ["outcome_unknown", "outcome_unknown", "queued", "succeeded"]
     codes = column(database, "SELECT DISTINCT state FROM pairing_codes ORDER BY state")
@@ -109,6 +111,20 @@ def test_what_cannot_go_on_is_ended(root: Path, backup: Path, tmp_path: Path) ->
     assert requests == ["completed", "expired", "expired"]
     approvals = column(database, "SELECT state FROM approvals ORDER BY state")
     assert approvals == ["consumed", "expired", "expired"]
+
+
+def test_a_restored_store_begins_another_chain(backup: Path, tmp_path: Path) -> None:
+    """Its first row cites the head of the one before, which is kept; both hold."""
+    database = tmp_path / "restored" / DATABASE
+    restored(backup, tmp_path / "restored")
+    chains = column(database, "SELECT DISTINCT chain_id FROM audit ORDER BY chain_id")
+    assert len(chains) == 2
+    statement = f"SELECT reason FROM audit WHERE chain_id = '{chains[1]}' AND seq = 1"
+    (reason,) = column(database, statement)
+    assert "restored from a backup of" in reason and "follows row" in reason
+    verdict = verified(database, (), None)
+    assert verdict is not None
+    assert (verdict.chain_id, verdict.rows, verdict.faults) == (chains[1], 3, ())
 
 
 def test_an_unknown_outcome_is_told(backup: Path, tmp_path: Path) -> None:
@@ -143,7 +159,7 @@ def test_a_restored_store_is_another_one(root: Path, backup: Path, tmp_path: Pat
     assert kept == [store.gateway_id]
     calls.wait(store.confirm())
     calls.wait(store.close())
-    assert column(target / DATABASE, "SELECT count(*) FROM meta") == [2]
+    assert column(target / DATABASE, "SELECT count(*) FROM meta") == [3]
 
 
 @pytest.mark.parametrize("older_ms", [NOW_MS - 5, NOW_MS + 5])

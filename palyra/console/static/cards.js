@@ -8,7 +8,9 @@ import { clock, counted, duration, fingerprint, labelText, now, shortId, span } 
 const INERT_MS = 500;
 const INVOKE_OTHERS = "nodes.invoke";
 const UNTIL = [["15 min", 15], ["1 h", 60], ["8 h", 480]];
-const SCOPES = { once: "this once", session: "the caller's session", timeboxed: "until" };
+const SCOPES = {
+  once: "this once", session: "repeats in the caller's session", timeboxed: "repeats within",
+};
 
 /**
  * @typedef {object} Card
@@ -223,7 +225,7 @@ function targets(rows) {
 
 function scopes(offered) {
   const name = freshId("scope");
-  const until = h("select", { "aria-label": "Until" },
+  const until = h("select", { "aria-label": "Repeats within" },
     UNTIL.map(([text, minutes]) => h("option", { value: minutes }, text)));
   const radios = offered.map((each) => h("input",
     { type: "radio", name, value: each, checked: each === "once" }));

@@ -29,10 +29,12 @@ const PHONE = matchMedia("(max-width: 639px)");
  *   pointer or the focus; `news` says "3 new [Show]" above the rows
  */
 export function table({ caption, columns, key, href, tone, empty }) {
-  const place = h("div"), news = h("p", { class: "news", hidden: true });
+  const place = h("div"), count = h("span");
+  const news = h("p", { class: "news", hidden: true }, count,
+    button("Show", () => fresh.show(), { class: "small" }));
   const element = h("div", { class: "rows" }, news, place);
   const drawn = new Map();
-  let rows = [], sorted = null;
+  let rows = [], sorted = null, fresh = { count: 0 }, drawing = 0;
 
   const ordered = () => {
     if (!sorted) return rows;
@@ -108,7 +110,7 @@ export function table({ caption, columns, key, href, tone, empty }) {
       && document.activeElement.closest("[data-id]")?.dataset.id;
     rows = [...next];
     draw();
-    news.hidden = true;
+    tellNews(0);
     if (focused) drawn.get(focused)?.its.querySelector("a,button")?.focus({ preventScroll: true });
   }
 
@@ -124,13 +126,17 @@ export function table({ caption, columns, key, href, tone, empty }) {
   function refresh(next) {
     const same = next.length === rows.length && next.every((row, index) => key(row) === key(rows[index]));
     if (!same && !(rows.length && busy())) return set(next);
-    const fresh = next.filter((row) => !update(row));
-    return tellNews(fresh.length, () => set(next));
+    return tellNews(next.filter((row) => !update(row)).length, () => set(next));
   }
 
-  function tellNews(count, show) {
-    news.hidden = !count;
-    if (count) replace(news, `${thousands(count)} new `, button("Show", show, { class: "small" }));
+  /** A burst counts up many times in a frame: it is drawn once. */
+  function tellNews(number, show) {
+    fresh = { count: number, show };
+    drawing ||= requestAnimationFrame(() => {
+      drawing = 0;
+      news.hidden = !fresh.count;
+      replace(count, `${thousands(fresh.count)} new `);
+    });
   }
 
   return {
@@ -160,11 +166,16 @@ export function table({ caption, columns, key, href, tone, empty }) {
   }
 }
 
-/** A state has changed: its background fades (unless motion is unwanted). */
+const STILL = matchMedia("(prefers-reduced-motion: reduce)");
+const AT_ONCE = 8;
+let flashes = 0;
+
+/** A state has changed: its background fades, unless motion is unwanted or everything changes. */
 export function flash(element) {
-  element.classList.remove("changed");
-  void element.offsetWidth;
-  element.classList.add("changed");
+  if (STILL.matches || flashes >= AT_ONCE) return;
+  flashes += 1;
+  const fading = element.animate({ backgroundColor: ["var(--fade)", "transparent"] }, 600);
+  fading.onfinish = fading.oncancel = () => { flashes -= 1; };
 }
 
 const classes = (column) =>

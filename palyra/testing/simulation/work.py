@@ -44,12 +44,12 @@ OUTPUT_SIZES = (1, 1, 1, 20, 60)
 
 def input_of(size: int, output_size: int) -> bytes:
     """An input of about so many bytes, which asks for an output of so many job ids."""
-    return b'{"wanted":%d,"fill":"%s"}' % (output_size, b"x" * size)
+    return b'{"answer":%d,"fill":"%s"}' % (output_size, b"x" * size)
 
 
 def output_of(job_id: str, input_json: bytes) -> bytes:
     """What a handler answers: the job, as often as it is asked for, and what it was asked."""
-    wanted = int(input_json.removeprefix(b'{"wanted":').split(b",")[0])
+    wanted = int(input_json.removeprefix(b'{"answer":').split(b",")[0])
     asked = hashlib.sha256(input_json).hexdigest()
     return b'"%s %s"' % (asked.encode(), job_id.encode() * wanted)
 

@@ -155,7 +155,8 @@ function ended({ job, error, output_json: value }) {
   if (!FINAL.has(job.state)) return null;
   if (value == null) {
     return h("section", null, h("h2", null, "Result"),
-      h("p", { class: job.state === "cancelled" ? "" : "bad" }, visible(error || job.note) || stateWord(job.state).word),
+      h("p", { class: job.state === "cancelled" ? "" : "bad" },
+        visible(error || job.note) || stateWord(job.state).word),
       job.effect_possible && h("p", { class: "unknown" },
         `? It may have taken effect; check ${visible(job.device_name)} before repeating.`));
   }

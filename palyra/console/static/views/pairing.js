@@ -70,7 +70,8 @@ export async function render(main, params, app) {
 function* notes({ failed_tries, codes, pins_paused_until_unix_ms: until }) {
   for (const each of failed_tries) yield triesText(each);
   for (const each of codes.filter((one) => one.state === "burnt")) {
-    yield `${each.method.toUpperCase()} by ${visible(each.issued_by)} burnt by ${counted(each.failed, "wrong try", "wrong tries")}`;
+    yield `${each.method.toUpperCase()} by ${visible(each.issued_by)} burnt by `
+      + counted(each.failed, "wrong try", "wrong tries");
   }
   if (until > now()) yield `Pairing by PIN is paused until ${clock(until)} after many wrong tries`;
 }

@@ -203,7 +203,8 @@ function targetsOf(changed) {
       }, { class: "quiet", "aria-label": `Without ${visible(each.name)}` }))));
     chips.hidden = !added.size;
     const text = expression.value.trim();
-    replace(count, text && (matched.more ? `= more than ${MATCHED} devices` : `= ${counted(matched.nodes.length, "device")}`));
+    replace(count, text && (matched.more ? `= more than ${MATCHED} devices`
+      : `= ${counted(matched.nodes.length, "device")}`));
     changed();
   }
   const devices = () => (expression.value.trim() ? matched.nodes : [...added.values()]);
