@@ -3,7 +3,7 @@ document that describes them (:mod:`palyra.console.openapi`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -54,6 +54,11 @@ class Parameter:
     schema: Schema
     description: str
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it, or each of its values, is one of; empty: any."""
+        return tuple(self.schema.get("items", self.schema).get("enum", ()))
+
 
 @attrs.frozen
 class Asked:
@@ -91,6 +96,7 @@ class Route:
     :param media_type: of the answer.
     :param listed: a long answer that may be compressed and asked for conditionally.  Never one
         that holds a secret (BREACH).
+    :param example: a body that the route takes, for the document.  Never a secret.
     """
 
     method: str
@@ -108,10 +114,20 @@ class Route:
     media_type: str = JSON
     listed: bool = False
     follow: Follow | None = None
+    example: Mapping[str, Any] | None = None
 
     def status_of(self, answer: Any) -> int:
         """The status that goes with an answer."""
         return ACCEPTED if self.accepted is not None and self.accepted(answer) else self.status
+
+
+@attrs.frozen
+class Subject:
+    """Routes that belong together, under the heading that the document has them."""
+
+    name: str
+    about: str
+    routes: tuple[Route, ...]
 
 
 def text(name: str, description: str, maximum: int = 256) -> Parameter:
@@ -119,9 +135,9 @@ def text(name: str, description: str, maximum: int = 256) -> Parameter:
     return Parameter(name, {"type": "string", "maxLength": maximum}, description)
 
 
-def number(name: str, description: str, maximum: int) -> Parameter:
-    """A parameter that is a whole number; one above ``maximum`` counts as that."""
-    schema = {"type": "integer", "minimum": 0, "maximum": maximum}
+def number(name: str, description: str) -> Parameter:
+    """A parameter that is a whole number of at most nine digits."""
+    schema = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
     return Parameter(name, schema, description)
 
 
@@ -130,14 +146,15 @@ def choice(name: str, description: str, *values: str) -> Parameter:
     return Parameter(name, {"type": "string", "enum": list(values)}, description)
 
 
-def repeated(name: str, description: str, maximum: int = 256) -> Parameter:
-    """A parameter that may be given several times."""
-    schema = {"type": "array", "items": {"type": "string", "maxLength": maximum}}
-    return Parameter(name, schema, description)
+def repeated(name: str, description: str, *values: str) -> Parameter:
+    """A parameter that may be given several times; each is one of ``values`` where there are."""
+    each: Schema = {"type": "string", "enum": list(values)} if values else _ID
+    return Parameter(name, {"type": "array", "items": each}, description)
 
 
-LIMIT = number("limit", "How many entries a page has at most (1 to 500; 50).", 500)
-CURSOR = text("cursor", "Where the page begins: next_cursor of the page before it.")
-WHERE = text("where", "A targeting expression; only what it matches.", 4_096)
-WAIT_MS = number("wait_ms", "How long to wait for a final state.", 60_000)
+_ID = {"type": "string", "maxLength": 256}
+LIMIT = number("limit", "How many entries a page has at most (default 50); above 500 means 500.")
+CURSOR = text("cursor", "Where the page begins: `next_cursor` of the page before it.")
+WHERE = text("where", "A targeting expression, such as `label.site = prague`.", 4_096)
+WAIT_MS = number("wait_ms", "How long to wait for a final state; above 60000 means 60000.")
 PAGED = (LIMIT, CURSOR)

@@ -170,6 +170,7 @@ class OperatorControl:
         self, body: models.EnrolOperator, by: Caller
     ) -> models.OperatorCertificateAnswer:
         self._tries.admit(by.via)
+        self._registry.check_confirmed()
         try:
             enrolment = await self._checked(body, by)
             enrolled = await self._store.enrol_operator(enrolment)

@@ -67,6 +67,7 @@ class OperatorRooms:
             trust_domain=config.gateway.trust_domain,
             local_names=local_names(),
             now_ms=now_ms,
+            unconfirmed_since_ms=lambda: store.unconfirmed_since_ms,
         )
         limits = config.console
         self.browser = BrowserSessions(

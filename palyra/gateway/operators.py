@@ -25,7 +25,9 @@ from palyra.errors import (
     NotFound,
     OperatorCertificateRefused,
     OperatorRevoked,
+    RestoreUnconfirmed,
 )
+from palyra.gateway.health import moment_text
 from palyra.pki.certificates import Role as CertificateRole
 from palyra.pki.certificates import peer_certificate
 from palyra.pki.crl import RevokedEntry
@@ -51,12 +53,16 @@ class OperatorRegistry:
         trust_domain: str,
         local_names: Mapping[str, str],
         now_ms: Callable[[], int],
+        unconfirmed_since_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
+        """``unconfirmed_since_ms``: of when the record is, while nobody has confirmed that who was
+        revoked since then is revoked here too; None: it is confirmed."""
         self._roots = roots
         self._issuing = issuing
         self._trust_domain = trust_domain
         self.local_names = dict(local_names)
         self._now_ms = now_ms
+        self._unconfirmed_since_ms = unconfirmed_since_ms
         self._operators: dict[str, Operator] = {}
         self._certificates: dict[Fingerprint, OperatorCertificate] = {}
         self._verified: dict[Fingerprint, tuple[x509.Certificate, ...]] = {}
@@ -75,6 +81,7 @@ class OperatorRegistry:
         """The operator a certificate speaks for now.
 
         :raises OperatorCertificateRefused: nobody, or not any more; asked at every request.
+        :raises RestoreUnconfirmed: as :meth:`check_confirmed`.
         """
         der = certificate.public_bytes(Encoding.DER)
         fingerprint = sha256_hex(der)
@@ -89,7 +96,14 @@ class OperatorRegistry:
         operator = self._operators[kept.operator_id]
         if operator.state is not OperatorState.ACTIVE:
             raise OperatorCertificateRefused("revoked")
+        self.check_confirmed()
         return _caller(operator, via, until_ms=kept.not_after_ms)
+
+    def check_confirmed(self) -> None:
+        """:raises RestoreUnconfirmed: somebody who was revoked may be active in this record."""
+        since_ms = self._unconfirmed_since_ms()
+        if since_ms is not None:
+            raise RestoreUnconfirmed(moment_text(since_ms))
 
     def by_id(self, operator_id: str, via: str, session: str = "") -> Caller | None:
         """An operator as a caller; None: they are not active.  Local accounts are admins."""

@@ -20,6 +20,7 @@ from palyra._lock import RootLock
 from palyra.core.approval import ApprovalState
 from palyra.core.identifiers import Entropy
 from palyra.core.jobs import JobState
+from palyra.core.operators import InvitationState
 from palyra.core.pairing import CodeState, RequestState
 from palyra.errors import DiskFull, NoGatewayState, StateRootNotEmpty
 from palyra.store import (
@@ -38,7 +39,14 @@ from palyra.store.gathering import CONFIG, DATABASE, IDENTITY, STORE_KEY
 from palyra.store.opening import EPOCH_NAME, UNCONFIRMED
 from palyra.store.sealedconfig import open_config
 from palyra.store.snapshot import SNAPSHOT_NAME, ImportedState, import_snapshot
-from palyra.store.tables import approvals, jobs, meta, pairing_codes, pairing_requests
+from palyra.store.tables import (
+    approvals,
+    jobs,
+    meta,
+    operator_invitations,
+    pairing_codes,
+    pairing_requests,
+)
 
 LOCK = "palyra.lock"
 MAX_DOCUMENT = 512 * 1024 * 1024
@@ -266,6 +274,10 @@ def _queued(connection: Connection) -> int:
 
 
 def _void_codes(connection: Connection) -> int:
+    """Invitations too: one that was accepted since the backup would be open again."""
+    still_open = operator_invitations.c.state == InvitationState.OPEN.value
+    withdrawn = update(operator_invitations).values(state=InvitationState.WITHDRAWN.value)
+    connection.execute(withdrawn.where(still_open))
     connection.execute(update(pairing_codes).values(sealed_pin=None))
     active = pairing_codes.c.state == CodeState.ACTIVE.value
     void = update(pairing_codes).where(active).values(state=CodeState.EXPIRED.value)

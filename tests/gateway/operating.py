@@ -112,6 +112,7 @@ class Operating:
             trust_domain=TRUST_DOMAIN,
             local_names={"local:0": "root", "local:1000": "ana"},
             now_ms=lambda: self.now_ms,
+            unconfirmed_since_ms=lambda: self.store.unconfirmed_since_ms,
         )
         operators = result_of(self.store.operators())
         certificates = result_of(self.store.operator_certificates())

@@ -19,6 +19,7 @@ from palyra.errors import (
     Malformed,
     NotFound,
     OperatorNameTaken,
+    RestoreUnconfirmed,
     SignInLimited,
     VerificationFailed,
 )
@@ -192,6 +193,19 @@ def test_guesses_are_counted(operating: Operating) -> None:
     operating.passes(60_000)
     with pytest.raises(InvitationInvalid):
         result_of(operating.control.enrol(wrong, STRANGER))
+
+
+def test_a_restored_state_lets_no_operator_in(operating: Operating) -> None:
+    """Somebody who was revoked since the backup may be active in it: it is confirmed first."""
+    bo, uri = operating.enrolled(), operating.invited("cy")
+    operating.store.unconfirmed_since_ms = 1
+    with pytest.raises(RestoreUnconfirmed):
+        caller_of(operating, bo)
+    with pytest.raises(RestoreUnconfirmed):
+        result_of(operating.control.enrol(Person().accepts(uri), STRANGER))
+    assert operating.registry.by_id("local:1000", "console.sock")
+    result_of(operating.store.confirm())
+    assert caller_of(operating, bo)
 
 
 # -- renewal -----------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ LONG = pytest.mark.skipif(
 )
 PATIENT = "[enrolment]\nfailed_proofs_per_source = 1000\nopen_sessions_per_source = 1000\n"
 """Every stranger comes from one address; these limits have tests of their own."""
+ALL_ALLOWED = '[[policy.rule]]\neffect = "allow"\n'
 FINAL = frozenset(
     {"succeeded", "failed", "timed_out", "rejected", "cancelled", "expired", "outcome_unknown"}
 )
@@ -285,9 +286,9 @@ class House:
         self._processes.append(process)
         return process
 
-    def gateway(self, name: str = "gateway", config: str = "") -> Gateway:
-        """A gateway, not started yet."""
-        return Gateway(self, self.path / name, config)
+    def gateway(self, name: str = "gateway", config: str = "", rules: str = ALL_ALLOWED) -> Gateway:
+        """A gateway, not started yet; unless told otherwise nothing it runs is asked."""
+        return Gateway(self, self.path / name, f"{config}\n{rules}")
 
     def node(self, name: str = "node", plugins: Path | None = None) -> NodeHost:
         """A node host, not started yet."""

@@ -187,6 +187,20 @@ def test_pairing_secrets_are_gone(tmp_path: Path) -> None:
     assert set(column(database, "SELECT sealed_key FROM pairing_requests")) == {None}
 
 
+def test_open_invitations_are_withdrawn(tmp_path: Path) -> None:
+    """One that was accepted since the backup would be open again."""
+    root = filled(tmp_path / "root")
+    with closing(sqlite3.connect(root / DATABASE, isolation_level=None)) as raw:
+        insert = (
+            "INSERT INTO operator_invitations VALUES (?, 'bo', 'admin', 'ana', 1, 2, '', ?, '', '')"
+        )
+        raw.executemany(insert, [("a", "open"), ("b", "accepted")])
+    made(root, tmp_path / "b.tar")
+    restored(tmp_path / "b.tar", tmp_path / "restored")
+    statement = "SELECT state FROM operator_invitations ORDER BY token_digest"
+    assert column(tmp_path / "restored" / DATABASE, statement) == ["withdrawn", "accepted"]
+
+
 def test_an_older_schema_is_brought_up(tmp_path: Path) -> None:
     """A backup of an older version is restored by a newer one."""
     root = filled(tmp_path / "root")

@@ -22,7 +22,7 @@ ROUTES = (
         models.ApprovalList,
         query=(
             *PAGED,
-            text("state", "Only those that are pending, approved, rejected, expired or consumed."),
+            choice("state", "Only those in this state.", *STATES),
             choice("kind", "Only one kind.", "pairing", "call"),
         ),
     ),
