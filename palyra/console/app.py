@@ -19,7 +19,7 @@ from palyra.console.events import EventStreams
 from palyra.console.metricsite import expose
 from palyra.console.openapi import document
 from palyra.console.problems import refuse, refuse_method, status_of
-from palyra.console.routes import ROUTES
+from palyra.console.routes import ROUTES, SUBJECTS
 from palyra.console.routing import JSON, Asked, Controls, Route
 from palyra.core.audit import Acting, acts_for
 from palyra.core.operators import Caller
@@ -153,7 +153,7 @@ class ConsoleApp:
 
     def _describe(self, request: IRequest) -> bytes:
         request.setHeader(b"content-type", JSON.encode())
-        return json.dumps(document(ROUTES, PREFIX)).encode()
+        return json.dumps(document(SUBJECTS, PREFIX)).encode()
 
     def _metrics(self, request: IRequest) -> bytes:
         try:

@@ -16,7 +16,7 @@ from twisted.web.server import Request, Site
 from palyra.console.problems import problem_of, retry_after, status_of
 from palyra.console.reading import MAX_BODY, MAX_INPUT_BODY
 from palyra.console.routes import ROUTES
-from palyra.errors import PalyraError, PayloadTooLarge
+from palyra.errors import PalyraError, PayloadTooLarge, UriTooLong
 
 PREFIX = b"/console/v1/"
 REQUEST_S = 30.0
@@ -126,12 +126,21 @@ class BoundedChannel(HTTPChannel):
         super().__init__()
         self._due: IDelayedCall | None = None
         self._busy = False
+        self._deaf = False
 
     def dataReceived(self, data: bytes) -> None:
         """Take what comes; the first byte of a request starts its time."""
+        if self._deaf:
+            return
         if self._due is None and not self._busy:
             self._due = self.callLater(REQUEST_S, self._too_slow)
         super().dataReceived(data)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse the rest of a line that has no end; Twisted's own way would leave its sender to
+        wait, since a transport with a producer is not closed."""
+        self._deaf = True
+        self.refuse(_answer(UriTooLong(self.MAX_LENGTH)), whole=False)
 
     def request_received(self) -> None:
         """A request is whole."""

@@ -18,6 +18,7 @@ from palyra.errors import (
     MediaTypeRefused,
     NotRegistered,
     PalyraError,
+    UriTooLong,
     WrongHost,
 )
 
@@ -41,6 +42,7 @@ _STATUS_OF = {
     DeviceOffline: 412,
     NotRegistered: 412,
     CapabilityDisabled: 412,
+    UriTooLong: 414,
     MediaTypeRefused: 415,
     WrongHost: 421,
 }
@@ -75,7 +77,7 @@ def refuse_method(request: IRequest, error: MethodNotAllowed) -> bytes:
     problem = models.Problem(
         error="That resource does not take this method.",
         code="method_not_allowed",
-        hint="docs/operations.md lists the routes",
+        hint="docs/api.md lists the routes",
         category=Category.INVALID.value,
         retryable=False,
     )

@@ -10,7 +10,7 @@ from twisted.web.iweb import IRequest
 from palyra.config.jobs import MAX_PAYLOAD_BYTES
 from palyra.console import models
 from palyra.console.control import AuditFilter, JobFilter
-from palyra.console.routing import Route
+from palyra.console.routing import Parameter, Route
 from palyra.core.devices import clean_text
 from palyra.errors import Malformed, PayloadTooLarge
 
@@ -46,11 +46,18 @@ def body_of(request: IRequest, route: Route) -> Any:
 
 def check_query(request: IRequest, route: Route) -> None:
     """Refuse what the route does not know: a misspelt filter would show everything."""
-    known = {parameter.name.encode() for parameter in route.query}
+    known = {parameter.name.encode(): parameter for parameter in route.query}
     for name in request.args:
         if name not in known:
             shown = clean_text(name.decode("utf-8", "replace"), 64)
             raise Malformed(shown, "is not a parameter of this resource")
+        _check_choice(request, known[name])
+
+
+def _check_choice(request: IRequest, parameter: Parameter) -> None:
+    choices = parameter.choices
+    if choices and not set(texts(request, parameter.name)) <= set(choices):
+        raise Malformed(parameter.name, f"must be one of {', '.join(choices)}")
 
 
 def keyed_body(request: IRequest, kind: type[Keyed]) -> Keyed:

@@ -3,6 +3,7 @@ document that describes them (:mod:`palyra.console.openapi`)."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -139,6 +140,11 @@ def number(name: str, description: str) -> Parameter:
     """A parameter that is a whole number of at most nine digits."""
     schema = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
     return Parameter(name, schema, description)
+
+
+def words(kind: type[enum.Enum]) -> tuple[str, ...]:
+    """How the members of an enumeration are said."""
+    return tuple(member.value for member in kind)
 
 
 def choice(name: str, description: str, *values: str) -> Parameter:

@@ -26,7 +26,7 @@ from palyra.console.bounds import BoundedChannel, BoundedRequest, QuietSite
 from palyra.console.hosts import Hosts, address_of, forwarded
 from palyra.console.openapi import document
 from palyra.console.problems import refuse, refuse_method
-from palyra.console.routes import ROUTES
+from palyra.console.routes import SUBJECTS
 from palyra.core.rates import source_of
 from palyra.core.windows import Windows
 from palyra.errors import Malformed, NotFound, PalyraError, RequestsLimited, WrongHost
@@ -242,7 +242,7 @@ def _finished(request: Any, body: bytes) -> int:
 
 def _described() -> Asset:
     """The OpenAPI document: the same for everybody, so nobody has to be signed in for it."""
-    return Asset.of(b"application/json", json.dumps(document(ROUTES, PREFIX)).encode())
+    return Asset.of(b"application/json", json.dumps(document(SUBJECTS, PREFIX)).encode())
 
 
 def _text(path: bytes) -> str | None:

@@ -75,6 +75,7 @@ from palyra.errors.input import (
     PayloadTooLarge,
     ProtocolMismatch,
     UnsupportedMethod,
+    UriTooLong,
 )
 from palyra.errors.jobs import (
     CapabilityDisabled,
@@ -275,6 +276,7 @@ __all__ = [
     "TwoCredentials",
     "Unreached",
     "UnsupportedMethod",
+    "UriTooLong",
     "VerificationFailed",
     "VersionOneRefused",
     "WrongHost",

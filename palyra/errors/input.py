@@ -125,6 +125,23 @@ class CannotOpen(PalyraError):
 
 
 @attrs.define
+class UriTooLong(PalyraError):
+    """A request line that is longer than the console reads (RFC 9110 section 15.5.15)."""
+
+    code = "uri_too_long"
+    category = Category.TOO_LARGE
+    limit: int
+
+    @property
+    def sentence(self) -> str:
+        return f"The request's line is longer than {self.limit} bytes."
+
+    @property
+    def hint(self) -> str:
+        return "say less in the query, or in several requests"
+
+
+@attrs.define
 class PayloadTooLarge(PalyraError):
     """A payload is above its limit.  ``size`` and ``limit`` are bytes."""
 

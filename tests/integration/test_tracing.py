@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -74,6 +75,6 @@ def test_a_trace_goes_to_the_node_and_back(house: House, collector: Collector) -
     eventually(lambda: set(chain) <= set(collector.spans), "every span is there")
     spans = [collector.spans[name] for name in chain]
     assert len({span.trace_id for span in spans}) == 1
-    for above, below in zip(spans, spans[1:], strict=False):
+    for above, below in itertools.pairwise(spans):
         assert below.parent_span_id == above.span_id
     assert "secret" not in str(spans)

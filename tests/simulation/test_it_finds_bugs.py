@@ -118,8 +118,8 @@ def lose_a_row(patch: pytest.MonkeyPatch) -> None:
     """A fan-out is kept without its last row."""
     accept = MemoryStore.accept_fanout
 
-    def careless(self: MemoryStore, fanout: Any, rows: Any, key: Any = None) -> Deferred[None]:
-        return accept(self, fanout, rows[:-1], key)
+    def careless(self: MemoryStore, fanout: Any, rows: Any, *others: Any) -> Deferred[None]:
+        return accept(self, fanout, rows[:-1], *others)
 
     patch.setattr(MemoryStore, "accept_fanout", careless)
 

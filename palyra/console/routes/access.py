@@ -75,6 +75,7 @@ ROUTES = (
         models.InvitedOperator,
         _ADMIN,
         models.InviteOperator,
+        example={"name": "bo", "role": "operator"},
     ),
     Route(
         "POST",
@@ -104,6 +105,7 @@ ROUTES = (
         models.OperatorAnswer,
         _ADMIN,
         models.ChangeRole,
+        example={"role": "approver"},
     ),
     Route(
         "POST",
@@ -114,5 +116,6 @@ ROUTES = (
         models.OperatorAnswer,
         _ADMIN,
         models.RevokeOperator,
+        example={"reason": "left"},
     ),
 )

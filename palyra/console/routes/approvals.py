@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from palyra.console import models, reading
-from palyra.console.routing import PAGED, Route, choice, text
+from palyra.console.routing import PAGED, Route, choice, words
+from palyra.core.approval import ApprovalState
 from palyra.core.operators import Right
 
 ROUTES = (
@@ -22,7 +23,7 @@ ROUTES = (
         models.ApprovalList,
         query=(
             *PAGED,
-            choice("state", "Only those in this state.", *STATES),
+            choice("state", "Only those in this state.", *words(ApprovalState)),
             choice("kind", "Only one kind.", "pairing", "call"),
         ),
     ),
@@ -43,5 +44,6 @@ ROUTES = (
         models.ApprovalAnswer,
         Right.DECIDE,
         models.ApprovalDecision,
+        example={"decision": "reject", "reason": "nobody asked for it"},
     ),
 )

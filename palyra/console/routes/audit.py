@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from palyra.console import models, reading
-from palyra.console.routing import PAGED, Parameter, Route, text
+from palyra.console.routing import PAGED, Route, number, text
 
 ROUTES = (
     Route(
@@ -23,11 +23,7 @@ ROUTES = (
             text("action", "Only this action, or (ending in a dot) all that begin with it."),
             text("subject", "Only rows about this, as kind:id."),
             text("chain", "Only this chain; default the present one."),
-            Parameter(
-                "after_seq",
-                {"type": "integer", "minimum": 0, "maximum": 999_999_999},
-                "Oldest first, beginning behind this row.",
-            ),
+            number("after_seq", "Oldest first, beginning behind this row."),
         ),
         listed=True,
     ),

@@ -32,6 +32,7 @@ ROUTES = (
         models.RotateAnswer,
         _ADMIN,
         models.Rotate,
+        example={"where": "label.site = prague", "reason": "the yearly move"},
     ),
     Route(
         "POST",
@@ -52,6 +53,7 @@ ROUTES = (
         models.NodeAnswer,
         _ADMIN,
         models.LabelNode,
+        example={"name": "pi", "labels": {"site": "prague", "lab": ""}, "unlabel": ["floor"]},
     ),
     Route(
         "POST",
@@ -62,6 +64,7 @@ ROUTES = (
         models.NodeAnswer,
         _ADMIN,
         models.GrantNode,
+        example={"grant": ["system.health"], "withhold": ["files.fetch"]},
     ),
     Route(
         "POST",
@@ -82,6 +85,7 @@ ROUTES = (
         models.RevokeAnswer,
         _ADMIN,
         models.Revoke,
+        example={"reason": "it was stolen"},
     ),
     Route(
         "POST",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from palyra.console import models, reading
-from palyra.console.routing import PAGED, WAIT_MS, Route, repeated, text
+from palyra.console.routing import PAGED, WAIT_MS, Route, repeated, text, words
+from palyra.core.jobs import JobState
 from palyra.core.operators import Right
 
 MAX_WAIT_MS = 60_000
@@ -22,7 +23,7 @@ ROUTES = (
         models.JobList,
         query=(
             *PAGED,
-            repeated("state", "Only jobs in one of these states."),
+            repeated("state", "Only jobs in one of these states.", *words(JobState)),
             text("device", "Only jobs of this device."),
             text("capability", "Only jobs of this capability."),
             text("by", "Only jobs that this operator or client asked for."),
@@ -41,6 +42,7 @@ ROUTES = (
         models.SubmitJobs,
         keyed=True,
         status=202,
+        example={"capability": "system.health", "where": "label.site = prague", "batch": "25%"},
     ),
     Route(
         "POST",

@@ -8,6 +8,7 @@ from palyra.console import models, reading
 from palyra.console.control import FeedQuery, IFeed
 from palyra.console.routing import Asked, Controls, Route, Wake, repeated
 
+TOPICS = ("approvals", "devices", "jobs")
 MAX_SHOWN = 200
 """Devices, and jobs, that one stream may name: a few pages of rows."""
 
@@ -32,7 +33,7 @@ ROUTES = (
         query=(
             repeated("device", "A device that is shown, by its full id."),
             repeated("job", "A job that is shown, by its full id."),
-            repeated("topic", "approvals, jobs or devices: all of them."),
+            repeated("topic", "What is followed as a whole.", *TOPICS),
         ),
         follow=_watch,
     ),

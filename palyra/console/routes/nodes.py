@@ -96,6 +96,7 @@ ROUTES = (
         Right.SUBMIT,
         models.Invoke,
         keyed=True,
-        accepted=lambda answer: answer.accepted_only,
+        accepted=lambda answer: getattr(answer, "accepted_only", False),
+        example={"capability": "echo", "input_json": {"text": "hello"}, "timeout_ms": 30_000},
     ),
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from palyra.console import models, reading
-from palyra.console.routing import PAGED, Route, text
+from palyra.console.routing import PAGED, Route, choice, words
+from palyra.core.devices import ClientKind
 from palyra.core.operators import Right
+from palyra.core.pairing import RequestState
 
 ROUTES = (
     Route(
@@ -21,8 +23,8 @@ ROUTES = (
         models.PairingList,
         query=(
             *PAGED,
-            text("state", "Only those in this state."),
-            text("client_kind", "Only cli, desktop or node."),
+            choice("state", "Only those in this state.", *words(RequestState)),
+            choice("client_kind", "Only those of this kind.", *words(ClientKind)),
         ),
     ),
     Route(
@@ -34,6 +36,7 @@ ROUTES = (
         models.MintedCode,
         Right.DECIDE,
         models.MintCode,
+        example={"method": "qr", "ttl_ms": 600_000, "labels": {"site": "prague"}},
     ),
     Route(
         "POST",
@@ -62,6 +65,7 @@ ROUTES = (
         models.PairingAnswer,
         Right.DECIDE,
         models.Decision,
+        example={"reason": "the new one in the hall", "grants": ["system.health"]},
     ),
     Route(
         "POST",
