@@ -16,7 +16,7 @@ from twisted.web.server import Request, Site
 from palyra.console.problems import problem_of, retry_after, status_of
 from palyra.console.reading import MAX_BODY, MAX_INPUT_BODY
 from palyra.console.routes import ROUTES
-from palyra.errors import PalyraError, PayloadTooLarge, UriTooLong
+from palyra.errors import Malformed, PalyraError, PayloadTooLarge, UriTooLong
 
 PREFIX = b"/console/v1/"
 REQUEST_S = 30.0
@@ -119,7 +119,8 @@ class BoundedChannel(HTTPChannel):
     HTTPChannel's own timeout begins anew with every byte.
     """
 
-    totalHeadersSize = 16 * 1024
+    totalHeadersSize = 24 * 1024
+    """With the request's line, of which there may be 16 KiB."""
     maxHeaders = 100
 
     def __init__(self) -> None:
@@ -140,7 +141,10 @@ class BoundedChannel(HTTPChannel):
         """Refuse the rest of a line that has no end; Twisted's own way would leave its sender to
         wait, since a transport with a producer is not closed."""
         self._deaf = True
-        self.refuse(_answer(UriTooLong(self.MAX_LENGTH)), whole=False)
+        error: PalyraError = UriTooLong(self.MAX_LENGTH)
+        if self.requests:  # its first line was read, so this is a header
+            error = Malformed("headers", f"have a line of more than {self.MAX_LENGTH} bytes")
+        self.refuse(_answer(error), whole=False)
 
     def request_received(self) -> None:
         """A request is whole."""

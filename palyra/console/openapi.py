@@ -57,13 +57,6 @@ _ETAG = {
     }
 }
 _PARAMETERS: dict[str, Object] = {
-    "Target": {
-        "name": "target",
-        "in": "path",
-        "required": True,
-        "description": "An id, at least four characters of its random part, or a name.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 256},
-    },
     "IdempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
@@ -83,6 +76,19 @@ _PARAMETERS: dict[str, Object] = {
         "schema": {"type": "string"},
     },
 }
+_IDS = {
+    "nodes": "device",
+    "inventory": "device",
+    "devices": "device",
+    "jobs": "job",
+    "fanouts": "fanout",
+    "operators": "operator",
+    "approvals": "approval",
+    "pairing/requests": "request",
+    "pairing/codes": "code",
+}
+"""What the id behind a part of the paths is of."""
+_NAMED = ("device", "operator")
 _SECURITY: dict[str, Object] = {
     "certificate": {
         "type": "mutualTLS",
@@ -113,7 +119,7 @@ def document(subjects: Iterable[Subject], prefix: str) -> Object:
     for subject in subjects:
         for route in subject.routes:
             operation = {"tags": [subject.name], **_operation(route, named)}
-            paths.setdefault(f"{prefix}/{route.path}", {})[route.method.lower()] = operation
+            paths.setdefault(f"{prefix}/{_path(route)}", {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -128,7 +134,7 @@ def document(subjects: Iterable[Subject], prefix: str) -> Object:
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "parameters": _PARAMETERS,
+            "parameters": _PARAMETERS | {_component(what): _id(what) for what in _IDS.values()},
             "responses": {_refusal(status): _problem(status, named) for status in _REFUSALS},
             "securitySchemes": _SECURITY,
         },
@@ -168,9 +174,35 @@ def _operation(route: Route, named: dict[Any, Object]) -> Object:
     return operation
 
 
+def _path(route: Route) -> str:
+    return route.path.replace("{target}", f"{{{_target(route)}_id}}")
+
+
+def _target(route: Route) -> str:
+    """What the id in the path is of; empty where there is none."""
+    before, target, _ = route.path.partition("/{target}")
+    return _IDS[before] if target else ""
+
+
+def _component(what: str) -> str:
+    return f"{what.title()}Id"
+
+
+def _id(what: str) -> Object:
+    name = ", or its name" if what in _NAMED else ""
+    return {
+        "name": f"{what}_id",
+        "in": "path",
+        "required": True,
+        "description": f"The id, at least four characters of its random part{name}.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+    }
+
+
 def _parameters(route: Route) -> list[Object]:
+    target = _target(route)
     components = {
-        "Target": "{target}" in route.path,
+        _component(target): bool(target),
         "IdempotencyKey": route.keyed,
         "IfNoneMatch": route.listed,
         "LastEventId": route.follow is not None,

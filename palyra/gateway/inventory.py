@@ -156,15 +156,6 @@ class Inventory:
         held = self._held(device_id)
         return next((item for item in held if item.state is CertificateState.CURRENT), None)
 
-    def certificate_ends(self) -> list[int]:
-        """When the newest certificate of each paired device ends (Unix ms)."""
-        newest = (
-            self.newest_certificate(each.device_id)
-            for each in self._devices.values()
-            if each.state is DeviceState.PAIRED
-        )
-        return [each.not_after_ms for each in newest if each is not None]
-
     def certificate(self, fingerprint: Fingerprint) -> CertificateRecord | None:
         """A certificate that is not past its end."""
         return self._certificates.get(fingerprint)

@@ -141,12 +141,12 @@ class Meters:
             ),
             gauge_histogram(
                 "palyra_certificate_remaining_seconds",
-                "What is left of the certificates that devices use.",
+                "What is left of the certificates of devices with a session.",
                 lambda: {(): histogram_of(self._remaining(), LIFE_S)},
             ),
             gauge(
                 "palyra_certificate_remaining_seconds_min",
-                "What is left of the certificate that ends first; 0 without devices.",
+                "What is left of the one that ends first; 0 without sessions.",
                 lambda: one(min(self._remaining(), default=0.0)),
             ),
             counter(
@@ -195,9 +195,11 @@ class Meters:
         return by_label(counts)
 
     def _remaining(self) -> list[float]:
+        """Of devices in touch: who is switched off has no need of a certificate."""
         now_ms = self._now_ms()
-        ends = self._inventory.certificate_ends()
-        return [max(0, end_ms - now_ms) / 1000 for end_ms in ends]
+        devices = [session.device_id for session in self._sessions.all()]
+        newest = map(self._inventory.newest_certificate, devices)
+        return [max(0, each.not_after_ms - now_ms) / 1000 for each in newest if each is not None]
 
 
 def _build() -> dict[tuple[str, ...], float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -15,7 +16,7 @@ from twisted.logger import Logger
 from palyra import __version__
 from palyra.config.tracing import TracingSection
 from palyra.core.tracing import Facts, SpanKind
-from palyra.errors import TracingMissing
+from palyra.errors import ConfigInvalid, TracingMissing
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
@@ -121,7 +122,8 @@ class Exporting(Tracing):
         last.start()
         last.join(CLOSE_S)
         self._told.silent = True  # it would tell of each batch that comes too late
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # ends its pauses between tries, for which a shutdown waits
+        # Ends its pauses between tries, for which a shutdown would wait.
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
         self._provider.shutdown()
         logging.getLogger(_LIBRARY).removeHandler(self._told)
 
@@ -153,9 +155,12 @@ def open_tracing(section: TracingSection, service: str, instance: str) -> Export
     """The tracing that is configured; None where it is not.  Starts a thread.
 
     :raises palyra.errors.TracingMissing: the extra is not installed.
+    :raises palyra.errors.ConfigInvalid: there is no such CA file.
     """
     if not section.endpoint:
         return None
+    if section.ca_file and not Path(section.ca_file).is_file():
+        raise ConfigInvalid(section.ca_file, "tracing.ca_file", "does not exist")
     try:
         return Exporting(section, service=service, instance=instance)
     except ImportError as error:

@@ -9,12 +9,14 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from palyra.cli.main import palyra
-from palyra.console.models import OperatorList, Page
+from palyra.console.models import ApprovalList, OperatorList, Page
 from tests.cli.conftest import FakeConsole
 from tests.cli.farconsole import operator
+from tests.cli.test_approvals import an_approval
 from tests.cli.things import (
     CONTRACT,
     FIVE,
+    NAS,
     capability,
     job,
     job_list,
@@ -22,6 +24,7 @@ from tests.cli.things import (
     node,
     node_answer,
     node_list,
+    page,
     request,
     request_answer,
     request_list,
@@ -142,3 +145,18 @@ def test_operators(offered: Offer, console: FakeConsole) -> None:
     console.on("GET", "operators", OperatorList(CONTRACT, page, known, []))
     assert offered("operators", "role", "") == [("bo", "operator")]
     assert offered("operators", "revoke", "x") == []
+
+
+def test_approvals(offered: Offer, console: FakeConsole) -> None:
+    """Those that wait for approve and reject, all of them for show, with what is asked."""
+    pairing = an_approval(kind="pairing", pairing=request(), approval_id=NAS)
+    listed = ApprovalList(CONTRACT, page(2), [an_approval(), pairing], 2)
+    console.on("GET", "approvals", listed)
+    both = [
+        ("V3C8DE", "agent-claude asks desktop.open_url"),
+        ("9TQ0HC", "pi asks to be paired"),
+    ]
+    assert offered("approvals", "approve", "") == both
+    assert console.asked[-1][2]["state"] == "pending"
+    assert offered("approvals", "show", "9t") == both[1:]
+    assert "state" not in console.asked[-1][2]

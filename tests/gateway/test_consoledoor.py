@@ -406,9 +406,18 @@ async def test_a_request_that_trickles_in(
 async def test_heads_are_bounded(doorstep: Doorstep) -> None:
     """A head of 100 KB, or of very many lines, is a bad request."""
     many = [f"x-{number}: y" for number in range(200)]
-    for headers in (["x: " + "y" * 100_000], ["x: " + "y" * 9_000] * 2, many):
+    for headers in (["x: " + "y" * 100_000], ["x: " + "y" * 9_000] * 3, many):
         answer = await doorstep.ask(doorstep.head("GET", "/healthz", *headers))
         assert not answer or answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("length", [16_384, 100_000])
+@pytest_twisted.ensureDeferred
+async def test_request_lines_are_bounded(doorstep: Doorstep, length: int) -> None:
+    """What is longer than 16 KiB is refused at once, whether or not it ever ends."""
+    begun = doorstep.head("GET", "/healthz?" + "y" * length).partition(b" HTTP/1.1")[0]
+    answer = Answer.of(await doorstep.ask(begun, tls=doorstep.client()))
+    assert (answer.status, answer.code) == (414, "uri_too_long")
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from palyra.core.approval import ApprovalState
 from palyra.core.frames import RESULT, NodeEvent
 from palyra.core.identifiers import JobId
 from palyra.core.interfaces import JobQuery
 from palyra.core.jobs import Job, JobState, Outcome
+from palyra.core.policy import Effect, Rules
 from palyra.errors import DiskFull, PalyraError
-from tests.gateway.house import House, result_of
+from tests.gateway.asked import ANA, approvals, asking, deciding
+from tests.gateway.asked import rule as ask_rule
+from tests.gateway.house import result_of
 
+ASKED = "slow"
+RULES = Rules((ask_rule(capability=ASKED), ask_rule(Effect.ALLOW, 2)))
 OUTCOMES = [Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED, Outcome.DIED]
 
 
@@ -29,7 +35,7 @@ class JobsOfOneDevice(RuleBasedStateMachine):
 
     @initialize(window=st.integers(1, 3), extended=st.booleans())
     def begin(self, window: int, extended: bool) -> None:
-        self.house = House()
+        self.house = asking(RULES)
         self.device, self.node = self.house.online(max_in_flight=window, extended=extended)
         self.registered: int | None = None
         self.accepted: dict[JobId, Job] = {}
@@ -67,7 +73,7 @@ class JobsOfOneDevice(RuleBasedStateMachine):
     )
     def call(self, capability: str, wait_ms: int | None) -> None:
         number, self.calls = self.calls, self.calls + 1
-        order = self.house.order(self.device, capability)
+        order = self.house.order(self.device, capability, caller=ANA)
 
         def accepted(job: Job) -> None:
             self.accepted[job.call.job_id] = job
@@ -88,6 +94,12 @@ class JobsOfOneDevice(RuleBasedStateMachine):
                 assert kept.state is result.state, "told before it was kept"
 
         answer.addBoth(told)
+
+    @rule(approved=st.booleans())
+    def decide(self, approved: bool) -> None:
+        for approval in approvals(self.house, ApprovalState.PENDING):
+            decided = deciding(self.house, approval, approved=approved)
+            decided.addErrback(lambda failure: failure.trap(PalyraError) and None)
 
     # -- the node -------------------------------------------------------------------------------
 
@@ -192,6 +204,16 @@ class JobsOfOneDevice(RuleBasedStateMachine):
     def what_was_started_was_recorded(self) -> None:
         for dispatch in self.node.started:
             assert result_of(self.house.store.job_of_attempt(dispatch.attempt_id)) is not None
+
+    @invariant()
+    def what_is_asked_is_started_once_and_after_a_yes(self) -> None:
+        started = {each.job_id for each in self.node.started if each.capability == ASKED}
+        for approval in approvals(self.house):
+            for target in approval.targets:
+                if target.job_id in started:
+                    assert approval.decided_by and target.consumed_at_ms is not None
+                    started.discard(target.job_id)
+        assert not started, "without an approval"
 
     @invariant()
     def every_waiter_is_answered_once(self) -> None:

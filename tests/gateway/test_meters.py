@@ -59,8 +59,10 @@ def test_certificates(gateway: Gateway, meters: Meters) -> None:
     left_s = read(meters, "palyra_certificate_remaining_seconds_min")
     assert 0 < left_s <= 86_400
     assert read(meters, "palyra_certificate_remaining_seconds_bucket", le="+Inf") == 1
-    gateway.pass_time(3_600)
-    assert read(meters, "palyra_certificate_remaining_seconds_min") == left_s - 3_600
+    gateway.pass_time(5)
+    assert read(meters, "palyra_certificate_remaining_seconds_min") == left_s - 5
+    gateway.pass_time(120)
+    assert read(meters, "palyra_certificate_remaining_seconds_bucket", le="+Inf") == 0
 
 
 def test_refusals(meters: Meters) -> None:

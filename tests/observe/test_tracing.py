@@ -9,13 +9,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from palyra.config.root import parse
 from palyra.config.tracing import TracingSection
 from palyra.core.tracing import SpanKind, checked_traceparent
-from palyra.errors import TracingMissing
+from palyra.errors import ConfigInvalid, TracingMissing
 from palyra.observe.tracing import Exporting, Tracing, open_tracing
 from tests.console.asking import logged
 from tests.core.test_tracing import GOOD
@@ -173,6 +175,20 @@ def test_a_dead_collector_costs_a_line_in_the_log() -> None:
     assert all(f"127.0.0.1:{port}" in event["endpoint"] for event in lines)
     handlers = logging.getLogger("opentelemetry").handlers
     assert not any(type(each).__module__ == Exporting.__module__ for each in handlers)
+
+
+def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
+    """It is found at the start, not when the first spans are lost."""
+    section = TracingSection(endpoint="https://a.example/v1/traces", ca_file=str(tmp_path / "ca"))
+    with pytest.raises(ConfigInvalid, match=r"tracing\.ca_file"):
+        open_tracing(section, "palyra", "gw")
+
+
+@pytest.mark.parametrize("endpoint", ["a.example:4318", "https://me:word@a.example/", "https://"])
+def test_what_is_no_endpoint(endpoint: str) -> None:
+    """A URL, without a password in it."""
+    with pytest.raises(ConfigInvalid, match="OTLP"):
+        parse(f'[tracing]\nendpoint = "{endpoint}"\n', "palyra.toml")
 
 
 def test_off_costs_no_import() -> None:

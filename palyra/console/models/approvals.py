@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from palyra.console.models.common import Contract, Page
+from palyra.console.models.common import Contract, GrantRisk, Page, Scope, Verdict
 from palyra.console.models.pairing import PairingItem
 
 
@@ -89,11 +89,11 @@ class ApprovalDecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pairing/requests/{id}/approve.
     """
 
-    decision: str
+    decision: Verdict
     digest: str = ""
     reason: str = ""
-    scope: str = "once"
+    scope: Scope = "once"
     scope_ttl_ms: int | None = None
     grants: list[str] | None = None
-    grant_risk: str = "low"
+    grant_risk: GrantRisk = "low"
     accept_new_identity: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -35,6 +35,18 @@ class Problem(msgspec.Struct, frozen=True):
     category: str
     retryable: bool
     validation_errors: list[dict[str, Any]] = []
+
+
+def _one_of(*values: str) -> msgspec.Meta:
+    """Says in the schema which words there are; whoever acts on them refuses others."""
+    return msgspec.Meta(extra_json_schema={"enum": list(values)})
+
+
+RoleName = Annotated[str, _one_of("viewer", "operator", "approver", "admin")]
+GrantRisk = Annotated[str, _one_of("none", "low", "medium", "high")]
+Verdict = Annotated[str, _one_of("approve", "reject")]
+Scope = Annotated[str, _one_of("once", "session", "timeboxed")]
+CodeKind = Annotated[str, _one_of("pin", "qr")]
 
 
 def null() -> msgspec.Raw:

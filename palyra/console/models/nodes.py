@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from palyra.console.models.common import Contract, Page
+from palyra.console.models.common import Contract, GrantRisk, Page
 
 
 class CapabilityItem(msgspec.Struct, frozen=True):
@@ -110,4 +110,4 @@ class GrantNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     grant: list[str] = []
     withhold: list[str] = []
-    grant_risk: str | None = None
+    grant_risk: GrantRisk | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from palyra.console.models.common import Contract, Page
+from palyra.console.models.common import Contract, Page, RoleName
 
 
 class OperatorItem(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ class InviteOperator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST operators/invite.  ``owner`` names the operator who answers for a program."""
 
     name: str
-    role: str = "viewer"
+    role: RoleName = "viewer"
     owner: str = ""
 
 
@@ -105,7 +105,7 @@ class OperatorCertificateAnswer(msgspec.Struct, frozen=True):
 class ChangeRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST operators/{id}/role."""
 
-    role: str
+    role: RoleName
 
 
 class RevokeOperator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from palyra.console.models.common import Contract, Page
+from palyra.console.models.common import CodeKind, Contract, GrantRisk, Page
 from palyra.console.models.nodes import CapabilityItem
 
 
@@ -100,7 +100,7 @@ class PairingAnswer(msgspec.Struct, frozen=True):
 class MintCode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST pairing/requests/code.  ``qr_matrix`` asks for the picture of a pairing line too."""
 
-    method: str = "pin"
+    method: CodeKind = "pin"
     issued_by: str = ""
     ttl_ms: int | None = None
     labels: dict[str, str] = {}
@@ -140,7 +140,7 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     reason: str = ""
     grants: list[str] | None = None
-    grant_risk: str = "low"
+    grant_risk: GrantRisk = "low"
     accept_new_identity: bool = False
     decision_scope: str = "once"
     decision_scope_ttl_ms: int | None = None
