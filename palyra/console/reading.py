@@ -51,11 +51,13 @@ def check_query(request: IRequest, route: Route) -> None:
         if name not in known:
             shown = clean_text(name.decode("utf-8", "replace"), 64)
             raise Malformed(shown, "is not a parameter of this resource")
-        _check_choice(request, known[name])
+        _check_words(request, known[name])
 
 
-def _check_choice(request: IRequest, parameter: Parameter) -> None:
+def _check_words(request: IRequest, parameter: Parameter) -> None:
     choices = parameter.choices
+    if not parameter.is_text and b"" in request.args[parameter.name.encode()]:
+        raise Malformed(parameter.name, "must not be empty")
     if choices and not set(texts(request, parameter.name)) <= set(choices):
         raise Malformed(parameter.name, f"must be one of {', '.join(choices)}")
 

@@ -60,6 +60,11 @@ class Parameter:
         """The words that it, or each of its values, is one of; empty: any."""
         return tuple(self.schema.get("items", self.schema).get("enum", ()))
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it, or each of its values, may be any text; an empty one says nothing."""
+        return not self.choices and self.schema["type"] != "integer"
+
 
 @attrs.frozen
 class Asked:

@@ -18,7 +18,8 @@ from palyra.core.interfaces import IStore, RequestQuery
 from palyra.core.operators import Caller
 from palyra.core.pairing import PairingRequest, RequestState
 from palyra.errors import AmbiguousTarget, Malformed, NotFound
-from palyra.gateway.callapprovals import Answer, CallApprovals
+from palyra.gateway.callanswers import Answer
+from palyra.gateway.callapprovals import CallApprovals
 from palyra.gateway.pairingcontrol import PairingControl
 from palyra.gateway.queries import state_named, ulid_cursor
 from palyra.gateway.views import CONTRACT

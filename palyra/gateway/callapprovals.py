@@ -14,12 +14,9 @@ from palyra.core.approval import Approval, ApprovalState, approval_machine
 from palyra.core.approvallog import ICallApprovalLog
 from palyra.core.callapprovals import (
     ONCE,
-    SESSION,
     TIMEBOXED,
     CallApproval,
     CallTarget,
-    excludes,
-    is_own,
     may_stand,
 )
 from palyra.core.calldigest import ExactCall, call_digest, repeat_digest
@@ -27,20 +24,24 @@ from palyra.core.devices import Device, Risk, clean_text
 from palyra.core.frames import JobUpdate
 from palyra.core.identifiers import Entropy, JobId, new_ulid, short_id
 from palyra.core.jobs import Job, JobState
-from palyra.core.operators import Caller, Right
-from palyra.core.policy import EXPIRES_S, Decision, Effect, Rule
+from palyra.core.operators import Right
+from palyra.core.policy import EXPIRES_S, Decision, Effect
 from palyra.errors import (
-    ApprovalChanged,
     ApprovalExpired,
     ApprovalRejected,
     ApprovalVoid,
     CallDecided,
-    FourEyes,
     LimitReached,
-    Malformed,
-    NotAnApprover,
     NotFound,
     PalyraError,
+)
+from palyra.gateway.callanswers import (
+    Answer,
+    check_answer,
+    ending,
+    expired,
+    hold,
+    scopes_of,
 )
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.orders import Ask, is_client, permitted
@@ -50,23 +51,8 @@ from palyra.gateway.wheel import TimerWheel
 
 MAX_PENDING_EACH = 100
 """Calls of one operator or client that may wait at a time: who decides must still see them."""
-MAX_STANDING_MS = 24 * 3_600_000
-SESSION_MS = 12 * 3_600_000
-"""How long a browser session can last."""
 RETRY_MS = 5_000
 FORGET_AT_ONCE = 250
-
-
-@attrs.frozen
-class Answer:
-    """An operator's decision.  ``digest`` says what was seen; ``ttl_ms`` is of a timeboxed yes."""
-
-    by: Caller
-    approved: bool
-    digest: str
-    reason: str = ""
-    scope: str = ONCE
-    ttl_ms: int | None = None
 
 
 @attrs.define(eq=False)
@@ -132,7 +118,7 @@ class CallApprovals:
             jobs = asked.pop(approval.approval_id, [])
             self._take_over(approval, jobs)
         for approval_id, jobs in asked.items():
-            error = _ending(await self._store.call_approval(approval_id))
+            error = ending(await self._store.call_approval(approval_id))
             for job in jobs:
                 self.refuse(job.call.job_id, error)
         self._wheel.start()
@@ -185,7 +171,7 @@ class CallApprovals:
             rule_id=",".join(dict.fromkeys(rule.rule_id for rule in rules)),
             approvers=rules[0].approvers if rules else (),
             four_eyes=any(rule.four_eyes for rule in rules),
-            scopes=_scopes(rules),
+            scopes=scopes_of(rules),
             created_at_ms=now_ms,
             expires_at_ms=now_ms
             + 1000 * min((each.expires_s for each in rules), default=EXPIRES_S),
@@ -290,14 +276,14 @@ class CallApprovals:
         async with self._deciding:
             entry = await self._pending(approval_id)
             approval = entry.approval
-            _check_answer(approval, answer)
+            check_answer(approval, answer)
             decided = attrs.evolve(approval)
             # The machine knows an approval by what a decision changes of it.
             machine = approval_machine(cast("Approval", decided))
             reason, now_ms = clean_text(answer.reason, 240), self._now_ms()
             by = clean_text(answer.by.name, 64)
             if answer.approved:
-                _hold(decided, answer, now_ms)
+                hold(decided, answer, now_ms)
                 machine.approved(by, reason, now_ms)
             else:
                 machine.rejected(by, reason, now_ms)
@@ -481,54 +467,3 @@ class CallApprovals:
 
     def _now_ms(self) -> int:
         return int(self._clock.seconds() * 1000)
-
-
-def expired(approval: CallApproval) -> ApprovalExpired:
-    """Why a job ends whose approval was not given, or not used, in time."""
-    seconds = (approval.expires_at_ms - approval.created_at_ms) // 1000
-    length = f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"
-    return ApprovalExpired(length, approval.decided)
-
-
-def _ending(approval: CallApproval | None) -> PalyraError:
-    """Why a job ends that waits for an approval which is over."""
-    if approval is not None and approval.state is ApprovalState.REJECTED:
-        return ApprovalRejected(approval.decided_by, approval.reason)
-    if approval is not None and approval.state is ApprovalState.EXPIRED:
-        return expired(approval)
-    return ApprovalVoid("it is not on record any more")
-
-
-def _check_answer(approval: CallApproval, answer: Answer) -> None:
-    short = short_id(approval.approval_id)
-    if excludes(approval, answer.by):
-        raise NotAnApprover(short, approval.approvers)
-    if is_own(approval, answer.by):
-        raise FourEyes(short, approval.requested_by)
-    if answer.digest != approval.digest:
-        raise ApprovalChanged(short)
-    if answer.approved and not may_stand(approval, answer.scope):
-        allowed = [each for each in (ONCE, SESSION, TIMEBOXED) if may_stand(approval, each)]
-        raise Malformed("scope", f"must be {' or '.join(allowed)}")
-
-
-def _hold(approval: CallApproval, answer: Answer, now_ms: int) -> None:
-    """For how long the yes holds."""
-    approval.scope = answer.scope
-    if answer.scope == SESSION:
-        if not approval.session:  # there is no browser session that could repeat it
-            approval.scope = ONCE
-            return
-        approval.standing_until_ms = now_ms + SESSION_MS
-    elif answer.scope == TIMEBOXED:
-        ttl_ms = answer.ttl_ms
-        if ttl_ms is None or not 1_000 <= ttl_ms <= MAX_STANDING_MS:
-            raise Malformed("scope_ttl_ms", "must be 1 s to 24 h")
-        approval.standing_until_ms = now_ms + ttl_ms
-
-
-def _scopes(rules: Sequence[Rule]) -> tuple[str, ...]:
-    """What every one of the rules allows."""
-    if not rules:
-        return (ONCE,)
-    return tuple(each for each in rules[0].scopes if all(each in rule.scopes for rule in rules))

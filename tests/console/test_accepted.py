@@ -36,6 +36,6 @@ def test_an_invocation_that_waits(waits: str, status: int) -> None:
 
 def test_it_is_documented() -> None:
     """Both statuses are in the document; of other routes only their own."""
-    paths = document(ROUTES, "/console/v1")["paths"]
+    paths = document("/console/v1")["paths"]
     assert {"200", "202"} <= set(paths["/console/v1/nodes/{target}/invoke"]["post"]["responses"])
     assert "202" not in paths["/console/v1/nodes"]["get"]["responses"]

@@ -14,7 +14,7 @@ from palyra.core.devices import Device
 from palyra.core.jobs import Job
 from palyra.core.operators import Caller, Role
 from palyra.core.policy import Capabilities, Effect, Rule, Rules, parse_where
-from palyra.gateway.callapprovals import Answer
+from palyra.gateway.callanswers import Answer
 from palyra.testing.carrier import ScriptedNode
 from tests.gateway.house import House, result_of
 from tests.store.samples import ulid

@@ -120,7 +120,7 @@ class Visitor:
 
     def fact(self, term: str) -> Locator:
         """What stands beside a term in a list of facts."""
-        terms = self.main.locator("dt").filter(has_text=term)
+        terms = self.page.locator("dt").filter(has_text=term)
         return self.main.locator("dl > div").filter(has=terms).locator("dd").first
 
     def says(self, text: str) -> None:
