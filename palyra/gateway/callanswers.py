@@ -1,4 +1,4 @@
-"""Answers: what an operator may say to a call that waits, and what a job hears whose call is over."""
+"""What an operator may answer to a call that waits, and what a job hears whose call is over."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
         None,
         ("jobs", JobFilter(("failed", "expired"), "pi", "echo", "local:ana", "FAN1"), 2, "c"),
     ),
-    ("GET", "/jobs?state=&device=&fanout=", None, ("jobs", JobFilter(), 50, None)),
+    ("GET", "/jobs?device=&fanout=", None, ("jobs", JobFilter(), 50, None)),
     ("POST", "/jobs", SUBMIT, ("submit", SUBMITTED, ANA)),
     ("POST", "/jobs/purge", b'{"device":"pi"}', ("purge", models.PurgeJobs("pi"), ANA)),
     (

@@ -97,7 +97,7 @@ def test_the_device_is_online(who: Visitor, gateway: Gateway, pi: NodeHost) -> N
     who.page.get_by_role("tab", name="Pairing history").click()
     expect(who.row("new in the lab")).to_contain_text("PIN by")
     who.page.get_by_role("tab", name="Events").click()
-    expect(who.row("paired").first).to_be_visible()
+    expect(who.row("device approved")).to_contain_text("name=pi")
 
 
 def test_a_qr_code(who: Visitor) -> None:
