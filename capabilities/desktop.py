@@ -12,11 +12,12 @@ import re
 import stat
 import sys
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, quote, urlsplit
 
 import idna
 import msgspec
+from msgspec import Meta
 
 from palyra.capability import Capability, CapabilityContext, Risk, hookimpl
 from palyra.capability.wording import has_unshown, one_line
@@ -42,7 +43,9 @@ _RUN_BY_DESKTOPS = frozenset((
 class OpenUrl(msgspec.Struct, forbid_unknown_fields=True):
     """Input of ``desktop.open_url``."""
 
-    url: str
+    url: Annotated[
+        str, Meta(description="http:// or https://.", extra_json_schema={"format": "uri"})
+    ]
 
 
 class OpenedUrl(msgspec.Struct):
@@ -55,7 +58,7 @@ class OpenedUrl(msgspec.Struct):
 class OpenPath(msgspec.Struct, forbid_unknown_fields=True):
     """Input of ``desktop.open_path``."""
 
-    path: str
+    path: Annotated[str, Meta(description="An absolute path on the device.", min_length=1)]
 
 
 class OpenedPath(msgspec.Struct):

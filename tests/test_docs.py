@@ -23,7 +23,10 @@ from palyra import errors
 from palyra.cli.main import palyra
 from palyra.config import Config
 from palyra.config.root import parse
-from palyra.console.app import ROUTES
+from palyra.console.app import PREFIX
+from palyra.console.openapi import document
+from palyra.console.routes import SUBJECTS
+from palyra.console.routing import Route, Subject
 from palyra.core.devices import ClientKind
 from palyra.core.handshake import Begun
 from palyra.core.identifiers import DeviceId, Entropy
@@ -33,6 +36,7 @@ from palyra.wire.v1 import node_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+API = ROOT / "docs" / "api.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
@@ -174,15 +178,34 @@ def test_commands_are_found_and_judged() -> None:
 # -- the control API, the wire, the rooms ------------------------------------------------------
 
 
-def test_every_route_is_in_the_table() -> None:
-    """The page's table of routes is the routes."""
-    told = set()
-    for cell, *_ in rows(OPERATIONS):
-        method, _, routes = cell.partition(" ")
-        if method in ("GET", "POST"):
-            paths = (route.partition("?")[0] for route in quoted(routes))
-            told |= {(method, path.replace("{id}", "{target}")) for path in paths}
-    assert told == {(route.method, route.path) for route in ROUTES}
+def row_of(route: Route) -> str:
+    """What the page says of a route."""
+    names = [parameter.name for parameter in route.query]
+    if route.body is not None:
+        names += [field.name for field in msgspec.structs.fields(route.body)]
+    right = route.right.value if route.right else ""
+    asked = f"`{route.method} {route.path.replace('{target}', '{id}')}`"
+    takes = ", ".join(f"`{name}`" for name in names)
+    return f"| {asked} | {right} | {route.summary} | {takes} |"
+
+
+@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
+def test_every_route_is_in_the_tables(subject: Subject) -> None:
+    """The page has a table for each subject, with exactly its routes and what they take."""
+    text = API.read_text(encoding="utf-8")
+    _, found, after = text.partition(f"### {subject.name.capitalize()}\n\n{subject.about}\n\n")
+    assert found
+    table = after.partition("\n\n")[0].strip().splitlines()
+    assert table[2:] == [row_of(route) for route in subject.routes]
+
+
+def test_every_status_is_in_the_table() -> None:
+    """How refusals are answered is told as the OpenAPI document tells it."""
+    responses = document(SUBJECTS, PREFIX)["components"]["responses"]
+    told = {status: text for status, text, *_ in rows(API) if status.isdigit()}
+    assert {f"Problem{status}": text for status, text in told.items()} == {
+        name: response["description"] for name, response in responses.items()
+    }
 
 
 def extensions() -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from palyra.core.audithead import Head
+from palyra.core.callapprovals import CallApproval
 from palyra.core.devices import DeviceState, PresenceState
 from palyra.core.frames import JobUpdate
 from palyra.core.identifiers import DeviceId, Fingerprint
@@ -79,18 +81,24 @@ class Alarms:
         }
         self._webhooks.tell(WebhookEvent.PAIRING_NEEDED, item)
 
-    def approval_opened(self, approval_id: str, capability: str, expires_at_ms: int) -> None:
+    def approval_opened(self, approval: CallApproval) -> None:
         """A call waits for an operator's yes."""
         item: Item = {
-            "approval_id": approval_id,
-            "capability": capability,
-            "expires_at_unix_ms": expires_at_ms,
+            "approval_id": approval.approval_id,
+            "capability": approval.capability,
+            "expires_at_unix_ms": approval.expires_at_ms,
         }
         self._webhooks.tell(WebhookEvent.APPROVAL_NEEDED, item)
 
-    def anchored(self, chain_id: str, seq: int, digest: str, signature: str) -> None:
+    def anchored(self, head: Head) -> None:
         """The head of the audit chain was signed."""
-        item: Item = {"chain_id": chain_id, "seq": seq, "hash": digest, "signature": signature}
+        item: Item = {
+            "chain_id": head.chain_id,
+            "seq": head.seq,
+            "hash": head.hash.hex(),
+            "at_unix_ms": head.at_ms,
+            "signature": head.signature.hex(),
+        }
         self._webhooks.tell(WebhookEvent.AUDIT_HEAD, item)
 
     def look_at_certificates(self) -> None:

@@ -104,6 +104,8 @@ class CallApprovals:
         self._deciding = DeferredLock()
         self._wheel = TimerWheel(clock, self._now_ms, self._due, tick_ms=500)
         self.watchers: list[Callable[[str], object]] = []
+        self.asked: Callable[[CallApproval], object] = lambda _: None
+        """Hears of each call that waits for a yes, when that is on record."""
 
     # -- life -------------------------------------------------------------------------------
 
@@ -185,6 +187,8 @@ class CallApprovals:
         """The approval is on record, with its jobs."""
         self._keep(_Open(approval, {target.job_id for target in approval.targets}))
         self._tell(approval.approval_id)
+        if approval.state is ApprovalState.PENDING:
+            self.asked(approval)
 
     def _keep(self, entry: _Open) -> None:
         approval = entry.approval

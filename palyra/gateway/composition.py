@@ -6,8 +6,6 @@ callable.
 
 from __future__ import annotations
 
-import random
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from palyra.config.addresses import HostPort
 from palyra.config.policy import rules_of
 from palyra.core.identifiers import Entropy
 from palyra.core.rates import RateLimits, SourceLedger
-from palyra.gateway.alarms import Alarms
+from palyra.gateway.alarmrooms import AlarmRooms
 from palyra.gateway.approvals import Approvals
 from palyra.gateway.auditrooms import AuditRooms
 from palyra.gateway.callapprovals import CallApprovals
@@ -54,14 +52,12 @@ from palyra.gateway.submission import Submission
 from palyra.gateway.tracing import JobTraces
 from palyra.gateway.trust import Revoker
 from palyra.gateway.trustcontrol import Serving
-from palyra.gateway.webhooks import Hook, Webhooks
 from palyra.observe.tracing import open_tracing
 from palyra.pki.keystore import GatewayIdentity
 from palyra.pki.trust import ChainVerifier
 from palyra.store.snapshot import SNAPSHOT_NAME
 from palyra.store.snapshotwriter import SnapshotWriter
 from palyra.store.sql import SqlStore
-from palyra.transport.webhookclient import WebhookClient
 
 IDENTITY = "identity"
 TRACED_AS = "palyra"
@@ -108,8 +104,8 @@ class Composition:
         self._compose_jobs()
         self._compose_trust()
         self._compose_pairing()
-        self._compose_webhooks()
         self._compose_desks()
+        self._compose_alarms()
 
     # -- which devices there are ------------------------------------------------------------------
 
@@ -335,28 +331,23 @@ class Composition:
 
     # -- who is told ----------------------------------------------------------------------------
 
-    def _compose_webhooks(self) -> None:
+    def _compose_alarms(self) -> None:
         ground = self._ground
-        client = WebhookClient(ground.reactor, socket.getaddrinfo)
-        self.webhooks = Webhooks(
-            clock=ground.reactor,
+        self.alarms = AlarmRooms(
+            ground.config.webhook,
+            reactor=ground.reactor,
             store=ground.store,
             entropy=ground.entropy,
-            gateway_id=ground.store.gateway_id,
-            hooks=[Hook.of(section) for section in ground.config.webhook],
-            deliver=client.deliver,
-            jitter=random.Random(ground.entropy(16)),
-        )
-        self.alarms = Alarms(
-            webhooks=self.webhooks,
+            now_ms=ground.now_ms,
             inventory=self.inventory,
             board=self.board,
-            now_ms=ground.now_ms,
         )
-        if ground.config.webhook:
-            self.dispatcher.watchers.append(self.alarms)
-            self.board.watchers.append(self.alarms.presence)
-            self.requests.opened = self.alarms.pairing_opened
+        self.alarms.listen(
+            dispatcher=self.dispatcher,
+            requests=self.requests,
+            calls=self.call_approvals,
+            anchoring=self.audit.anchoring,
+        )
 
     # -- who may ask ----------------------------------------------------------------------------
 

@@ -163,13 +163,13 @@ class Meters:
         bounded."""
         self.refused[listener, reason] += 1
 
-    def count_refusals(self, listener: str, read: Callable[[], Mapping[str, int]]) -> None:
-        """Say the refusals of a listener that counts its own."""
+    def count_refusals(self, listener: str, counts: Mapping[str, int]) -> None:
+        """Say the refusals of a listener that counts its own, by their reason."""
         self.metrics.add(
             counter(
                 f"palyra_{listener}_refused",
                 f"Peers that {listener} turned away.",
-                lambda: by_label(read()),
+                lambda: by_label(counts),
                 "reason",
             )
         )

@@ -8,26 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from palyra._lock import RootLock
 from palyra._openfiles import raise_open_files
-from palyra.config import Config
-from palyra.config.addresses import HostPort
-from palyra.config.endpoints import Place
 from palyra.config.root import load_policy
-from palyra.console.metricsite import MetricsListener
-from palyra.console.socket import ConsoleSocket
 from palyra.core.identifiers import Entropy, grouped
-from palyra.errors import Draining, Malformed, NamesRequired, PalyraError, RestoreUnconfirmed
+from palyra.errors import Draining, PalyraError, RestoreUnconfirmed
 from palyra.gateway.composition import IDENTITY, Composition, Doors, Ground
-from palyra.gateway.consoledoor import Behind, ConsoleDoor
 from palyra.gateway.health import moment_text
+from palyra.gateway.listeners import Listeners
+from palyra.gateway.settings import Settings
 from palyra.pki.keypair import unreadable
 from palyra.pki.keystore import GatewayIdentity
 from palyra.pki.rotation import CA_SEALED
@@ -42,22 +37,10 @@ from palyra.transport.asyncbridge import (
     on_hangup,
     run_now_deferred,
 )
-from palyra.transport.grpclistener import (
-    ENROLMENT_OPTIONS,
-    MAX_NODE_MESSAGE,
-    MAX_PAIRING_MESSAGE,
-    NODE_OPTIONS,
-    GrpcListener,
-)
-from palyra.transport.grpcserver import EnrolmentServicer, NodeServicer
-from palyra.transport.quiclistener import QuicListener
 
 DATABASE = "palyra.sqlite3"
-SOCKET = "console.sock"
 SAVE_HEARD_S = 10.0
 REFRESH_S = 300.0
-MAX_ENROLMENT_CONNECTIONS = 256
-MAX_CONSOLE_CONNECTIONS = 1_024
 ROTATION_S = 30.0
 PUBLISH_S = 86_400.0
 SWEEP_S = 600.0
@@ -67,45 +50,7 @@ FORGET_CERTIFICATES_MS = 7 * 86_400_000
 """How long a certificate that ended is kept, beside the last one of each device."""
 FORGET_AT_ONCE = 500
 RETRY_AFTER_MS = 2_000
-STREAMS_END_S = 0.2
 DRAIN_REASON = "the gateway is stopping"
-RESET_KEY = "palyra-quic-stateless-reset-v1"
-
-
-@attrs.frozen
-class Settings:
-    """Where a gateway lives and listens."""
-
-    state_root: Path
-    config: Config
-    enrolment: HostPort
-    node_rpc: HostPort
-    quic: HostPort | None
-    """None: no QUIC."""
-    console: Place | None = None
-    """None: the console is on console.sock alone."""
-    config_file: Path | None = None
-    """Where the rules are read from again at SIGHUP; None: they stay."""
-
-    def check(self) -> None:
-        """Refuse what could never work.
-
-        :raises NamesRequired: devices could reach it, but under no name.
-        """
-        console = self.console.address if self.console is not None else None
-        for address in (self.enrolment, self.node_rpc, self.quic, console):
-            if address is None:
-                continue
-            if not address.is_loopback and not self.config.gateway.names:
-                raise NamesRequired(str(address))
-        if self.metrics is not None and not self.metrics.is_loopback:
-            raise Malformed("metrics.listen", "must be on loopback: it asks nobody who they are")
-
-    @property
-    def metrics(self) -> HostPort | None:
-        """Where metrics have a listener of their own."""
-        listen = self.config.metrics.listen
-        return None if listen == "none" else HostPort.parse(listen, "metrics.listen")
 
 
 class GatewayService(Service):
@@ -129,9 +74,8 @@ class GatewayService(Service):
         self._entropy = entropy
         self._elapsed_ms = elapsed_ms
         self._repeating: list[LoopingCall] = []
-        self._bound: list[GrpcListener | QuicListener] = []
-        self._opening = DeferredLock()
         self._rooms: Composition
+        self._listeners: Listeners
 
     def startService(self) -> None:
         """Open what is on disk, load it, bind every listener, then say so."""
@@ -141,7 +85,7 @@ class GatewayService(Service):
         try:
             self._compose()
             run_now_deferred(self._rooms.load())
-            self._listen()
+            self._listeners.bind(devices=self._store.unconfirmed_since_ms is None)
         except Exception:
             run_now_deferred(self._give_up())
             raise
@@ -151,8 +95,8 @@ class GatewayService(Service):
         self._repeat(self._rotate, ROTATION_S)
         self._repeat(self._rooms.lists.publish, PUBLISH_S)
         self._repeat(self._sweep, SWEEP_S)
-        self._rooms.webhooks.start()
-        self._repeat(self._rooms.alarms.look_at_certificates, SWEEP_S)
+        self._rooms.alarms.webhooks.start()
+        self._repeat(self._rooms.alarms.alarms.look_at_certificates, SWEEP_S)
         self._repeat(self._anchor, self._settings.config.audit.anchor_s)
         self._repeat(self._rooms.operators.sign_in.tick, SIGN_IN_S)
         lag = self._rooms.meters.lag
@@ -217,8 +161,9 @@ class GatewayService(Service):
 
     async def _give_up(self) -> None:
         """The start failed: leave the store as a clean stop would."""
-        for listener in self._bound:
-            await listener.stop(0)
+        listeners: Listeners | None = getattr(self, "_listeners", None)
+        if listeners is not None:
+            await listeners.give_up()
         rooms: Composition | None = getattr(self, "_rooms", None)
         if rooms is not None:
             rooms.stop_threads()
@@ -237,128 +182,34 @@ class GatewayService(Service):
         )
         doors = Doors(
             serving=self,
-            node_rpc_address=lambda: self._reachable(self._node_listener.address),
-            pairing_address=lambda: self._reachable(self._enrolment_listener.address),
-            quic_address=self._quic_address,
-            listeners=self._addresses,
-            console=lambda: self._door.place if self._door is not None else None,
+            node_rpc_address=lambda: settings.reachable(self._listeners.node_rpc.address),
+            pairing_address=lambda: settings.reachable(self._listeners.enrolment.address),
+            quic_address=lambda: self._listeners.quic_address,
+            listeners=lambda: self._listeners.addresses(),
+            console=lambda: self._listeners.door.place if self._listeners.door else None,
         )
         self._rooms = Composition(ground, doors)
-        self._listeners()
-        self._console = ConsoleSocket(
-            self._reactor, settings.state_root / SOCKET, self._rooms.console.controls
-        )
-        self._door = self._console_door()
-        self._rooms.operators.hangups.append(self._console.end_streams)
-        if self._door is not None:
-            self._rooms.operators.hangups.append(self._door.end_streams)
-
-    def _listeners(self) -> None:
-        self._enrolment_listener = GrpcListener(
-            name="enrolment",
-            address=self._settings.enrolment,
-            servicer=EnrolmentServicer(self._rooms.enrolment_desk),
-            certificate=self._certificate,
-            client_ca_pem=None,
-            max_message=MAX_PAIRING_MESSAGE,
-            max_connections=min(MAX_ENROLMENT_CONNECTIONS, self._max_files // 4),
-            options=ENROLMENT_OPTIONS,
-        )
-        self._node_listener = GrpcListener(
-            name="node_rpc",
-            address=self._settings.node_rpc,
-            servicer=NodeServicer(self._rooms.node_desk, self._entropy, self._now_ms),
-            certificate=self._certificate,
-            client_ca_pem=lambda: self._identity.ca_bundle_pem,
-            max_message=MAX_NODE_MESSAGE,
-            max_connections=self._max_files // 2,
-            options=NODE_OPTIONS,
-        )
-        self._quic_listener = self._quic() if self._settings.quic is not None else None
-        self._metrics_listener = self._metrics()
-        quic = self._quic_listener
-        if quic is not None:
-            self._rooms.meters.count_refusals("quic", lambda: quic.refused)
-
-    def _quic(self) -> QuicListener:
-        assert self._settings.quic is not None, "it is wanted"
-        return QuicListener(
-            name="quic",
-            address=self._settings.quic,
-            desk=self._rooms.node_desk,
-            certificate=self._certificate,
+        self._listeners = Listeners(
+            settings,
+            self._rooms,
+            self._identity,
             reactor=self._reactor,
-            elapsed_s=lambda: self._elapsed_ms() / 1000,
-            soon=call_soon,
             entropy=self._entropy,
-            now_ms=self._now_ms,
-            max_connections=self._settings.config.listen.max_quic_connections,
-            reset_key=self._identity.sealer.derived(RESET_KEY),
-        )
-
-    def _console_door(self) -> ConsoleDoor | None:
-        where, rooms = self._settings.console, self._rooms
-        if where is None:
-            return None
-        behind = Behind(
-            controls=rooms.console.controls,
-            admission=rooms.operators.admission(),
-            identity=self._identity,
-            ready=lambda: self.serving and bool(self.running),
             elapsed_ms=self._elapsed_ms,
+            max_files=self._max_files,
+            running=lambda: bool(self.running),
         )
-        return ConsoleDoor(
-            self._reactor,
-            where,
-            self._settings.config,
-            behind,
-            max_connections=min(MAX_CONSOLE_CONNECTIONS, self._max_files // 8),
-        )
-
-    def _metrics(self) -> MetricsListener | None:
-        address, meters = self._settings.metrics, self._rooms.meters
-        if address is None:
-            return None
-        return MetricsListener(self._reactor, address, meters.metrics.exposition)
-
-    def _listen(self) -> None:
-        if self._store.unconfirmed_since_ms is None:
-            for listener in self._for_devices():
-                listener.bind()
-                self._bound.append(listener)
-        self._console.bind()
-        if self._door is not None:
-            self._door.bind()
-        if self._metrics_listener is not None:
-            self._metrics_listener.bind()
-
-    def _for_devices(self) -> tuple[GrpcListener | QuicListener, ...]:
-        grpc = self._enrolment_listener, self._node_listener
-        return grpc if self._quic_listener is None else (*grpc, self._quic_listener)
 
     # -- whether devices are served (trustcontrol.Serving) ----------------------------------------
 
     @property
     def serving(self) -> bool:
         """Whether the listeners of devices are open."""
-        return len(self._bound) == len(self._for_devices())
+        return self._listeners.devices.serving
 
     async def serve(self) -> None:
-        """Open the listeners of devices that are not open: an operator has confirmed the state.
-
-        :raises PortTaken, CannotBind: it is not possible; asked again, it is tried again.
-        """
-        async with self._opening:
-            await self._open_doors()
-
-    async def _open_doors(self) -> None:
-        if self.serving:
-            return
-        for listener in self._for_devices():
-            if listener not in self._bound:
-                await listener.open()
-                self._bound.append(listener)
-        self._log.info("devices are served")
+        """Open them: an operator has confirmed the state."""
+        await self._listeners.devices.serve()
 
     # -- while it runs ------------------------------------------------------------------------
 
@@ -372,13 +223,13 @@ class GatewayService(Service):
             made="created," if self._new else "loaded,",
             fingerprint=grouped(self._identity.issuing.ca_hash),
         )
-        self._log.info("console    {where}", where=self._console_url or self._console.path)
+        self._log.info("console    {where}", where=self._listeners.console)
         self._log.info(
             "enrolment  {address}{names}",
-            address=self._enrolment_listener.address,
+            address=self._listeners.enrolment.address,
             names=as_names,
         )
-        self._log.info("nodes      {doors}", doors=self._node_doors())
+        self._log.info("nodes      {doors}", doors=self._listeners.nodes)
         since_ms = self._store.unconfirmed_since_ms
         if since_ms is None:
             self._log.info("ready; pair a device with: palyra pairing code")
@@ -387,16 +238,6 @@ class GatewayService(Service):
             self._log.warn("no device is served: {why} {hint}", why=error.sentence, hint=error.hint)
         self._rooms.snapshot.touch()
         self._rooms.lists.publish()
-
-    def _node_doors(self) -> str:
-        grpc = self._node_listener.address
-        if self._quic_listener is None:
-            return f"{grpc} tcp (grpc)"
-        quic = self._quic_listener.address
-        return f"{grpc} tcp (grpc), {'udp' if quic == grpc else f'{quic} udp'} (quic)"
-
-    def _certificate(self) -> tuple[bytes, bytes]:
-        return self._identity.served
 
     def _refresh_certificate(self) -> None:
         self._rooms.inventory.forget_expired(self._now_ms())
@@ -456,35 +297,6 @@ class GatewayService(Service):
         call.start(every_s, now=False)
         self._repeating.append(call)
 
-    def _reachable(self, address: HostPort) -> HostPort:
-        """An address as devices reach it: under the first configured name."""
-        names = self._settings.config.gateway.names
-        if names:
-            return HostPort(names[0], address.port)
-        host = "127.0.0.1" if address.host == "localhost" else address.host
-        return HostPort(host, address.port)
-
-    def _quic_address(self) -> str:
-        """The QUIC listener as devices reach it, empty where there is none."""
-        listener = self._quic_listener
-        return str(self._reachable(listener.address)) if listener is not None else ""
-
-    @property
-    def _console_url(self) -> str:
-        return self._door.origin if self._door is not None else ""
-
-    def _addresses(self) -> dict[str, str]:
-        addresses = {
-            "console": self._console_url or str(self._console.path),
-            "enrolment": str(self._enrolment_listener.address),
-            "nodes": str(self._node_listener.address),
-        }
-        if self._quic_listener is not None:
-            addresses["quic"] = str(self._quic_listener.address)
-        if self._metrics_listener is not None:
-            addresses["metrics"] = str(self._metrics_listener.address)
-        return addresses
-
     # -- stop -------------------------------------------------------------------------------
 
     async def _stop(self) -> None:
@@ -501,12 +313,13 @@ class GatewayService(Service):
             call.stop()
         rooms.stop()
         rooms.sessions.callers.close_all(Draining())
-        steps: list[Callable[[], Awaitable[Any]]] = [self._console.stop]
-        if self._door is not None:
-            steps.append(self._door.stop)
-        steps += [self._metrics_listener.stop] if self._metrics_listener is not None else []
-        steps += [partial(listener.stop, STREAMS_END_S) for listener in self._bound]
-        steps += [rooms.webhooks.stop, rooms.lists.when_published, self._anchor, self._end_threads]
+        steps = self._listeners.stops()
+        steps += [
+            rooms.alarms.webhooks.stop,
+            rooms.lists.when_published,
+            self._anchor,
+            self._end_threads,
+        ]
         steps += [self._save_heard, self._last_snapshot, self._store.close]
         for step in steps:
             await self._closed(step)

@@ -49,7 +49,7 @@ class Options(TwistedOptions):
         prepare(self, self._check, pidfile="palyra.pid", logfile="palyra.log")
 
     def _check(self) -> Path:
-        from palyra.gateway.service import Settings
+        from palyra.gateway.settings import Settings
 
         named = self["state-root"]
         root = Path(named).expanduser().absolute() if named else default_state_root()

@@ -61,7 +61,7 @@ class Person:
 
 @attrs.frozen
 class World:
-    """What runs, and the names by which requests may ask for it."""
+    """What runs, and by what it is, the ids of what requests may ask for."""
 
     gateway: Gateway
     ana: Person
@@ -88,14 +88,14 @@ def build(house: House) -> World:
     pi = house.node("pi").pair(gateway).device_id
     spare = [Device(gateway, f"spare-{number}").enrol().device_id for number in range(SPARE)]
     names = {
-        "devices": [pi, *spare],
-        "jobs": list(_jobs(gateway, pi)),
-        "fanouts": [_fanout(gateway, pi)],
-        "operators": [each.operator_id for each in others],
-        "requests": [_asks(gateway, f"new-{number}") for number in range(SPARE)],
-        "codes": [_code(gateway) for _ in range(SPARE)],
+        "device": [pi, *spare],
+        "job": list(_jobs(gateway, pi)),
+        "fanout": [_fanout(gateway, pi)],
+        "operator": [each.operator_id for each in others],
+        "request": [_asks(gateway, f"new-{number}") for number in range(SPARE)],
+        "code": [_code(gateway) for _ in range(SPARE)],
     }
-    names["approvals"] = _approvals(gateway)
+    names["approval"] = _approvals(gateway)
     return World(gateway, ana, names)
 
 

@@ -28,6 +28,7 @@ VERBS = [
     "operators",
     "context",
     "ca",
+    "audit",
     "state",
     "doctor",
 ]

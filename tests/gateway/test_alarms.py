@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from palyra.core.audithead import Head
 from palyra.core.jobs import Outcome
 from palyra.core.webhooks import WebhookEvent
 from palyra.gateway.alarms import Alarms
 from palyra.gateway.intake import START_GRACE_MS
-from tests.gateway.enrolling import Gateway
+from tests.contract.callapprovals import a_call
+from tests.gateway.enrolling import Applicant, Gateway
 from tests.gateway.house import attempt_of
+from tests.store.samples import a_job
 
 
 class Told:
@@ -112,8 +115,33 @@ def test_a_certificate_that_nobody_renews(gateway: Gateway, watched: Watched) ->
     assert (kind, item["device_id"]) == ("certificate.expiring", device.device_id)
 
 
-def test_what_waits_for_a_person(gateway: Gateway, watched: Watched) -> None:
-    """Calls by their approval, the audit chain by its head."""
-    watched.alarms.approval_opened("A", "desktop.open_url", 5)
-    watched.alarms.anchored("C", 7, "ab", "cd")
-    assert watched.kinds == ["approval.needed", "audit.head"]
+def test_a_call_that_waits_for_a_person(gateway: Gateway, watched: Watched) -> None:
+    """By its approval and its capability; nothing of its input."""
+    gateway.call_approvals.asked = watched.alarms.approval_opened
+    device, _ = gateway.online()
+    approval = a_call(a_job("asked", device.device_id))
+    gateway.call_approvals.opened(approval)
+    ((kind, item),) = watched.told.items
+    assert kind == "approval.needed"
+    assert item == {
+        "approval_id": approval.approval_id,
+        "capability": approval.capability,
+        "expires_at_unix_ms": approval.expires_at_ms,
+    }
+
+
+def test_a_device_that_asks(gateway: Gateway, watched: Watched) -> None:
+    """By what an operator will see of it, and until when it waits."""
+    gateway.requests.opened = watched.alarms.pairing_opened
+    Applicant().apply(gateway)
+    ((kind, item),) = watched.told.items
+    assert kind == "pairing.needed"
+    assert set(item) == {"request_id", "device_id", "name", "expires_at_unix_ms"}
+
+
+def test_the_head_of_the_audit_chain(watched: Watched) -> None:
+    """With its signature: whoever gets it can compare it with the chain for ever."""
+    watched.alarms.anchored(Head("C", 7, b"\xab" * 32, 5, signature=b"\xcd" * 64))
+    ((kind, item),) = watched.told.items
+    assert kind == "audit.head"
+    assert (item["seq"], item["hash"], item["signature"]) == (7, "ab" * 32, "cd" * 64)

@@ -69,7 +69,7 @@ def test_refusals(meters: Meters) -> None:
     """Each with the listener and the reason, and what a listener counts by itself."""
     meters.turned_away("grpc", "expired")
     meters.turned_away("grpc", "expired")
-    meters.count_refusals("quic", lambda: {"no_certificate": 3})
+    meters.count_refusals("quic", {"no_certificate": 3})
     assert read(meters, "palyra_refused_total", listener="grpc", reason="expired") == 2
     assert read(meters, "palyra_quic_refused_total", reason="no_certificate") == 3
 

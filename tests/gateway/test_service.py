@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import shutil
 from collections.abc import Coroutine
@@ -12,20 +11,20 @@ from typing import Any
 import attrs
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from palyra._lock import RootLock
 from palyra.config import Config
 from palyra.config.addresses import HostPort
 from palyra.config.gateway import GatewaySection
-from palyra.errors import PortTaken, SealedEntryUnreadable
+from palyra.errors import SealedEntryUnreadable
 from palyra.gateway import service as service_module
 from palyra.gateway.composition import IDENTITY
-from palyra.gateway.service import GatewayService, Settings
+from palyra.gateway.service import GatewayService
+from palyra.gateway.settings import Settings
 from palyra.store.opening import EPOCH_NAME
 from palyra.store.snapshot import SNAPSHOT_NAME
-from tests.gateway.house import fired, result_of
 from tests.store.samples import NOW_MS
 
 LOOPBACK = HostPort("127.0.0.1", 0)
@@ -133,56 +132,3 @@ async def test_the_same_root_again(root: Root) -> None:
 
 
 # -- serving ---------------------------------------------------
-
-
-@attrs.define(eq=False, slots=False)
-class Door:
-    """A listener whose port opens when a test says so."""
-
-    opening: list[Deferred[None]] = attrs.Factory(list)
-
-    def open(self) -> Deferred[None]:
-        self.opening.append(Deferred())
-        return self.opening[-1]
-
-
-def closed(service: Any) -> tuple[Door, Door]:
-    """The listeners of a gateway whose state nobody has confirmed yet."""
-    doors = Door(), Door()
-    service._for_devices = lambda: doors
-    return doors
-
-
-def serve(service: Any) -> Deferred[None]:
-    return Deferred.fromCoroutine(service.serve())
-
-
-def test_two_operators_confirm_at_once(tmp_path: Path) -> None:
-    """Each port is opened once, and both are answered when devices are served."""
-    service = a_service(tmp_path)
-    first, second = closed(service)
-    asked = [serve(service), serve(service)]
-    assert (len(first.opening), len(second.opening)) == (1, 0) and not service.serving
-    first.opening[0].callback(None)
-    assert len(second.opening) == 1 and not any(map(fired, asked)) and not service.serving
-    second.opening[0].callback(None)
-    for each in asked:
-        result_of(each)
-    assert service.serving and (len(first.opening), len(second.opening)) == (1, 1)
-    service._lock.release()
-
-
-def test_a_port_that_is_taken(tmp_path: Path) -> None:
-    """Whoever waits behind it tries for himself; what was opened stays open."""
-    service = a_service(tmp_path)
-    doors = closed(service)
-    tries = itertools.count()
-    tried: Any = doors[1]
-    tried.open = lambda: fail(PortTaken("[::]", 7444)) if next(tries) == 0 else succeed(None)
-    asked = [serve(service), serve(service)]
-    doors[0].opening[0].callback(None)
-    with pytest.raises(PortTaken):
-        result_of(asked[0])
-    result_of(asked[1])
-    assert service.serving and len(doors[0].opening) == 1 and next(tries) == 2
-    service._lock.release()

@@ -55,5 +55,5 @@ def palyra_capabilities():
 
 
 def install(directory: Path) -> Path:
-    """Put it where a node, and the gateway, find it."""
+    """Put it where a node finds it."""
     return plugin.install(directory, "files", _MODULE)
