@@ -22,7 +22,7 @@ from palyra.console.models import (
 )
 from palyra.core.approval import ApprovalState
 from palyra.core.callapprovals import ONCE, SCOPES, TIMEBOXED
-from palyra.core.identifiers import short_id
+from palyra.core.identifiers import grouped, short_id
 
 PENDING = ApprovalState.PENDING.value
 _STATES = [state.value for state in ApprovalState]
@@ -238,7 +238,11 @@ def _show_facts(screen: Screen, item: ApprovalItem) -> None:
 
 
 def _target(target: CallTargetItem) -> str:
-    return words.escaped(f"{target.device_name}  {short_id(target.device_id)}")
+    """A device, the beginning of its key, and that of the descriptor which is approved."""
+    device = f"{target.device_name}  {short_id(target.device_id)}"
+    key = grouped(target.identity_fingerprint)
+    descriptor = target.descriptor_digest[:_SHOWN_DIGITS] or "-"
+    return words.escaped(f"{device}  key {key}, descriptor {descriptor}")
 
 
 def _raw_targets(targets: Sequence[CallTargetItem]) -> str:

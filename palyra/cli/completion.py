@@ -67,6 +67,18 @@ def operators(
     return _beginning(items, incomplete)
 
 
+def contexts(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The gateways that this account knows from afar; none of them is asked."""
+    from palyra.cli.contexts import Contexts
+
+    items = []
+    with contextlib.suppress(PalyraError):
+        items = [_item(each.name, each.url) for each in Contexts.of_user().all()]
+    return _beginning(items, incomplete)
+
+
 def approvals(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

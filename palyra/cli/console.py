@@ -47,7 +47,7 @@ def show(screen: Screen, made: SignInLink) -> None:
     if not screen.tty:
         screen.pair("link", made.link)
         screen.pair("expires", words.utc(made.expires_at_unix_ms))
-        return screen.pair("certificate", made.certificate_fingerprint)
+        return screen.pair("certificate", made.certificate_fingerprint or "-")
     screen.line(made.link)
     screen.aside(f"note  for one use, until {words.clock(made.expires_at_unix_ms, screen.now())}")
     if made.certificate_fingerprint:

@@ -10,7 +10,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from palyra.cli import words
+from palyra.cli import completion, words
 from palyra.cli.contexts import Context, Contexts, address_of, checked_url
 from palyra.cli.options import Call, VerbGroup, pass_call
 from palyra.cli.present import Screen
@@ -76,7 +76,7 @@ def add(
 
 
 @context.command()
-@click.argument("name", metavar="NAME", required=False)
+@click.argument("name", metavar="NAME", required=False, shell_complete=completion.contexts)
 @click.option("--none", "nobody", is_flag=True, help="The gateway of this machine again.")
 @pass_call
 def use(call: Call, name: str | None, nobody: bool) -> None:
@@ -88,6 +88,8 @@ def use(call: Call, name: str | None, nobody: bool) -> None:
         contexts.use_none()
         if call.screen.as_json:
             return call.screen.json(b'{"name":null}')
+        if not call.screen.tty:
+            return call.screen.pair("context", "-")
         return call.screen.line("the gateway of this machine is in use")
     return _tell(call.screen, "in use", contexts.use(name))
 
@@ -115,7 +117,7 @@ def list_(call: Call) -> None:
 
 
 @context.command()
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completion.contexts)
 @pass_call
 def remove(call: Call, name: str) -> None:
     """Forget a gateway, its key too; on the gateway the operator stays until they are revoked."""
@@ -125,6 +127,9 @@ def remove(call: Call, name: str) -> None:
 def _tell(screen: Screen, what: str, about: Context) -> None:
     if screen.as_json:
         return screen.json(msgspec.json.encode(about))
+    if not screen.tty:
+        screen.pair("context", about.name)
+        return screen.pair("gateway", about.url)
     return screen.line(f"{words.escaped(about.name)} {what}: {words.escaped(about.url)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,12 @@ from palyra.cli import console_checks, local_checks, words
 from palyra.cli.client import SOCKET_NAME, Console
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
-from palyra.cli.tables import WIDE, Column, cell, style_of
+from palyra.cli.tables import GAP, WIDE, Column, cell, style_of
 from palyra.console.models import Check, Contract, Health
 from palyra.errors import GatewayNotRunning, PalyraError
 
 _LEAST_WHERE = 12
+_VERDICT = 6
 _ORDER = ("ok", "warn", "FAIL")
 _COLUMNS = (Column("VERDICT"), Column("CHECK"), Column("FINDING"), Column("WHERE", wide=True))
 
@@ -61,23 +63,37 @@ def show(screen: Screen, checks: Sequence[Check]) -> None:
         screen.table((*_COLUMNS, Column("HINT")), rows)
         return
     name = max(len(check.name) for check in checks)
-    finding = max(len(words.escaped(check.finding)) for check in checks)
+    room = screen.width - _VERDICT - name - GAP
+    lengths = [len(words.escaped(check.finding)) for check in checks]
+    # One long finding takes a line of its own length, not the last column from all of them.
+    fitting = (length for length in lengths if length + GAP + _LEAST_WHERE <= room)
+    finding = max(fitting, default=room)
     for check in checks:
         _show_check(screen, check, name, finding)
     screen.line(_counts(checks))
 
 
 def _show_check(screen: Screen, check: Check, name: int, finding: int) -> None:
+    indent = _VERDICT + name + GAP
     found = words.escaped(check.finding)
-    parts = [(check.verdict.ljust(6), style_of(check.verdict))]
-    parts.append((f"{words.escaped(check.name).ljust(name)}  {found}", ""))
-    room = screen.width - 6 - name - 2 - finding - 2
-    if screen.width >= WIDE and check.where and room >= _LEAST_WHERE:
+    first, *more = _wrapped(found, screen.width - indent)
+    parts = [(check.verdict.ljust(_VERDICT), style_of(check.verdict))]
+    parts.append((f"{words.escaped(check.name).ljust(name + GAP)}{first}", ""))
+    room = screen.width - indent - finding - GAP
+    if screen.width >= WIDE and check.where and len(found) <= finding and room >= _LEAST_WHERE:
         where = words.cut_start(words.escaped(check.where), room)
-        parts.append((" " * (finding - len(found) + 2) + where, "dim"))
+        parts.append((" " * (finding - len(found) + GAP) + where, "dim"))
     screen.parts(*parts)
+    for line in more:
+        screen.line(" " * indent + line)
     if check.hint:
-        screen.parts((" " * (6 + name + 2) + "hint: ", ""), (words.escaped(check.hint), "bold"))
+        screen.parts((" " * indent + "hint: ", ""), (words.escaped(check.hint), "bold"))
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    """The lines of a finding; paths and addresses stay whole."""
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, max(room, _LEAST_WHERE), **whole) or [""]
 
 
 def _counts(checks: Sequence[Check]) -> str:

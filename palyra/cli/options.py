@@ -16,6 +16,8 @@ from palyra.cli.present import Screen
 from palyra.errors import Malformed
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from palyra.cli.contexts import Context
 
 _JSON = "palyra.json"
@@ -108,6 +110,14 @@ def _kept(context: click.Context, parameter: click.Parameter, value: Any) -> Non
     context.meta[_KEPT[parameter.name or ""]] = value
 
 
+def _contexts(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from palyra.cli import completion  # here: it imports this file
+
+    return completion.contexts(context, parameter, incomplete)
+
+
 class Verb(click.Command):
     """A command with the options that all have; its function may ask for the :class:`Call`."""
 
@@ -136,6 +146,7 @@ class Verb(click.Command):
             click.Option(
                 ["--context", "context_name"],
                 metavar="NAME",
+                shell_complete=_contexts,
                 help="A gateway from afar, by its name.",
                 expose_value=False,
                 callback=_kept,

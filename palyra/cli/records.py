@@ -52,8 +52,12 @@ def _row(job: JobItem, short: str, now: int) -> list[Cell]:
             words.NOTHING if job.took_ms is None else f"{job.took_ms}ms",
         ),
         cell(job.requested_by),
-        cell(job.note),
+        cell(job.note or _waits(job)),
     ]
+
+
+def _waits(job: JobItem) -> str:
+    return f"waits for {job.waiting_for}" if job.waiting_for else ""
 
 
 def _facts(screen: Screen, answer: JobAnswer) -> list[Fact]:

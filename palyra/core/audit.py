@@ -60,7 +60,7 @@ class AuditEntry:
     ``action`` is dotted, ``pairing.approved``; ``subject`` is what it was done to, as
     ``device:<ULID>``, ``job:<ULID>``, ``operator:<id>``; ``subject_name`` as people call it.
     ``result`` is ``ok`` or why not (``denied, rule 4``).  ``who``, ``operator_id`` and ``via`` are
-    empty where the context says it (:func:`acting`).
+    empty where the context says it (:func:`acting`); the others may be where ``who`` is the same.
     """
 
     at_ms: int
@@ -142,14 +142,12 @@ def line_of(entry: AuditEntry, salt: bytes, by: Acting | None = None) -> Line:
     U+0000 becomes U+FFFD: PostgreSQL cannot keep it, and what is hashed is what is kept.
     """
     who, operator_id, via = entry.who, entry.operator_id, entry.via
-    if not who:
-        who = by.name if by else GATEWAY
-        operator_id = operator_id or (by.operator_id if by else "")
-        via = via or (by.via if by else "")
+    if by is not None and who in ("", by.name):
+        who, operator_id, via = by.name, operator_id or by.operator_id, via or by.via
     return Line(
         entry.at_ms,
         clean(operator_id),
-        clean(who),
+        clean(who or GATEWAY),
         clean(via),
         clean(entry.action),
         clean(entry.subject),

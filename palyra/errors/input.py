@@ -85,7 +85,7 @@ class DescriptorInvalid(Malformed):
 
     @property
     def hint(self) -> str:
-        return "palyra capability list"
+        return "mend the plugin, then restart the node host"
 
 
 @attrs.define
@@ -121,7 +121,7 @@ class CannotOpen(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "on the device: palyra capability list"
+        return "try it on the device, in the session of the person who sits there"
 
 
 @attrs.define

@@ -51,6 +51,7 @@ class HealthCheck:
             self._snapshot(),
             self._space(),
             self._nodes(),
+            *self._plugins(),
             self._clocks(),
             *self._clones(),
             *self._rotations(),
@@ -103,6 +104,22 @@ class HealthCheck:
     def _nodes(self) -> Check:
         known = len(self.inventory.devices())
         return Check("ok", "devices", f"{known} known, {self.sessions.count()} connected")
+
+    def _plugins(self) -> list[Check]:
+        """Capabilities that failed on a device; each is named there, the first one here."""
+        failed = [
+            (device.name, each)
+            for device in self.inventory.devices()
+            for each in device.capabilities
+            if each.fault and device.state is DeviceState.PAIRED
+        ]
+        if not failed:
+            return []
+        name, first = failed[0]
+        finding = f"{first.name} failed on {name}: {first.fault}"
+        if len(failed) > 1:
+            finding += f"; and {_counted(len(failed) - 1, 'other')}"
+        return [Check("warn", "plugins", finding, "", f"palyra nodes show {name}")]
 
     def _clocks(self) -> Check:
         """Devices whose clock was more than a minute off when they registered."""

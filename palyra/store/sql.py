@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import attrs
 from sqlalchemy import Connection
@@ -13,12 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from zope.interface import implementer
 
 from palyra._files import write_atomic
-from palyra.core.approval import Approval, ApprovalState
-from palyra.core.approvallog import CallQuery
-from palyra.core.audit import AuditEntry, AuditPage
-from palyra.core.audithead import Head, HeadKind
-from palyra.core.auditlog import AuditQuery
-from palyra.core.auditverify import Examination
+from palyra.core.approval import Approval
 from palyra.core.callapprovals import CallApproval
 from palyra.core.devices import (
     Approved,
@@ -42,32 +36,19 @@ from palyra.core.interfaces import (
 )
 from palyra.core.jobs import FINAL, Job
 from palyra.core.journal import JournalEntry, JournalPage
-from palyra.core.operators import (
-    Enrolled,
-    Invitation,
-    Operator,
-    OperatorCertificate,
-    OperatorEnrolment,
-    Role,
-)
 from palyra.core.pairing import PairingCode, PairingRequest
-from palyra.core.webhooks import Message
 from palyra.store import (
-    audit,
-    auditread,
-    callapprovals,
     directory,
     fanoutlog,
     joblog,
     journal,
     opening,
-    operators,
     pairinglog,
     removal,
     retention,
     rules,
-    webhooks,
 )
+from palyra.store.consolelogs import ConsoleLogs
 from palyra.store.jobbatch import FanoutWrite, JobBatch, JobWrite
 from palyra.store.snapshot import (
     FINAL_JOBS,
@@ -79,7 +60,6 @@ from palyra.store.threads import (
     CallFromThread,
     CallSoon,
     IDatabase,
-    Operation,
     Reader,
     at_once,
 )
@@ -89,7 +69,7 @@ T = TypeVar("T")
 
 
 @implementer(IStore)
-class SqlStore:
+class SqlStore(ConsoleLogs):
     """Provides IStore over a writer and a reader.  Every Deferred fires in the reactor's thread.
 
     ``imported`` says that this start made the store from a snapshot.  While
@@ -105,14 +85,12 @@ class SqlStore:
         jobs: JobBatch,
         now_ms: Callable[[], int],
     ) -> None:
+        super().__init__(writer, reader, now_ms)
         self.gateway_id = identity.gateway_id
         self.store_epoch = identity.store_epoch
         self.imported = identity.imported
         self.unconfirmed_since_ms = identity.unconfirmed_since_ms
-        self._writer = writer
-        self._reader = reader
         self._jobs = jobs
-        self._now_ms = now_ms
 
     @classmethod
     def over(
@@ -315,32 +293,6 @@ class SqlStore:
     def find_fanouts(self, prefix: str) -> Deferred[Sequence[FanoutId]]:
         return self._read(fanoutlog.find_fanouts, prefix)
 
-    # -- ICallApprovalLog -------------------------------------------------------------------------
-
-    def call_approval(self, approval_id: str) -> Deferred[CallApproval | None]:
-        return self._read(callapprovals.call_approval, approval_id)
-
-    def call_approvals(self, query: CallQuery) -> Deferred[list[CallApproval]]:
-        return self._read(callapprovals.list_calls, query)
-
-    def open_calls(self, now_ms: int) -> Deferred[list[CallApproval]]:
-        return self._read(callapprovals.open_calls, now_ms)
-
-    def find_calls(self, prefix: str) -> Deferred[Sequence[str]]:
-        return self._read(callapprovals.find_calls, prefix)
-
-    def decide_call(self, approval: CallApproval) -> Deferred[None]:
-        return self._write(callapprovals.decide_call, attrs.evolve(approval))
-
-    def close_call(
-        self, approval_id: str, state: ApprovalState, reason: str, now_ms: int
-    ) -> Deferred[None]:
-        return self._write(callapprovals.close_call, approval_id, state, reason, now_ms)
-
-    def forget_calls(self, before_ms: int, limit: int) -> Deferred[int]:
-        found = self._read(callapprovals.forgettable_calls, before_ms, limit)
-        return self._forget(found, callapprovals.forget_calls)
-
     # -- IEventJournal ----------------------------------------------------------------------------
 
     def journal(self, device_id: DeviceId, after_seq: int, limit: int) -> Deferred[JournalPage]:
@@ -351,81 +303,6 @@ class SqlStore:
 
     def watch(self, followed: Collection[DeviceId], grown: Callable[[DeviceId], object]) -> None:
         self._writer.watch(followed, grown)
-
-    # -- IOperatorLog -----------------------------------------------------------------------------
-
-    def operators(self) -> Deferred[list[Operator]]:
-        return self._read(operators.list_operators)
-
-    def operator_certificates(self) -> Deferred[list[OperatorCertificate]]:
-        return self._read(operators.list_certificates, self._now_ms())
-
-    def invitations(self) -> Deferred[list[Invitation]]:
-        return self._read(operators.list_invitations, self._now_ms())
-
-    def invitation(self, token_digest: str) -> Deferred[Invitation | None]:
-        return self._read(operators.invitation, token_digest)
-
-    def invite(self, invitation: Invitation) -> Deferred[None]:
-        return self._write(operators.invite, invitation)
-
-    def enrol_operator(self, enrolment: OperatorEnrolment) -> Deferred[Enrolled]:
-        return self._write(operators.enrol, enrolment)
-
-    def renew_operator(
-        self, certificate: OperatorCertificate, now_ms: int
-    ) -> Deferred[OperatorCertificate]:
-        return self._write(operators.renew, certificate, now_ms)
-
-    def change_role(self, operator_id: str, role: Role, now_ms: int) -> Deferred[Operator]:
-        return self._write(operators.change_role, operator_id, role, now_ms)
-
-    def revoke_operator(
-        self, operator_id: str, by: str, reason: str, now_ms: int
-    ) -> Deferred[Operator]:
-        return self._write(operators.revoke, operator_id, by, reason, now_ms)
-
-    # -- IAuditLog --------------------------------------------------------------------------------
-
-    def record(self, entries: Sequence[AuditEntry]) -> Deferred[None]:
-        return self._writer.submit_item(audit.note, audit.lines(entries))
-
-    def audit_rows(self, query: AuditQuery) -> Deferred[AuditPage]:
-        return self._read(auditread.rows, query)
-
-    def examine_audit(self, examination: Examination, limit: int) -> Deferred[bool]:
-        return self._read(auditread.examine, examination, limit)
-
-    def audit_head(self) -> Deferred[Head]:
-        return self._read(auditread.head)
-
-    def keep_head(self, head: Head, keep: int) -> Deferred[None]:
-        return self._write(auditread.keep_head, head, keep)
-
-    def audit_heads(
-        self, limit: int, before: tuple[str, int] | None, kinds: Collection[HeadKind] | None
-    ) -> Deferred[list[Head]]:
-        return self._read(auditread.heads, limit, before, kinds)
-
-    def cut_audit(self, segment: Head, limit: int) -> Deferred[int]:
-        return self._write(auditread.cut, segment, limit)
-
-    def forgettable_audit(self, before_ms: int, keep: int) -> Deferred[Head | None]:
-        return self._read(auditread.forgettable, before_ms, keep)
-
-    # -- IWebhookLog ------------------------------------------------------------------------------
-
-    def queue_webhooks(self, messages: Sequence[Message], most: int) -> Deferred[int]:
-        return self._write(webhooks.queue, tuple(messages), most)
-
-    def due_webhooks(self, limit: int) -> Deferred[list[Message]]:
-        return self._read(webhooks.due, limit)
-
-    def put_off_webhook(self, message: Message) -> Deferred[None]:
-        return self._write(webhooks.put_off, message)
-
-    def forget_webhook(self, webhook_id: str) -> Deferred[None]:
-        return self._write(webhooks.forget, webhook_id)
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -438,17 +315,6 @@ class SqlStore:
         forgotten = await self._forget(requests, retention.forget_requests)
         codes = self._read(retention.forgettable_codes, before_ms, limit)
         return forgotten + await self._forget(codes, retention.forget_codes)
-
-    def _forget(
-        self, found: Deferred[list[T]], forget: Callable[[Connection, Sequence[T]], int]
-    ) -> Deferred[int]:
-        return found.addCallback(lambda some: self._write(forget, some) if some else 0)
-
-    def _write(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        return self._writer.submit(_operation(function, arguments))
-
-    def _read(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        return self._reader.submit(_operation(function, arguments))
 
     def _write_snapshot(self, connection: Connection, path: Path) -> None:
         now_ms = self._now_ms()
@@ -464,11 +330,3 @@ class SqlStore:
             jobs=newest_jobs(joblog.list_unfinished(connection), final),
         )
         write_atomic(path, build_snapshot(content, now_ms))
-
-
-def _operation(function: Callable[..., T], arguments: tuple[Any, ...]) -> Operation[T]:
-    return partial(_call, function, arguments)
-
-
-def _call(function: Callable[..., T], arguments: tuple[Any, ...], connection: Connection) -> T:
-    return function(connection, *arguments)

@@ -309,7 +309,7 @@ def test_contexts_by_hand(far: FarConsole, capsys: Capsys, tmp_path: Path) -> No
     ca_file = tmp_path / "ca.pem"
     ca_file.write_bytes(far.ca.ca_pem)
     assert run(capsys, *given, "--ca-file", str(ca_file))[0] == 0
-    assert run(capsys, "context", "use", "atlas")[1] == f"atlas in use: {far.url}\n"
+    assert run(capsys, "context", "use", "atlas")[1] == f"context\tatlas\ngateway\t{far.url}\n"
     assert run(capsys, "context", "list")[1] == f"atlas\t{far.url}\t-\tyes\n" + (
         f"localhost\t{far.url}\tbo\t-\n"
     )

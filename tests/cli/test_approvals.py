@@ -155,7 +155,7 @@ def test_approve_on_a_terminal(console: FakeConsole) -> None:
     for line in (
         "asks        agent-claude\n",
         "capability  desktop.open_url medium\n",
-        "on          pi  X4K7QM\n",
+        "on          pi  X4K7QM  key 7d4c 19e2 03ab f58e, descriptor dddddddd\n",
         "limits      30 s, 64 KiB, waits 1 h for a device, key k-1\n",
         "digest      9f3c51d0\n",
         "Approve desktop.open_url on pi? [y/N] y\n",

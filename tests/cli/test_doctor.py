@@ -54,6 +54,20 @@ def test_as_drawn() -> None:
     )
 
 
+def test_a_long_finding() -> None:
+    """It goes on below itself, and leaves the last column to the others."""
+    long = Check("ok", "listeners", "console " + "127.0.0.1:7142, " * 9, "elsewhere")
+    narrow, wide = screen(80), screen(120)
+    doctor.show(narrow, [*CHECKS, long])
+    doctor.show(wide, [*CHECKS, long])
+    lines = shown(narrow).splitlines()
+    assert lines[5].startswith("ok    listeners   console 127.0.0.1:7142, 127")
+    assert lines[6].startswith(" " * 18 + "127.0.0.1:7142,")
+    assert max(map(len, lines)) <= 80
+    assert "/srv/palyra, 0700, 3.1 GiB free                    /srv/palyra" in shown(wide)
+    assert "elsewhere" not in shown(wide)
+
+
 def test_for_scripts() -> None:
     """Tabs, with address and hint."""
     made = screen(tty=False)

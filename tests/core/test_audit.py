@@ -50,6 +50,17 @@ def test_the_hash_is_made_of_length_prefixed_fields() -> None:
     assert Chain("CHAIN").hash(5, prev, line) == hashlib.sha256(whole).digest()
 
 
+def test_who_acts_is_told_whole() -> None:
+    """The context gives id and way also where the entry names the same person, and no other."""
+    by = Acting("OP", "ana", "console.sock")
+    for who in ("", "ana"):
+        line = line_of(AuditEntry(1, "a", who=who), SALT, by)
+        assert (line.who, line.operator_id, line.via) == ("ana", "OP", "console.sock")
+    line = line_of(AuditEntry(1, "a", who="bo"), SALT, by)
+    assert (line.who, line.operator_id, line.via) == ("bo", "", "")
+    assert line_of(AuditEntry(1, "a"), SALT).who == GATEWAY
+
+
 def test_details_are_canonical() -> None:
     """The order in which details are said does not matter."""
     one = line_of(AuditEntry(1, "a", details={"x": 1, "b": True}), SALT)

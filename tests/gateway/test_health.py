@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from palyra.console import models
 from palyra.console.models import Check, Health
+from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import Hello
 from palyra.core.identifiers import grouped
 from palyra.gateway import health
@@ -103,6 +104,18 @@ def test_a_restored_state(gateway: Gateway, tmp_path: Path) -> None:
     operator has said that he looked."""
     found = check(reported(gateway, tmp_path, unconfirmed_since_ms=lambda: NOW_MS), "restored")
     assert found.verdict == "FAIL" and "palyra" in found.hint
+
+
+def test_plugins(gateway: Gateway, tmp_path: Path) -> None:
+    """A capability that failed on a device is named with its cause; the others are counted."""
+    _, node = gateway.online("pi")
+    assert "plugins" not in names(reported(gateway, tmp_path))
+    failed = tuple(AnnouncedCapability(name, fault="No module named 'cups'") for name in "ab")
+    hello: Hello = attrs.evolve(node.hello(), capabilities=failed)
+    result_of(Deferred.fromCoroutine(gateway.sessions.register(node.peer, hello)))
+    found = check(reported(gateway, tmp_path), "plugins")
+    assert (found.verdict, found.hint) == ("warn", "palyra nodes show pi")
+    assert found.finding == "a failed on pi: No module named 'cups'; and 1 other"
 
 
 def test_clocks(gateway: Gateway, tmp_path: Path) -> None:

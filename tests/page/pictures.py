@@ -22,9 +22,20 @@ def take(page: Page, name: str) -> None:
     """Take a picture of what is on the screen, if it is one of those that are kept."""
     if os.environ.get("PICTURES") and name in KEPT:
         FOLDER.mkdir(exist_ok=True)
-        small = with_palette(page.screenshot(animations="disabled", caret="hide"))
+        clip = page.evaluate(_FILLED)
+        small = with_palette(page.screenshot(animations="disabled", caret="hide", clip=clip))
         assert len(small) <= MAX_BYTES, f"{name} is {len(small)} bytes"
         (FOLDER / f"{name}.png").write_bytes(small)
+
+
+_FILLED = """
+() => {
+  const view = document.querySelector("#main > .view").getBoundingClientRect();
+  const height = innerWidth < 640 ? innerHeight : Math.min(innerHeight, view.bottom + 24);
+  return { x: 0, y: 0, width: innerWidth, height: Math.max(height, 400) };
+}
+"""
+"""The part of the screen on which there is something."""
 
 
 def with_palette(png: bytes) -> bytes:

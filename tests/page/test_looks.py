@@ -97,6 +97,8 @@ def approvals(ana: Visitor, world: Furnished) -> None:
     ana.go("/approvals", "Approvals")
     ana.says("asks desktop.open_url on pi")
     ana.says("garden asks to be paired")
+    for each in ana.main.get_by_role("button", name="Approve").all():
+        expect(each).to_be_enabled()
 
 
 def approval(ana: Visitor, world: Furnished) -> None:
@@ -171,8 +173,8 @@ def keys(ana: Visitor, world: Furnished) -> None:
 
 
 VIEWS = (
-    devices, device, device_jobs, device_pairing, device_events, revoking, pairing, approvals,
-    approval, jobs, job, ended, fanout, run, run_json, audit, audit_row, nowhere, keys,
+    devices, audit, audit_row, device, device_jobs, device_pairing, device_events, revoking,
+    pairing, approvals, approval, jobs, job, ended, fanout, run, run_json, nowhere, keys,
 )  # fmt: skip
 
 
@@ -207,6 +209,7 @@ def faults_of(who: Visitor, axe: str, where: str) -> list[str]:
     """What axe-core calls serious, and where."""
     who.page.evaluate(axe)
     found: dict[str, Any] = who.page.evaluate("() => axe.run(document)")
+    assert {"color-contrast", "button-name"} <= {each["id"] for each in found["passes"]}
     return [
         f"{where}: {fault['id']}: {node['html'][:160]} {node['failureSummary']}"
         for fault in found["violations"]
