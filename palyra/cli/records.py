@@ -9,6 +9,7 @@ from palyra.cli.facts import Fact
 from palyra.cli.present import Screen, json_text
 from palyra.cli.tables import Cell, Column, cell, state_cell, style_of
 from palyra.console.models import NULL, JobAnswer, JobItem, JobNote
+from palyra.core.callapprovals import APPROVAL
 from palyra.core.identifiers import short_id
 
 _COLUMNS = (
@@ -57,7 +58,7 @@ def _row(job: JobItem, short: str, now: int) -> list[Cell]:
 
 
 def _waits(job: JobItem) -> str:
-    return f"waits for {job.waiting_for}" if job.waiting_for else ""
+    return "waits for approval" if job.waiting_for == APPROVAL else ""
 
 
 def _facts(screen: Screen, answer: JobAnswer) -> list[Fact]:

@@ -6,31 +6,19 @@ callable.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import attrs
-
-from palyra.config import Config
-from palyra.config.addresses import HostPort
 from palyra.config.policy import rules_of
-from palyra.core.identifiers import Entropy
-from palyra.core.rates import RateLimits, SourceLedger
 from palyra.gateway.alarmrooms import AlarmRooms
-from palyra.gateway.approvals import Approvals
 from palyra.gateway.auditrooms import AuditRooms
 from palyra.gateway.callapprovals import CallApprovals
 from palyra.gateway.carotation import CaRotator
-from palyra.gateway.codes import Codes
 from palyra.gateway.consolerooms import ConsoleRooms
 from palyra.gateway.control import Control
 from palyra.gateway.crl import CRL_NAME, RevocationLists
 from palyra.gateway.desk import EnrolmentDesk, NodeDesk
 from palyra.gateway.dispatch import Dispatcher
-from palyra.gateway.enrolment import Enrolment
 from palyra.gateway.fanouts import Fanouts
 from palyra.gateway.following import Followers
+from palyra.gateway.ground import Doors, Ground
 from palyra.gateway.health import HealthCheck
 from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
@@ -38,60 +26,25 @@ from palyra.gateway.issuing import Issuer
 from palyra.gateway.journal import Journal
 from palyra.gateway.meters import Meters
 from palyra.gateway.onethread import OneThread
-from palyra.gateway.operatorrooms import ConsolePlace, OperatorRooms
-from palyra.gateway.pinwork import PinWork
+from palyra.gateway.operatorrooms import OperatorRooms
+from palyra.gateway.pairingrooms import PairingRooms
 from palyra.gateway.policing import Policing
 from palyra.gateway.presence import PresenceBoard
-from palyra.gateway.proofs import Office, Verifier
 from palyra.gateway.rejoin import Rejoins
 from palyra.gateway.renewals import Renewals
-from palyra.gateway.requests import PairingRequests
 from palyra.gateway.retention import Retention
 from palyra.gateway.sessions import Sessions
 from palyra.gateway.submission import Submission
 from palyra.gateway.tracing import JobTraces
 from palyra.gateway.trust import Revoker
-from palyra.gateway.trustcontrol import Serving
 from palyra.observe.tracing import open_tracing
-from palyra.pki.keystore import GatewayIdentity
 from palyra.pki.trust import ChainVerifier
 from palyra.store.snapshot import SNAPSHOT_NAME
 from palyra.store.snapshotwriter import SnapshotWriter
-from palyra.store.sql import SqlStore
 
 IDENTITY = "identity"
 TRACED_AS = "palyra"
 """The gateway's name as a service, in spans."""
-
-
-@attrs.frozen
-class Ground:
-    """What a gateway stands on, from outside."""
-
-    reactor: Any
-    elapsed_ms: Callable[[], int]
-    entropy: Entropy
-    state_root: Path
-    config: Config
-    store: SqlStore
-    identity: GatewayIdentity
-
-    def now_ms(self) -> int:
-        """Wall time in Unix milliseconds."""
-        return int(self.reactor.seconds() * 1000)
-
-
-@attrs.frozen
-class Doors:
-    """What rooms must know of the listeners, which come last."""
-
-    serving: Serving
-    node_rpc_address: Callable[[], HostPort]
-    pairing_address: Callable[[], HostPort]
-    quic_address: Callable[[], str]
-    listeners: Callable[[], dict[str, str]]
-    console: Callable[[], ConsolePlace | None] = lambda: None
-    """Where the console is served over HTTPS; None: only on console.sock."""
 
 
 class Composition:
@@ -267,67 +220,17 @@ class Composition:
         )
 
     def _compose_pairing(self) -> None:
-        ground = self._ground
-        store, limits = ground.store, ground.config.enrolment
-        self.approvals = Approvals(
-            clock=ground.reactor,
-            store=store,
+        self.pairing = PairingRooms(
+            self._ground,
+            self._doors,
             inventory=self.inventory,
+            issuer=self.issuer,
+            rejoins=self.rejoins,
             identity_replaced=self.revoker.identity_replaced,
             changed=self.snapshot.touch,
         )
-        self.codes = Codes(
-            log=store,
-            sealer=ground.identity.sealer,
-            entropy=ground.entropy,
-            limits=limits,
-            now_ms=ground.now_ms,
-        )
-        self.requests = PairingRequests(
-            now_ms=ground.now_ms,
-            entropy=ground.entropy,
-            store=store,
-            inventory=self.inventory,
-            approvals=self.approvals,
-            issuer=self.issuer,
-            sealer=ground.identity.sealer,
-            limits=limits,
-            node_rpc_address=lambda: str(self._doors.node_rpc_address()),
-            quic_address=self._doors.quic_address,
-            changed=self.snapshot.touch,
-        )
-        self.sessions.certificate_used = self.requests.certificate_used
+        self.sessions.certificate_used = self.pairing.requests.certificate_used
         self.sessions.quic_address = self._doors.quic_address
-        self.ledger = SourceLedger(
-            RateLimits(
-                failures_per_source=limits.failed_proofs_per_source,
-                starts=limits.session_starts_per_minute,
-                open_sessions=limits.open_sessions,
-                open_per_source=limits.open_sessions_per_source,
-            )
-        )
-        office = Office(
-            codes=self.codes,
-            verifier=Verifier(
-                ca_hashes=lambda: ground.identity.ca_hashes, inventory=self.inventory
-            ),
-            requests=self.requests,
-            ledger=self.ledger,
-            limits=limits,
-            entropy=ground.entropy,
-            now_ms=ground.now_ms,
-            elapsed_ms=ground.elapsed_ms,
-        )
-        self.pin_thread = OneThread(ground.reactor, "palyra-pin")
-        self.enrolment = Enrolment(
-            clock=ground.reactor,
-            elapsed_ms=ground.elapsed_ms,
-            office=office,
-            pins=PinWork(
-                in_thread=self.pin_thread, entropy=ground.entropy, elapsed_ms=ground.elapsed_ms
-            ),
-            rejoins=self.rejoins,
-        )
 
     # -- who is told ----------------------------------------------------------------------------
 
@@ -344,7 +247,7 @@ class Composition:
         )
         self.alarms.listen(
             dispatcher=self.dispatcher,
-            requests=self.requests,
+            requests=self.pairing.requests,
             calls=self.call_approvals,
             anchoring=self.audit.anchoring,
         )
@@ -362,7 +265,7 @@ class Composition:
             dispatcher=self.dispatcher,
         )
         ground.store.measure(self.meters.commits.committed)
-        self.enrolment_desk = EnrolmentDesk(self.enrolment, self.meters.turned_away)
+        self.enrolment_desk = EnrolmentDesk(self.pairing.enrolment, self.meters.turned_away)
         self.node_desk = NodeDesk(
             now_ms=ground.now_ms,
             inventory=self.inventory,
@@ -396,10 +299,10 @@ class Composition:
             fanouts=self.fanouts,
             followers=self.followers,
             submission=self.submission,
-            codes=self.codes,
-            ledger=self.ledger,
+            codes=self.pairing.codes,
+            ledger=self.pairing.ledger,
             elapsed_ms=ground.elapsed_ms,
-            approvals=self.approvals,
+            approvals=self.pairing.approvals,
             revoker=self.revoker,
             renewals=self.renewals,
             rotator=self.rotator,
@@ -415,7 +318,7 @@ class Composition:
             meters=self.meters,
             inventory=self.inventory,
             dispatcher=self.dispatcher,
-            approvals=self.approvals,
+            approvals=self.pairing.approvals,
             operators=self.operators,
             audit=self.audit.control,
             store=ground.store,
@@ -436,10 +339,7 @@ class Composition:
         self.dispatcher.start(unfinished)
         await self.fanouts.start(unfinished)
         await self.call_approvals.start(unfinished)
-        await self.approvals.start()
-        await self.codes.start()
-        self.enrolment.start()
-        self.pin_thread.start()
+        await self.pairing.start()
         self.signing_thread.start()
 
     def stop(self) -> None:
@@ -448,11 +348,10 @@ class Composition:
         self.audit.anchoring.stop()
         self.call_approvals.stop()
         self.dispatcher.stop()
-        self.enrolment.stop()
-        self.approvals.stop()
+        self.pairing.stop()
         self.board.stop()
 
     def stop_threads(self) -> None:
         """End the threads beside the reactor, after what they are doing."""
-        self.pin_thread.stop()
+        self.pairing.pin_thread.stop()
         self.signing_thread.stop()

@@ -19,7 +19,8 @@ from palyra._openfiles import raise_open_files
 from palyra.config.root import load_policy
 from palyra.core.identifiers import Entropy, grouped
 from palyra.errors import Draining, PalyraError, RestoreUnconfirmed
-from palyra.gateway.composition import IDENTITY, Composition, Doors, Ground
+from palyra.gateway.composition import IDENTITY, Composition
+from palyra.gateway.ground import Doors, Ground
 from palyra.gateway.health import moment_text
 from palyra.gateway.listeners import Listeners
 from palyra.gateway.settings import Settings
@@ -264,8 +265,8 @@ class GatewayService(Service):
         keys made here."""
         await self._rooms.retention.sweep()
         await self._rooms.audit.sweep()
-        await self._rooms.requests.sweep()
-        await self._rooms.codes.forget_ended()
+        await self._rooms.pairing.requests.sweep()
+        await self._rooms.pairing.codes.forget_ended()
         keep_ms = int(self._settings.config.jobs.keep_for_s * 1000)
         await self._rooms.call_approvals.sweep(self._now_ms() - keep_ms)
         before_ms = self._now_ms() - FORGET_CERTIFICATES_MS
