@@ -44,6 +44,8 @@ _REFUSALS = {
     503: "Not now.",
     504: "It did not end in time; it goes on.",
 }
+_OF_ACTS = {412, 504}
+"""What only a request that wants something done is answered."""
 _SECONDS = {"type": "integer", "minimum": 1}
 _REFUSAL_HEADERS: dict[int, Object] = {
     405: {"Allow": {"description": "What it does take.", "schema": {"type": "string"}}},
@@ -225,7 +227,8 @@ def _responses(route: Route, named: dict[Any, Object]) -> Object:
         same = "Nothing has changed since the ETag that was sent."
         responses["304"] = {"description": same, "headers": _ETAG}
     for status in _REFUSALS:
-        responses[str(status)] = {"$ref": f"#/components/responses/{_refusal(status)}"}
+        if route.method != "GET" or status not in _OF_ACTS:
+            responses[str(status)] = {"$ref": f"#/components/responses/{_refusal(status)}"}
     return responses
 
 

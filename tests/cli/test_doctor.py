@@ -115,6 +115,7 @@ def test_without_a_gateway(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     tmp_path.chmod(0o700)
     (tmp_path / "palyra.toml").write_text(
         '[listen]\nenrolment = "127.0.0.1:0"\nnode_rpc = "127.0.0.1:0"\n'
+        '[console]\nendpoint = "palyra:0:interface=127.0.0.1"\n'
     )
     assert main(["doctor", "--state-root", str(tmp_path)]) == 0
     out = capsys.readouterr().out

@@ -24,7 +24,7 @@ def test_list_as_json(console: FakeConsole, capsys: pytest.CaptureFixture[str]) 
     console.on("GET", "nodes", node_list(node(), cursor="next"))
     status, out, err = console.run(capsys, "nodes", "list", "--json", "--limit", "1")
     assert (status, err, out.count("\n")) == (0, "", 1)
-    assert set(json.loads(out)) == {"contract", "page", "nodes", "waiting_for_approval"}
+    assert set(json.loads(out)) == {"contract", "page", "nodes", "total", "waiting_for_approval"}
     assert console.asked[0][2] == {"limit": "1"}
 
 

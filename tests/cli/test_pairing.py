@@ -51,6 +51,7 @@ def test_a_pin_for_scripts(console: FakeConsole, capsys: pytest.CaptureFixture[s
             "ttl_ms": 300_000,
             "labels": {"site": "prague", "a": "b"},
             "source": "192.168.0.0/16",
+            "qr_matrix": False,
         }
     ]
 

@@ -140,6 +140,12 @@ def test_keys_that_differ(
         ("/nodes?where=a&where=b", "where"),
         ("/fanouts/ABCD?cursor=%ED%A0%80", "cursor"),
         ("/fanouts/ABCD?limit=-1", "limit"),
+        ("/fanouts/ABCD?limit=", "limit"),
+        ("/jobs?state=failed&state=lost", "state"),
+        ("/jobs?state=", "state"),
+        ("/nodes?trust=maybe", "trust"),
+        ("/approvals?kind=device", "kind"),
+        ("/pairing/requests?client_kind=phone", "client_kind"),
     ],
 )
 def test_a_query_that_does_not_fit(console: Console, path: str, field: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import attrs
 import msgspec
@@ -19,15 +19,23 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from palyra.cli.eventstream import EventReader
 from palyra.config import root as config
 from palyra.config.addresses import HostPort
+from palyra.config.endpoints import read_place
 from palyra.console import models, reading
+from palyra.console.hosts import Hosts
 from palyra.core.announcement import Announcement, decode_announcement, encode_announcement
+from palyra.core.audithead import Head, anchors_in
+from palyra.core.calldigest import exact_input
 from palyra.core.devices import AnnouncedCapability, label_change
 from palyra.core.frames import HEARTBEAT, STARTED, NodeEvent
 from palyra.core.identifiers import parse_ulid
+from palyra.core.operator_uri import OperatorUri
 from palyra.core.pairing_uri import PairingUri
 from palyra.core.pake import DevicePake, GatewayPake
 from palyra.core.pin import PinCode
+from palyra.core.policy import parse_where
 from palyra.core.selection import parse as parse_expression
+from palyra.core.tracing import checked_traceparent
+from palyra.core.urlprefix import Url
 from palyra.errors import DeviceRevoked, NotRegistered, PalyraError
 from palyra.pki.authority import DAY_MS, Authority
 from palyra.pki.certificates import parse_subject, read_certificate, read_root
@@ -118,6 +126,8 @@ _NOW_MS = samples.NOW_MS
 _DEVICE = "01M80NKQCNX4K7QM2ZT9B3FVHD"
 _AUTHORITY = Authority.create(trust_domain="palyra.test", now_ms=_NOW_MS - DAY_MS, entropy=_ENTROPY)
 _KEY = ec.derive_private_key(7, ec.SECP256R1())
+_HOSTS = Hosts.of(["home.example"])
+_OPERATOR = f"palyra://home.example:7142/operator?ca={'A' * 43}&t={'A' * 22}"
 _URI = f"palyra://home.example:7443/?ca={'A' * 43}&t={'A' * 22}"
 _BODIES = [
     each
@@ -168,6 +178,9 @@ def _text_targets() -> list[Target]:
         b"all",
     )
     addresses = (b"home:7443", b"[::1]:0", b"[fe80::1%eth0]:65535")
+    endpoints = (b"palyra:7142:interface=127.0.0.1", rb"palyra:0:interface=\:\:1:stateroot=/a")
+    traces = (b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",)
+    anchors = (f"x {Head(_DEVICE, 7, bytes(32), 5, signature=bytes(64)).line}\ny".encode(),)
     return [
         Target("ulid", of_text(parse_ulid), (_DEVICE.encode(),)),
         Target("pin", of_text(written_again(PinCode.parse)), (b"004217", b"12-345678")),
@@ -175,6 +188,13 @@ def _text_targets() -> list[Target]:
         Target("host-port", of_text(HostPort.parse), addresses),
         Target("expression", of_text(written_again(parse_expression)), expressions),
         Target("labels", of_text(lambda text: label_change(text.split("\n"))), lines),
+        Target("operator-uri", of_text(written_again(OperatorUri.parse)), (_OPERATOR.encode(),)),
+        Target("endpoint", of_text(lambda text: read_place(text, "console")), endpoints),
+        Target("host", lambda data: _HOSTS.knows(data, 7142, secure=True), addresses),
+        Target("where-of-a-rule", of_text(parse_where), (b"label.env=prod and not group(a)",)),
+        Target("url", of_text(Url.parse), (b"https://a.example:8443/b/..%2fc?d#e",)),
+        Target("traceparent", of_text(checked_traceparent), traces),
+        Target("anchors", of_text(lambda text: list(anchors_in(text.split("\n")))), anchors),
     ]
 
 
@@ -182,11 +202,13 @@ def _document_targets() -> list[Target]:
     share = DevicePake("004217", random.Random(6).randbytes).share
     said = Announcement("pi", "linux", "0.1", (AnnouncedCapability("echo"),))
     settings = (
+        b'[[policy.rule]]\neffect = "ask"\ncapability = ["a.*"]\nwhere = "label.a=b"\n',
         b'[gateway]\nnames = ["home"]\n[enrolment]\nallow_v1_codes = true\n',
         b'[listen]\nenrolment = "[::]:7443"\n[jobs]\n',
     )
     events = (b"\x05data: {}\n\n: keep\n\ndata: a\ndata: b\r\n\r\n",)
     return [
+        Target("exact-input", exact_input, (b'{"b":1.0,"a":[true,null,"\\u00e9"]}', b"1e15")),
         Target("announcement", decode_announcement, (encode_announcement(said),)),
         Target("config", of_text(lambda text: config.parse(text, "palyra.toml")), settings),
         Target("snapshot", lambda data: import_snapshot(data, now_ms=_NOW_MS), (_document(),)),
@@ -245,7 +267,8 @@ def _message_target(reader: MessageReader) -> Target:
 
 
 def _body_target(kind: type[Any]) -> Target:
-    fields = {each.encode_name: _EXAMPLES[each.type] for each in msgspec.structs.fields(kind)}
+    hints = get_type_hints(kind)
+    fields = {name: _EXAMPLES[hints[name]] for name in kind.__struct_fields__}
     return Target(f"body-{kind.__name__}", of_body(kind), (msgspec.json.encode(fields),))
 
 

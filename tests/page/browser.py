@@ -72,7 +72,7 @@ class Visitor:
     def close(self) -> None:
         """End it; the test fails where the browser had to complain, or went elsewhere."""
         self.context.close()
-        assert self.faults == []
+        assert not self.faults, "\n".join(self.faults)
 
     # -- what they do -----------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ const HELP = [
   ["c", "copy the id"], ["t", "theme"], ["?", "these keys"], ["Esc", "close"],
 ];
 
-let pending = 0, toggleTheme = () => {};
+let pending = -Infinity, toggleTheme = () => {};
 
 /** Begin to listen; `theme` turns the theme. */
 export function start(theme) {
@@ -28,7 +28,7 @@ function press(event) {
   if (localStorage.getItem(OFF)) return;
   const act = event.timeStamp - pending < 1500 && VIEWS[event.key]
     ? () => go(VIEWS[event.key]) : ACTS[event.key];
-  pending = event.key === "g" ? event.timeStamp : 0;
+  pending = event.key === "g" ? event.timeStamp : -Infinity;
   if (act && act(event) !== false) event.preventDefault();
 }
 

@@ -48,6 +48,7 @@ function signedIn(caller) {
 /** Nobody is, not any more: what is shown stays, and says what to do. */
 function signedOut() {
   if (!started || document.body.classList.contains("signed-out")) return;
+  if (!app.caller && location.pathname === "/login") return;
   live.stop();
   const was = app.caller;
   app.caller = null;

@@ -100,9 +100,15 @@ export async function render(main, params, app) {
       : ["No devices yet.", pair()]);
     put(answer.nodes);
     pages.show(answer.page, answer.total);
-    if (filtered() && answer.total != null) replace(counts, `${thousands(answer.total)} found`);
+    if (filtered()) replace(counts, found(answer));
     else count(app.counts);
     app.show({ devices: answer.nodes.map((node) => node.device_id) });
+  }
+
+  /** How many match: an expression is not looked for in more devices than are shown. */
+  function found({ total, page, nodes }) {
+    if (total != null) return `${thousands(total)} found`;
+    return page.has_more || pages.at ? `more than ${LIMIT} found` : `${nodes.length} found`;
   }
 
   function count(its) {
