@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 import time
 from typing import Any
@@ -59,13 +60,23 @@ def _steady_reactor(loop: asyncio.AbstractEventLoop) -> Any:
     from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 
     class SteadyReactor(AsyncioSelectorReactor):
-        """Its delayed calls follow elapsed time.
+        """Its delayed calls follow elapsed time, and run in no context but their own.
 
         Twisted's follow the time of day: once that was set back by an hour, nothing would be due
-        for an hour.
+        for an hour.  And all of them would run in the context in which the soonest was asked for,
+        and from then on for ever: on behalf of an operator who once asked for something.
         """
 
         seconds = staticmethod(time.monotonic)
+
+        def _reschedule(self) -> None:
+            contextvars.Context().run(super()._reschedule)
+
+        def addReader(self, reader: Any) -> None:
+            contextvars.Context().run(super().addReader, reader)
+
+        def addWriter(self, writer: Any) -> None:
+            contextvars.Context().run(super().addWriter, writer)
 
     return SteadyReactor(loop)
 

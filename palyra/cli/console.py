@@ -44,13 +44,14 @@ def _as_reached(call: Call, made: SignInLink) -> SignInLink:
 
 def show(screen: Screen, made: SignInLink) -> None:
     """The link, and what the browser will say of its certificate."""
+    over_tls = made.link.startswith("https:")
     if not screen.tty:
         screen.pair("link", made.link)
         screen.pair("expires", words.utc(made.expires_at_unix_ms))
-        return screen.pair("certificate", made.certificate_fingerprint or "-")
+        return screen.pair("certificate", made.certificate_fingerprint if over_tls else "-")
     screen.line(made.link)
     screen.aside(f"note  for one use, until {words.clock(made.expires_at_unix_ms, screen.now())}")
-    if made.certificate_fingerprint:
+    if over_tls:
         shown = grouped(made.certificate_fingerprint, 64)
         screen.aside(
             "note  the browser will warn once: this gateway signs its own certificate, "

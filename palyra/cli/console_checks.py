@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 
 from palyra._listeners import listener_of
-from palyra.cli.ports import can_bind
+from palyra.cli.ports import refusal
 from palyra.config import Config
 from palyra.config.addresses import HostPort
 from palyra.config.endpoints import Place, own_files, read_place
@@ -20,6 +20,7 @@ from palyra.errors import (
     NameNotInCertificate,
     NamesRequired,
     PortTaken,
+    not_listening,
 )
 from palyra.pki.served import CertificateFiles
 
@@ -40,10 +41,13 @@ def port(config: Config) -> list[Check]:
 
 
 def taken(name: str, address: HostPort) -> Check | None:
-    """Who has a port that a listener wants; None: nobody."""
-    if can_bind(address.host or "0.0.0.0", address.port):
+    """Who has a port that a listener wants, or why else it cannot listen there; None: it can."""
+    cause = refusal(address.host or "0.0.0.0", address.port)
+    if cause is None:
         return None
-    error = PortTaken(name, address.port, *listener_of(address.port))
+    error = not_listening(name, str(address), address.port, cause)
+    if isinstance(error, PortTaken):
+        error = PortTaken(name, address.port, *listener_of(address.port))
     finding = error.sentence[0].lower() + error.sentence[1:].rstrip(".")
     return Check("FAIL", name, finding, str(address), error.hint)
 
@@ -93,7 +97,8 @@ def _certificate(root: Path, where: Place, config: Config, now: datetime) -> lis
             return []
         cause = getattr(error, "strerror", None) or "it is not a certificate (PEM)"
         hint = "correct console.certificate and console.private_key in palyra.toml"
-        return [Check("FAIL", name, f"{file}: {cause.lower()}", str(file), hint)]
+        fault = str(getattr(error, "filename", None) or file)
+        return [Check("FAIL", name, f"{fault}: {cause.lower()}", fault, hint)]
     if own is not None and not found.not_valid_before_utc <= now < found.not_valid_after_utc:
         return [_out_of_date(name, found, now, file)]
     return [_named(name, found, config, file, own=own is not None)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from palyra.cli import console_checks, local_checks, words
+from palyra.cli import console_checks, key_checks, local_checks, words
 from palyra.cli.client import SOCKET_NAME, Console
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
@@ -92,8 +92,10 @@ def _show_check(screen: Screen, check: Check, name: int, finding: int) -> None:
 
 def _wrapped(text: str, room: int) -> list[str]:
     """The lines of a finding; paths and addresses stay whole."""
-    whole = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(text, max(room, _LEAST_WHERE), **whole) or [""]
+    wrapper = textwrap.TextWrapper(
+        max(room, _LEAST_WHERE), break_long_words=False, break_on_hyphens=False
+    )
+    return wrapper.wrap(text) or [""]
 
 
 def _counts(checks: Sequence[Check]) -> str:
@@ -122,4 +124,6 @@ def _local(root: Path, gateway: Check, *, running: bool) -> list[Check]:
     checks += [configured, database, local_checks.key_files(root), gateway]
     now = local_checks.utc_now()
     checks += [local_checks.clock(root, now), *console_checks.checks(root, config, now)]
-    return checks if running else [*checks, *local_checks.ports(config)]
+    if running:
+        return checks
+    return [*checks, *key_checks.sealed(root, config), *local_checks.ports(config)]

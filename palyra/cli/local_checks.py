@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import shutil
 import sqlite3
@@ -156,6 +157,12 @@ def key_files(root: Path) -> Check:
             str(secret[0]),
             f"chmod 600 {' '.join(map(str, secret))}",
         )
+    unread = [file for file in files if not os.access(file, os.R_OK)]
+    if unread:
+        owner, name = _owner(root), unread[0].relative_to(root)
+        finding = f"{name} belongs to {_owner(unread[0])}; {_user()} may not read it"
+        hint = f"sudo chown {owner} {unread[0]}"
+        return Check("FAIL", "key files", finding, str(unread[0]), hint)
     if not files:
         return Check("ok", "key files", "none yet; the first start makes them", str(folders[0]))
     return Check(
@@ -231,6 +238,13 @@ def _owner(path: Path) -> str:
         return path.owner()
     except (KeyError, OSError, NotImplementedError):
         return "another user"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "this account"
 
 
 def utc_now() -> datetime:

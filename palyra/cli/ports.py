@@ -5,13 +5,18 @@ from __future__ import annotations
 import socket
 
 
-def can_bind(host: str, port: int) -> bool:
-    """Whether a daemon could listen there now; port 0 always can."""
+def refusal(host: str, port: int) -> OSError | None:
+    """Why a daemon could not listen there now; None: it could."""
     try:
         with _bound(host, port):
-            return True
-    except OSError:
-        return False
+            return None
+    except OSError as error:
+        return error
+
+
+def can_bind(host: str, port: int) -> bool:
+    """Whether a daemon could listen there now; port 0 always can."""
+    return refusal(host, port) is None
 
 
 def can_bind_udp(host: str, port: int) -> bool:

@@ -24,6 +24,9 @@ REQUEST_S = 30.0
 LINGER_S = 1.0
 """How long a refused request is still read and dropped: closing at once would cut the answer off
 with a reset (RFC 9112 section 9.6)."""
+CLOSE_S = 60.0
+"""How long a peer may take to read the last answer and to close: TLS waits for its word, which may
+never come."""
 CSP = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     b"connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -65,6 +68,7 @@ class BoundedRequest(Request):
         super().__init__(*args, **kwargs)
         self.refused = False
         self._limit = 0
+        self._kinds: list[bytes] = []
 
     def examine(self, method: bytes, path: bytes) -> PalyraError | None:
         """Why the request is not served whatever it asks; None: it may be."""
@@ -102,8 +106,17 @@ class BoundedRequest(Request):
         channel.request_received()
         if self.refused:
             channel.loseConnection()
-        else:
-            super().requestReceived(command, path, version)
+            return
+        # Twisted would read a form into ``args``, a stranger's too: megabytes of it take seconds.
+        self._kinds = list(self.requestHeaders.getRawHeaders(b"content-type") or ())
+        self.requestHeaders.removeHeader(b"content-type")
+        super().requestReceived(command, path, version)
+
+    def process(self) -> None:
+        """Serve it, as it was sent."""
+        if self._kinds:
+            self.requestHeaders.setRawHeaders(b"content-type", self._kinds)
+        super().process()
 
     def _refuse(self, error: PalyraError, *, whole: bool) -> None:
         self.refused = True
@@ -126,6 +139,7 @@ class BoundedChannel(HTTPChannel):
     def __init__(self) -> None:
         super().__init__()
         self._due: IDelayedCall | None = None
+        self._closing: IDelayedCall | None = None
         self._busy = False
         self._deaf = False
 
@@ -167,9 +181,18 @@ class BoundedChannel(HTTPChannel):
         else:
             self._due = self.callLater(LINGER_S, self._cut)
 
+    def loseConnection(self) -> None:
+        """Close it once everything is written, and cut it where that takes too long."""
+        if self._closing is None:
+            self._closing = self.callLater(CLOSE_S, self._cut)
+        super().loseConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is over."""
         self._stop_waiting()
+        closing = self._closing
+        if closing is not None and closing.active():
+            closing.cancel()
         super().connectionLost(reason)
 
     def _too_slow(self) -> None:

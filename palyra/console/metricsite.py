@@ -8,9 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
-from twisted.web.server import Site
 
 from palyra.config.addresses import HostPort
+from palyra.console.bounds import BoundedChannel, BoundedRequest, QuietSite
 from palyra.console.routing import Exposition
 from palyra.errors import not_listening
 
@@ -47,9 +47,10 @@ class MetricsListener:
     def __init__(self, reactor: Any, address: HostPort, exposition: Exposition) -> None:
         self._reactor = reactor
         self.address = address
-        self._site = Site(_Exposed(exposition), reactor=reactor)
-        self._site.displayTracebacks = False
-        self._site.noisy = False
+        site: Any = QuietSite(_Exposed(exposition), reactor=reactor)  # type: ignore[no-untyped-call]
+        site.requestFactory = BoundedRequest
+        site.protocol = BoundedChannel
+        self._site = site
         self._port: Any = None
 
     def bind(self) -> None:

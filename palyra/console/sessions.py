@@ -110,6 +110,10 @@ class BrowserSessions:
         """How many sessions an operator has."""
         return len(self._of(operator_id))
 
+    def names(self) -> frozenset[str]:
+        """The public names of the sessions that are open."""
+        return frozenset(session.name for session in self._sessions.values())
+
     def take_expired(self, now_ms: int) -> frozenset[str]:
         """Forget the sessions that are over; their names."""
         over = [each for each in self._sessions.values() if self._is_over(each, now_ms)]

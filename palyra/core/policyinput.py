@@ -81,7 +81,8 @@ class OneOf:
 class Prefix:
     """It is a text that begins so; where the prefix is a URL, one that lies below it.
 
-    Where the prefix has a slash, a text with a part ``..`` cannot be told.
+    Where the prefix has a slash, either way round, a text that can be written shorter cannot be
+    told: one with a part ``..`` or ``.``, or with an empty one (``//``).
     """
 
     text: str
@@ -109,9 +110,13 @@ class Prefix:
         if self.url is not None:
             found = Url.parse(value)
             return None if found is None else self.url.begins(found)
-        if "/" in self.text and ".." in _SLASH.split(value):
-            return None
-        return value.startswith(self.text)
+        begins = value.startswith(self.text)
+        if _SLASH.search(self.text):
+            rest = value[len(self.text) :] if begins else value
+            parts = _SLASH.split(value)
+            if "." in parts or ".." in parts or "" in _SLASH.split(rest)[1:-1]:
+                return None
+        return begins
 
 
 @attrs.frozen

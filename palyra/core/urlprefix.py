@@ -45,8 +45,8 @@ class Url:
         """The URL that ``text`` is to every reader; None where there is no such one.
 
         None for user information, blanks and backslashes, hosts that are not ASCII (write the
-        ``xn--`` form) or numbers in disguise, and in the path ``.`` and ``..``, ``//``, ``;`` and
-        escapes of characters that need none.
+        ``xn--`` form) or numbers in disguise (an IPv4 address in IPv6 is one), and in the path
+        ``.`` and ``..``, ``//``, ``;`` and escapes of characters that need none.
         """
         found = _SHAPE.match(text)
         if found is None or not text.isprintable() or " " in text or "\\" in text:
@@ -79,7 +79,8 @@ def _host(host: str, scheme: str) -> str | None:
         return "" if host in ("", "localhost") else None
     try:
         if host.startswith("["):
-            return str(ipaddress.IPv6Address(host[1:-1]))
+            address = ipaddress.IPv6Address(host[1:-1])
+            return None if address.ipv4_mapped else str(address)
         if _NUMBER.match(host.rpartition(".")[2]):
             return str(ipaddress.IPv4Address(host))
     except ValueError:

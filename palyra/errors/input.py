@@ -157,6 +157,8 @@ class PayloadTooLarge(PalyraError):
 
     @property
     def hint(self) -> str:
+        if self.what == "request":
+            return "say less in one request"
         return f"add --max-payload-bytes {self.size} (at most 3 MiB)"
 
 

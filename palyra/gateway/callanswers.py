@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -90,6 +90,14 @@ def hold(approval: CallApproval, answer: Answer, now_ms: int) -> None:
         if ttl_ms is None or not 1_000 <= ttl_ms <= MAX_STANDING_MS:
             raise Malformed("scope_ttl_ms", "must be 1 s to 24 h")
         approval.standing_until_ms = now_ms + ttl_ms
+
+
+def is_enough(approval: CallApproval, approvers: Iterable[str], four_eyes: bool) -> bool:
+    """Whether a yes to ``approval`` is one to a rule that has these approvers, and wants four eyes
+    or does not: the rule may have changed since it was asked."""
+    wanted = frozenset(approvers)
+    same = not wanted or wanted == frozenset(approval.approvers)
+    return same and (approval.four_eyes or not four_eyes)
 
 
 def scopes_of(rules: Sequence[Rule]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from palyra.core.callapprovals import (
     may_stand,
 )
 from palyra.core.calldigest import ExactCall, call_digest, repeat_digest
-from palyra.core.devices import Device, Risk, clean_text
+from palyra.core.devices import INVOKE_OTHERS, Device, Risk, clean_text
 from palyra.core.frames import JobUpdate
 from palyra.core.identifiers import Entropy, JobId, new_ulid, short_id
 from palyra.core.jobs import Job, JobState
@@ -41,10 +41,11 @@ from palyra.gateway.callanswers import (
     ending,
     expired,
     hold,
+    is_enough,
     scopes_of,
 )
 from palyra.gateway.inventory import Inventory
-from palyra.gateway.orders import Ask, is_client, permitted
+from palyra.gateway.orders import Ask, client_id, is_client, permitted
 from palyra.gateway.policing import FILE, Policing
 from palyra.gateway.waits import deferred
 from palyra.gateway.wheel import TimerWheel
@@ -63,6 +64,11 @@ class _Open:
     left: set[JobId]
     """Its jobs that were not sent and have not ended."""
     used: bool = False
+    targets: dict[JobId, CallTarget] = attrs.field(init=False)
+
+    @targets.default
+    def _by_job(self) -> dict[JobId, CallTarget]:
+        return {target.job_id: target for target in self.approval.targets}
 
     @property
     def pending(self) -> bool:
@@ -244,7 +250,16 @@ class CallApprovals:
     # -- a yes that stands ------------------------------------------------------------------
 
     def _stands(self, approval: CallApproval) -> None:
+        self._forget_standing()
         self._standing.setdefault(approval.repeat_digest, []).append(approval)
+
+    def _forget_standing(self) -> None:
+        """What stands no more and was never repeated would stay for ever."""
+        now_ms = self._now_ms()
+        for key, kept in list(self._standing.items()):
+            kept[:] = [each for each in kept if (each.standing_until_ms or 0) > now_ms]
+            if not kept:
+                del self._standing[key]
 
     def _repeat(self, approval: CallApproval) -> None:
         """Say yes at once where one still stands for the same call of the same operator."""
@@ -256,6 +271,7 @@ class CallApprovals:
         for each in kept:
             here = each.scope == TIMEBOXED or (each.session and each.session == approval.session)
             same_rule = each.rule_id == approval.rule_id and may_stand(approval, each.scope)
+            same_rule &= is_enough(each, approval.approvers, approval.four_eyes)
             if here and same_rule and each.operator_id == approval.operator_id:
                 approval.state = ApprovalState.APPROVED
                 approval.decided_by, approval.decided_at_ms = each.decided_by, now_ms
@@ -438,12 +454,14 @@ class CallApprovals:
     def _check_yes(self, job: Job, device: Device, sending: bool) -> None:
         call = job.call
         entry = self._open.get(call.approval_id or "")
+        if entry is None and not sending:
+            return  # both are being committed
         if entry is None or (sending and entry.pending):
             raise ApprovalVoid("nobody has given it")
         if self._is_late(entry.approval):
             raise expired(entry.approval)
         capability = permitted(device, call.capability)
-        target = next(each for each in entry.approval.targets if each.job_id == call.job_id)
+        target = entry.targets[call.job_id]
         if device.identity_fingerprint != target.identity_fingerprint:
             raise ApprovalVoid(f"{device.name} has another key")
         if capability.digest != target.descriptor_digest:
@@ -452,10 +470,16 @@ class CallApprovals:
         decision = self._policing.judge_again(call, device, capability)
         if decision.effect is Effect.DENY:
             raise ApprovalVoid(f"a rule denies it by now ({FILE}, {decision.rule})")
+        rule = decision.rule
+        if rule is not None and not is_enough(entry.approval, rule.approvers, rule.four_eyes):
+            raise ApprovalVoid(f"others decide it by now ({FILE}, {rule})")
 
     def _check_requester(self, job: Job) -> None:
         call = job.call
         if is_client(call.requested_by):
+            asking = self._inventory.paired(client_id(call.requested_by))
+            if call.device_id != asking.device_id and INVOKE_OTHERS not in asking.grants:
+                raise ApprovalVoid(f"{asking.name} may not run on other devices any more")
             return
         role = self._policing.role_of(call.operator_id)
         if role is None or not role.may(Right.SUBMIT):

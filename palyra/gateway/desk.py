@@ -23,6 +23,7 @@ from palyra.errors import (
     NotFound,
     PalyraError,
     PolicyDenied,
+    RuleDenies,
 )
 from palyra.gateway.clones import CloneAlarms
 from palyra.gateway.dispatch import Dispatcher
@@ -172,9 +173,18 @@ class NodeDesk:
         if wanted.idempotency_key:
             answer = Deferred.fromCoroutine(self._run_once(order, wanted, accepted))
         else:
-            answer = self._dispatcher.run(order, patience_ms, accepted)
+            answer = self._run(order, caller, accepted)
         answer.addErrback(self._count_refusal, caller)
         return self._sessions.callers.until_expelled(caller.device_id, answer)
+
+    def _run(
+        self, order: Order, caller: Device, accepted: Callable[[Job], object] | None
+    ) -> Deferred[Job]:
+        try:
+            return self._dispatcher.run(order, patience_ms, accepted)
+        except RuleDenies:  # at once, and not by the Deferred
+            self._refusals.add(caller.device_id, self._now_ms())
+            raise
 
     async def _run_once(
         self, order: Order, wanted: Wanted, accepted: Callable[[Job], object] | None
@@ -188,14 +198,15 @@ class NodeDesk:
         return await self._submission.ended(job)
 
     def _guard_against_refusals(self, caller: Device) -> None:
-        """Each refusal of an offline device is on record: one client must not fill it with them."""
+        """A refusal that a rule or an offline device makes is on record: one client must not fill
+        it with them."""
         wait_ms = self._refusals.wait_ms(caller.device_id, self._now_ms())
         if wait_ms:
-            what = "calls of one client to devices that are offline, in a minute"
+            what = "calls of one client that were refused, in a minute"
             raise LimitReached(what, MAX_REFUSALS, wait_ms / 1000)
 
     def _count_refusal(self, failure: Failure, caller: Device) -> Failure:
-        if failure.check(DeviceOffline):
+        if failure.check(DeviceOffline, RuleDenies):
             self._refusals.add(caller.device_id, self._now_ms())
         return failure
 

@@ -137,7 +137,7 @@ class SignIn:
             contract=CONTRACT,
             link=f"{origin}/login#{spell_token(token)}",
             expires_at_unix_ms=self._now_ms() + LINK_MS,
-            certificate_fingerprint=self._fingerprint() if origin.startswith("https:") else "",
+            certificate_fingerprint=self._fingerprint(),
         )
 
     def preview(self, body: models.SignInToken, by: Caller) -> Deferred[models.SignInPreview]:
@@ -215,12 +215,14 @@ class SignIn:
 
     def tick(self) -> None:
         """End the streams of sessions and certificates that are over by now; once a second."""
-        over = self._browser.take_expired(self._elapsed_ms())
-        now_ms = self._now_ms()
+        self._browser.take_expired(self._elapsed_ms())
+        # Not only those that ran out just now: a session also ends by a request that comes late,
+        # and where its operator has too many.
+        signed_in, now_ms = self._browser.names(), self._now_ms()
 
         def ended(caller: Caller) -> bool:
             late = caller.until_ms is not None and caller.until_ms < now_ms
-            return late or caller.session in over
+            return late or (caller.session != "" and caller.session not in signed_in)
 
         self._hang_up(ended)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred, succeed
 
 from palyra.console import models
+from palyra.core.audit import acts_for
 from palyra.core.devices import ClientKind, Device, DeviceChange, DeviceState, Removal, Risk
 from palyra.core.interfaces import IStore
 from palyra.core.operators import Caller
@@ -179,7 +180,8 @@ class TrustControl:
     async def _confirm(self) -> models.StateAnswer:
         if self._store.unconfirmed_since_ms is not None:
             await self._store.confirm()
-        await self._serving.serve()
+        with acts_for(None):  # what devices ask of the listeners is not asked by the operator
+            await self._serving.serve()
         return self._state()
 
     def _state(self) -> models.StateAnswer:

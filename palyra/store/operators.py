@@ -63,9 +63,7 @@ def invite(connection: Connection, wanted: Invitation) -> None:
     table = operator_invitations.c
     long_over = table.expires_at_ms < wanted.created_at_ms - rules.KEPT_INVITATIONS_MS
     connection.execute(delete(operator_invitations).where(long_over))
-    older = (table.name == wanted.name) & (table.state == InvitationState.OPEN.value)
-    withdrawn = {"state": InvitationState.WITHDRAWN.value}
-    connection.execute(update(operator_invitations).where(older).values(withdrawn))
+    _withdraw(connection, table.name == wanted.name)
     connection.execute(insert(operator_invitations).values(_invitation_row(wanted)))
     audit.append(connection, rules.told_invited(wanted))
 
@@ -110,17 +108,20 @@ def renew(
 
 
 def change_role(connection: Connection, operator_id: str, role: Role, now_ms: int) -> Operator:
-    """Give an operator another role."""
+    """Give an operator another role; who is no admin any more has invited nobody."""
     before = rules.present(_operator(connection, operator_id), operator_id)
     now = rules.with_role(before, role)
     if now != before:
         _keep(connection, now)
+        if now.role is not Role.ADMIN:
+            _withdraw(connection, operator_invitations.c.invited_by == now.name)
         audit.append(connection, rules.told_role(before, now, now_ms))
     return now
 
 
 def revoke(connection: Connection, operator_id: str, by: str, reason: str, now_ms: int) -> Operator:
-    """End an operator; their certificates are kept, so that the CRL can name them."""
+    """End an operator, and their invitations: nobody comes back by one.  Their certificates are
+    kept, so that the CRL can name them."""
     before = _operator(connection, operator_id)
     if before is None:
         raise NotFound("operator", operator_id)
@@ -128,8 +129,16 @@ def revoke(connection: Connection, operator_id: str, by: str, reason: str, now_m
         return before
     now = rules.revoked(before, by, reason, now_ms)
     _keep(connection, now)
+    _withdraw(connection, operator_invitations.c.invited_by == now.name)
     audit.append(connection, rules.told_revoked(now, now_ms))
     return now
+
+
+def _withdraw(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Withdraw those of the invitations that nobody has accepted."""
+    still_open = operator_invitations.c.state == InvitationState.OPEN.value
+    withdrawn = {"state": InvitationState.WITHDRAWN.value}
+    connection.execute(update(operator_invitations).where(which & still_open).values(withdrawn))
 
 
 def _operator(connection: Connection, operator_id: str) -> Operator | None:

@@ -41,6 +41,7 @@ from palyra.store.sealedconfig import open_config
 from palyra.store.snapshot import SNAPSHOT_NAME, ImportedState, import_snapshot
 from palyra.store.tables import (
     approvals,
+    call_approvals,
     jobs,
     meta,
     operator_invitations,
@@ -209,6 +210,7 @@ def _void(
                 codes=_void_codes(connection),
                 requests=_void_requests(connection),
             )
+            _void_calls(connection)
             remembered.complete(connection)
             return voided
     except Exception as error:
@@ -293,3 +295,14 @@ def _void_requests(connection: Connection) -> int:
     open_ = [RequestState.PENDING.value, RequestState.APPROVED.value]
     void = update(pairing_requests).values(state=RequestState.EXPIRED.value)
     return connection.execute(void.where(pairing_requests.c.state.in_(open_))).rowcount
+
+
+def _void_calls(connection: Connection) -> None:
+    """A yes may have been used since the backup, and whoever asked may have been revoked: none of
+    them lets anything run, or stands for repeats."""
+    of_calls = call_approvals.c
+    states = [ApprovalState.PENDING.value, ApprovalState.APPROVED.value]
+    expired = update(call_approvals).values(state=ApprovalState.EXPIRED.value)
+    connection.execute(expired.where(of_calls.state.in_(states)))
+    stands = of_calls.standing_until_ms.is_not(None)
+    connection.execute(update(call_approvals).where(stands).values(standing_until_ms=None))

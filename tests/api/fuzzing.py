@@ -17,7 +17,7 @@ HOOKS = Path(__file__).with_name("hooks.py")
 SEED = 7
 EXAMPLES = 25
 LONG_EXAMPLES = 400
-LIMIT_S = 90.0
+LIMIT_S = 300.0
 LONG_LIMIT_S = 3_600.0
 
 LAST = ("clear_devices", "rotate_ca", "confirm_state")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -72,12 +73,10 @@ class World:
         """Where the console is."""
         return f"https://localhost:{self.gateway.console_port}"
 
-    def tls(self, *, certified: bool) -> ssl.SSLContext:
-        """How a client of ana's, or of nobody's, speaks to it."""
+    def stranger(self) -> http.client.HTTPSConnection:
+        """A connection without a certificate."""
         context = ssl.create_default_context(cafile=str(self.ana.ca))
-        if certified:
-            context.load_cert_chain(self.ana.pair)
-        return context
+        return http.client.HTTPSConnection("localhost", self.gateway.console_port, context=context)
 
 
 def build(house: House) -> World:
@@ -101,11 +100,11 @@ def build(house: House) -> World:
 
 def _jobs(gateway: Gateway, device_id: str) -> Iterator[str]:
     for capability in ("echo", "system.health"):
-        job_id = gateway.submit(device_id, capability)
+        job_id = gateway.submit(device_id, capability, b"{}")
         gateway.ended(job_id)
         yield job_id
     for _ in range(SPARE):
-        yield gateway.submit(device_id, "system.identity")
+        yield gateway.submit(device_id, "system.identity", b"{}")
 
 
 def _fanout(gateway: Gateway, device_id: str) -> str:

@@ -72,6 +72,13 @@ def test_its_port() -> None:
     assert (wrong.verdict, wrong.hint) == ("FAIL", "correct it in palyra.toml")
 
 
+def test_an_address_of_another_machine() -> None:
+    """It is not called taken: the cause is the system's own."""
+    (found,) = console_checks.port(configured(endpoint="palyra:7142:interface=192.0.2.1"))
+    assert found.verdict == "FAIL"
+    assert found.finding.startswith("cannot listen on 192.0.2.1:7142 for console: ")
+
+
 def test_nothing_to_say(tmp_path: Path) -> None:
     """Switched off, or no certificate made yet: others say what there is to say."""
     assert console_checks.checks(tmp_path, configured(endpoint="none"), NOON) == []

@@ -99,6 +99,19 @@ def test_key_files(tmp_path: Path) -> None:
     assert found.hint == f"chmod 600 {identity / 'store.key'}"
 
 
+def test_a_key_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a copy by root: whose it is, who looks, and the command that gives it back."""
+    key = tmp_path / "identity" / "store.key"
+    key.parent.mkdir()
+    key.touch(0o600)
+    monkeypatch.setattr("os.access", lambda path, mode: path != key)
+    monkeypatch.setattr("getpass.getuser", lambda: "ana")
+    found = local_checks.key_files(tmp_path)
+    assert found.verdict == "FAIL" and found.where == str(key)
+    assert found.finding == f"identity/store.key belongs to {key.owner()}; ana may not read it"
+    assert found.hint == f"sudo chown {tmp_path.owner()} {key}"
+
+
 def test_clock(tmp_path: Path) -> None:
     """This clock stands within the life of the gateway's certificate, or something is wrong."""
     assert "no certificate" in local_checks.clock(tmp_path, NOON).finding

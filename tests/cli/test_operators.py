@@ -152,9 +152,12 @@ def test_a_sign_in_link() -> None:
         "note  the browser will warn once: this gateway signs its own certificate, "
         "SHA-256 7d4c 19e2 03ab f58e" in told(made)
     )
-    plain = screen(80)
-    console.show(plain, SignInLink(CONTRACT, "http://localhost:7142/login#T", NOW + M, ""))
+    plain, script = screen(80), screen(80, tty=False)
+    over_http = SignInLink(CONTRACT, "http://localhost:7142/login#T", NOW + M, FINGERPRINT)
+    console.show(plain, over_http)
+    console.show(script, over_http)
     assert "warn" not in told(plain)
+    assert shown(script).endswith("\ncertificate\t-\n")
 
 
 def test_a_link_for_scripts(

@@ -218,6 +218,23 @@ class OperatorsContract(Ways):
         assert again == now
         assert self.wait(self.store.operator_certificates()) == [bo.certificate]
 
+    @pytest.mark.parametrize("leaves", [True, False])
+    def test_an_invitation_ends_with_the_right_to_invite(self, leaves: bool) -> None:
+        """Neither whoever was revoked nor whoever is no admin any more has let anybody in."""
+        bo = self.enrolled().operator
+        self.wait(self.store.change_role(bo.operator_id, Role.ADMIN, NOW_MS))
+        theirs = an_invitation("cy", "their token", invited_by=bo.name)
+        self.wait(self.store.invite(theirs))
+        ours = an_invitation("di", "our token")
+        self.wait(self.store.invite(ours))
+        if leaves:
+            self.wait(self.store.revoke_operator(bo.operator_id, "ana", "", NOW_MS))
+        else:
+            self.wait(self.store.change_role(bo.operator_id, Role.APPROVER, NOW_MS))
+        assert self.wait(self.store.invitations()) == [ours]
+        with pytest.raises(InvitationInvalid):
+            self.wait(self.store.enrol_operator(an_enrolment(theirs, "3", "cy")))
+
     def test_nothing_becomes_of_a_revoked_operator(self) -> None:
         """Neither a role nor a certificate."""
         bo = self.enrolled().operator

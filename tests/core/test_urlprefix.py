@@ -111,6 +111,8 @@ def test_origin_and_path(prefix: str, text: str, expected: bool) -> None:
         "http://[::1/",
         "http://[::1]x/",
         "http://[::g]/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://[::FFFF:7f00:1]/",
         "http://[fe80::1%25eth0]/",
         "http://[1.2.3.4]/",
         "file://server/share",

@@ -355,6 +355,7 @@ async def test_bodies_have_the_limit_of_their_route(doorstep: Doorstep) -> None:
     label = "/console/v1/nodes/pi/label"
     answer = Answer.of(await doorstep.ask(doorstep.head("POST", label, JSON, long), tls=tls))
     assert (answer.status, answer.code) == (413, "payload_too_large")
+    assert b"--max-payload-bytes" not in answer.body, "an option of the CLI changes nothing here"
     chunk = b"%x\r\n" % MAX_BODY + b" " * MAX_BODY + b"\r\n"
     chunked = doorstep.head("POST", label, JSON, "transfer-encoding: chunked")
     answer = Answer.of(await doorstep.ask(chunked, chunk, chunk, tls=tls))
@@ -367,6 +368,45 @@ async def test_bodies_have_the_limit_of_their_route(doorstep: Doorstep) -> None:
     too_long = doorstep.head("POST", keyed, JSON, f"content-length: {MAX_INPUT_BODY + 1}")
     assert Answer.of(await doorstep.ask(too_long, tls=tls)).status == 413
     assert [name for name, *_ in doorstep.control.asked] == ["invoke"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_form_is_never_read(doorstep: Doorstep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither kind of form is parsed: a stranger's megabytes of one would stop everything."""
+
+    def parsed(*args: Any) -> None:
+        raise AssertionError("a form was read")
+
+    monkeypatch.setattr("twisted.web.http.parse_qs", parsed)
+    monkeypatch.setattr("twisted.web.http._getMultiPartArgs", parsed)
+    for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=b"):
+        head = doorstep.head(
+            "POST", "/console/v1/jobs", f"content-type: {kind}", "content-length: 3"
+        )
+        answer = Answer.of(await doorstep.ask(head + b"a=b"))
+        assert (answer.status, answer.code) == (401, "sign_in_required")
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("host", ["localhost", "elsewhere.example.org"])
+async def test_who_never_says_goodbye_is_cut(
+    doorstep: Doorstep, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """TLS waits for its peer to agree to the end, but not for ever."""
+    monkeypatch.setattr(bounds, "CLOSE_S", 0.2)
+
+    def silently() -> bytes:
+        with doorstep.connect(doorstep.client()) as link:
+            lines = f"GET /healthz HTTP/1.1\r\nhost: {host}:{doorstep.port}\r\nconnection: close"
+            link.sendall(lines.encode() + b"\r\n\r\n")
+            with socket.socket(fileno=link.detach()) as raw:
+                raw.settimeout(5)
+                with contextlib.suppress(ConnectionResetError):
+                    while raw.recv(65_536):
+                        pass
+                return b"cut"
+
+    assert await deferToThread(silently) == b"cut"
 
 
 @pytest_twisted.ensureDeferred

@@ -10,10 +10,12 @@ from twisted.python.failure import Failure
 
 from palyra.config.jobs import JobsSection
 from palyra.console import models
+from palyra.core.auditlog import AuditQuery
 from palyra.core.devices import INVOKE_OTHERS, ClientKind, DeviceChange
 from palyra.core.frames import Wanted
 from palyra.core.interfaces import JobQuery
 from palyra.core.jobs import JobState, Outcome
+from palyra.core.policy import Effect, Rule, Rules
 from palyra.errors import (
     DeviceOffline,
     DiskFull,
@@ -21,6 +23,7 @@ from palyra.errors import (
     LimitReached,
     NotFound,
     QueueFull,
+    RuleDenies,
 )
 from palyra.gateway.desk import MAX_REFUSALS
 from palyra.gateway.dispatch import CANCEL_WAIT_MS
@@ -214,6 +217,22 @@ def test_a_client_that_only_asks_what_is_offline(gateway: Gateway) -> None:
     gateway.pass_time(61)
     with pytest.raises(DeviceOffline):
         result_of(gateway.node_desk.run(client, wanted))
+
+
+def test_a_client_that_only_asks_what_is_denied(gateway: Gateway) -> None:
+    """Each refusal is a row of the audit chain: so many in a minute, and no more."""
+    device, _ = gateway.online()
+    gateway.policing.rules = Rules((Rule(rule_id="no", number=1, effect=Effect.DENY),))
+    client = a_client(gateway, "client")
+    keys = ("", "k")
+    for number in range(MAX_REFUSALS):
+        wanted = Wanted(device.device_id, "echo", b"{}", idempotency_key=keys[number % 2])
+        with pytest.raises(RuleDenies):
+            result_of(gateway.node_desk.run(client, wanted))
+    with pytest.raises(LimitReached):
+        gateway.node_desk.run(client, Wanted(device.device_id, "echo", b"{}"))
+    rows = result_of(gateway.store.audit_rows(AuditQuery(limit=1_000)))
+    assert sum(row.line.result.startswith("denied") for row in rows.rows) == MAX_REFUSALS
 
 
 def test_a_client_that_follows_everything(gateway: Gateway) -> None:

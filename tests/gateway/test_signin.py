@@ -11,6 +11,7 @@ from zope.interface.verify import verifyObject
 
 from palyra.console import models
 from palyra.console.control import ISignIn
+from palyra.console.sessions import MAX_OF_OPERATOR
 from palyra.core.operators import Caller
 from palyra.errors import (
     BrowserRefused,
@@ -51,7 +52,8 @@ def test_it_provides_the_interface(operating: Operating) -> None:
 
 
 def test_a_link_has_its_token_in_the_fragment(operating: Operating) -> None:
-    """Browsers do not send it; the certificate is named where it will be shown."""
+    """Browsers do not send it; the certificate is named, also where only who comes from afar will
+    be shown it."""
     made = result_of(operating.sign_in.link(ANA))
     origin, _, token = made.link.partition("/login#")
     assert (origin, len(token)) == ("https://atlas:7142", 22)
@@ -59,7 +61,7 @@ def test_a_link_has_its_token_in_the_fragment(operating: Operating) -> None:
     assert made.expires_at_unix_ms == operating.now_ms + 120_000
     assert token not in repr(made)
     operating.origin = "http://localhost:7142"
-    assert result_of(operating.sign_in.link(ANA)).certificate_fingerprint == ""
+    assert result_of(operating.sign_in.link(ANA)).certificate_fingerprint == "9f3c"
 
 
 def test_a_link_needs_a_page(operating: Operating) -> None:
@@ -190,3 +192,16 @@ def test_streams_end_with_what_let_them_in(operating: Operating) -> None:
     operating.sign_in.tick()
     assert not operating.ended[-1](ANA)
     assert operating.hung_up(bo)
+
+
+def test_streams_end_with_a_session_that_nobody_saw_end(operating: Operating) -> None:
+    """A late request forgets a session before the clock does, and so does one session too many."""
+    late, pushed_out = (operating.browser.open("local:1000", operating.now_ms) for _ in range(2))
+    for _ in range(MAX_OF_OPERATOR):
+        operating.browser.open("local:1000", operating.now_ms)
+    operating.passes(1_800_000)
+    assert operating.browser.find(late.secret, operating.now_ms) is None
+    operating.sign_in.tick()
+    (ended,) = operating.ended
+    for each in (late, pushed_out):
+        assert ended(attrs.evolve(ANA, session=each.session.name))

@@ -6,9 +6,10 @@ from typing import Any
 
 import attrs
 import pytest
-from twisted.internet.defer import fail
+from twisted.internet.defer import fail, succeed
 
 from palyra.console import models
+from palyra.core.audit import Acting, acting, acts_for
 from palyra.core.devices import INVOKE_OTHERS, AnnouncedCapability, ClientKind, Risk
 from palyra.errors import (
     DeviceRevoked,
@@ -270,6 +271,18 @@ def test_a_restored_state_is_confirmed(gateway: Gateway) -> None:
         after = result_of(gateway.control.confirm_state(ANA))
         assert (after.serving, after.unconfirmed_since_unix_ms) == (True, None)
     assert result_of(gateway.control.state()) == after
+
+
+def test_listeners_act_for_nobody(gateway: Gateway) -> None:
+    """What devices do over a listener later is not done on behalf of who had it opened."""
+    who = Acting(ANA.operator_id, ANA.name, ANA.via)
+    acted: list[Acting | None] = []
+    serving: Any = gateway
+    serving.serve = lambda: succeed(acted.append(acting()))
+    with acts_for(who):
+        result_of(gateway.control.confirm_state(ANA))
+        assert acting() is who
+    assert acted == [None]
 
 
 def test_a_confirmation_whose_port_is_taken(gateway: Gateway) -> None:

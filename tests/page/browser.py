@@ -25,7 +25,7 @@ def program() -> str | None:
 
 
 def flags() -> list[str]:
-    """The gateway's name leads to this machine.  Chromium cannot be sandboxed where root runs it."""
+    """The gateway's name leads to this machine; Chromium has no sandbox where root runs it."""
     alone = ["--no-sandbox"] if os.geteuid() == 0 else []
     return [*alone, f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
 
@@ -66,7 +66,8 @@ class Visitor:
             self.faults.append(f"{message.text} ({message.location})")
 
     def forgive(self, *texts: str) -> None:
-        """Forget complaints that are as they should be, such as a refusal that was asked for."""
+        """Forget complaints that are as they should be: of a refusal that was asked for, or of
+        what was on its way while they signed out."""
         self.faults = [each for each in self.faults if not any(text in each for text in texts)]
 
     def close(self) -> None:

@@ -88,9 +88,15 @@ def test_from_the_link_to_the_output(gateway: Gateway, pi: NodeHost, visits: Vis
     press(who, "Enter")
     who.heading("Job")
     expect(who.page.get_by_label("Output", exact=True)).to_contain_text('"echo"')
+    who.page.get_by_role("heading", level=1).focus()
+    press(who, "t")
+    expect(who.page.locator("html")).to_have_attribute("data-theme", "light")
+    press(who, "t")
+    expect(who.page.locator("html")).to_have_attribute("data-theme", "dark")
     tab_to(who, "Sign out")
     press(who, "Enter")
     who.heading("Sign in")
+    who.forgive("401")
 
 
 def test_a_dialog_gives_the_focus_back(gateway: Gateway, pi: NodeHost, visits: Visits) -> None:

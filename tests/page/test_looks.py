@@ -12,9 +12,10 @@ from playwright.sync_api import Browser, expect
 
 from tests.page import pictures
 from tests.page.browser import NAME, Visitor, axe_source
+from tests.page.conftest import Visits
 from tests.page.furnished import Furnished, furnished
 
-WIDE = {"width": 1200, "height": 780}
+WIDE = {"width": 1200, "height": 820}
 PHONE = {"width": 360, "height": 740}
 NARROW = {"width": 320, "height": 640}
 """As wide as a window of 1280 pixels at 400 % (WCAG 2.2, 1.4.10)."""
@@ -186,7 +187,8 @@ def axe(pytestconfig: pytest.Config) -> str:
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: str(view.__name__))
 def test_a_view(view: Shown, ana: Visitor, world: Furnished, axe: str) -> None:
-    """axe-core finds no serious fault, by day and by night; nothing scrolls sideways on a phone."""
+    """axe-core finds no serious fault, by day and by night; nothing scrolls sideways on a phone,
+    and nothing moves for those who do not want it."""
     ana.page.set_viewport_size(WIDE)
     faults = []
     for theme in THEMES:
@@ -202,7 +204,29 @@ def test_a_view(view: Shown, ana: Visitor, world: Furnished, axe: str) -> None:
         if name == "phone":
             faults += faults_of(ana, axe, name)
             pictures.take(ana.page, f"{view.__name__}-{name}")
+    faults += ana.page.evaluate("() => document.getAnimations().map((each) => each.animationName)")
     assert faults == []
+
+
+def test_what_a_role_lacks_is_not_shown(world: Furnished, visits: Visits) -> None:
+    """An operator runs and cancels their own; they neither pair, decide nor change devices."""
+    bo: Visitor = visits(f"https://{NAME}:{world.gateway.console_port}")
+    bo.sign_in(re.sub("^https?://[^/]*", bo.origin, world.bo.link()))
+    expect(bo.row("pi")).to_be_visible()
+    expect(bo.link("Pair a device")).to_have_count(0)
+    device(bo, world)
+    expect(bo.link("Run")).to_be_visible()
+    expect(bo.main.locator("summary")).to_have_count(0)
+    expect(bo.main.get_by_role("button", name="Withhold")).to_have_count(0)
+    bo.section("Pairing")
+    bo.says("garden asks to be paired")
+    for name in ("Make code", "Approve", "Reject"):
+        expect(bo.button(name)).to_have_count(0)
+    approval(bo, world)
+    expect(bo.button("Approve")).to_have_count(0)
+    bo.go(f"/jobs/{world.running}", "Job")
+    bo.says("48%")
+    expect(bo.button("Cancel")).to_have_count(0)
 
 
 def faults_of(who: Visitor, axe: str, where: str) -> list[str]:

@@ -15,7 +15,7 @@ from tests.page.browser import Visitor, sign_in_link
 from tests.page.capabilities import FETCH
 
 ASK = '[[policy.rule]]\nid = "who-is-it"\neffect = "ask"\ncapability = ["system.identity"]\n'
-ONLINE = "online"
+MARKUP = "<img/src=//example.net/x>"
 AT_ONCE_MS = 5_000
 """A second is the promise; a busy machine gets some more."""
 
@@ -84,7 +84,7 @@ def test_a_device_pairs_with_a_pin(who: Visitor, gateway: Gateway, pi: NodeHost)
 def test_the_device_is_online(who: Visitor, gateway: Gateway, pi: NodeHost) -> None:
     """The list shows it; its own view has what was granted, and why it was let in."""
     who.section("Devices")
-    expect(who.row("pi")).to_contain_text(ONLINE)
+    expect(who.row("pi")).to_contain_text("online")
     who.row("pi").get_by_role("link", name="pi", exact=True).click()
     who.heading("pi")
     assert who.page.title() == "pi - Devices - Palyra"
@@ -189,15 +189,17 @@ def test_a_call_that_is_asked(who: Visitor, pi: NodeHost) -> None:
 
 
 def test_labels_and_rotation(who: Visitor, gateway: Gateway, pi: NodeHost) -> None:
-    """Labels are the operators'; a new certificate is asked for and comes while it runs."""
+    """Labels are the operators', and text, whatever is in them; a new certificate is asked for."""
     who.go(f"/devices/{pi.device_id}", "pi")
     who.button("Add a label").click()
-    who.dialog.get_by_label("Labels").fill("site=prague\nrack=2")
+    who.dialog.get_by_label("Labels").fill(f"site=prague\nrack=2\nnote={MARKUP}")
     who.dialog.get_by_role("button", name="Save").click()
     expect(who.fact("labels")).to_contain_text("rack=2")
+    expect(who.fact("labels")).to_contain_text(MARKUP)
+    expect(who.main.locator("img")).to_have_count(0)
     who.button("Remove label site=prague").click()
     expect(who.fact("labels")).not_to_contain_text("site=prague")
-    assert gateway.node(pi.device_id).labels == {"rack": "2"}
+    assert gateway.node(pi.device_id).labels == {"rack": "2", "note": MARKUP}
     actions(who, "Ask for a new certificate")
     expect(who.dialog).to_contain_text("its session goes on")
     who.dialog.get_by_role("button", name="Ask").click()
@@ -258,6 +260,7 @@ def test_signing_out(who: Visitor) -> None:
     who.button("Sign out").click()
     who.heading("Sign in")
     assert not who.context.cookies()
+    who.forgive("401")
     who.go("/devices", "Sign in")
     who.says("palyra console login")
 

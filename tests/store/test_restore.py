@@ -16,6 +16,9 @@ import pytest
 from alembic import command
 
 from palyra._lock import RootLock
+from palyra.core.approval import ApprovalState
+from palyra.core.approvallog import CallQuery
+from palyra.core.callapprovals import TIMEBOXED
 from palyra.core.journal import JOB_ENDED
 from palyra.errors import (
     RESTORE,
@@ -31,6 +34,7 @@ from palyra.errors import (
 from palyra.store import migrations, restore
 from palyra.store.auditfile import verified
 from palyra.store.restore import Voided, export_document, import_document
+from tests.contract.callapprovals import a_call, yes
 from tests.store.conftest import engine
 from tests.store.reactorless import Calls
 from tests.store.samples import NOW_MS, a_code, a_job, a_request
@@ -111,6 +115,32 @@ def test_what_cannot_go_on_is_ended(root: Path, backup: Path, tmp_path: Path) ->
     assert requests == ["completed", "expired", "expired"]
     approvals = column(database, "SELECT state FROM approvals ORDER BY state")
     assert approvals == ["consumed", "expired", "expired"]
+
+
+def test_a_yes_from_before_the_backup_is_none(tmp_path: Path) -> None:
+    """No approval of calls lets anything run again, or stands for repeats."""
+    root, target, calls = filled(tmp_path / "root"), tmp_path / "restored", Calls()
+    store = calls.open(root / DATABASE)
+    device_id = a_request("lab-7", a_code("code of lab-7")).device_id
+    for name in ("pending", "given", "used"):
+        job = a_job(name, device_id, idempotent=True)
+        approval = a_call(job, name=name)
+        calls.wait(store.accept(job, None, approval))
+        if name != "pending":
+            stands = yes(approval, scope=TIMEBOXED, standing_until_ms=NOW_MS + 3_600_000)
+            calls.wait(store.decide_call(stands))
+        if name == "used":
+            used = ApprovalState.CONSUMED
+            calls.wait(store.close_call(approval.approval_id, used, "", NOW_MS))
+    assert len(calls.wait(store.open_calls(NOW_MS))) == 3
+    calls.wait(store.close())
+    made(root, tmp_path / "one.tar")
+    restored(tmp_path / "one.tar", target)
+    store = calls.open(target / DATABASE)
+    kept = calls.wait(store.call_approvals(CallQuery()))
+    assert sorted(each.state.value for each in kept) == ["consumed", "expired", "expired"]
+    assert calls.wait(store.open_calls(NOW_MS)) == []
+    calls.wait(store.close())
 
 
 def test_a_restored_store_begins_another_chain(backup: Path, tmp_path: Path) -> None:

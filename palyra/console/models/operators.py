@@ -117,8 +117,8 @@ class RevokeOperator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SignInLink(msgspec.Struct, frozen=True):
     """POST auth/link: a link that signs the asking operator in once, within two minutes.
 
-    ``certificate_fingerprint`` is SHA-256 of the certificate that the console shows; empty where
-    the link is plain HTTP.
+    ``certificate_fingerprint`` is SHA-256 of the certificate that the console shows over TLS,
+    also where the link is plain HTTP: from afar the same port is reached over TLS.
     """
 
     contract: Contract

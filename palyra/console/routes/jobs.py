@@ -42,7 +42,12 @@ ROUTES = (
         models.SubmitJobs,
         keyed=True,
         status=202,
-        example={"capability": "system.health", "where": "label.site = prague", "batch": "25%"},
+        example={
+            "capability": "system.health",
+            "input_json": {},
+            "where": "label.site = prague",
+            "batch": "25%",
+        },
     ),
     Route(
         "POST",

@@ -105,16 +105,22 @@ const strong = (text) => h("strong", null, visible(text));
 
 function pairingFacts(request, tries) {
   return [
-    fact("identity", h("span", { class: "mono" }, fingerprint(request.identity_fingerprint)),
-      h("span", { class: "dim" }, " compare on the device")),
+    alone(fact("identity", h("span", { class: "mono" }, fingerprint(request.identity_fingerprint)),
+      h("span", { class: "dim" }, " compare on the device"))),
     fact("device", `${shortId(request.device_id)} ${request.client_kind}, `,
       visible(request.platform) || "platform not told"),
     fact("from", visible(request.source)),
     fact("seen here", seen(request.seen_before)),
-    fact("code", code(request, tries)),
     fact("labels", visible(labelText(request.labels)) || "none"),
+    alone(fact("code", code(request, tries))),
   ];
 }
+
+/** A fact that has a line of its own. */
+const alone = (its) => {
+  its.classList.add("whole");
+  return its;
+};
 
 const warned = (text) => h("span", { class: "warn" }, "!! ", text);
 
@@ -192,10 +198,10 @@ export function callCard(approval, { may, decided, memory = new Map() }) {
 
 function callFacts({ digest, call }) {
   return [
+    alone(fact("asked by", `${visible(call.requested_by)} (${visible(call.operator_id)})`)),
     fact("digest", h("span", { class: "mono", title: digest }, fingerprint(digest).slice(0, 9))),
     fact("risk", h("span", { class: call.risk === "low" ? "" : "warn" }, visible(call.risk))),
     fact("rule", visible(call.rule) || "none"),
-    fact("asked by", `${visible(call.requested_by)} (${visible(call.operator_id)})`),
     fact("may run", duration(call.timeout_ms)),
     fact("if offline", call.ttl_ms == null ? "not queued" : `queued for ${duration(call.ttl_ms)}`),
     fact("payload", `${call.max_payload_bytes} bytes at most`),

@@ -62,6 +62,8 @@ function signedOut() {
 }
 
 async function signOut() {
+  live.stop();
+  router.leave();
   await post("auth/logout").catch(() => {});
   setToken(null);
   location.assign("/login");
@@ -193,8 +195,11 @@ document.addEventListener("click", ({ target }) => {
     if (!menu.contains(target)) menu.open = false;
   }
 });
-addEventListener("unhandledrejection", ({ reason }) => {
-  if (reason?.status !== undefined && reason.status !== 401) say(reason.message);
+addEventListener("unhandledrejection", (event) => {
+  const { reason } = event;
+  if (reason?.status === undefined) return;
+  event.preventDefault();
+  if (reason.status !== 401) say(reason.message);
 });
 setInterval(tick, 1000);
 keys.start(turnTheme);

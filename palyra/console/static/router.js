@@ -95,6 +95,12 @@ export async function show(focus = true) {
   }
 }
 
+/** The view that is shown hears nothing any more. */
+export function leave() {
+  shown?.leave?.();
+  shown = null;
+}
+
 /** What the view that is shown hears. */
 export const hear = (event) => shown?.onLive?.(event);
 export const missed = () => shown?.gap?.();

@@ -111,7 +111,7 @@ const STATES = {
   rejected: [CROSS, "bad"], cancelled: [RING, "dim"], expired: [RING, "dim"],
   outcome_unknown: ["?", "unknown", "outcome unknown"],
   effect_possible: ["?", "unknown", "effect possible"], cancel_asked: [HALF, "warn", "cancel asked"],
-  pending: [HALF, "warn"], pending_approval: [HALF, "warn", "waiting for approval"],
+  asked: [HALF, "warn"], pending: [HALF, "warn"], pending_approval: [HALF, "warn", "waiting for approval"],
   approved: [TICK, "ok"], completed: [TICK, "ok"], consumed: [TICK, "ok", "used"],
   active: [TICK, "ok"], burnt: [CROSS, "bad"], ok: [TICK, "ok"], done: [TICK, "ok"],
   granted: [TICK, "ok"], warn: [HALF, "warn"], FAIL: [CROSS, "bad"], denied: [CROSS, "bad"],

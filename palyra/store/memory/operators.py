@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 from palyra.core.operators import (
@@ -48,9 +50,7 @@ class OperatorLog(Records):
         for kept in list(self._invitations.values()):
             if kept.expires_at_ms < oldest_ms:
                 del self._invitations[kept.token_digest]
-            elif kept.name == invitation.name and kept.state is InvitationState.OPEN:
-                withdrawn = attrs.evolve(kept, state=InvitationState.WITHDRAWN)
-                self._invitations[kept.token_digest] = withdrawn
+        self._withdraw(lambda kept: kept.name == invitation.name)
         add(self._invitations, invitation.token_digest, invitation)
         self._audit(rules.told_invited(invitation))
 
@@ -89,6 +89,8 @@ class OperatorLog(Records):
         now = rules.with_role(before, role)
         if now != before:
             self._operators[operator_id] = now
+            if now.role is not Role.ADMIN:
+                self._withdraw(lambda kept: kept.invited_by == now.name)
             self._audit(rules.told_role(before, now, now_ms))
         return now
 
@@ -101,8 +103,15 @@ class OperatorLog(Records):
             return before
         now = rules.revoked(before, by, reason, now_ms)
         self._operators[operator_id] = now
+        self._withdraw(lambda kept: kept.invited_by == now.name)
         self._audit(rules.told_revoked(now, now_ms))
         return now
+
+    def _withdraw(self, which: Callable[[Invitation], bool]) -> None:
+        for kept in list(self._invitations.values()):
+            if kept.state is InvitationState.OPEN and which(kept):
+                withdrawn = attrs.evolve(kept, state=InvitationState.WITHDRAWN)
+                self._invitations[kept.token_digest] = withdrawn
 
     def _active_names(self) -> frozenset[str]:
         active = OperatorState.ACTIVE

@@ -330,15 +330,16 @@ const details = (its) => Object.entries(its).map(([key, value]) =>
 function listed(path, its, take, params = {}) {
   const rows = table(its), refused = h("div");
   const pages = pager(load);
-  let last = null, busy = false;
+  let last = null, busy = null;
 
   async function load(cursor = pages.at, put = rows.set) {
-    if (busy) return;
-    busy = true;
+    if (busy && put !== rows.set) return;
+    const mine = busy = {};
     try {
       const answer = await get(path, { ...params, cursor, limit: 20 });
+      if (mine !== busy) return;
       replace(refused);
-      if (answer !== last) {
+      if (answer !== last || put === rows.set) {
         last = answer;
         put(take(answer));
         pages.show(answer.page);
@@ -346,7 +347,7 @@ function listed(path, its, take, params = {}) {
     } catch (error) {
       replace(refused, problem(error));
     }
-    busy = false;
+    if (mine === busy) busy = null;
   }
 
   return {

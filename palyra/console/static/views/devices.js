@@ -64,6 +64,7 @@ export async function render(main, params, app) {
   });
   const pages = pager(load);
   let query = asked(), last = null, typing = 0, fetching = null, known = null, left = false;
+  let owed = false;
 
   const filtered = () => Boolean(search.value.trim() || presence.value || trust.value);
 
@@ -77,17 +78,20 @@ export async function render(main, params, app) {
     };
   }
 
+  /** A list that somebody has asked for is shown, also where a later fetch has overtaken its own. */
   async function load(cursor = pages.at, put = rows.set) {
     fetching?.abort();
+    owed ||= put === rows.set;
     const mine = fetching = new AbortController();
     try {
       const answer = await get("nodes", { ...query, limit: LIMIT, cursor }, { signal: mine.signal });
       if (left) return;
       replace(refused);
-      if (answer === last) return;
-      show(last = answer, put);
+      if (owed || answer !== last) show(last = answer, owed ? rows.set : put);
+      owed = false;
     } catch (error) {
       if (error.name === "AbortError") return;
+      owed = false;
       if (!last) throw error;
       replace(refused, problem(error));
     }

@@ -1,0 +1,137 @@
+"""Between the asking, the yes and the sending much can change: then the yes is not for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from palyra.core.callapprovals import APPROVAL, ONCE, TIMEBOXED
+from palyra.core.devices import INVOKE_OTHERS, Device, DeviceState
+from palyra.core.jobs import Job, JobState
+from palyra.core.policy import Effect, Rules
+from palyra.gateway.orders import client
+from tests.gateway.asked import ANA, approval_of, ask, asking, decide, rule, started
+from tests.gateway.house import House, result_of
+from tests.gateway.test_fanouts import fleet, submit
+
+ADMINS = {"approvers": ("role:admin",)}
+OTHERS: list[dict[str, Any]] = [ADMINS, {"four_eyes": True}]
+"""What makes a rule ask somebody else."""
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    """Every call is asked."""
+    house = asking()
+    yield house
+    house.end()
+
+
+def voided(house: House, job: Job) -> str:
+    """The sentence with which the job ended that was never sent."""
+    kept = house.kept(job)
+    assert (kept.state, kept.error_code, kept.attempts) == (
+        JobState.REJECTED,
+        "approval_void",
+        0,
+    )
+    return kept.error
+
+
+def agent_of(house: House) -> Device:
+    """A device that may run on others."""
+    return house.device("agent", grants=frozenset({INVOKE_OTHERS}))
+
+
+@pytest.mark.parametrize("changes", OTHERS)
+def test_others_decide_by_now(house: House, changes: dict[str, Any]) -> None:
+    """A yes of whom the rule does not ask any more lets nothing run."""
+    device, node = house.online()
+    job = ask(house, device)
+    house.policing.rules = Rules((rule(**changes),))
+    decide(house, approval_of(house, job))
+    assert "others decide it by now (palyra.toml, rule 1)" in voided(house, job)
+    assert started(node) == []
+
+
+def test_others_decide_from_a_reload_on(house: House) -> None:
+    """What waits for the wrong people ends when the rules are read; what does not waits on."""
+    device, _ = house.online()
+    job = ask(house, device)
+    house.dispatcher.recheck()
+    assert house.kept(job).waiting_for == APPROVAL
+    house.policing.rules = Rules((rule(**ADMINS),))
+    other = ask(house, device, capability="safe")
+    house.policing.rules = Rules((rule(Effect.ASK, 1, **ADMINS), rule(Effect.ALLOW, 2)))
+    house.dispatcher.recheck()
+    voided(house, job)
+    assert house.kept(other).waiting_for == APPROVAL
+
+
+@pytest.mark.parametrize("changes", OTHERS)
+def test_a_yes_stands_for_the_rule_it_was_given_to(house: House, changes: dict[str, Any]) -> None:
+    """Rules without an id are known by their place: another rule may stand there by now."""
+    device, _ = house.online()
+    decide(house, approval_of(house, ask(house, device)), scope=TIMEBOXED, ttl_ms=3_600_000)
+    house.policing.rules = Rules((rule(scopes=(ONCE, TIMEBOXED), **changes),))
+    assert ask(house, device).waiting_for == APPROVAL
+
+
+def test_what_stands_no_more_is_forgotten(house: House) -> None:
+    """Also a yes whose call was never repeated."""
+    device, node = house.online()
+    for number in range(3):
+        job = ask(house, device, input_json=b"%d" % number)
+        decide(house, approval_of(house, job), scope=TIMEBOXED, ttl_ms=1_000)
+        node.take()
+        node.finish(node.started[-1].attempt_id)
+        house.pass_time(2)
+    assert len(house.call_approvals._standing) == 1
+
+
+def test_a_client_that_was_revoked(house: House) -> None:
+    """Nothing runs in its name any more, whoever said yes."""
+    device, node = house.online()
+    agent = agent_of(house)
+    job = house.submit(device, requested_by=client(agent.device_id))
+    house.inventory.put(attrs.evolve(agent, state=DeviceState.REVOKED, revoked_at_ms=1))
+    decide(house, approval_of(house, job))
+    assert "was revoked" in voided(house, job) and started(node) == []
+
+
+def test_a_client_that_may_not_run_on_others_any_more(house: House) -> None:
+    """Its grant is looked at again; on itself it runs without one."""
+    device, node = house.online()
+    agent = agent_of(house)
+    job = house.submit(device, requested_by=client(agent.device_id))
+    own = house.submit(device, requested_by=client(device.device_id))
+    house.inventory.put(attrs.evolve(agent, grants=frozenset()))
+    decide(house, approval_of(house, job))
+    decide(house, approval_of(house, own))
+    assert "may not run on other devices any more" in voided(house, job)
+    assert started(node) == [own.call.job_id]
+
+
+def test_rules_that_are_read_while_it_is_being_accepted(house: House) -> None:
+    """A call whose approval is on its way to the store waits for it as any other."""
+    device, _ = house.online()
+    house.store.holding = True
+    accepted = house.dispatcher.submit(house.order(device, caller=ANA))
+    house.dispatcher.recheck()
+    house.store.holding = False
+    house.store.release()
+    job = result_of(accepted)
+    assert (job.state, job.waiting_for) == (JobState.QUEUED, APPROVAL)
+
+
+def test_each_row_looks_at_its_own_target_only(house: House) -> None:
+    """What a look at one row costs does not grow with the rows beside it."""
+    devices, _ = fleet(house, 4)
+    submit(house, devices, requested_by="ana", caller=ANA)
+    (entry,) = house.call_approvals._open.values()
+    assert list(entry.targets) == [target.job_id for target in entry.approval.targets]
+    house.dispatcher.recheck()
+    assert house.dispatcher.waiting == 4
