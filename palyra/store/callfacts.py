@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from palyra.core.approval import ApprovalState
-from palyra.core.audit import AuditEntry, Details
+from palyra.core.audit import AuditEntry, Details, acting
 from palyra.core.callapprovals import ONCE, CallApproval
 
 
@@ -17,7 +17,8 @@ def asked(approval: CallApproval) -> AuditEntry:
         subject_name=_about(approval),
         result=f"{'ok' if by_standing else 'pending'}, {approval.rule_id or 'no rule'}",
         reason=approval.reason,
-        who="" if approval.operator_id else approval.requested_by,
+        who="" if acting() else approval.requested_by,
+        operator_id="" if acting() or _of_client(approval) else approval.operator_id,
         details={**_details(approval), "requested_by": approval.requested_by},
     )
 
@@ -45,6 +46,11 @@ def expired(approval: CallApproval, at_ms: int) -> AuditEntry:
         reason=approval.reason,
         details=_details(approval),
     )
+
+
+def _of_client(approval: CallApproval) -> bool:
+    """Whether a paired client asked, which is its own owner and no operator."""
+    return approval.operator_id == approval.requested_by
 
 
 def _about(approval: CallApproval) -> str:

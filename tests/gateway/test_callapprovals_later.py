@@ -8,12 +8,13 @@ from typing import Any
 import attrs
 import pytest
 
+from palyra.core.audit import Acting, acts_for
 from palyra.core.callapprovals import APPROVAL, ONCE, TIMEBOXED
 from palyra.core.devices import INVOKE_OTHERS, Device, DeviceState
 from palyra.core.jobs import Job, JobState
 from palyra.core.policy import Effect, Rules
 from palyra.gateway.orders import client
-from tests.gateway.asked import ANA, approval_of, ask, asking, decide, rule, started
+from tests.gateway.asked import ANA, BO, approval_of, ask, asking, decide, rule, started
 from tests.gateway.house import House, result_of
 from tests.gateway.test_fanouts import fleet, submit
 
@@ -135,3 +136,25 @@ def test_each_row_looks_at_its_own_target_only(house: House) -> None:
     assert list(entry.targets) == [target.job_id for target in entry.approval.targets]
     house.dispatcher.recheck()
     assert house.dispatcher.waiting == 4
+
+
+def test_the_chain_says_who_asked_and_who_decided(house: House) -> None:
+    """An operator with id and way of coming in, a client by its own name; nobody else."""
+    device, _ = house.online()
+    with acts_for(Acting(ANA.operator_id, "ana", "192.0.2.4")):
+        job = ask(house, device)
+    with acts_for(Acting(BO.operator_id, "bo", "192.0.2.9")):
+        decide(house, approval_of(house, job))
+    client_job = house.submit(device, requested_by=client(device.device_id))
+    lines = [row.line for row in house.store.store._rows]
+    told = {
+        line.action: (line.who, line.operator_id, line.via)
+        for line in lines
+        if line.subject == f"approval:{job.call.approval_id}"
+    }
+    assert told == {
+        "approval.asked": ("ana", ANA.operator_id, "192.0.2.4"),
+        "approval.approved": ("bo", BO.operator_id, "192.0.2.9"),
+    }
+    (asked,) = (x for x in lines if x.subject == f"approval:{client_job.call.approval_id}")
+    assert (asked.who, asked.operator_id) == (client(device.device_id), "")

@@ -48,7 +48,7 @@ def palyra_capabilities():
     return [
         Capability(
             name="files.fetch", description="Fetches a file from the device.", handler=fetch,
-            input_type=Fetch, output_type=dict[str, str], risk=Risk.MEDIUM, timeout_s=120.0,
+            input_type=Fetch, output_type=dict[str, str], risk=Risk.MEDIUM, timeout_s=3600.0,
         )
     ]
 '''
