@@ -329,10 +329,20 @@ class Fanouts:
     def _approval(
         self, order: FanoutOrder, asked: list[Asked], key: IdempotencyKey | None
     ) -> CallApproval | None:
-        """One approval for all rows that are asked."""
+        """One approval for all rows that are asked; what changed since a row was made is that
+        row's."""
+        asked = [row for row in asked if self._may_be_asked(row[0])]
         if not asked:
             return None
         return self._approvals.ask(order, asked, key.key if key is not None else "")
+
+    def _may_be_asked(self, job: Job) -> bool:
+        try:
+            self._intake.check_target(job.call)
+        except PalyraError as refusal:
+            job_machine(job).refused(refusal.code, refusal.sentence, job.call.submitted_at_ms)
+            return False
+        return True
 
     def _approved(self, job_id: JobId) -> None:
         """A job that waited for approval may start: the row of a fan-out when its turn comes."""

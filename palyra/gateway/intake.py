@@ -138,6 +138,11 @@ class Intake:
         """Refuse a device that may not be used any more (NotFound, DeviceRevoked)."""
         self._inventory.paired(call.device_id)
 
+    def check_target(self, call: Call) -> None:
+        """Refuse what the device may not be asked any more: as :meth:`check_device`, and what its
+        grants do not allow."""
+        permitted(self._inventory.paired(call.device_id), call.capability)
+
     def offline(self, call: Call) -> DeviceOffline:
         """The refusal of a call to a device that is away."""
         heard_ms = self._board.last_heard_ms(call.device_id)

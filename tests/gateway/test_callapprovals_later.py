@@ -13,8 +13,9 @@ from palyra.core.callapprovals import APPROVAL, ONCE, TIMEBOXED
 from palyra.core.devices import INVOKE_OTHERS, Device, DeviceState
 from palyra.core.jobs import Job, JobState
 from palyra.core.policy import Effect, Rules
-from palyra.gateway.orders import client
-from tests.gateway.asked import ANA, BO, approval_of, ask, asking, decide, rule, started
+from palyra.gateway.fanouts import SLICE
+from palyra.gateway.orders import FanoutOrder, client
+from tests.gateway.asked import ANA, BO, approval_of, approvals, ask, asking, decide, rule, started
 from tests.gateway.house import House, result_of
 from tests.gateway.test_fanouts import fleet, submit
 
@@ -136,6 +137,28 @@ def test_each_row_looks_at_its_own_target_only(house: House) -> None:
     assert list(entry.targets) == [target.job_id for target in entry.approval.targets]
     house.dispatcher.recheck()
     assert house.dispatcher.waiting == 4
+
+
+def test_a_device_that_is_revoked_while_rows_are_made(house: House) -> None:
+    """That is its row; the others are asked, and one yes is for them."""
+    devices, _ = fleet(house, SLICE + 2)
+    order = FanoutOrder(
+        devices=tuple(devices), capability="echo", input_json=b"{}", requested_by="ana", caller=ANA
+    )
+    accepted = house.fanouts.submit(order)
+    revoked = attrs.evolve(devices[0], state=DeviceState.REVOKED, revoked_at_ms=1)
+    house.inventory.put(revoked)
+    house.pass_time(1)
+    made = result_of(accepted)
+    assert made.tally.counts == {JobState.REJECTED: 1, JobState.QUEUED: SLICE + 1}
+    (approval,) = approvals(house)
+    assert len(approval.targets) == SLICE + 1
+    decide(house, approval)
+    house.pass_time(1)
+    running = house.fanouts.running(made.fanout.fanout_id)
+    assert running is not None
+    assert running.view().tally.counts == {JobState.REJECTED: 1, JobState.DISPATCHED: SLICE + 1}
+    assert house.dispatcher.waiting == 0
 
 
 def test_the_chain_says_who_asked_and_who_decided(house: House) -> None:

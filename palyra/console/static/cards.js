@@ -154,9 +154,12 @@ const grantable = (request) => request.client_kind === "node" ? request.capabili
   : [...request.capabilities,
     { name: INVOKE_OTHERS, granted: false, available: true, risk: "on other devices" }];
 
+/** What can do harm, or cannot run, takes a tick of the operator's own. */
+const usual = ({ available, risk }) => available && risk !== "high";
+
 function grantBox(capability, id, memory) {
   const input = remembered(memory, `${id} ${capability.name}`,
-    h("input", { type: "checkbox", checked: capability.granted }), "checked");
+    h("input", { type: "checkbox", checked: capability.granted && usual(capability) }), "checked");
   const risky = capability.risk !== "low";
   return { input, name: capability.name, element: h("label", { class: "check" }, input,
     h("span", null, h("span", { class: "mono" }, visible(capability.name)), " ",
