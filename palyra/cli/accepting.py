@@ -20,7 +20,7 @@ from palyra.cli.remote import RemoteWay, fetch_chain, tls_context
 from palyra.console.models import EnrolOperator, OperatorCertificateAnswer
 from palyra.core.operator_uri import OperatorUri
 from palyra.core.pairing_uri import spell_token
-from palyra.errors import CaMismatch, InvitationCaMismatch, Malformed
+from palyra.errors import CaMismatch, InsecureCodeArgument, InvitationCaMismatch, Malformed
 from palyra.node.firstcontact import named_root
 
 MAX_LINE = 4_096
@@ -37,8 +37,9 @@ class Accepted:
 
 
 def read_line(given: str, *, interactive: bool) -> OperatorUri:
-    """The invitation: itself, ``-`` (asked for without echo, or stdin), or ``@FILE``.
+    """The invitation: ``-`` (asked for without echo, or stdin) or ``@FILE``.
 
+    :raises InsecureCodeArgument: it was given itself: other accounts see the arguments.
     :raises Malformed: it is none.
     """
     if given == "-":
@@ -53,7 +54,7 @@ def read_line(given: str, *, interactive: bool) -> OperatorUri:
         except (OSError, UnicodeDecodeError) as error:
             raise click.BadParameter(f"{given[1:]} cannot be read") from error
     else:
-        text = given
+        raise InsecureCodeArgument(invitation=True)
     return OperatorUri.parse(text)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import webbrowser
-
 import click
 import msgspec
 
-from palyra.cli import words
+from palyra.cli import browsing, words
 from palyra.cli.options import Call, VerbGroup, pass_call
 from palyra.cli.present import Screen
 from palyra.console.models import NoBody, SignInLink
@@ -26,11 +24,19 @@ def login(call: Call, open_it: bool) -> None:
     """Print a link that signs you in to the page, once and within two minutes."""
     answer = call.console.post("auth/link", NoBody(), SignInLink)
     made = _as_reached(call, answer.value)
-    if open_it and not webbrowser.open(made.link):
-        call.screen.aside("note  no browser could be opened here")
-    if call.screen.as_json:
-        return call.screen.json(msgspec.json.encode(made))
-    return show(call.screen, made)
+    if not open_it:
+        return _tell(call.screen, made)
+    with browsing.opened(made.link) as found:
+        if not found:
+            call.screen.aside("note  no browser could be opened here")
+        _tell(call.screen, made)
+    return None
+
+
+def _tell(screen: Screen, made: SignInLink) -> None:
+    if screen.as_json:
+        return screen.json(msgspec.json.encode(made))
+    return show(screen, made)
 
 
 def _as_reached(call: Call, made: SignInLink) -> SignInLink:

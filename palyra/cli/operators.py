@@ -20,6 +20,7 @@ from palyra.console.models import (
     OperatorAnswer,
     OperatorItem,
     OperatorList,
+    RevokedOperator,
     RevokeOperator,
 )
 
@@ -64,7 +65,7 @@ def invite(call: Call, name: str, role: str, owner: str) -> None:
 
 
 @operators.command()
-@click.argument("uri", metavar="URI", default="-")
+@click.argument("source", metavar="[-|@FILE]", default="-")
 @click.option("--name", default="", help="What to call this gateway here (default: its host).")
 @click.option(
     "--ca-file",
@@ -72,9 +73,9 @@ def invite(call: Call, name: str, role: str, owner: str) -> None:
     help="Roots (PEM) of a console that shows a certificate of another CA than the gateway's.",
 )
 @pass_call
-def accept(call: Call, uri: str, name: str, ca_file: Path | None) -> None:
+def accept(call: Call, source: str, name: str, ca_file: Path | None) -> None:
     """Accept an invitation on this machine: - asks for it or reads stdin, @FILE reads a file."""
-    line = accepting.read_line(uri, interactive=call.screen.interactive)
+    line = accepting.read_line(source, interactive=call.screen.interactive)
     with call.screen.working("making a key"):
         accepted = accepting.accept(line, Contexts.of_user(), name, ca_file)
     if call.screen.as_json:
@@ -122,15 +123,17 @@ def revoke(call: Call, name: str, reason: str, yes: bool) -> int:
     screen = call.screen
     if screen.interactive and not yes:
         screen.aside(f"Ends everything that {words.escaped(name)} has open here; for good.")
+        screen.aside("Programs that they answer for end with them.")
         if not screen.agreed(f"Revoke operator {words.escaped(name)}?"):
             screen.aside("not revoked")
             return 1
     path = f"operators/{segment(name)}/revoke"
-    answer = call.console.post(path, RevokeOperator(reason), OperatorAnswer)
+    answer = call.console.post(path, RevokeOperator(reason), RevokedOperator)
     if screen.as_json:
         screen.json(answer.body)
     else:
-        screen.line(f"{words.escaped(answer.value.operator.name)} revoked")
+        for each in (answer.value.operator, *answer.value.programs):
+            screen.line(f"{words.escaped(each.name)} revoked")
     return 0
 
 

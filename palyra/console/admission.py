@@ -12,8 +12,16 @@ from palyra.core.operators import Caller
 class IAdmission(Interface):
     """Tells who asks, before anything of the body is read."""
 
-    def admit(request: IRequest, route: Route) -> Caller:
+    def knows(request: IRequest) -> bool:
+        """Whether a request whose head is there shows a credential that is good now.
+
+        Nothing is counted, and a session does not count as used by it.
+        """
+
+    def admit(request: IRequest, route: Route, *, again: bool = False) -> Caller:
         """The caller; a stranger (without a role) only where ``route`` asks for no right.
+
+        ``again``: it was admitted, and is looked at once more; a refusal is not counted.
 
         :raises palyra.errors.SignInRequired: nobody is, or not any more.
         :raises palyra.errors.PalyraError: the request must not be served at all.

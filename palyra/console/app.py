@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from palyra.console import answers, reading
 from palyra.console.admission import IAdmission
+from palyra.console.bounds import BoundedRequest
 from palyra.console.events import EventStreams
 from palyra.console.metricsite import expose
 from palyra.console.openapi import document
@@ -94,7 +95,7 @@ class ConsoleApp:
         return answer
 
     def _ask(self, route: Route, request: IRequest, target: str) -> Deferred[Any]:
-        caller = self._admission.admit(request, route)
+        caller = self._admit(route, request)
         tracer = self._controls.tracer
         if tracer is None:
             return self._ask_as(caller, route, request, target)
@@ -113,9 +114,15 @@ class ConsoleApp:
         with acts_for(Acting(caller.operator_id, caller.name, caller.via)):
             return route.ask(self._controls, asked)
 
-    def _admitted(self, route: Route, request: IRequest) -> Caller:
-        caller = self._admission.admit(request, route)
+    def _admitted(self, route: Route, request: IRequest, *, again: bool = False) -> Caller:
+        caller = self._admit(route, request, again=again)
         _check(caller, route, request)
+        return caller
+
+    def _admit(self, route: Route, request: IRequest, *, again: bool = False) -> Caller:
+        caller = self._admission.admit(request, route, again=again)
+        if isinstance(request, BoundedRequest):
+            request.serves(caller, tells=_tells(route))
         return caller
 
     def _still_told(self, body: Any, route: Route, request: IRequest) -> Any:
@@ -123,8 +130,8 @@ class ConsoleApp:
 
         Only what tells something: whoever ends their own session hears that it was done.
         """
-        if route.method == "GET" or route.keyed:
-            self._admitted(route, request)
+        if _tells(route):
+            self._admitted(route, request, again=True)
         return body
 
     def _write(self, body: Any, request: IRequest, route: Route) -> bytes:
@@ -175,6 +182,11 @@ class ConsoleApp:
         if isinstance(failure.value, MethodNotAllowed):
             return refuse_method(request, failure.value)
         return refuse(request, NotFound("resource", "that"))
+
+
+def _tells(route: Route) -> bool:
+    """Whether an answer tells something, and not only that what was asked is done."""
+    return route.method == "GET" or route.keyed
 
 
 def _check(caller: Caller, route: Route, request: IRequest) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +16,8 @@ from twisted.web.server import Request, Site
 from palyra.console.problems import problem_of, retry_after, status_of
 from palyra.console.reading import MAX_BODY, MAX_INPUT_BODY
 from palyra.console.routes import ROUTES
-from palyra.errors import Malformed, PalyraError, PayloadTooLarge, UriTooLong
+from palyra.core.operators import Caller
+from palyra.errors import Malformed, PalyraError, PayloadTooLarge, SignInRequired, UriTooLong
 
 PREFIX = b"/console/v1/"
 REQUEST_S = 30.0
@@ -68,11 +69,22 @@ class BoundedRequest(Request):
         super().__init__(*args, **kwargs)
         self.refused = False
         self._limit = 0
+        self._strange = False
         self._kinds: list[bytes] = []
 
     def examine(self, method: bytes, path: bytes) -> PalyraError | None:
         """Why the request is not served whatever it asks; None: it may be."""
         return None
+
+    def known(self) -> bool:
+        """Whether it shows a credential that is good now: only then much of it is kept."""
+        return False
+
+    def serves(self, caller: Caller, *, tells: bool) -> None:
+        """It was admitted; ``tells``: its answer says more than that something is done."""
+        channel: Any = self.channel
+        if channel is not None:
+            channel.serves(caller, tells=tells)
 
     def gotLength(self, length: int | None) -> None:
         """The head is there; a body of ``length`` bytes follows, None: in chunks."""
@@ -83,8 +95,10 @@ class BoundedRequest(Request):
             self.setHeader(name, value)
         self._limit = body_limit(method, path)
         error = self.examine(method, path)
+        if error is None and self._limit > MAX_BODY and not self.known():
+            self._limit, self._strange = MAX_BODY, True
         if error is None and length is not None and length > self._limit:
-            error = PayloadTooLarge("request", length, self._limit)
+            error = self._too_long(length)
         super().gotLength(0 if error is not None else length)
         if error is not None:
             self._refuse(error, whole=length == 0)
@@ -96,7 +110,7 @@ class BoundedRequest(Request):
         assert self.content is not None, "gotLength() came before"
         size = self.content.tell() + len(data)
         if size > self._limit:
-            self._refuse(PayloadTooLarge("request", size, self._limit), whole=False)
+            self._refuse(self._too_long(size), whole=False)
         else:
             super().handleContentChunk(data)
 
@@ -117,6 +131,10 @@ class BoundedRequest(Request):
         if self._kinds:
             self.requestHeaders.setRawHeaders(b"content-type", self._kinds)
         super().process()
+
+    def _too_long(self, size: int) -> PalyraError:
+        """Whom a longer body would be read of, were they signed in, is told that."""
+        return SignInRequired() if self._strange else PayloadTooLarge("request", size, self._limit)
 
     def _refuse(self, error: PalyraError, *, whole: bool) -> None:
         self.refused = True
@@ -142,6 +160,8 @@ class BoundedChannel(HTTPChannel):
         self._closing: IDelayedCall | None = None
         self._busy = False
         self._deaf = False
+        self._caller: Caller | None = None
+        self._tells = False
 
     def dataReceived(self, data: bytes) -> None:
         """Take what comes; the first byte of a request starts its time."""
@@ -169,6 +189,22 @@ class BoundedChannel(HTTPChannel):
         """Its answer is written: another may come."""
         self._busy = False
         super().requestDone(request)
+
+    def serves(self, caller: Caller, *, tells: bool) -> None:
+        """Its last request is of this caller; ``tells`` as :meth:`BoundedRequest.serves`."""
+        self._caller, self._tells = caller, tells
+
+    def end_of(self, of: Callable[[Caller], bool]) -> None:
+        """End the connection within :data:`LINGER_S` where its last caller is one that ``of`` says.
+
+        Who waits to hear that something is done hears it: it may be their own leaving.
+        """
+        caller = self._caller
+        if caller is None or not of(caller) or (self._busy and not self._tells):
+            return
+        if self._closing is None:
+            self._closing = self.callLater(LINGER_S, self._cut)
+        self.loseConnection()
 
     def refuse(self, answer: bytes, *, whole: bool) -> None:
         """Answer at once and end the connection, soon where its peer may still be sending."""

@@ -121,8 +121,9 @@ class IOperatorControl(Interface):
 
     def revoke(
         target: str, body: models.RevokeOperator, by: Caller
-    ) -> Deferred[models.OperatorAnswer]:
-        """End an operator, with certificates, sessions, links, streams and pending approvals."""
+    ) -> Deferred[models.RevokedOperator]:
+        """End an operator and the programs they answer for, with certificates, sessions, links,
+        streams and pending approvals."""
 
 
 class IApprovalControl(Interface):

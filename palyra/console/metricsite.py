@@ -11,8 +11,9 @@ from twisted.web.resource import Resource
 
 from palyra.config.addresses import HostPort
 from palyra.console.bounds import BoundedChannel, BoundedRequest, QuietSite
+from palyra.console.hosts import Hosts
 from palyra.console.routing import Exposition
-from palyra.errors import not_listening
+from palyra.errors import PalyraError, WrongHost, not_listening
 
 
 def expose(request: IRequest, exposition: Exposition) -> bytes:
@@ -24,12 +25,26 @@ def expose(request: IRequest, exposition: Exposition) -> bytes:
     return body
 
 
+class _MetricsRequest(BoundedRequest):
+    """A request that names this machine: a page of another site may have its own name lead here."""
+
+    def examine(self, method: bytes, path: bytes) -> PalyraError | None:
+        channel: Any = self.channel
+        given = self.requestHeaders.getRawHeaders(b"host") or []
+        known = len(given) == 1 and channel.site.hosts.knows(given[0], None, secure=False)
+        return None if known else WrongHost()
+
+
 class _Exposed(Resource):
     isLeaf = True
 
     def __init__(self, exposition: Exposition) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._exposition = exposition
+
+    def render(self, request: Any) -> Any:
+        request.responseHeaders.removeHeader(b"server")
+        return super().render(request)  # type: ignore[no-untyped-call]
 
     def render_GET(self, request: IRequest) -> bytes:
         if request.path != b"/metrics":
@@ -48,7 +63,8 @@ class MetricsListener:
         self._reactor = reactor
         self.address = address
         site: Any = QuietSite(_Exposed(exposition), reactor=reactor)  # type: ignore[no-untyped-call]
-        site.requestFactory = BoundedRequest
+        site.requestFactory = _MetricsRequest
+        site.hosts = Hosts.of([address.host])
         site.protocol = BoundedChannel
         self._site = site
         self._port: Any = None

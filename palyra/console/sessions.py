@@ -96,6 +96,11 @@ class BrowserSessions:
         self._sessions.move_to_end(digest)
         return session
 
+    def knows(self, secret: str, now_ms: int) -> bool:
+        """Whether a cookie's session is open; it does not count as used by that."""
+        session = self._sessions.get(_digest(secret))
+        return session is not None and not self._is_over(session, now_ms)
+
     def end(self, name: str) -> None:
         """End a session by its public name; again: nothing."""
         for session in [each for each in self._sessions.values() if each.name == name]:

@@ -10,10 +10,9 @@ from urllib.parse import unquote_to_bytes
 import attrs
 import msgspec
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress, ISSLTransport
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import MethodNotAllowed
@@ -27,6 +26,7 @@ from palyra.console.hosts import Hosts, address_of, forwarded
 from palyra.console.openapi import document
 from palyra.console.problems import refuse, refuse_method
 from palyra.console.routes import SUBJECTS
+from palyra.core.operators import Caller
 from palyra.core.rates import source_of
 from palyra.core.windows import Windows
 from palyra.errors import Malformed, NotFound, PalyraError, RequestsLimited, WrongHost
@@ -102,6 +102,11 @@ class ConsoleRequest(BoundedRequest):
             return error
         return None
 
+    def known(self) -> bool:
+        """As the site says."""
+        channel: Any = self.channel
+        return bool(channel.site.knows(self))
+
     def getClientAddress(self) -> IAddress:
         """Who asks: the peer, or whom a proxy speaks for."""
         client: IAddress = self._forwarded_client or self.client
@@ -137,23 +142,23 @@ class ConsoleChannel(BoundedChannel):
 
 
 class ConsoleSite(QuietSite):
-    """Serves ``resource`` to connections over the network."""
+    """Serves ``resource`` to connections over the network; ``knows`` is that of IAdmission."""
 
     requestFactory = ConsoleRequest
 
-    def __init__(self, resource: IResource, gate: Gate, reactor: Any) -> None:
+    def __init__(
+        self, resource: IResource, gate: Gate, reactor: Any, *, knows: Callable[[Any], bool]
+    ) -> None:
         super().__init__(resource, reactor=reactor, timeout=IDLE_S)
         self.protocol: Any = ConsoleChannel
         self.gate = gate
-        self.channels: set[HTTPChannel] = set()
+        self.knows = knows
+        self.channels: set[BoundedChannel] = set()
 
-    def drop(self, of: Callable[[Any], bool]) -> None:
-        """Cut the connections whose client certificate (X509) is one that ``of`` says."""
+    def drop(self, of: Callable[[Caller], bool]) -> None:
+        """End the connections whose last caller is one that ``of`` says."""
         for channel in list(self.channels):
-            transport: Any = channel.transport
-            shown = transport.getPeerCertificate() if ISSLTransport.providedBy(transport) else None
-            if shown is not None and of(shown):
-                transport.abortConnection()
+            channel.end_of(of)
 
 
 @implementer(IResource)

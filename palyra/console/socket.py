@@ -41,11 +41,23 @@ class _OwnerChannel(BoundedChannel):
         super().connectionMade()
 
 
+class _OwnerRequest(BoundedRequest):
+    """A request of the owner or of root."""
+
+    def known(self) -> bool:
+        return True
+
+
 @implementer(IAdmission)
 class LocalAdmission:
     """Whoever reaches the socket is the owner or root, and may do everything."""
 
-    def admit(self, request: IRequest, route: Route) -> Caller:
+    def knows(self, request: IRequest) -> bool:
+        """Everybody here is known."""
+        return True
+
+    def admit(self, request: IRequest, route: Route, *, again: bool = False) -> Caller:
+        """The account at the other end."""
         any_request: Any = request  # IRequest does not name its channel
         uid: int = any_request.channel.palyra_uid
         return Caller(local_id(uid), account_name(uid), Role.ADMIN, VIA)
@@ -59,7 +71,7 @@ class ConsoleSocket:
         self.path = path
         self._app = ConsoleApp(controls, LocalAdmission(), reactor)
         site = QuietSite(self._app.resource(), reactor=reactor)
-        site.requestFactory = BoundedRequest
+        site.requestFactory = _OwnerRequest
         site.protocol = _OwnerChannel  # type: ignore[assignment]
         self._site = site
         self._port: Any = None

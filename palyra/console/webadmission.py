@@ -61,14 +61,27 @@ class WebAdmission:
         self._elapsed_ms = elapsed_ms
         self._refused = refused
 
-    def admit(self, request: IRequest, route: Route) -> Caller:
+    def knows(self, request: IRequest) -> bool:
+        """As IAdmission says: a live certificate, else the cookie of an open session."""
+        certificate = certificate_of(request)
+        if certificate is None:
+            secret = sessions.cookie_of(request)
+            return secret is not None and self._browser.knows(secret, self._elapsed_ms())
+        try:
+            self._registry.by_certificate(certificate, source(request))
+        except PalyraError:
+            return False
+        return True
+
+    def admit(self, request: IRequest, route: Route, *, again: bool = False) -> Caller:
         """The caller, as IAdmission says; a cookie is not looked at where nobody must be signed
         in: an old one must not be in the way of signing in."""
         via = source(request)
         try:
             return self._admit(request, route, via)
         except PalyraError as error:
-            self._refused(error.code, via)
+            if not again:
+                self._refused(error.code, via)
             raise
 
     def _admit(self, request: Any, route: Route, via: str) -> Caller:

@@ -178,7 +178,10 @@ def details_of(line: Line) -> dict[str, str | int | bool] | None:
     """
     if line.details is None:
         return {} if line.details_digest == NO_DETAILS else None
-    return _decode(line.details)
+    try:
+        return _decode(line.details)
+    except msgspec.MsgspecError as error:  # no ValueError before msgspec 0.20
+        raise ValueError(str(error)) from error
 
 
 class Chain:

@@ -65,8 +65,14 @@ class IOperatorLog(Interface):
         :raises palyra.errors.OperatorRevoked, NotFound: as :meth:`renew_operator`.
         """
 
-    def revoke_operator(operator_id: str, by: str, reason: str, now_ms: int) -> Awaitable[Operator]:
-        """End an operator; one that was revoked stays as they are.
+    def revoke_operator(
+        operator_id: str, by: str, reason: str, now_ms: int
+    ) -> Awaitable[list[Operator]]:
+        """In one transaction: end an operator and the programs they answer for, each with its row
+        in the audit log, and the invitations of both.
+
+        The operator comes first, then the programs that ended now, by id.  One that was revoked
+        before stays as they are.
 
         :raises palyra.errors.NotFound: no such operator.
         """

@@ -205,20 +205,24 @@ class NamesRequired(PalyraError):
 class InsecureCodeArgument(PalyraError):
     """A code or token was given where the shell history and the process list keep it.
 
-    ``pin``: it was a PIN, and not a pairing line.
+    ``pin``: it was a PIN, ``invitation``: that of an operator, and not a pairing line.
     """
 
     code = "insecure_code_argument"
     category = Category.INVALID
     exit_code = 2
     pin: bool = False
+    invitation: bool = False
 
     @property
     def sentence(self) -> str:
-        return "A code as an argument stays in the shell history."
+        what = "An invitation" if self.invitation else "A code"
+        return f"{what} as an argument stays in the shell history."
 
     @property
     def hint(self) -> str:
+        if self.invitation:
+            return "palyra operators accept - (it asks), or @FILE"
         if self.pin:
             return "palyra node run --gateway HOST (it asks), or --pairing-code-stdin"
         return "palyra node run --pairing-uri - (it asks), or --allow-insecure-pairing-code-arg"

@@ -27,7 +27,13 @@ from palyra.gateway.operatorrooms import ConsolePlace
 from palyra.pki.certificates import certificate_fingerprint
 from palyra.pki.keystore import GatewayIdentity
 from palyra.pki.served import CertificateFiles
-from palyra.transport.consoletls import Certificate, ServerTls, TellingFactory
+from palyra.transport.consoletls import (
+    Certificate,
+    Refused,
+    ServerTls,
+    TellingFactory,
+    nobody_counts,
+)
 from palyra.transport.endpointstrings import PalyraEndpoint
 
 CLOSE_S = 0.5
@@ -46,6 +52,8 @@ class Behind:
     ready: Callable[[], bool]
     """Whether devices are served and jobs are taken."""
     elapsed_ms: Callable[[], int]
+    refused: Refused = nobody_counts
+    """Told why a connection was turned away."""
 
 
 class ConsoleDoor:
@@ -108,13 +116,20 @@ class ConsoleDoor:
         :raises ConsoleCertificateUnusable, KeyFilePermission: its own certificate cannot be shown.
         """
         root = ConsoleRoot(self._app.resource(), PageShell(), ready=self._behind.ready)
-        self._site = ConsoleSite(root, self._gate, self._reactor)
+        self._site = ConsoleSite(
+            root, self._gate, self._reactor, knows=self._behind.admission.knows
+        )
         tls = ServerTls(
             self._certificate, lambda: self._behind.identity.ca_bundle_pem, refuse_strangers=False
         )
         endpoint = PalyraEndpoint(self._reactor, self.where, tls, self._may_be_plain)
         try:
-            self._telling = endpoint.telling(self._site, max_connections=self._max_connections)
+            self._telling = endpoint.telling(
+                self._site,
+                max_connections=self._max_connections,
+                speaks_for_many=self._hosts.is_proxy,
+                refused=self._behind.refused,
+            )
         except (OSError, ValueError, SSL.Error) as error:
             file = self.own.certificate if self.own is not None else Path("identity")
             raise ConsoleCertificateUnusable(str(file), _told(error)) from error
@@ -130,8 +145,8 @@ class ConsoleDoor:
         """End the streams of the callers that ``of`` says."""
         self._app.end_streams(of)
 
-    def drop(self, of: Callable[[Any], bool]) -> None:
-        """Cut the connections whose client certificate (X509) is one that ``of`` says."""
+    def drop(self, of: Callable[[Caller], bool]) -> None:
+        """End the connections whose last caller is one that ``of`` says."""
         self._site.drop(of)
 
     async def stop(self) -> None:

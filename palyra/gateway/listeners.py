@@ -122,6 +122,7 @@ class Listeners:
         rooms.operators.hangups.append(self.socket.end_streams)
         if self.door is not None:
             rooms.operators.hangups.append(self.door.end_streams)
+            rooms.operators.drops.append(self.door.drop)
         for each in quic:
             rooms.meters.count_refusals("quic", each.refused)
 
@@ -178,6 +179,7 @@ class Listeners:
             identity=self._identity,
             ready=lambda: self.devices.serving and self._running(),
             elapsed_ms=self._elapsed_ms,
+            refused=partial(rooms.meters.turned_away, "console"),
         )
         return ConsoleDoor(
             self._reactor,

@@ -169,7 +169,6 @@ class OperatorControl:
     async def _enrol(
         self, body: models.EnrolOperator, by: Caller
     ) -> models.OperatorCertificateAnswer:
-        self._tries.admit(by.via)
         self._registry.check_confirmed()
         try:
             enrolment = await self._checked(body, by)
@@ -270,24 +269,31 @@ class OperatorControl:
 
     def revoke(
         self, target: str, body: models.RevokeOperator, by: Caller
-    ) -> Deferred[models.OperatorAnswer]:
+    ) -> Deferred[models.RevokedOperator]:
         return Deferred.fromCoroutine(self._revoke(target, body, by))
 
     async def _revoke(
         self, target: str, body: models.RevokeOperator, by: Caller
-    ) -> models.OperatorAnswer:
+    ) -> models.RevokedOperator:
         """Committed first, then felt everywhere at once."""
         operator_id = self._registry.resolve(target).operator_id
         reason = clean_text(body.reason, MAX_REASON)
-        now = await self._store.revoke_operator(operator_id, by.name, reason, self._now_ms())
-        self._registry.put(now)
+        ended = await self._store.revoke_operator(operator_id, by.name, reason, self._now_ms())
+        for each in ended:
+            self._registry.put(each)
+        for each in ended:
+            self._left(each, by)
+        self._published()
+        person, *programs = map(self._item, ended)
+        return models.RevokedOperator(CONTRACT, person, programs)
+
+    def _left(self, operator: Operator, by: Caller) -> None:
+        operator_id = operator.operator_id
         self._sign_in.end_operator(operator_id)
         self._hang_up(lambda caller: caller.operator_id == operator_id)
         for tell in self.left:
             tell(operator_id)
-        self._published()
-        self._log.info("operator {name} revoked by {by}", name=now.name, by=by.name)
-        return models.OperatorAnswer(CONTRACT, self._item(now))
+        self._log.info("operator {name} revoked by {by}", name=operator.name, by=by.name)
 
     # -- what is shown ------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class OperatorRooms:
 
     ``place`` is None while nothing is served but console.sock.  ``refused`` is told why a request
     was not let in, and where it came from.  Each of ``hangups`` ends the streams of callers on one
-    listener.
+    listener, each of ``drops`` their connections.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class OperatorRooms:
         self._elapsed_ms = elapsed_ms
         self._refused = refused
         self.hangups: list[HangUp] = []
+        self.drops: list[HangUp] = []
         self.registry = OperatorRegistry(
             roots=lambda: identity.roots,
             issuing=lambda: Fingerprint(identity.issuing.ca_hash),
@@ -84,6 +85,7 @@ class OperatorRooms:
         }
         self.sign_in = SignIn(
             record=store.record,
+            drop=self.drop,
             origin=lambda: _of(place(), lambda found: found.origin, ""),
             fingerprint=lambda: _of(place(), lambda found: found.fingerprint, ""),
             gateway_name=(*config.gateway.names, socket.gethostname())[0],
@@ -114,6 +116,11 @@ class OperatorRooms:
         """End the streams of the callers that ``of`` says, on every listener."""
         for end in self.hangups:
             end(of)
+
+    def drop(self, of: Callable[[Caller], bool]) -> None:
+        """End the connections of the callers that ``of`` says, on every listener."""
+        for drop in self.drops:
+            drop(of)
 
     def admission(self) -> WebAdmission:
         """Who may ask over HTTPS."""

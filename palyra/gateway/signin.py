@@ -32,14 +32,14 @@ from palyra.gateway.operators import OperatorRegistry
 from palyra.gateway.views import CONTRACT
 
 LINK_MS = 120_000
-MAX_LINKS = 256
+MAX_LINKS_OF_OPERATOR = 8
 FAILURES = 10
 FAILURE_WINDOW_MS = 60_000
 LOCAL_VIA = "console.sock"
 """Whoever asks over it was let in by the system; nothing is counted against them."""
 
 HangUp = Callable[[Callable[[Caller], bool]], object]
-"""Ends the streams of the callers that are said."""
+"""Ends the streams, or the connections, of the callers that are said."""
 Record = Callable[[Sequence[AuditEntry]], Awaitable[object]]
 
 
@@ -58,21 +58,25 @@ class SignInTries:
             RateLimits(failures_per_source=FAILURES, failure_window_ms=FAILURE_WINDOW_MS)
         )
 
-    def admit(self, via: str) -> None:
-        """:raises SignInLimited: that source has failed too often."""
+    def failed(self, via: str, reason: str) -> None:
+        """Charge a source with a failure; ``reason`` is its code.
+
+        Only what failed comes here: nobody guesses 128 bits, so a good token is good from every
+        source, whoever else failed there.
+
+        :raises SignInLimited: that source has failed too often; that is all it is told.
+        """
         if via == LOCAL_VIA:
+            self._refused(reason, via)
             return
+        source, now_ms = _source(via), self._elapsed_ms()
         try:
-            self._ledger.admit(_source(via), self._elapsed_ms())
+            self._ledger.admit(source, now_ms)
         except PairingLimited as error:
             self._refused(SignInLimited.code, via)
             raise SignInLimited(error.retry_after_s) from error
-
-    def failed(self, via: str, reason: str) -> None:
-        """Charge a source with a failure; ``reason`` is its code."""
         self._refused(reason, via)
-        if via != LOCAL_VIA:
-            self._ledger.proof_failed(_source(via), self._elapsed_ms(), pin=False)
+        self._ledger.proof_failed(source, now_ms, pin=False)
 
 
 @attrs.frozen
@@ -97,6 +101,7 @@ class SignIn:
         tries: SignInTries,
         record: Record,
         hang_up: HangUp,
+        drop: HangUp,
         origin: Callable[[], str],
         fingerprint: Callable[[], str],
         gateway_name: str,
@@ -109,6 +114,7 @@ class SignIn:
         self._tries = tries
         self._record = record
         self._hang_up = hang_up
+        self._drop = drop
         self._origin = origin
         self._fingerprint = fingerprint
         self._gateway_name = gateway_name
@@ -130,8 +136,8 @@ class SignIn:
             raise ConsoleNotServed()
         token, elapsed_ms = self._entropy(TOKEN_BYTES), self._elapsed_ms()
         self._forget_links(elapsed_ms)
-        while len(self._links) >= MAX_LINKS:
-            del self._links[next(iter(self._links))]
+        for digest in self._links_of(by.operator_id)[: 1 - MAX_LINKS_OF_OPERATOR]:
+            del self._links[digest]
         self._links[sha256_hex(token)] = _Link(by.operator_id, elapsed_ms + LINK_MS)
         return models.SignInLink(
             contract=CONTRACT,
@@ -150,7 +156,6 @@ class SignIn:
 
     def _found(self, text: str, by: Caller) -> tuple[str, Caller]:
         """The digest of a link's token, and whom it signs in; a failure is charged."""
-        self._tries.admit(by.via)
         token = read_token(text)
         digest = "" if token is None else sha256_hex(token)
         self._forget_links(self._elapsed_ms())
@@ -160,6 +165,10 @@ class SignIn:
             self._tries.failed(by.via, LoginLinkExpired.code)
             raise LoginLinkExpired()
         return digest, caller
+
+    def _links_of(self, operator_id: str) -> list[str]:
+        """The digests of an operator's links, oldest first."""
+        return [digest for digest, link in self._links.items() if link.operator_id == operator_id]
 
     def _forget_links(self, elapsed_ms: int) -> None:
         for digest in [d for d, link in self._links.items() if link.expires_ms <= elapsed_ms]:
@@ -210,21 +219,26 @@ class SignIn:
     def end_operator(self, operator_id: str) -> None:
         """End the sessions and links of an operator who was revoked."""
         self._browser.end_of(operator_id)
-        for digest in [d for d, link in self._links.items() if link.operator_id == operator_id]:
+        for digest in self._links_of(operator_id):
             del self._links[digest]
 
     def tick(self) -> None:
-        """End the streams of sessions and certificates that are over by now; once a second."""
+        """End the streams and connections of operators, sessions and certificates that are over by
+        now; once a second."""
         self._browser.take_expired(self._elapsed_ms())
         # Not only those that ran out just now: a session also ends by a request that comes late,
         # and where its operator has too many.
         signed_in, now_ms = self._browser.names(), self._now_ms()
 
         def ended(caller: Caller) -> bool:
+            if not caller.operator_id:
+                return False
             late = caller.until_ms is not None and caller.until_ms < now_ms
-            return late or (caller.session != "" and caller.session not in signed_in)
+            gone = caller.session != "" and caller.session not in signed_in
+            return late or gone or self._registry.by_id(caller.operator_id, caller.via) is None
 
         self._hang_up(ended)
+        self._drop(ended)
 
     def _entry(self, action: str, caller: Caller, session: str) -> AuditEntry:
         return AuditEntry(

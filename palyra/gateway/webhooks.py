@@ -68,7 +68,7 @@ class Hook:
             target = Target.of(section.url, section.allow_private, section.ca_file)
         except Malformed as error:
             raise ConfigInvalid(section.secret_file, f"{path}.secret_file", error.problem) from None
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigInvalid(path, "file", f"cannot be read ({error})") from error
         return cls(section.id, target, secret, frozenset(section.events))
 

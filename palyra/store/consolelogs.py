@@ -86,7 +86,7 @@ class ConsoleLogs(SqlCalls):
 
     def revoke_operator(
         self, operator_id: str, by: str, reason: str, now_ms: int
-    ) -> Deferred[Operator]:
+    ) -> Deferred[list[Operator]]:
         return self._write(operators.revoke, operator_id, by, reason, now_ms)
 
     # -- IAuditLog --------------------------------------------------------------------------------

@@ -170,4 +170,5 @@ def told_revoked(operator: Operator, now_ms: int) -> AuditEntry:
         subject=f"operator:{operator.operator_id}",
         subject_name=operator.name,
         reason=operator.revoke_reason,
+        details={"owner": operator.owner} if operator.owner else {},
     )

@@ -119,19 +119,35 @@ def change_role(connection: Connection, operator_id: str, role: Role, now_ms: in
     return now
 
 
-def revoke(connection: Connection, operator_id: str, by: str, reason: str, now_ms: int) -> Operator:
-    """End an operator, and their invitations: nobody comes back by one.  Their certificates are
-    kept, so that the CRL can name them."""
+def revoke(
+    connection: Connection, operator_id: str, by: str, reason: str, now_ms: int
+) -> list[Operator]:
+    """End an operator, their programs and what they were invited by: nobody comes back by that.
+    Certificates are kept, so that the CRL can name them."""
     before = _operator(connection, operator_id)
     if before is None:
         raise NotFound("operator", operator_id)
+    found = [before, *_programs(connection, operator_id)]
+    return [_end(connection, each, by, reason, now_ms) for each in found]
+
+
+def _end(connection: Connection, before: Operator, by: str, reason: str, now_ms: int) -> Operator:
+    table = operator_invitations.c
+    _withdraw(connection, table.owner == before.operator_id)
     if before.state is OperatorState.REVOKED:
         return before
     now = rules.revoked(before, by, reason, now_ms)
     _keep(connection, now)
-    _withdraw(connection, operator_invitations.c.invited_by == now.name)
+    _withdraw(connection, table.invited_by == now.name)
     audit.append(connection, rules.told_revoked(now, now_ms))
     return now
+
+
+def _programs(connection: Connection, owner: str) -> list[Operator]:
+    """The active operators that somebody answers for, in the order of their ids."""
+    theirs = (operators.c.owner == owner) & (operators.c.state == OperatorState.ACTIVE.value)
+    found = connection.execute(select(operators).where(theirs).order_by(operators.c.operator_id))
+    return [_operator_of(row) for row in found.mappings()]
 
 
 def _withdraw(connection: Connection, which: ColumnElement[bool]) -> None:

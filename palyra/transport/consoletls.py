@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from palyra.errors import PalyraError
+from palyra.transport.crowd import Crowd, OfPeer, nobody
 
 HANDSHAKE_S = 10.0
 """How long a connection may be silent, and how long its TLS handshake may take."""
@@ -35,7 +36,7 @@ TLS_RECORD = 0x16
 _NO_RENEGOTIATION = 0x4000_0000
 """SSL_OP_NO_RENEGOTIATION (openssl/ssl.h), which not every pyOpenSSL names."""
 HTTP_1_1 = b"http/1.1"
-SPEAKS_HTTPS = b"this port speaks HTTPS\n"
+SPEAKS_HTTPS = b"this port speaks HTTPS\nopen it with https://\n"
 _PLAIN_REFUSED = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n"
     b"content-length: %d\r\n\r\n%s" % (len(SPEAKS_HTTPS), SPEAKS_HTTPS)
@@ -45,8 +46,12 @@ Certificate = Callable[[], tuple[bytes, bytes]]
 """Gives the key and the certificate chain to serve now, both PEM."""
 Roots = Callable[[], bytes]
 """Gives the CA certificates (PEM) that clients may be issued by now."""
-PlainAllowed = Callable[[Any], bool]
-"""Whether the peer of a connection may do without TLS."""
+Refused = Callable[[str], object]
+"""Told why a connection was turned away, as a code."""
+
+
+def nobody_counts(reason: str) -> None:
+    """What was turned away is not counted."""
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -178,7 +183,9 @@ class _NoNegotiation(Factory):
 class TellingFactory(Factory):
     """Tells TLS from plain connections, and hands each to ``inner``.
 
-    ``reactor`` is an IReactorTime.  More than ``max_connections`` are closed at once.
+    ``reactor`` is an IReactorTime.  ``plain_allowed``: who may do without TLS.  Those
+    beyond what a :class:`Crowd` of ``max_connections`` takes are closed at once.  ``refused`` is
+    told why each was turned away.
     """
 
     noisy = False
@@ -189,20 +196,25 @@ class TellingFactory(Factory):
         tls: ServerTls,
         *,
         reactor: Any,
-        plain_allowed: PlainAllowed,
+        plain_allowed: OfPeer,
         max_connections: int = MAX_CONNECTIONS,
+        speaks_for_many: OfPeer = nobody,
+        refused: Refused = nobody_counts,
     ) -> None:
         self.plain = inner
         self.tls: Any = _TlsFactory(tls, _NoNegotiation(inner), reactor)
         self.reactor = reactor
         self.plain_allowed = plain_allowed
         self.open: set[Telling] = set()
-        self._max_connections = max_connections
+        self.refused = refused
+        self._crowd = Crowd(max_connections, speaks_for_many)
         self._empty: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Telling | None:
         """One connection; None, which closes it, where there are too many."""
-        if len(self.open) >= self._max_connections:
+        reason = self._crowd.refusal(addr)
+        if reason is not None:
+            self.refused(reason)
             return None
         return Telling(self, addr)
 
@@ -227,9 +239,15 @@ class TellingFactory(Factory):
         overdue = self.reactor.callLater(grace_s, self._cut_all)
         return self._empty.addCallback(lambda _: overdue.active() and overdue.cancel())
 
+    def opened(self, connection: Telling) -> None:
+        """A connection has begun."""
+        self.open.add(connection)
+        self._crowd.joined(connection.peer)
+
     def closed(self, connection: Telling) -> None:
         """A connection is over."""
         self.open.discard(connection)
+        self._crowd.left(connection.peer)
         empty = self._empty
         if empty is not None and not self.open:
             self._empty = None
@@ -247,13 +265,14 @@ class Telling(Protocol):
 
     def __init__(self, factory: TellingFactory, peer: IAddress | None) -> None:
         self._factory = factory
-        self._peer = peer
+        self.peer = peer
         self._inner: IProtocol | None = None
         self._silent: Any = None
+        self._late = False
 
     def connectionMade(self) -> None:
         """Begin to wait for what it is."""
-        self._factory.open.add(self)
+        self._factory.opened(self)
         self._silent = self._factory.reactor.callLater(HANDSHAKE_S, self._too_slow)
 
     def dataReceived(self, data: bytes) -> None:
@@ -266,7 +285,8 @@ class Telling(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is over."""
         self._known()
-        self._factory.tls.handshakes.pop(self._inner, None)
+        if self._factory.tls.handshakes.pop(self._inner, None) is not None and not self._late:
+            self._factory.refused("tls_handshake_failed")
         if self._inner is not None:
             self._inner.connectionLost(reason)
         self._factory.closed(self)
@@ -284,7 +304,7 @@ class Telling(Protocol):
     def _begin(self, first: int) -> None:
         if first == TLS_RECORD:
             self._begin_tls()
-        elif self._factory.plain_allowed(self._peer):
+        elif self._factory.plain_allowed(self.peer):
             self._known()
             self._speak(self._factory.plain)
         else:
@@ -301,7 +321,7 @@ class Telling(Protocol):
             tls.handshakes[self._inner] = self._known
 
     def _speak(self, factory: Any) -> None:
-        inner = factory.buildProtocol(self._peer)
+        inner = factory.buildProtocol(self.peer)
         if inner is None:
             self.cut()
             return
@@ -309,6 +329,7 @@ class Telling(Protocol):
         self._inner = inner
 
     def _refuse_plain(self) -> None:
+        self._factory.refused("not_tls")
         transport: Any = self.transport
         transport.write(_PLAIN_REFUSED)
         transport.loseConnection()
@@ -320,5 +341,6 @@ class Telling(Protocol):
             silent.cancel()
 
     def _too_slow(self) -> None:
-        self._silent = None
+        self._silent, self._late = None, True
+        self._factory.refused("too_slow")
         self.cut()

@@ -21,7 +21,14 @@ from palyra.config.endpoints import Place, place
 from palyra.config.roots import default_state_root
 from palyra.errors import not_listening
 from palyra.pki.served import CertificateFiles, ServedIdentity
-from palyra.transport.consoletls import MAX_CONNECTIONS, PlainAllowed, ServerTls, TellingFactory
+from palyra.transport.consoletls import (
+    MAX_CONNECTIONS,
+    Refused,
+    ServerTls,
+    TellingFactory,
+    nobody_counts,
+)
+from palyra.transport.crowd import OfPeer, nobody
 
 LISTENER = "console"
 
@@ -30,9 +37,7 @@ LISTENER = "console"
 class PalyraEndpoint:
     """Listens with ``tls``.  Plain connections are for whom ``plain_allowed`` says."""
 
-    def __init__(
-        self, reactor: Any, where: Place, tls: ServerTls, plain_allowed: PlainAllowed
-    ) -> None:
+    def __init__(self, reactor: Any, where: Place, tls: ServerTls, plain_allowed: OfPeer) -> None:
         self._reactor = reactor
         self.where = where
         self._tls = tls
@@ -55,9 +60,14 @@ class PalyraEndpoint:
             raise not_listening(LISTENER, str(where), where.port, cause) from error
 
     def telling(
-        self, factory: IProtocolFactory, *, max_connections: int = MAX_CONNECTIONS
+        self,
+        factory: IProtocolFactory,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        speaks_for_many: OfPeer = nobody,
+        refused: Refused = nobody_counts,
     ) -> TellingFactory:
-        """``factory`` behind TLS.
+        """``factory`` behind TLS; the other arguments are those of :class:`TellingFactory`.
 
         :raises ValueError, OSError, OpenSSL.SSL.Error, PalyraError: what is to be served cannot be.
         """
@@ -68,6 +78,8 @@ class PalyraEndpoint:
             reactor=self._reactor,
             plain_allowed=self._plain_allowed,
             max_connections=max_connections,
+            speaks_for_many=speaks_for_many,
+            refused=refused,
         )
 
     def _listen(self, telling: TellingFactory) -> IListeningPort:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL
 from twisted.internet import ssl
+from twisted.internet._sslverify import IOpenSSLTrustRoot  # public only through ssl's functions
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
@@ -49,16 +51,21 @@ class NotDelivered(Exception):
 
 @attrs.frozen
 class Target:
-    """Where messages go.  ``trust`` is a CA in PEM; empty: the system's CAs."""
+    """Where messages go.  ``ca_file`` has CAs in PEM; empty: the system's are trusted."""
 
     url: str
     allow_private: bool = False
-    trust: bytes = b""
+    ca_file: str = ""
 
     @classmethod
     def of(cls, url: str, allow_private: bool, ca_file: str) -> Target:
-        """Read the CA's file now: what is wrong with it is found at the start."""
-        return cls(url, allow_private, Path(ca_file).read_bytes() if ca_file else b"")
+        """Look at the CA's file now: what is wrong with it is found at the start.
+
+        :raises OSError, ValueError: it cannot be read, or holds no certificate.
+        """
+        if ca_file:
+            load_pem_x509_certificates(Path(ca_file).expanduser().read_bytes())
+        return cls(url, allow_private, ca_file and str(Path(ca_file).expanduser()))
 
 
 class WebhookClient:
@@ -123,15 +130,19 @@ class _CheckedEndpoints:
         return endpoint
 
     def _trust(self) -> Any:
-        if not self._target.trust:
-            return ssl.platformTrust()
-        certificates = self._target.trust.split(b"-----BEGIN CERTIFICATE-----")[1:]
-        return ssl.trustRootFromCertificates(
-            [
-                ssl.Certificate.loadPEM(b"-----BEGIN CERTIFICATE-----" + each)
-                for each in certificates
-            ]
-        )
+        ca_file = self._target.ca_file
+        return _TrustFile(ca_file) if ca_file else ssl.platformTrust()
+
+
+@implementer(IOpenSSLTrustRoot)
+@attrs.frozen
+class _TrustFile:
+    """The CAs in a file and no others."""
+
+    path: str
+
+    def _addCACertsToContext(self, context: SSL.Context) -> None:
+        context.load_verify_locations(self.path)
 
 
 @implementer(IBodyProducer)

@@ -50,13 +50,21 @@ def invitation(far: FarConsole, host: str = "localhost") -> str:
     return str(OperatorUri.of(host, far.port, bytes.fromhex(far.ca.ca_hash), TOKEN))
 
 
+def in_file(line: str) -> str:
+    """An invitation in a file, as it is given."""
+    file = Path(os.environ["XDG_DATA_HOME"]) / "invitation"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(line)
+    return f"@{file}"
+
+
 def run(capsys: Capsys, *args: str) -> tuple[int, str, str]:
     status = main([*args])
     return status, *capsys.readouterr()
 
 
 def accepted(far: FarConsole, capsys: Capsys) -> None:
-    status, _, err = run(capsys, "operators", "accept", invitation(far))
+    status, _, err = run(capsys, "operators", "accept", in_file(invitation(far)))
     assert status == 0, err
 
 
@@ -65,7 +73,7 @@ def accepted(far: FarConsole, capsys: Capsys) -> None:
 
 def test_accepting_an_invitation(far: FarConsole, capsys: Capsys) -> None:
     """The key is made here and stays here; from then on every command asks that gateway."""
-    status, out, err = run(capsys, "operators", "accept", invitation(far))
+    status, out, err = run(capsys, "operators", "accept", in_file(invitation(far)))
     assert (status, err) == (0, "")
     assert out.startswith(f"operator\tbo\nrole\toperator\ngateway\t{far.url}\ncontext\tlocalhost\n")
     (sent,) = [body for _, path, _, body in far.asked if path.endswith("enrol")]
@@ -85,7 +93,7 @@ def test_accepting_an_invitation(far: FarConsole, capsys: Capsys) -> None:
 def test_another_gateway_is_told_nothing(far: FarConsole, capsys: Capsys) -> None:
     """The CA is compared before anything is sent, and no key is left."""
     line = str(OperatorUri.of("localhost", far.port, bytes(32), TOKEN))
-    status, _, err = run(capsys, "operators", "accept", line)
+    status, _, err = run(capsys, "operators", "accept", in_file(line))
     assert status == 1
     assert "not the one in the invitation; nothing was sent" in err
     assert not far.asked
@@ -95,7 +103,7 @@ def test_another_gateway_is_told_nothing(far: FarConsole, capsys: Capsys) -> Non
 def test_a_lost_answer_is_asked_for_again(far: FarConsole, capsys: Capsys) -> None:
     """With the same CSR."""
     far.on("POST", "operators/enrol", problem(), status=503)
-    assert run(capsys, "operators", "accept", invitation(far))[0] == 1
+    assert run(capsys, "operators", "accept", in_file(invitation(far)))[0] == 1
     far.certifies("operators/enrol")
     accepted(far, capsys)
     first, second = (body for _, _, _, body in far.asked)
@@ -115,9 +123,21 @@ def test_where_the_line_comes_from(
     assert [each.name for each in Contexts.of_user().all()] == ["one", "two"]
     current = Contexts.of_user().current()
     assert current is not None and current.name == "one"
-    status, _, err = run(capsys, "operators", "accept", "palyra://secret")
+    status, _, err = run(capsys, "operators", "accept", in_file("palyra://secret"))
     assert status == 1 and "secret" not in err
     assert run(capsys, "operators", "accept", "@/nowhere")[0] == 2
+
+
+def test_an_invitation_is_no_argument(far: FarConsole, capsys: Capsys) -> None:
+    """The other accounts of the machine would see it; it is not repeated, and nothing is sent."""
+    line = invitation(far)
+    status, _, err = run(capsys, "operators", "accept", line)
+    assert status == 2 and line not in err
+    assert err == (
+        "error: An invitation as an argument stays in the shell history.\n"
+        "hint:  palyra operators accept - (it asks), or @FILE\n"
+    )
+    assert not far.asked
 
 
 def test_a_console_with_a_certificate_of_its_own(
@@ -127,7 +147,7 @@ def test_a_console_with_a_certificate_of_its_own(
     roots = tmp_path / "roots.pem"
     roots.write_bytes(far.ca.ca_pem)
     line = str(OperatorUri.of("localhost", far.port, bytes(32), TOKEN))
-    assert run(capsys, "operators", "accept", line, "--ca-file", str(roots))[0] == 0
+    assert run(capsys, "operators", "accept", in_file(line), "--ca-file", str(roots))[0] == 0
     far.headers.append(("x-palyra-renew", "due"))
     kept = Contexts.of_user().directory("localhost") / CA
     kept.write_bytes(far.ca.ca_pem + b"\n")
@@ -147,7 +167,7 @@ def test_what_a_gateway_is_called_here(far: FarConsole, capsys: Capsys) -> None:
             f"localhost-{other.port}",
         ]
     asked = len(far.asked)
-    assert run(capsys, "operators", "accept", invitation(far), "--name", "../x")[0] == 1
+    assert run(capsys, "operators", "accept", in_file(invitation(far)), "--name", "../x")[0] == 1
     assert len(far.asked) == asked
 
 
@@ -156,7 +176,7 @@ def test_roots_that_are_none(far: FarConsole, capsys: Capsys, tmp_path: Path) ->
     file = tmp_path / "roots.pem"
     for content in (b"", b"\xff", b"-----BEGIN CERTIFICATE-----\n"):
         file.write_bytes(content)
-        done = run(capsys, "operators", "accept", invitation(far), "--ca-file", str(file))
+        done = run(capsys, "operators", "accept", in_file(invitation(far)), "--ca-file", str(file))
         assert done[0] == 1 and "ca-file" in done[2]
     assert not far.asked
 
@@ -205,7 +225,7 @@ def test_a_name_that_is_not_in_the_certificate(capsys: Capsys) -> None:
     """Both are named; with the name configured it works."""
     with far_console(["atlas.example.org"]) as far:
         far.certifies("operators/enrol")
-        status, _, err = run(capsys, "operators", "accept", invitation(far, "127.0.0.1"))
+        status, _, err = run(capsys, "operators", "accept", in_file(invitation(far, "127.0.0.1")))
         assert status == 1
         assert (
             "The console's certificate is for localhost, atlas.example.org; not for 127.0.0.1. "
@@ -214,13 +234,13 @@ def test_a_name_that_is_not_in_the_certificate(capsys: Capsys) -> None:
         assert not far.asked
     with far_console(["127.0.0.1"]) as far:
         far.certifies("operators/enrol")
-        assert run(capsys, "operators", "accept", invitation(far, "127.0.0.1"))[0] == 0
+        assert run(capsys, "operators", "accept", in_file(invitation(far, "127.0.0.1")))[0] == 0
 
 
 def test_a_clock_that_is_wrong(capsys: Capsys) -> None:
     """The certificate begins tomorrow, by this clock."""
     with far_console(begins_in_ms=86_400_000) as far:
-        status, _, err = run(capsys, "operators", "accept", invitation(far))
+        status, _, err = run(capsys, "operators", "accept", in_file(invitation(far)))
     assert status == 1
     assert "This clock (" in err and "timedatectl set-ntp true" in err
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
+from palyra.cli.contexts import Context, Contexts
 from palyra.cli.main import palyra
 from palyra.console.models import ApprovalList, OperatorList, Page
 from tests.cli.conftest import FakeConsole
@@ -160,3 +161,12 @@ def test_approvals(offered: Offer, console: FakeConsole) -> None:
     assert console.asked[-1][2]["state"] == "pending"
     assert offered("approvals", "show", "9t") == both[1:]
     assert "state" not in console.asked[-1][2]
+
+
+def test_contexts(offered: Offer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Gateways that this account knows, for the verbs and for the option of every verb."""
+    monkeypatch.setattr(Contexts, "of_user", classmethod(lambda cls: cls(tmp_path / "palyra")))
+    Contexts.of_user().add(Context("atlas", "https://atlas:7142"), b"ca", b"pair")
+    told = [("atlas", "https://atlas:7142")]
+    assert offered("context", "use", "") == offered("context", "remove", "at") == told
+    assert offered("nodes", "list", "--context", "") == told

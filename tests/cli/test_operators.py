@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from palyra.console.models import (
     OperatorCertificateAnswer,
     OperatorList,
     Page,
+    RevokedOperator,
     SignInLink,
 )
 from tests.cli.conftest import FakeConsole
@@ -108,10 +110,12 @@ def test_roles(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_revoking(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -> None:
-    """Scripts are not asked."""
-    console.on("POST", "operators/bo/revoke", OperatorAnswer(CONTRACT, operator(state="revoked")))
+    """Scripts are not asked; programs that ended with their owner are named."""
+    robot = operator(name="robot", owner="bo", state="revoked")
+    answer = RevokedOperator(CONTRACT, operator(state="revoked"), [robot])
+    console.on("POST", "operators/bo/revoke", answer)
     done = console.run(capsys, "operators", "revoke", "bo", "--reason", "left")
-    assert done[:2] == (0, "bo revoked\n")
+    assert done[:2] == (0, "bo revoked\nrobot revoked\n")
     assert console.bodies("POST") == [{"reason": "left"}]
     assert '"revoked"' in console.run(capsys, "operators", "revoke", "bo", "--json")[1]
 
@@ -163,17 +167,21 @@ def test_a_sign_in_link() -> None:
 def test_a_link_for_scripts(
     console: FakeConsole, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And opened where that is asked for."""
+    """And opened where that is asked for, without being an argument of the browser."""
     opened: list[str] = []
 
     def browse(url: str) -> bool:
+        Path(url.removeprefix("file://")).read_bytes()
         opened.append(url)
         return len(opened) == 1
 
     monkeypatch.setattr("webbrowser.open", browse)
+    monkeypatch.setattr("palyra.cli.browsing.AGAIN_S", 0)
+    monkeypatch.setattr("palyra.cli.browsing.PATIENCE_S", 0)
     console.on("POST", "auth/link", LINK)
     status, out, _ = console.run(capsys, "console", "login", "--open")
-    assert (status, opened) == (0, [LINK.link])
+    assert (status, len(opened)) == (0, 1)
+    assert "TOKEN" not in opened[0] and not Path(opened[0].removeprefix("file://")).exists()
     assert out == f"link\t{LINK.link}\nexpires\t2026-11-22T03:46:14Z\ncertificate\t{FINGERPRINT}\n"
     assert "no browser" in console.run(capsys, "console", "login", "--open")[2]
     assert json.loads(console.run(capsys, "console", "login", "--json")[1])["link"] == LINK.link
@@ -191,7 +199,9 @@ def test_a_link_from_afar(
         far.certifies("operators/enrol")
         far.on("POST", "auth/link", LINK)
         line = OperatorUri.of("localhost", far.port, bytes.fromhex(far.ca.ca_hash), bytes(16))
-        assert main(["operators", "accept", str(line)]) == 0
+        file = tmp_path / "line"
+        file.write_text(str(line))
+        assert main(["operators", "accept", f"@{file}"]) == 0
         capsys.readouterr()
         assert main(["console", "login"]) == 0
         assert capsys.readouterr().out.startswith(f"link\t{far.url}/login#TOKEN\n")

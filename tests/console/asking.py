@@ -37,7 +37,10 @@ class Everybody:
         self.caller = caller
         self.refusal: PalyraError | None = None
 
-    def admit(self, request: Any, route: Any) -> Caller:
+    def knows(self, request: Any) -> bool:
+        return self.refusal is None
+
+    def admit(self, request: Any, route: Any, *, again: bool = False) -> Caller:
         if self.refusal is not None:
             raise self.refusal
         return self.caller

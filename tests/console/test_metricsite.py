@@ -9,6 +9,7 @@ import attrs
 import pytest
 import pytest_twisted
 import treq
+from twisted.internet.threads import deferToThread
 
 from palyra.config.addresses import HostPort
 from palyra.console.metricsite import MetricsListener
@@ -44,6 +45,40 @@ async def test_a_listener_of_its_own() -> None:
         await served.stop()
 
 
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9464", b"200"),
+        ("localhost", b"200"),
+        ("[::1]:9464", b"200"),
+        ("evil.example", b"421"),
+        ("", b"421"),
+    ],
+)
+async def test_only_who_names_this_machine(host: str, status: bytes) -> None:
+    """A page whose name was made to lead here reads nothing; no answer names the server."""
+    served = listener()
+    served.bind()
+
+    def ask() -> bytes:
+        with socket.create_connection(("127.0.0.1", served.address.port), timeout=10) as link:
+            line = f"host: {host}\r\n" if host else ""
+            link.sendall(f"GET /metrics HTTP/1.1\r\n{line}connection: close\r\n\r\n".encode())
+            received = b""
+            while data := link.recv(65_536):
+                received += data
+            return received
+
+    try:
+        answer = await deferToThread(ask)
+    finally:
+        await served.stop()
+    assert answer.split()[1] == status
+    assert b"server:" not in answer.lower()
+
+
+@pytest.mark.usefixtures("collected")
 def test_a_port_that_is_taken() -> None:
     """The error names the listener and the port."""
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortTaken) as caught:

@@ -52,6 +52,31 @@ def test_it_provides_the_interface(operating: Operating) -> None:
     assert verifyObject(IAdmission, operating.admission)
 
 
+def test_a_second_look_is_quiet(operating: Operating) -> None:
+    """Whoever was admitted and may not hear the answer any more was not turned away twice."""
+    with pytest.raises(SignInRequired):
+        operating.admission.admit(WebRequest(), LIST, again=True)
+    assert not operating.refusals
+
+
+def test_who_is_known(operating: Operating) -> None:
+    """By a live certificate or an open session, which is not used by that; nothing is counted."""
+    knows = operating.admission.knows
+    bo = operating.enrolled()
+    opened = operating.browser.open("local:1000", operating.now_ms)
+    assert knows(WebRequest(certificate=bo.certificate))
+    assert knows(page_post().signed_in(opened))
+    assert not knows(page_post())
+    result_of(operating.control.revoke("bo", models.RevokeOperator(), ANA))
+    assert not knows(WebRequest(certificate=bo.certificate))
+    assert not knows(WebRequest(certificate=bo.certificate).signed_in(opened))
+    operating.passes(1_799_999)
+    assert knows(page_post().signed_in(opened))
+    operating.passes(1)
+    assert not knows(page_post().signed_in(opened))
+    assert not operating.refusals
+
+
 # -- certificates ------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from palyra.core.operators import (
     Enrolled,
     Invitation,
     InvitationState,
+    Operator,
     OperatorCertificate,
     OperatorEnrolment,
     OperatorState,
@@ -207,7 +208,7 @@ class OperatorsContract(Ways):
         """It stands; the certificates are kept, so that they can be named as revoked."""
         bo = self.enrolled()
         operator_id = bo.operator.operator_id
-        now = self.wait(self.store.revoke_operator(operator_id, "ana", "left", NOW_MS + 9))
+        (now,) = self.wait(self.store.revoke_operator(operator_id, "ana", "left", NOW_MS + 9))
         assert (now.state, now.revoked_by, now.revoke_reason, now.revoked_at_ms) == (
             OperatorState.REVOKED,
             "ana",
@@ -215,8 +216,49 @@ class OperatorsContract(Ways):
             NOW_MS + 9,
         )
         again = self.wait(self.store.revoke_operator(operator_id, "cy", "twice", NOW_MS + 10))
-        assert again == now
+        assert again == [now]
         assert self.wait(self.store.operator_certificates()) == [bo.certificate]
+
+    def a_program_of(self, owner: str, name: str) -> Operator:
+        """An operator that somebody answers for."""
+        invitation = an_invitation(name, f"token of {name}", owner=owner)
+        self.wait(self.store.invite(invitation))
+        enrolment = an_enrolment(invitation, f"csr of {name}", name)
+        made: Enrolled = self.wait(self.store.enrol_operator(enrolment))
+        return made.operator
+
+    def test_programs_end_with_whoever_answers_for_them(self) -> None:
+        """Theirs and nobody else's, each with its row in the audit log; an invitation for one
+        more, and what a program invited, are withdrawn."""
+        bo = self.enrolled().operator
+        robots = [self.a_program_of(bo.operator_id, name) for name in ("robot-a", "robot-b")]
+        robots.sort(key=lambda each: each.operator_id)
+        other = self.a_program_of("local:1000", "robot-c")
+        for name, changes in {
+            "robot-d": {"owner": bo.operator_id},
+            "cy": {"invited_by": "robot-a"},
+        }.items():
+            self.wait(self.store.invite(an_invitation(name, f"token of {name}", **changes)))
+        now = self.wait(self.store.revoke_operator(bo.operator_id, "ana", "left", NOW_MS + 9))
+        assert [each.operator_id for each in now] == [each.operator_id for each in (bo, *robots)]
+        assert {each.state for each in now} == {OperatorState.REVOKED}
+        active = [
+            each for each in self.wait(self.store.operators()) if each.state is OperatorState.ACTIVE
+        ]
+        assert active == [other]
+        assert self.wait(self.store.invitations()) == []
+        page = self.wait(self.store.audit_rows(AuditQuery(50, after_seq=0)))
+        told = [row.line for row in page.rows if row.line.action == "operator.revoked"]
+        assert [each.subject_name for each in told] == [each.name for each in now]
+        assert {each.reason for each in told} == {"left"}
+
+    def test_a_program_that_outlived_its_owner_ends_with_the_next_revocation(self) -> None:
+        """Asked again, what is still active ends, and nothing else changes."""
+        bo = self.enrolled().operator
+        self.wait(self.store.revoke_operator(bo.operator_id, "ana", "", NOW_MS))
+        robot = self.a_program_of(bo.operator_id, "robot")
+        before, ended = self.wait(self.store.revoke_operator(bo.operator_id, "cy", "", NOW_MS + 1))
+        assert (before.revoked_by, ended.operator_id) == ("ana", robot.operator_id)
 
     @pytest.mark.parametrize("leaves", [True, False])
     def test_an_invitation_ends_with_the_right_to_invite(self, leaves: bool) -> None:

@@ -47,7 +47,11 @@ class ByCertificate:
         self.addresses: list[str] = []
         self.secure: list[bool] = []
 
-    def admit(self, request: Any, route: Any) -> Caller:
+    def knows(self, request: Any) -> bool:
+        ask = getattr(request.transport, "getPeerCertificate", None)
+        return ask is not None and ask() is not None
+
+    def admit(self, request: Any, route: Any, *, again: bool = False) -> Caller:
         self.addresses.append(request.getClientAddress().host)
         self.secure.append(request.isSecure())
         ask = getattr(request.transport, "getPeerCertificate", None)
@@ -75,6 +79,7 @@ class Doorstep:
         self.control = FakeControl()
         self.admission = ByCertificate()
         self.ready = True
+        self.refused: list[str] = []
         self.elapsed_ms = 0
         part: Any = self.control
         controls = Controls(
@@ -86,6 +91,7 @@ class Doorstep:
             identity=self.identity,
             ready=lambda: self.ready,
             elapsed_ms=self._elapsed_ms,
+            refused=self.refused.append,
         )
         config = Config(gateway=GatewaySection(names=names), console=ConsoleSection(**console))
         where = Place(HostPort("127.0.0.1", 0))

@@ -98,6 +98,7 @@ class Operating:
         self.store = MemoryStore(now_ms=lambda: self.now_ms, entropy=self.entropy)
         self.cas = Cas(self.entropy)
         self.ended: list[Any] = []
+        self.dropped: list[Any] = []
         self.published = 0
         self.origin = "https://atlas:7142"
         self.address: HostPort | None = HostPort("atlas", 7142)
@@ -128,6 +129,7 @@ class Operating:
         }
         self.sign_in: Any = SignIn(
             record=self.store.record,
+            drop=self.dropped.append,
             origin=lambda: self.origin,
             fingerprint=lambda: "9f3c",
             gateway_name="atlas",

@@ -15,6 +15,9 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_twisted
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from palyra.config import Config
@@ -26,12 +29,18 @@ from palyra.console import bounds
 from palyra.console.bounds import HEADERS
 from palyra.console.reading import MAX_BODY, MAX_INPUT_BODY
 from palyra.console.site import PER_SECOND, PER_SECOND_LOOPBACK, WINDOW_MS
-from palyra.errors import ConsoleCertificateUnusable, Draining, KeyFilePermission, PortTaken
+from palyra.errors import (
+    ConsoleCertificateUnusable,
+    Draining,
+    KeyFilePermission,
+    OperatorRevoked,
+    PortTaken,
+)
 from palyra.gateway.consoledoor import ConsoleDoor
 from palyra.pki.authority import DAY_MS, Authority
 from palyra.transport import consoletls
 
-from .doorstep import Answer, Doorstep
+from .doorstep import OPERATOR, Answer, Doorstep
 
 JSON = "content-type: application/json"
 
@@ -41,6 +50,13 @@ async def doorstep(tmp_path: Path) -> AsyncIterator[Doorstep]:
     opened = Doorstep(tmp_path)
     yield opened
     await opened.door.stop()
+
+
+async def soon() -> None:
+    """The reactor turns."""
+    from twisted.internet import reactor
+
+    await deferLater(reactor, 0)
 
 
 # -- TLS and plain on one port ---------------------------------------------------------------------
@@ -65,8 +81,9 @@ async def test_plain_is_refused_beyond_loopback(
     """A plain request gets one sentence and the end; TLS goes on."""
     monkeypatch.setattr(HostPort, "is_loopback", False)
     answer = await doorstep.get("/healthz")
-    assert (answer.status, answer.body) == (400, b"this port speaks HTTPS\n")
+    assert (answer.status, answer.body) == (400, b"this port speaks HTTPS\nopen it with https://\n")
     assert (await doorstep.get("/healthz", tls=doorstep.client())).status == 200
+    assert doorstep.refused == ["not_tls"]
 
 
 @pytest_twisted.ensureDeferred
@@ -74,6 +91,7 @@ async def test_rubbish_is_no_request(doorstep: Doorstep) -> None:
     """What is neither TLS nor HTTP gets a 400, broken TLS an alert; both connections end."""
     assert (await doorstep.ask(b"\x00\xff\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
     assert b"HTTP" not in await doorstep.ask(b"\x16\x03\x01\x00\x05hello" + b"x" * 600)
+    assert doorstep.refused == ["tls_handshake_failed"], "and it is counted"
 
 
 @pytest_twisted.ensureDeferred
@@ -118,6 +136,39 @@ async def test_too_many_connections(doorstep: Doorstep) -> None:
                 link.close()
 
     assert await deferToThread(crowd) == b""
+    assert doorstep.refused == ["too_many_connections"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_holds_every_connection(
+    doorstep: Doorstep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source that is not this machine gets a quarter of them; what it closes is free again."""
+    telling = doorstep.door._telling
+    whole = telling.buildProtocol
+    monkeypatch.setattr(
+        telling, "buildProtocol", lambda address: whole(IPv4Address("TCP", "192.0.2.7", 4711))
+    )
+
+    def crowd() -> tuple[bytes, bytes]:
+        links = [doorstep.connect() for _ in range(8)]
+        try:
+            for link in links:
+                link.sendall(b"G")
+            time.sleep(0.2)
+            with doorstep.connect() as late:
+                refused = late.recv(1)
+        finally:
+            for link in links:
+                link.close()
+        time.sleep(0.2)
+        with doorstep.connect() as later:
+            later.sendall(doorstep.head("GET", "/healthz"))
+            return refused, later.recv(65_536)
+
+    refused, served = await deferToThread(crowd)
+    assert (refused, served[:12]) == (b"", b"HTTP/1.1 200")
+    assert doorstep.refused == ["too_many_of_source"]
 
 
 # -- client certificates ---------------------------------------------------------------------------
@@ -198,21 +249,28 @@ def shown_whatever(port: int) -> bytes | None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_dropping_the_connections_of_a_certificate(doorstep: Doorstep) -> None:
-    """What is kept alive under it is cut; others stay."""
+@pytest.mark.parametrize("waits", [False, True])
+async def test_dropping_the_connections_of_an_operator(doorstep: Doorstep, waits: bool) -> None:
+    """What is kept alive by them is closed, and so is what waits for an answer; others stay."""
     tls = doorstep.client(doorstep.operator())
+    host = f"HTTP/1.1\r\nhost: localhost:{doorstep.port}\r\n\r\n"
 
     def kept() -> tuple[bytes, bytes]:
         with doorstep.connect(tls) as theirs, doorstep.connect(doorstep.client()) as other:
-            for link in (theirs, other):
-                link.sendall(
-                    f"GET /healthz HTTP/1.1\r\nhost: localhost:{doorstep.port}\r\n\r\n".encode()
-                )
-                assert link.recv(65_536)
+            other.sendall(f"GET /healthz {host}".encode())
+            assert other.recv(65_536)
+            theirs.sendall(f"GET /console/v1/nodes {host}".encode())
+            assert theirs.recv(65_536)
+            if waits:
+                doorstep.control.answers["nodes"] = Deferred()
+                theirs.sendall(f"GET /console/v1/nodes {host}".encode())
+                time.sleep(0.2)
             from twisted.internet import reactor
 
             any_reactor: Any = reactor
-            any_reactor.callFromThread(doorstep.door.drop, lambda shown: True)
+            any_reactor.callFromThread(
+                doorstep.door.drop, lambda caller: caller.operator_id == OPERATOR
+            )
             try:
                 left = theirs.recv(1)
             except OSError:
@@ -223,6 +281,21 @@ async def test_dropping_the_connections_of_a_certificate(doorstep: Doorstep) -> 
     left, answer = await deferToThread(kept)
     assert left == b""
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_ends_themselves_hears_of_it(doorstep: Doorstep) -> None:
+    """What waits for the end of a change is not cut: it may be the caller's own revocation."""
+    done: Deferred[None] = Deferred()
+    doorstep.control.answers["revoke"] = done
+    head = doorstep.head("POST", "/console/v1/operators/bo/revoke", JSON, "content-length: 2")
+    answer = doorstep.ask(head, b"{}", tls=doorstep.client(doorstep.operator()))
+    while not any(channel._busy for channel in doorstep.door._site.channels):
+        await soon()
+    doorstep.door.drop(lambda caller: caller.operator_id == OPERATOR)
+    await soon()
+    done.errback(OperatorRevoked("bo"))
+    assert Answer.of(await answer).code == "operator_revoked"
 
 
 @pytest_twisted.ensureDeferred
@@ -365,6 +438,10 @@ async def test_bodies_have_the_limit_of_their_route(doorstep: Doorstep) -> None:
     fits = doorstep.head("POST", keyed, JSON, f"content-length: {len(body)}") + body
     doorstep.control.answers["invoke"] = Draining()
     assert Answer.of(await doorstep.ask(fits, tls=tls)).code == "draining"
+    stranger = Answer.of(await doorstep.ask(doorstep.head("POST", keyed, JSON, long)))
+    assert (stranger.status, stranger.code) == (401, "sign_in_required"), "64 KiB of strangers"
+    chunked = doorstep.head("POST", keyed, JSON, "transfer-encoding: chunked")
+    assert Answer.of(await doorstep.ask(chunked, chunk, chunk)).status == 401
     too_long = doorstep.head("POST", keyed, JSON, f"content-length: {MAX_INPUT_BODY + 1}")
     assert Answer.of(await doorstep.ask(too_long, tls=tls)).status == 413
     assert [name for name, *_ in doorstep.control.asked] == ["invoke"]
@@ -582,6 +659,7 @@ async def test_the_document_is_for_everybody(doorstep: Doorstep) -> None:
 # -- its start and stop ---------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("collected")
 @pytest_twisted.ensureDeferred
 async def test_a_port_that_is_taken(doorstep: Doorstep, tmp_path: Path) -> None:
     """The start is refused, and names the port."""

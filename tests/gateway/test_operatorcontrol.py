@@ -174,7 +174,7 @@ def test_what_is_no_csr(operating: Operating, csr: str) -> None:
 
 
 def test_guesses_are_counted(operating: Operating) -> None:
-    """Ten a minute from one source; console.sock is never refused."""
+    """Ten a minute from one source; console.sock is never refused, nor is a good token."""
     person = Person()
     wrong = msgspec.structs.replace(person.accepts(operating.invited()), token="A" * 22)
     for _ in range(10):
@@ -182,10 +182,9 @@ def test_guesses_are_counted(operating: Operating) -> None:
             result_of(operating.control.enrol(wrong, STRANGER))
     good = person.accepts(operating.invited())
     with pytest.raises(SignInLimited) as raised:
-        result_of(operating.control.enrol(good, STRANGER))
+        result_of(operating.control.enrol(wrong, STRANGER))
     assert 0 < raised.value.retry_after_s <= 60
-    other = attrs.evolve(STRANGER, via="192.0.2.8")
-    result_of(operating.control.enrol(good, other))
+    result_of(operating.control.enrol(good, STRANGER))
     local = attrs.evolve(STRANGER, via="console.sock")
     for _ in range(12):
         with pytest.raises(InvitationInvalid):
@@ -273,6 +272,27 @@ def test_a_revocation_ends_everything(operating: Operating) -> None:
     token = models.SignInToken(link.partition("#")[2])
     with pytest.raises(Exception, match="sign-in link"):
         result_of(operating.sign_in.preview(token, STRANGER))
+
+
+def test_programs_leave_with_their_owner(operating: Operating) -> None:
+    """They are named in the answer, and what they have open ends too."""
+    bo, robot = (
+        caller_of(operating, operating.enrolled(name, owner=owner))
+        for name, owner in (("bo", ""), ("robot", "bo"))
+    )
+    operating.browser.open(robot.operator_id, operating.now_ms)
+    left: list[str] = []
+    operating.control.left.append(left.append)
+    answer = result_of(operating.control.revoke("bo", models.RevokeOperator("left"), ANA))
+    assert [each.name for each in answer.programs] == ["robot"]
+    assert (answer.programs[0].state, answer.programs[0].sessions) == ("revoked", 0)
+    assert left == [bo.operator_id, robot.operator_id]
+    assert operating.registry.by_id(robot.operator_id, "via") is None
+    assert operating.hung_up(robot)
+    assert operating.told()[-2:] == [
+        "gateway operator.revoked bo",
+        "gateway operator.revoked robot",
+    ]
 
 
 def test_revoked_certificates_are_in_the_revocation_list(operating: Operating) -> None:

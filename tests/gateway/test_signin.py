@@ -20,7 +20,7 @@ from palyra.errors import (
     LoginLinkExpired,
     SignInLimited,
 )
-from palyra.gateway import signin
+from palyra.gateway.signin import MAX_LINKS_OF_OPERATOR
 from palyra.pki.authority import DAY_MS
 from tests.console.browser import WebRequest, page_post
 from tests.gateway.house import result_of
@@ -114,31 +114,33 @@ def test_a_link_lives_two_minutes(operating: Operating) -> None:
         result_of(operating.sign_in.sign_in(body, page_post(), STRANGER))
 
 
-def test_links_are_bounded(operating: Operating, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest goes."""
-    monkeypatch.setattr(signin, "MAX_LINKS", 2)
-    first, second, third = (token_of(operating) for _ in range(3))
+def test_links_are_bounded(operating: Operating) -> None:
+    """An operator's own oldest goes; nobody's else."""
+    root = attrs.evolve(ANA, operator_id="local:0", name="root")
+    theirs = token_of(operating, root)
+    first, *others = (token_of(operating) for _ in range(MAX_LINKS_OF_OPERATOR + 1))
     with pytest.raises(LoginLinkExpired):
         result_of(operating.sign_in.preview(first, STRANGER))
-    for body in (second, third):
+    for body in (*others, theirs):
         result_of(operating.sign_in.preview(body, STRANGER))
 
 
 def test_guesses_are_counted(operating: Operating) -> None:
-    """Ten a minute from a source, which then has to wait also with a good link."""
+    """Ten a minute from a source, which then has to wait; a good link is good all the same."""
     body = token_of(operating)
     for text in ("", "x", "A" * 22, "é", *("B" * 22,) * 6):
         with pytest.raises(LoginLinkExpired):
             result_of(operating.sign_in.preview(models.SignInToken(text), STRANGER))
     with pytest.raises(SignInLimited):
-        result_of(operating.sign_in.sign_in(body, page_post(), STRANGER))
+        result_of(operating.sign_in.preview(models.SignInToken("C" * 22), STRANGER))
     assert len(operating.refusals) == 11
     assert operating.refusals[0] == ("login_link_expired", "192.0.2.7")
     assert operating.refusals[-1] == ("sign_in_limited", "192.0.2.7")
     odd = attrs.evolve(STRANGER, via="unknown")
     with pytest.raises(LoginLinkExpired):
         result_of(operating.sign_in.preview(models.SignInToken("x"), odd))
-    assert result_of(operating.sign_in.sign_in(body, page_post(), odd))
+    assert result_of(operating.sign_in.sign_in(body, page_post(), STRANGER))
+    assert len(operating.refusals) == 12
 
 
 def test_what_is_not_on_record_did_not_happen(operating: Operating) -> None:
@@ -192,6 +194,27 @@ def test_streams_end_with_what_let_them_in(operating: Operating) -> None:
     operating.sign_in.tick()
     assert not operating.ended[-1](ANA)
     assert operating.hung_up(bo)
+
+
+def test_connections_end_with_what_let_them_in(operating: Operating) -> None:
+    """With an operator who was revoked, a session that ended, a certificate that ran out; a
+    stranger's may stay."""
+    bo = operating.registry.by_certificate(operating.enrolled().certificate, "via")
+    _, secret = signed_in(operating)
+    session = operating.browser.find(secret, operating.now_ms)
+    assert session is not None
+    page = attrs.evolve(ANA, session=session.name)
+    operating.sign_in.tick()
+    assert not any(operating.dropped[-1](each) for each in (bo, page, ANA, STRANGER))
+    result_of(operating.control.revoke("bo", models.RevokeOperator(), ANA))
+    operating.browser.end(session.name)
+    operating.sign_in.tick()
+    assert [operating.dropped[-1](each) for each in (bo, page, ANA, STRANGER)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_streams_end_with_a_session_that_nobody_saw_end(operating: Operating) -> None:

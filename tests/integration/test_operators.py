@@ -105,8 +105,8 @@ def test_the_same_invitation_does_not_work_twice(gateway: Gateway, house: House,
     """For another machine, with another key."""
     other = Bo(house.path / "other")
     line = gateway.cli("operators", "invite", "di").out.splitlines()[0].removeprefix("uri\t")
-    assert other.cli("operators", "accept", line).code == 0
-    again = bo.cli("operators", "accept", line, "--name", "again")
+    assert other.cli("operators", "accept", stdin=line + "\n").code == 0
+    again = bo.cli("operators", "accept", "-", "--name", "again", stdin=line + "\n")
     assert again.code == 1
     assert "That invitation is wrong, expired or used up." in again.err
     assert gateway.cli("operators", "revoke", "di").code == 0

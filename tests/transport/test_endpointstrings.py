@@ -162,6 +162,7 @@ async def test_a_renewed_certificate_is_noticed(world: World) -> None:
         await world.port.stopListening()
 
 
+@pytest.mark.usefixtures("collected")
 @pytest_twisted.ensureDeferred
 async def test_a_port_that_is_taken(world: World) -> None:
     """It fails as Twisted's own endpoints do."""

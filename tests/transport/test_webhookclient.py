@@ -72,7 +72,9 @@ class Served:
         any_reactor: Any = reactor
         self.port = any_reactor.listenSSL(0, Site(self.receiver), context, interface="127.0.0.1")
         self.number = self.port.getHost().port
-        self.target = Target(f"https://localhost:{self.number}/hook", True, authority.ca_pem)
+        ca_file = tmp_path / "ca.pem"
+        ca_file.write_bytes(authority.ca_pem)
+        self.target = Target.of(f"https://localhost:{self.number}/hook", True, str(ca_file))
         self.client = WebhookClient(reactor, resolved("127.0.0.1"))
 
 
@@ -140,7 +142,7 @@ async def test_a_certificate_of_somebody_else(served: Served) -> None:
     """Nothing is sent to whom the system does not know, nor under another name."""
     for target in (
         Target(served.target.url, True),
-        Target(f"https://example.org:{served.number}/", True, served.target.trust),
+        Target(f"https://example.org:{served.number}/", True, served.target.ca_file),
     ):
         with pytest.raises(NotDelivered):
             await served.client.deliver(target, HEADERS, b"{}")
@@ -161,3 +163,13 @@ async def test_nobody_there(served: Served) -> None:
         number = taken.getsockname()[1]
     with pytest.raises(NotDelivered, match="refused"):
         await served.client.deliver(Target(f"https://localhost:{number}/", True), HEADERS, b"{}")
+
+
+def test_a_ca_file_that_holds_none(tmp_path: Path) -> None:
+    """Found when the configuration is read, not when the first message is sent."""
+    file = tmp_path / "ca.pem"
+    with pytest.raises(OSError):
+        Target.of("https://a.example/", False, str(file))
+    file.write_text("no certificate")
+    with pytest.raises(ValueError):
+        Target.of("https://a.example/", False, str(file))

@@ -55,6 +55,15 @@ class OperatorAnswer(msgspec.Struct, frozen=True):
     operator: OperatorItem
 
 
+class RevokedOperator(msgspec.Struct, frozen=True):
+    """POST operators/{id}/revoke: the operator, and the programs they answered for, which ended
+    with them."""
+
+    contract: Contract
+    operator: OperatorItem
+    programs: list[OperatorItem]
+
+
 class InviteOperator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST operators/invite.  ``owner`` names the operator who answers for a program."""
 

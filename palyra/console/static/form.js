@@ -3,7 +3,8 @@
  * value, and a value as what is typed.  Pure: the view draws it.
  *
  * A field is `{name, path, kind, label, help, required, nullable, fallback}`, and by kind
- * - text: `{minLength, maxLength, pattern, url}`
+ * - text: `{minLength, maxLength, pattern, url}`; the pattern is a device's word: it is shown, and
+ *   run where it is bounded, not here
  * - number: `{whole, min, max, above, below}`
  * - flag: a boolean that is typed as true or false
  * - choice: `{choices}`, values of any kind, typed as their JSON
@@ -190,16 +191,7 @@ function readText(field, typed) {
     return wrong(field, typed ? `must have ${field.minLength} characters` : "is required");
   }
   if (length > field.maxLength) return wrong(field, `must have at most ${field.maxLength} characters`);
-  if (field.pattern && !matches(field.pattern, typed)) return wrong(field, `must match ${field.pattern}`);
   return { value: typed };
-}
-
-function matches(pattern, typed) {
-  try {
-    return new RegExp(pattern, "u").test(typed);
-  } catch {
-    return true; // another dialect: the gateway knows it
-  }
 }
 
 // -- from a value to what is typed ------------------------------------------------------------

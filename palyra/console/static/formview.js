@@ -101,8 +101,10 @@ function draw(its, typed, drawn) {
   return whole;
 }
 
-const hint = (its) => [visible(its.help), its.kind === "lines" && "One a line.", range(its)]
+const hint = (its) => [visible(its.help), its.kind === "lines" && "One a line.", range(its), pattern(its.item ?? its)]
   .filter(Boolean).join(" ");
+
+const pattern = (its) => its.pattern && `Pattern: ${visible(its.pattern)}`;
 
 function range({ min, max }) {
   if (min == null && max == null) return "";

@@ -95,17 +95,29 @@ class OperatorLog(Records):
         return now
 
     @fired
-    def revoke_operator(self, operator_id: str, by: str, reason: str, now_ms: int) -> Operator:
+    def revoke_operator(
+        self, operator_id: str, by: str, reason: str, now_ms: int
+    ) -> list[Operator]:
         before = self._operators.get(operator_id)
         if before is None:
             raise NotFound("operator", operator_id)
+        found = [before, *self._programs(operator_id)]
+        return [self._end(each, by, reason, now_ms) for each in found]
+
+    def _end(self, before: Operator, by: str, reason: str, now_ms: int) -> Operator:
+        self._withdraw(lambda kept: kept.owner == before.operator_id)
         if before.state is OperatorState.REVOKED:
             return before
         now = rules.revoked(before, by, reason, now_ms)
-        self._operators[operator_id] = now
+        self._operators[now.operator_id] = now
         self._withdraw(lambda kept: kept.invited_by == now.name)
         self._audit(rules.told_revoked(now, now_ms))
         return now
+
+    def _programs(self, owner: str) -> list[Operator]:
+        every = [each for _, each in sorted(self._operators.items())]
+        active = OperatorState.ACTIVE
+        return [each for each in every if each.owner == owner and each.state is active]
 
     def _withdraw(self, which: Callable[[Invitation], bool]) -> None:
         for kept in list(self._invitations.values()):

@@ -56,6 +56,13 @@ test("anything else gives no form", () => {
   for (const schema of others) assert.equal(formOf(schema), null, JSON.stringify(schema));
 });
 
+test("a pattern is a device's word: it is shown and never run", () => {
+  const [code] = formOf(object({ code: { type: "string", pattern: "^(a+)+$" } }, ["code"])).fields;
+  assert.equal(code.pattern, "^(a+)+$");
+  const typed = { code: `${"a".repeat(40)}!` };
+  assert.deepEqual(valueOf([code], typed), { value: typed, problems: [] });
+});
+
 test("no field at all is a form", () => {
   assert.deepEqual(formOf(object({})).fields, []);
   assert.deepEqual(valueOf([], {}), { value: {}, problems: [] });
