@@ -289,7 +289,8 @@ async def test_whoever_ends_themselves_hears_of_it(doorstep: Doorstep) -> None:
     done: Deferred[None] = Deferred()
     doorstep.control.answers["revoke"] = done
     head = doorstep.head("POST", "/console/v1/operators/bo/revoke", JSON, "content-length: 2")
-    answer = doorstep.ask(head, b"{}", tls=doorstep.client(doorstep.operator()))
+    asked = doorstep.ask(head, b"{}", tls=doorstep.client(doorstep.operator()))
+    answer = Deferred.fromCoroutine(asked)
     while not any(channel._busy for channel in doorstep.door._site.channels):
         await soon()
     doorstep.door.drop(lambda caller: caller.operator_id == OPERATOR)
