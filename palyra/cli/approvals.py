@@ -241,8 +241,9 @@ def _target(target: CallTargetItem) -> str:
     """A device, the beginning of its key, and that of the descriptor which is approved."""
     device = f"{target.device_name}  {short_id(target.device_id)}"
     key = grouped(target.identity_fingerprint)
-    descriptor = target.descriptor_digest[:_SHOWN_DIGITS] or "-"
-    return words.escaped(f"{device}  key {key}, descriptor {descriptor}")
+    digest = target.descriptor_digest[:_SHOWN_DIGITS]
+    descriptor = f"descriptor {digest}" if digest else "no descriptor: key and name only"
+    return words.escaped(f"{device}  key {key}, {descriptor}")
 
 
 def _raw_targets(targets: Sequence[CallTargetItem]) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -139,7 +140,7 @@ def line_of(entry: AuditEntry, salt: bytes, by: Acting | None = None) -> Line:
     """An entry as it is kept.  ``salt`` is SALT_BYTES of fresh randomness, ``by`` who acts where
     the entry does not say.
 
-    U+0000 becomes U+FFFD: PostgreSQL cannot keep it, and what is hashed is what is kept.
+    What no store can keep becomes U+FFFD (:func:`clean`): what is hashed is what is kept.
     """
     who, operator_id, via = entry.who, entry.operator_id, entry.via
     if by is not None and who in ("", by.name):
@@ -162,7 +163,7 @@ def kept_details(details: Details, salt: bytes) -> tuple[bytes | None, str | Non
     """Salt, details and digest as a row keeps them."""
     if not details:
         return None, None, NO_DETAILS
-    encoded = _encode(details)
+    encoded = _encode({key: _cleaned(value) for key, value in details.items()})
     return salt, encoded.decode(), details_digest(salt, encoded)
 
 
@@ -205,6 +206,8 @@ class Chain:
         return _sha256(b"".join(parts)).digest()
 
 
+_UNKEPT = re.compile("[\0\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _EIGHT = (8).to_bytes(4, "little")
 
 
@@ -221,5 +224,11 @@ def _row(line: Line) -> bytes:
 
 
 def clean(text: str) -> str:
-    """Text as every store can keep it."""
-    return text.replace("\0", "\ufffd") if "\0" in text else text
+    """Text as every store can keep it, with U+FFFD for U+0000, which PostgreSQL refuses, and for
+    lone surrogates, which are not UTF-8: names of accounts and files may have them."""
+    return _UNKEPT.sub("\ufffd", text)
+
+
+def _cleaned(value: str | int | bool) -> str | int | bool:
+    # JSON escapes U+0000 and has no word for a surrogate.
+    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else value

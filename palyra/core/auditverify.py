@@ -80,6 +80,7 @@ class Examination:
         for each in anchors:
             if each.chain_id == chain_id and self._signed(each):
                 self._anchors.setdefault(each.seq, []).append(each)
+        self._compare(self._next - 1, self._prev)
 
     @property
     def chain_id(self) -> str:
@@ -144,9 +145,13 @@ class Examination:
         self._rows += 1
         self._last, self._hash = row.seq, row.hash
         self._next, self._prev = row.seq + 1, row.hash
-        for anchor in self._anchors.get(row.seq, ()):
-            if anchor.hash != row.hash:
-                self._fault(f"row {row.seq} is not the one that was anchored")
+        self._compare(row.seq, row.hash)
+
+    def _compare(self, seq: int, hash: bytes) -> None:
+        """With what was anchored of a row that is seen, or that the head of deleted rows is of."""
+        for anchor in self._anchors.get(seq, ()):
+            if anchor.hash != hash:
+                self._fault(f"row {seq} is not the one that was anchored")
             elif not self.faults:
                 self._anchored = anchor
 

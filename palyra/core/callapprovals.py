@@ -71,10 +71,14 @@ class CallApproval:
     state: ApprovalState = ApprovalState.PENDING
     decided_by: str = ""
     decided_at_ms: int | None = None
+    decided_by_id: str = ""
+    """The operator who decided; a name may be another's later."""
     reason: str = ""
     scope: str = ONCE
     standing_until_ms: int | None = None
     """Until when repeats of the call are approved too."""
+    rule_names: str = ""
+    """The rules of ``rule_id`` as people are told them: ``rule 2: docs``."""
 
     @property
     def decided(self) -> bool:

@@ -136,9 +136,13 @@ class Rule:
         """For how long a yes may hold; at high risk never longer than once."""
         return (ONCE,) if risk is Risk.HIGH else self.scopes
 
+    @property
+    def named(self) -> bool:
+        """Whether the file gives it an id."""
+        return self.rule_id != default_id(self.number)
+
     def __str__(self) -> str:
-        own = "" if self.rule_id == default_id(self.number) else f" ({self.rule_id})"
-        return f"rule {self.number}{own}"
+        return f"rule {self.number}{f': {self.rule_id}' if self.named else ''}"
 
 
 @attrs.frozen
@@ -217,7 +221,7 @@ def decide(rules: Rules, asking: Asking, device: Device) -> Decision:
     found = _first(rules._denying, asking, facts) or _first(rules._others, asking, facts)
     if found is None:
         return _UNRULED[asking.risk]
-    return Decision(found.effect, f"{found} {_VERBS[found.effect]}", found)
+    return Decision(found.effect, _said(found), found)
 
 
 def explain(decision: Decision) -> str:
@@ -229,6 +233,11 @@ def explain(decision: Decision) -> str:
     eyes = ", who is not the one who asks" if rule and rule.four_eyes else ""
     expires_s = rule.expires_s if rule else EXPIRES_S
     return f"{decision.reason}: {approvers}{eyes}, within {expires_s} s"
+
+
+def _said(rule: Rule) -> str:
+    own = f" ({rule.rule_id})" if rule.named else ""
+    return f"rule {rule.number}{own} {_VERBS[rule.effect]}"
 
 
 def default_id(number: int) -> str:

@@ -40,6 +40,7 @@ from palyra.errors.approvals import (
     CallDecided,
     FourEyes,
     NotAnApprover,
+    RequesterGone,
     RuleDenies,
 )
 from palyra.errors.base import (
@@ -250,6 +251,7 @@ __all__ = [
     "QueueFull",
     "RejoinRefused",
     "RemoteRefusal",
+    "RequesterGone",
     "RequestsLimited",
     "RestoreUnconfirmed",
     "RoleDenied",

@@ -31,6 +31,24 @@ class RuleDenies(PalyraError):
 
 
 @attrs.define
+class RequesterGone(PalyraError):
+    """Whoever asked for a job that waited may not ask for it any more."""
+
+    code = "policy_denied"
+    category = Category.FORBIDDEN
+    who: str
+    what: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.who} may not {self.what} any more."
+
+    @property
+    def hint(self) -> str:
+        return "palyra audit tail"
+
+
+@attrs.define
 class ApprovalNeeded(PalyraError):
     """A call that was allowed when it was accepted would wait for approval now."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from palyra.core.callapprovals import (
     may_stand,
 )
 from palyra.core.calldigest import ExactCall, call_digest, repeat_digest
-from palyra.core.devices import INVOKE_OTHERS, Device, Risk, clean_text
+from palyra.core.devices import Device, Risk, clean_text
 from palyra.core.frames import JobUpdate
 from palyra.core.identifiers import Entropy, JobId, new_ulid, short_id
 from palyra.core.jobs import Job, JobState
@@ -45,8 +46,9 @@ from palyra.gateway.callanswers import (
     scopes_of,
 )
 from palyra.gateway.inventory import Inventory
-from palyra.gateway.orders import Ask, client_id, is_client, permitted
+from palyra.gateway.orders import Ask, permitted
 from palyra.gateway.policing import FILE, Policing
+from palyra.gateway.requesters import Requesters
 from palyra.gateway.waits import deferred
 from palyra.gateway.wheel import TimerWheel
 
@@ -103,9 +105,13 @@ class CallApprovals:
         self._store = store
         self._inventory = inventory
         self._policing = policing
+        self._requesters = Requesters(inventory, policing)
         self._trust_domain = trust_domain
         self._changed = changed
         self._open: dict[str, _Open] = {}
+        self._asking: dict[str, str] = {}
+        """Whose the approvals are that nobody has decided, those being committed among them."""
+        self._asked_by: Counter[str] = Counter()
         self._standing: dict[str, list[CallApproval]] = {}
         self._deciding = DeferredLock()
         self._wheel = TimerWheel(clock, self._now_ms, self._due, tick_ms=500)
@@ -150,7 +156,8 @@ class CallApprovals:
     ) -> CallApproval:
         """The approval that these jobs of one call need, which are told so; nothing is kept yet.
 
-        It is approved already where a yes to the same call still stands.
+        It is approved already where a yes to the same call still stands.  Whoever asks commits it,
+        and says :meth:`opened` when it is on record, or :meth:`dropped` when it is not.
 
         :raises LimitReached: too many of this caller's wait already.
         """
@@ -177,6 +184,7 @@ class CallApprovals:
             idempotency_key=idempotency_key,
             targets=exact.targets,
             rule_id=",".join(dict.fromkeys(rule.rule_id for rule in rules)),
+            rule_names=", ".join(dict.fromkeys(str(rule) for rule in rules)),
             approvers=rules[0].approvers if rules else (),
             four_eyes=any(rule.four_eyes for rule in rules),
             scopes=scopes_of(rules),
@@ -185,6 +193,7 @@ class CallApprovals:
             + 1000 * min((each.expires_s for each in rules), default=EXPIRES_S),
         )
         self._repeat(approval)
+        self._count(approval)
         for job in jobs:
             job.call = attrs.evolve(job.call, approval_id=approval.approval_id)
         return approval
@@ -196,9 +205,14 @@ class CallApprovals:
         if approval.state is ApprovalState.PENDING:
             self.asked(approval)
 
+    def dropped(self, approval: CallApproval) -> None:
+        """The approval could not be kept: nobody is asked."""
+        self._asked_no_more(approval.approval_id)
+
     def _keep(self, entry: _Open) -> None:
         approval = entry.approval
         self._open[approval.approval_id] = entry
+        self._count(approval)
         if not entry.left:
             self._over(entry)
             return
@@ -208,11 +222,23 @@ class CallApprovals:
                 self.let_go(job_id)
 
     def _check_room(self, owner: str) -> None:
-        mine = sum(
-            entry.pending and entry.approval.operator_id == owner for entry in self._open.values()
-        )
+        mine = self._asked_by[owner]
         if mine >= MAX_PENDING_EACH:
             raise LimitReached("calls of one caller that wait for approval", mine, 60.0)
+
+    def _count(self, approval: CallApproval) -> None:
+        approval_id, owner = approval.approval_id, approval.operator_id
+        if approval.state is ApprovalState.PENDING and approval_id not in self._asking:
+            self._asking[approval_id] = owner
+            self._asked_by[owner] += 1
+
+    def _asked_no_more(self, approval_id: str) -> None:
+        owner = self._asking.pop(approval_id, None)
+        if owner is None:
+            return
+        self._asked_by[owner] -= 1
+        if not self._asked_by[owner]:
+            del self._asked_by[owner]
 
     def _exact(self, ask: Ask, jobs: Sequence[Job], owner: str, key: str) -> ExactCall:
         call = jobs[0].call
@@ -257,15 +283,21 @@ class CallApprovals:
         """What stands no more and was never repeated would stay for ever."""
         now_ms = self._now_ms()
         for key, kept in list(self._standing.items()):
-            kept[:] = [each for each in kept if (each.standing_until_ms or 0) > now_ms]
+            kept[:] = [each for each in kept if self._still_stands(each, now_ms)]
             if not kept:
                 del self._standing[key]
+
+    def _still_stands(self, approval: CallApproval, now_ms: int) -> bool:
+        """Whether a yes has not run out, and whoever gave it might still give it."""
+        role = self._policing.role_of(approval.decided_by_id)
+        in_time = (approval.standing_until_ms or 0) > now_ms
+        return in_time and role is not None and role.may(Right.DECIDE)
 
     def _repeat(self, approval: CallApproval) -> None:
         """Say yes at once where one still stands for the same call of the same operator."""
         now_ms = self._now_ms()
         kept = self._standing.get(approval.repeat_digest, [])
-        kept[:] = [each for each in kept if (each.standing_until_ms or 0) > now_ms]
+        kept[:] = [each for each in kept if self._still_stands(each, now_ms)]
         if not kept:
             self._standing.pop(approval.repeat_digest, None)
         for each in kept:
@@ -275,6 +307,7 @@ class CallApprovals:
             if here and same_rule and each.operator_id == approval.operator_id:
                 approval.state = ApprovalState.APPROVED
                 approval.decided_by, approval.decided_at_ms = each.decided_by, now_ms
+                approval.decided_by_id = each.decided_by_id
                 approval.reason = f"repeats approval {short_id(each.approval_id)}"
                 return
 
@@ -301,7 +334,7 @@ class CallApprovals:
             # The machine knows an approval by what a decision changes of it.
             machine = approval_machine(cast("Approval", decided))
             reason, now_ms = clean_text(answer.reason, 240), self._now_ms()
-            by = clean_text(answer.by.name, 64)
+            by, decided.decided_by_id = clean_text(answer.by.name, 64), answer.by.operator_id
             if answer.approved:
                 hold(decided, answer, now_ms)
                 machine.approved(by, reason, now_ms)
@@ -315,6 +348,7 @@ class CallApprovals:
 
     def _decided(self, entry: _Open) -> None:
         approval = entry.approval
+        self._asked_no_more(approval.approval_id)
         self._log.info(
             "call {approval} ({capability}): {state} by {by}",
             approval=short_id(approval.approval_id),
@@ -401,9 +435,12 @@ class CallApprovals:
         gone.addErrback(lambda failure: self._log.failure("an approval stays open", failure))
 
     async def operator_gone(self, operator_id: str) -> None:
-        """An operator was revoked: what waits in their name is over, and no yes to them stands."""
+        """An operator was revoked: what waits in their name is over, and no yes stands that was
+        given to them, or by them."""
         for key, kept in list(self._standing.items()):
-            self._standing[key] = [each for each in kept if each.operator_id != operator_id]
+            kept[:] = [e for e in kept if operator_id not in (e.operator_id, e.decided_by_id)]
+            if not kept:
+                del self._standing[key]
         async with self._deciding:
             mine = [e for e in self._open.values() if e.approval.operator_id == operator_id]
             for entry in mine:
@@ -421,6 +458,7 @@ class CallApprovals:
 
     def _forget(self, approval_id: str) -> None:
         self._open.pop(approval_id, None)
+        self._asked_no_more(approval_id)
         self._wheel.discard(approval_id)
 
     async def sweep(self, before_ms: int) -> None:
@@ -437,9 +475,8 @@ class CallApprovals:
         :raises PalyraError: rules, role, grant, key, descriptor or approval are not what they were.
         """
         call = job.call
-        if call.approval_id is None or job.attempts:
-            if job.attempts and sending:
-                return  # a new attempt needs nothing new
+        if call.approval_id is None or job.attempts:  # a new attempt needs no new yes
+            self._requesters.check(call)
             device = self._inventory.paired(call.device_id)
             self._policing.require(job, device, permitted(device, call.capability))
             return
@@ -466,24 +503,13 @@ class CallApprovals:
             raise ApprovalVoid(f"{device.name} has another key")
         if capability.digest != target.descriptor_digest:
             raise ApprovalVoid(f"{call.capability} on {device.name} is not the same any more")
-        self._check_requester(job)
+        self._requesters.check(call)
         decision = self._policing.judge_again(call, device, capability)
         if decision.effect is Effect.DENY:
             raise ApprovalVoid(f"a rule denies it by now ({FILE}, {decision.rule})")
         rule = decision.rule
         if rule is not None and not is_enough(entry.approval, rule.approvers, rule.four_eyes):
             raise ApprovalVoid(f"others decide it by now ({FILE}, {rule})")
-
-    def _check_requester(self, job: Job) -> None:
-        call = job.call
-        if is_client(call.requested_by):
-            asking = self._inventory.paired(client_id(call.requested_by))
-            if call.device_id != asking.device_id and INVOKE_OTHERS not in asking.grants:
-                raise ApprovalVoid(f"{asking.name} may not run on other devices any more")
-            return
-        role = self._policing.role_of(call.operator_id)
-        if role is None or not role.may(Right.SUBMIT):
-            raise ApprovalVoid(f"{call.requested_by} may not submit jobs any more")
 
     def _is_late(self, approval: CallApproval) -> bool:
         return self._now_ms() >= approval.expires_at_ms

@@ -32,6 +32,7 @@ from palyra.gateway.intake import Intake, check_carried
 from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.orders import Order
 from palyra.gateway.presence import LINGER_MS
+from palyra.gateway.rechecks import Rechecks
 from palyra.gateway.rows import Rows
 from palyra.gateway.sending import Sender
 from palyra.gateway.sessions import Sessions
@@ -116,6 +117,7 @@ class Dispatcher:
             settlement=settlement,
             sender=self._sender,
         )
+        self._rechecks = Rechecks(clock, self._recheck)
         approvals.let_go, approvals.refuse = self.rows.release, self.rows.refuse
         self.watchers = settlement.watchers
         self.watchers.append(approvals)
@@ -164,6 +166,7 @@ class Dispatcher:
         self._deadlines.stop()
         self._waiters.stop()
         self._settlement.records.stop()
+        self._rechecks.stop()
         for live in self._unfinished.all():
             self._waiters.dismiss(live, Draining())
 
@@ -216,15 +219,17 @@ class Dispatcher:
         return live.asked_ms if live is not None else 0
 
     def recheck(self) -> None:
-        """The rules have changed: what waits and may not be sent any more is refused."""
-        for live in self._unfinished.all():
-            if not live.queued or not live.accepted:
-                continue
-            try:
-                self.approvals.recheck(live.job, sending=False)
-            except PalyraError as refusal:
-                live.machine.refused(refusal.code, refusal.sentence, self._intake.now_ms())
-                self._sender.act(live, None)
+        """The rules have changed: what waits and may not be sent any more is refused, soon."""
+        self._rechecks.begin(self._unfinished.all())
+
+    def _recheck(self, live: Live) -> None:
+        if not live.queued or not live.accepted:
+            return
+        try:
+            self.approvals.recheck(live.job, sending=False)
+        except PalyraError as refusal:
+            live.machine.refused(refusal.code, refusal.sentence, self._intake.now_ms())
+            self._sender.act(live, None)
 
     def cancel(self, job_id: JobId, by: str = "", reason: str = "") -> Deferred[Job]:
         """Ask for the end of a job; fires with what it is once that is on record.
@@ -348,15 +353,21 @@ class Dispatcher:
         committed = deferred(self._store.accept(live.job, key, approval))
         return committed.addCallbacks(
             self._asked,
-            self._not_accepted,
+            self._not_asked,
             callbackArgs=(live, approval),
-            errbackArgs=(live, key),
+            errbackArgs=(live, key, approval),
         )
 
     def _asked(self, _: None, live: Live, approval: CallApproval) -> None:
         self._settlement.records.store_writes()
         self._settlement.recorded(live)
         self.approvals.opened(approval)
+
+    def _not_asked(
+        self, failure: Failure, live: Live, key: IdempotencyKey | None, approval: CallApproval
+    ) -> Any:
+        self.approvals.dropped(approval)
+        return self._not_accepted(failure, live, key)
 
     def _accept_sent(
         self, live: Live, session: NodeSession, key: IdempotencyKey | None

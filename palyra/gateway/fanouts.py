@@ -212,6 +212,8 @@ class Fanouts:
             await self._store.accept_fanout(fanout, rows, key, approval)
         except Exception:
             self._drop(running)
+            if approval is not None:
+                self._approvals.dropped(approval)
             raise
         self._rows.entered(list(running.states))
         self._go_on(running)

@@ -40,6 +40,7 @@ def values_of(approval: CallApproval) -> dict[str, Any]:
         "queue_ttl_ms": approval.queue_ttl_ms,
         "idempotency_key": approval.idempotency_key,
         "rule_id": approval.rule_id,
+        "rule_names": approval.rule_names,
         "approvers": _SEPARATOR.join(approval.approvers),
         "four_eyes": approval.four_eyes,
         "scopes": _SEPARATOR.join(approval.scopes),
@@ -53,6 +54,7 @@ def _decision_of(approval: CallApproval) -> dict[str, Any]:
     return {
         "state": approval.state.value,
         "decided_by": approval.decided_by,
+        "decided_by_id": approval.decided_by_id,
         "decided_at_ms": approval.decided_at_ms,
         "reason": approval.reason,
         "scope": approval.scope,

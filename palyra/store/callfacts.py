@@ -15,7 +15,7 @@ def asked(approval: CallApproval) -> AuditEntry:
         action="approval.repeated" if by_standing else "approval.asked",
         subject=f"approval:{approval.approval_id}",
         subject_name=_about(approval),
-        result=f"{'ok' if by_standing else 'pending'}, {approval.rule_id or 'no rule'}",
+        result=f"{'ok' if by_standing else 'pending'}, {approval.rule_names or 'no rule'}",
         reason=approval.reason,
         who="" if acting() else approval.requested_by,
         operator_id="" if acting() or _of_client(approval) else approval.operator_id,

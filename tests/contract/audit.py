@@ -105,6 +105,15 @@ class AuditContract(Ways):
         assert without.reason == "a\ufffdb"
         assert not self.examined().faults
 
+    def test_text_that_is_not_utf_8_breaks_no_row(self) -> None:
+        """Its row is kept with what can be kept of it, and so are those beside it."""
+        odd = self.store.record([entry(who="\udcff", details={"name": "\ud800"})])
+        self.wait(self.store.record([entry()]))
+        self.wait(odd)
+        first, second = (row.line for row in self.audit(after_seq=1).rows)
+        assert (first.who, details_of(first)) == ("\ufffd", {"name": "\ufffd"})
+        assert second.action == "test.done" and not self.examined().faults
+
     def test_what_is_refused_leaves_no_row(self) -> None:
         """A code that is kept already was not made twice: one row, and no hole."""
         self.wait(self.store.add_code(a_code()))

@@ -50,7 +50,8 @@ def a_call(*jobs: Job, name: str = "call", **changes: Any) -> CallApproval:
             )
             for job in jobs
         ),
-        rule_id="rule-1",
+        rule_id="docs",
+        rule_names="rule 2: docs",
         approvers=("role:approver", "operator:X"),
         four_eyes=True,
         scopes=(ONCE, TIMEBOXED),
@@ -66,6 +67,7 @@ def a_call(*jobs: Job, name: str = "call", **changes: Any) -> CallApproval:
 def yes(approval: CallApproval, **changes: Any) -> CallApproval:
     """The approval after an operator said yes."""
     decided = {"state": A, "decided_by": "bo", "decided_at_ms": NOW_MS + 10, "reason": "fine"}
+    decided["decided_by_id"] = "local:1001"
     return attrs.evolve(approval, **{**decided, **changes})
 
 

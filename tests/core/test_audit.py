@@ -108,3 +108,12 @@ def test_acting_ends_with_its_block() -> None:
         assert acting() is ana
         raise RuntimeError
     assert acting() is None
+
+
+def test_text_that_is_not_utf_8_can_be_kept() -> None:
+    """Names of accounts and files may be anything: what UTF-8 has no word for is replaced."""
+    entry = AuditEntry(1, "a", reason="\0", who="al\udcffx", details={"path": "/\udc80", "n": 1})
+    line = line_of(entry, bytes(16))
+    assert (line.who, line.reason) == ("al\ufffdx", "\ufffd")
+    assert details_of(line) == {"path": "/\ufffd", "n": 1}
+    assert len(Chain("c").hash(1, GENESIS, line)) == 32

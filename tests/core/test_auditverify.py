@@ -186,6 +186,7 @@ def test_it_begins_behind_deleted_rows() -> None:
     assert not faults(ROWS[3:], segment=segment)
     assert not faults(ROWS[1:], segment=segment)
     assert not faults(ROWS[3:], segment=segment, anchors=[anchor(ROWS[0])])
+    assert not faults(ROWS[3:], segment=segment, anchors=[anchor(ROWS[2])])
     assert faults(ROWS[4:], segment=segment) == ("row 4 is missing",)
     other_rows = linked([AuditEntry(1, "x")] * 6)
     assert faults(other_rows[3:], segment=segment)
@@ -287,3 +288,14 @@ def test_only_a_first_row_cites() -> None:
     first = following(OLD[3])[0].line
     assert cited(first) == Head(EARLIER, 4, OLD[3].hash, 9, HeadKind.START)
     assert cited(first._replace(subject="device:x")) is None
+
+
+def test_deleted_rows_end_where_they_were_anchored() -> None:
+    """An anchor at the very row of their head is of the same row, and vouches for it."""
+    segment = attrs.evolve(anchor(ROWS[2]), kind=HeadKind.SEGMENT, signature=b"").signed(KEY)
+    examination = Examination(CHAIN, segment=segment, anchors=[anchor(ROWS[2], 7)], key=PUBLIC)
+    verdict = examination.finish()
+    assert (verdict.anchored_seq, verdict.anchored_at_ms, verdict.faults) == (3, 7, ())
+    other = attrs.evolve(anchor(ROWS[2]), hash=bytes(32), signature=b"").signed(KEY)
+    found = faults(ROWS[3:], segment=segment, anchors=[other])
+    assert found == ("row 3 is not the one that was anchored",)

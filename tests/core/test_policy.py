@@ -125,6 +125,7 @@ def test_the_reason_names_the_rule() -> None:
     decision = decide(Rules((rule,)), asking(), DEVICE)
     assert (decision.rule_id, decision.rule_number) == ("no-prod", 4)
     assert decision.reason == "rule 4 (no-prod) denies"
+    assert str(rule) == "rule 4: no-prod" and str(a_rule("deny", number=5)) == "rule 5"
     assert decide(Rules((a_rule("ask", number=2),)), asking(), DEVICE).reason == "rule 2 asks"
 
 

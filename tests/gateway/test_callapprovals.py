@@ -163,6 +163,36 @@ def test_one_caller_cannot_flood(house: House) -> None:
     ask(house, device, by=BOT)
 
 
+def test_a_flood_that_is_being_committed(house: House) -> None:
+    """What is on its way to the store counts too; what does not get there, or is decided, does
+    not any more."""
+    device, _ = house.online()
+    house.store.holding = True
+    waiting = [
+        house.dispatcher.submit(house.order(device, caller=ANA)) for _ in range(MAX_PENDING_EACH)
+    ]
+    with pytest.raises(LimitReached):
+        ask(house, device)
+    house.store.holding, house.store.trouble = False, DiskFull("/srv")
+    house.store.release()
+    for each in waiting:
+        with pytest.raises(DiskFull):
+            result_of(each)
+    house.store.trouble = None
+    jobs = [ask(house, device) for _ in range(MAX_PENDING_EACH)]
+    decide(house, approval_of(house, jobs[0]), approved=False)
+    house.dispatcher.cancel(jobs[1].call.job_id)
+    ask(house, device)
+    ask(house, device)
+    with pytest.raises(LimitReached):
+        ask(house, device)
+    house.restart()
+    with pytest.raises(LimitReached):
+        ask(house, device)
+    house.pass_time(700)
+    assert not house.call_approvals._asked_by and not house.call_approvals._asking
+
+
 def test_a_disk_that_is_full(house: House) -> None:
     """A call that could not be recorded was never made."""
     device, _ = house.online()
@@ -401,6 +431,22 @@ def test_a_rule_denies() -> None:
     )
     assert started(node) == [job.call.job_id]
     assert ("job.submitted", "denied, rule 4") in audited(house)
+    house.end()
+
+
+def test_rules_that_have_names() -> None:
+    """Refusals and the chain say number and name."""
+    no = rule(Effect.DENY, capability="safe", rule_id="no-safe")
+    house = asking(Rules((no, rule(Effect.ASK, 2, rule_id="docs"))))
+    device, _ = house.online()
+    with pytest.raises(RuleDenies) as caught:
+        ask(house, device, capability="safe")
+    assert "(palyra.toml, rule 1: no-safe)." in caught.value.sentence
+    ask(house, device)
+    assert audited(house)[-2:] == [
+        ("job.submitted", "denied, rule 1: no-safe"),
+        ("approval.asked", "pending, rule 2: docs"),
+    ]
     house.end()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -11,12 +11,26 @@ import pytest
 from palyra.core.audit import Acting, acts_for
 from palyra.core.callapprovals import APPROVAL, ONCE, TIMEBOXED
 from palyra.core.devices import INVOKE_OTHERS, Device, DeviceState
+from palyra.core.jobmachine import FIRST_BACKOFF_MS, RETRY
 from palyra.core.jobs import Job, JobState
+from palyra.core.operators import Role
 from palyra.core.policy import Effect, Rules
 from palyra.gateway.fanouts import SLICE
 from palyra.gateway.orders import FanoutOrder, client
-from tests.gateway.asked import ANA, BO, approval_of, approvals, ask, asking, decide, rule, started
-from tests.gateway.house import House, result_of
+from palyra.gateway.rechecks import SLICE as RECHECKED
+from tests.gateway.asked import (
+    ANA,
+    BO,
+    BOT,
+    approval_of,
+    approvals,
+    ask,
+    asking,
+    decide,
+    rule,
+    started,
+)
+from tests.gateway.house import ALL_ALLOWED, House, result_of
 from tests.gateway.test_fanouts import fleet, submit
 
 ADMINS = {"approvers": ("role:admin",)}
@@ -181,3 +195,138 @@ def test_the_chain_says_who_asked_and_who_decided(house: House) -> None:
     }
     (asked,) = (x for x in lines if x.subject == f"approval:{client_job.call.approval_id}")
     assert (asked.who, asked.operator_id) == (client(device.device_id), "")
+
+
+# -- whoever asked, or said yes, is gone -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", [None, Role.VIEWER])
+def test_an_operator_who_may_not_submit_any_more(role: Role | None) -> None:
+    """What they queued does not run, though no rule asked anybody; others' does."""
+    house = asking(ALL_ALLOWED)
+    device = house.device()
+    mine = ask(house, device, ttl_ms=600_000)
+    theirs = ask(house, device, BOT, ttl_ms=600_000)
+    nobodys = house.submit(device, ttl_ms=600_000)
+    house.roles.pop(ANA.operator_id)
+    if role is not None:
+        house.roles[ANA.operator_id] = role
+    node = house.node(device)
+    result_of(node.connect())
+    kept = house.kept(mine)
+    assert (kept.state, kept.error_code) == (JobState.REJECTED, "policy_denied")
+    assert kept.error == "ana may not submit jobs any more."
+    assert started(node) == [theirs.call.job_id, nobodys.call.job_id]
+    house.end()
+
+
+def test_rules_that_are_read_look_at_who_asked_too() -> None:
+    """What waits for a device that is away needs not wait for it to be refused."""
+    house = asking(ALL_ALLOWED)
+    job = ask(house, house.device(), ttl_ms=600_000)
+    house.roles.clear()
+    house.dispatcher.recheck()
+    assert house.kept(job).state is JobState.REJECTED
+    house.end()
+
+
+@pytest.mark.parametrize("changes", [{"state": DeviceState.REVOKED, "revoked_at_ms": 1}, {}])
+def test_a_client_whose_call_was_queued(changes: dict[str, Any]) -> None:
+    """One that was revoked, or may not run on others any more, has nothing run for it."""
+    house = asking(ALL_ALLOWED)
+    device, agent = house.device(), agent_of(house)
+    job = house.submit(device, requested_by=client(agent.device_id), ttl_ms=600_000)
+    house.inventory.put(attrs.evolve(agent, grants=frozenset(), **changes))
+    node = house.node(device)
+    result_of(node.connect())
+    assert house.kept(job).state is JobState.REJECTED and started(node) == []
+    house.end()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_yes_ends_with_whoever_gave_it(house: House, restarts: bool) -> None:
+    """Repeats ask again, also after a restart; while they are here, they do not."""
+    device, _ = house.online()
+    decide(house, approval_of(house, ask(house, device)), scope=TIMEBOXED, ttl_ms=3_600_000)
+    if restarts:
+        house.restart()
+    assert ask(house, device).waiting_for != APPROVAL
+    house.roles.pop(BO.operator_id)
+    if restarts:
+        house.restart()
+    else:
+        house.call_approvals.operator_left(BO.operator_id)
+        assert not house.call_approvals._standing
+    assert ask(house, device).waiting_for == APPROVAL
+
+
+# -- another attempt -------------------------------------------------------------------------------
+
+
+def without_grant(house: House, device: Device) -> None:
+    house.inventory.put(attrs.evolve(device, grants=frozenset()))
+
+
+def denied(house: House, _: Device) -> None:
+    house.policing.rules = Rules((rule(Effect.DENY),))
+
+
+def asked_now(house: House, _: Device) -> None:
+    house.policing.rules = Rules((rule(**ADMINS),))
+
+
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize(("change", "attempts"), [(without_grant, 1), (denied, 1), (asked_now, 2)])
+def test_another_attempt(
+    asked: bool, change: Callable[[House, Device], None], attempts: int
+) -> None:
+    """It needs no other yes, and is not made where the grant is gone or a rule denies it by now;
+    the first one may have had its effect."""
+    house = asking() if asked else asking(ALL_ALLOWED)
+    device, node = house.online()
+    job = ask(house, device, capability="safe")
+    if asked:
+        decide(house, approval_of(house, job))
+    node.take()
+    node.restart(lose_memory=True)
+    result_of(node.connect())
+    assert house.kept(job).waiting_for == RETRY
+    change(house, device)
+    house.pass_time(FIRST_BACKOFF_MS / 1000 + 0.5)
+    node.take()
+    kept = house.kept(job)
+    assert len(node.started) == kept.attempts == attempts
+    if attempts == 1:
+        assert kept.state is JobState.REJECTED and kept.effect_possible
+    house.end()
+
+
+def test_many_are_looked_at_in_turns() -> None:
+    """When the rules are read again, no turn of the reactor goes over all that waits; a second
+    time begins anew, and the end of the gateway ends it."""
+    house = asking(ALL_ALLOWED)
+    device = house.device()
+    jobs = [ask(house, device, ttl_ms=600_000) for _ in range(RECHECKED + 2)]
+    house.policing.rules = Rules((rule(Effect.DENY),))
+    house.dispatcher.recheck()
+    states = [house.kept(job).state for job in jobs]
+    assert states == [JobState.REJECTED] * RECHECKED + [JobState.QUEUED] * 2
+    house.dispatcher.recheck()
+    assert house.dispatcher.waiting == 0
+    more = [ask_unruled(house, device) for _ in range(RECHECKED + 2)]
+    house.dispatcher.recheck()
+    house.clock.advance(0)
+    assert {house.kept(job).state for job in more} == {JobState.REJECTED}
+    more = [ask_unruled(house, device) for _ in range(RECHECKED + 1)]
+    house.dispatcher.recheck()
+    house.end()
+    house.clock.advance(0)
+    assert house.kept(more[-1]).state is JobState.QUEUED
+
+
+def ask_unruled(house: House, device: Device) -> Job:
+    """A call that was accepted while nothing denied it."""
+    rules, house.policing.rules = house.policing.rules, ALL_ALLOWED
+    job = ask(house, device, ttl_ms=600_000)
+    house.policing.rules = rules
+    return job
