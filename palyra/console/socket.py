@@ -18,6 +18,7 @@ from palyra.console.admission import IAdmission
 from palyra.console.app import ConsoleApp
 from palyra.console.bounds import BoundedChannel, BoundedRequest, QuietSite
 from palyra.console.routing import Controls, Route
+from palyra.core.audit import clean
 from palyra.core.operators import Caller, Role, local_id
 from palyra.errors import SocketPathTooLong
 
@@ -114,6 +115,6 @@ def account_name(uid: int) -> str:
     try:
         import pwd
 
-        return pwd.getpwuid(uid).pw_name
+        return clean(pwd.getpwuid(uid).pw_name)
     except (ImportError, KeyError):
         return f"local:{uid}"

@@ -225,3 +225,12 @@ def test_the_user_at_the_other_end() -> None:
     assert peer_uid(ours) == os.geteuid()
     ours.close()
     theirs.close()
+
+
+def test_an_account_whose_name_is_not_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be kept: in jobs, and on the audit chain."""
+    import pwd
+
+    odd = pwd.struct_passwd(("al\udcffx", "", 7, 7, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: odd)
+    assert account_name(7) == "al\ufffdx"

@@ -294,6 +294,8 @@ def test_deleted_rows_end_where_they_were_anchored() -> None:
     """An anchor at the very row of their head is of the same row, and vouches for it."""
     segment = attrs.evolve(anchor(ROWS[2]), kind=HeadKind.SEGMENT, signature=b"").signed(KEY)
     examination = Examination(CHAIN, segment=segment, anchors=[anchor(ROWS[2], 7)], key=PUBLIC)
+    for row in ROWS[3:]:
+        examination.see(row)
     verdict = examination.finish()
     assert (verdict.anchored_seq, verdict.anchored_at_ms, verdict.faults) == (3, 7, ())
     other = attrs.evolve(anchor(ROWS[2]), hash=bytes(32), signature=b"").signed(KEY)

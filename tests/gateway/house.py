@@ -22,7 +22,7 @@ from palyra.gateway.following import Followers
 from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.orders import Order
-from palyra.gateway.policing import Policing
+from palyra.gateway.policing import Policing, local_role
 from palyra.gateway.presence import PresenceBoard
 from palyra.gateway.sessions import Sessions
 from palyra.gateway.submission import Submission
@@ -109,7 +109,7 @@ class House:
             max_in_flight=self.limits.in_flight_per_device,
         )
         self.policing = Policing(
-            rules=self.rules, now_ms=self.now_ms, record=self.store.record, role_of=self.roles.get
+            rules=self.rules, now_ms=self.now_ms, record=self.store.record, role_of=self.role_of
         )
         self.call_approvals = CallApprovals(
             clock=self.clock,
@@ -185,6 +185,10 @@ class House:
 
     def _changed(self) -> None:
         self.changes += 1
+
+    def role_of(self, operator_id: str) -> Role | None:
+        """The role of an operator of the test, or of an account of this machine."""
+        return self.roles.get(operator_id) or local_role(operator_id)
 
     def now_ms(self) -> int:
         return int(self.clock.seconds() * 1000)

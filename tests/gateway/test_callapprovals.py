@@ -443,10 +443,9 @@ def test_rules_that_have_names() -> None:
         ask(house, device, capability="safe")
     assert "(palyra.toml, rule 1: no-safe)." in caught.value.sentence
     ask(house, device)
-    assert audited(house)[-2:] == [
-        ("job.submitted", "denied, rule 1: no-safe"),
-        ("approval.asked", "pending, rule 2: docs"),
-    ]
+    told = audited(house)
+    assert ("job.submitted", "denied, rule 1: no-safe") in told
+    assert ("approval.asked", "pending, rule 2: docs") in told
     house.end()
 
 

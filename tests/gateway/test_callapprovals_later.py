@@ -33,7 +33,7 @@ from tests.gateway.asked import (
 from tests.gateway.house import ALL_ALLOWED, House, result_of
 from tests.gateway.test_fanouts import fleet, submit
 
-ADMINS = {"approvers": ("role:admin",)}
+ADMINS: dict[str, Any] = {"approvers": ("role:admin",)}
 OTHERS: list[dict[str, Any]] = [ADMINS, {"four_eyes": True}]
 """What makes a rule ask somebody else."""
 
