@@ -58,7 +58,7 @@ async def test_a_person_types_three_pins(gateway: PinGateway, tmp_path: Path) ->
 
     def person(terminal: Terminal) -> tuple[int, str]:
         terminal.read_until(PROMPT)
-        terminal.type("111111\n")
+        terminal.type_hidden("111111\n")
         terminal.read_until(f"{WRONG}\r\n{PROMPT}")
         terminal.type("222222\n")
         terminal.read_until(f"{WRONG} {BETWEEN}\r\n{PROMPT}")
@@ -86,7 +86,7 @@ async def test_three_wrong_pins(gateway: PinGateway, tmp_path: Path) -> None:
 
     def person(terminal: Terminal) -> tuple[int, str]:
         terminal.read_until(PROMPT)
-        terminal.type("111111\n")
+        terminal.type_hidden("111111\n")
         terminal.read_until(f"{WRONG}\r\n{PROMPT}")
         terminal.type("222222\n")
         terminal.read_until(f"{WRONG} {BETWEEN}\r\n{PROMPT}")
@@ -110,7 +110,7 @@ async def test_ctrl_c_instead_of_another_pin(gateway: PinGateway, tmp_path: Path
 
     def person(terminal: Terminal) -> tuple[int, str]:
         terminal.read_until(PROMPT)
-        terminal.type("111111\n")
+        terminal.type_hidden("111111\n")
         terminal.read_until(f"{WRONG}\r\n{PROMPT}")
         terminal.type("\x03")
         return terminal.end()
