@@ -23,6 +23,7 @@ from palyra.core.audit import (
 )
 from palyra.core.audithead import Head
 from palyra.core.auditverify import CHAIN, STARTED, citation
+from palyra.core.callapprovals import APPROVAL
 from palyra.core.devices import CertificateRecord, Device, Removal, Revocation, RotationOrder
 from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import DeviceId, JobId
@@ -183,7 +184,7 @@ def job_submitted(call: Call, waiting_for: str) -> Line:
         "job.submitted",
         _JOB + call.job_id,
         call.device_name,
-        ASKED if call.approval_id and waiting_for == "approval" else "ok",
+        ASKED if call.approval_id and waiting_for == APPROVAL else "ok",
         "",
         *kept_details(details, os.urandom(SALT_BYTES)),
     )
@@ -191,7 +192,7 @@ def job_submitted(call: Call, waiting_for: str) -> Line:
 
 def fanout_submitted(fanout: Fanout, rows: Sequence[Job]) -> Line:
     """The decision over all rows of a fan-out."""
-    asked = any(row.call.approval_id and row.waiting_for == "approval" for row in rows)
+    asked = any(row.call.approval_id and row.waiting_for == APPROVAL for row in rows)
     operator_id = rows[0].call.operator_id if rows else ""
     details: Details = {
         "capability": fanout.capability,

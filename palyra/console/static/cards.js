@@ -2,8 +2,10 @@
 import { post, part } from "./api.js";
 import { confirm } from "./dialogs.js";
 import { button, copier, fact, field, freshId, h, left, problem, replace, say, state } from "./dom.js";
-import { pretty, visible } from "./json.js";
-import { clock, counted, duration, fingerprint, labelText, now, shortId, span } from "./words.js";
+import { pretty } from "./json.js";
+import {
+  clock, counted, duration, fingerprint, labelText, now, shortId, span, visible,
+} from "./words.js";
 
 const INERT_MS = 500;
 const INVOKE_OTHERS = "nodes.invoke";

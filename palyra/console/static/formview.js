@@ -1,7 +1,8 @@
 /** A capability's input: a form and JSON, which are two views of one value. */
+import { visible } from "./words.js";
 import { button, field, freshId, h, replace } from "./dom.js";
 import { blank, formOf, typedFrom, valueOf } from "./form.js";
-import { parsed, pretty, visible } from "./json.js";
+import { parsed, pretty } from "./json.js";
 
 const RADIOS = 4;
 

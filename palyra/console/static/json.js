@@ -1,13 +1,6 @@
 /** JSON as people must see it: whole, and with nothing in it that hides. */
 
-const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\u2028\u2029]|(?! )\p{Zs}/gu;
-
-const escaped = (text) =>
-  [...text].map((each) => [...Array(each.length).keys()]
-    .map((at) => "\\u" + each.charCodeAt(at).toString(16).padStart(4, "0")).join("")).join("");
-
-/** Text with control, format and bidi characters spelled out, as `\u202e`. */
-export const visible = (text) => text.replace(HIDDEN, escaped);
+import { visible } from "./words.js";
 
 /** Whether a number is what was sent: beyond 2^53 browsers round. */
 const exactNumber = (value) => Number.isFinite(value)

@@ -95,11 +95,15 @@ export const fingerprint = (hex, whole = false) =>
 export const labelText = (labels) =>
   Object.entries(labels).map(([key, value]) => (value ? `${key}=${value}` : key)).join(" ");
 
-/** Text with what does not print, and what turns the reading direction, written as `\u202e`. */
-export const visible = (text) =>
-  String(text).replace(
-    /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
-    (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\u2028\u2029]|(?! )\p{Zs}/gu;
+
+const escaped = (text) =>
+  [...text].map((each) => [...Array(each.length).keys()]
+    .map((at) => "\\u" + each.charCodeAt(at).toString(16).padStart(4, "0")).join("")).join("");
+
+/** Text from outside with all that does not print, and what turns the reading direction, spelled
+ * out as `\u202e`. */
+export const visible = (text) => String(text).replace(HIDDEN, escaped);
 
 const DOT = "\u25cf", HALF = "\u25d0", RING = "\u25cb", TICK = "\u2713", CROSS = "\u2715";
 const STATES = {

@@ -34,3 +34,8 @@ test("a state is a word, and never colour alone", () => {
   assert.equal(words.stateWord("queued", "approval").word, "waiting for approval");
   assert.equal(words.stateWord("something_new").word, "something new");
 });
+
+test("what does not print, or turns the reading direction, is spelled out", () => {
+  assert.equal(words.visible("a\u202eb\u0007c\u00a0d\u{e0041}e\u00ad"), "a\\u202eb\\u0007c\\u00a0d\\udb40\\udc41e\\u00ad");
+  assert.equal(words.visible("Žluťoučký kůň 10 000 😀"), "Žluťoučký kůň 10 000 😀");
+});

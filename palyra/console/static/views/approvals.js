@@ -2,9 +2,8 @@
 import { get, part } from "../api.js";
 import { callCard, cardList, pairingCard } from "../cards.js";
 import { h, link, replace, state, when } from "../dom.js";
-import { visible } from "../json.js";
 import { pager, table } from "../table.js";
-import { counted, shortId } from "../words.js";
+import { counted, shortId, visible } from "../words.js";
 
 const WAITING = 100;
 

@@ -5,10 +5,12 @@ import { confirm } from "../dialogs.js";
 import {
   ago, badge, bar, button, copier, fact, h, left, link, problem, replace, running, say, state, when,
 } from "../dom.js";
-import { pretty, visible } from "../json.js";
+import { pretty } from "../json.js";
 import { follow } from "../live.js";
 import { flash, pager, table } from "../table.js";
-import { bytes, counted, duration, FINAL, shortId, stateWord, thousands } from "../words.js";
+import {
+  FINAL, bytes, counted, duration, shortId, stateWord, thousands, visible,
+} from "../words.js";
 import { COLUMNS, jobState } from "./jobs.js";
 
 const isFanout = ({ kind }) => kind === "fanouts";

@@ -1,9 +1,8 @@
 /** Jobs: what was asked of devices, newest first. */
 import { get } from "../api.js";
 import { ago, h, link, replace, state } from "../dom.js";
-import { visible } from "../json.js";
 import { pager, table } from "../table.js";
-import { duration, FINAL, shortId } from "../words.js";
+import { FINAL, duration, shortId, visible } from "../words.js";
 
 const UNFINISHED = ["queued", "dispatched", "awaiting_local_mediation"];
 const TROUBLE = ["failed", "timed_out", "rejected", "outcome_unknown"];

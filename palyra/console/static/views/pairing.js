@@ -2,10 +2,9 @@
 import { get, part, post } from "../api.js";
 import { cardList, copied, pairingCard, triesText } from "../cards.js";
 import { button, field, h, left, problem, replace, say, state, when } from "../dom.js";
-import { visible } from "../json.js";
 import { qr } from "../qr.js";
 import { table } from "../table.js";
-import { clock, counted, labelText, now, shortId } from "../words.js";
+import { clock, counted, labelText, now, shortId, visible } from "../words.js";
 
 const PORT = ":7443";
 const VALID = [["10 min", 10], ["1 h", 60], ["8 h", 480], ["24 h", 1440]];

@@ -2,8 +2,7 @@
 import { get, part, post } from "../api.js";
 import { button, field, freshId, h, problem, replace } from "../dom.js";
 import { inputOf } from "../formview.js";
-import { visible } from "../json.js";
-import { counted, shortId } from "../words.js";
+import { counted, shortId, visible } from "../words.js";
 
 const MATCHED = 50;
 const PAUSE_MS = 150;
