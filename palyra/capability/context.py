@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 
@@ -42,7 +43,7 @@ class CapabilityContext:
 
     __slots__ = (
         "_cancelled", "_clock", "_ended", "_last", "_lock", "_sink",
-        "deadline_s", "device", "job_id",
+        "deadline_s", "device", "job_id", "settings",
     )  # fmt: skip
 
     def __init__(
@@ -53,8 +54,12 @@ class CapabilityContext:
         deadline_s: float,
         clock: Callable[[], float] = time.monotonic,
         on_progress: ProgressSink = no_progress,
+        settings: Any = None,
     ) -> None:
+        """``settings`` is what the device's owner configured, of the capability's
+        ``settings_type``; None where it has none."""
         self.job_id = job_id
+        self.settings = settings
         self.device = device
         self.deadline_s = deadline_s
         self._clock = clock

@@ -1,9 +1,8 @@
-"""The descriptor: everything a host, a gateway and a person must know of one capability."""
+"""A capability as its plugin builds it: handler, types, and what is said of it."""
 
 from __future__ import annotations
 
 import enum
-import hashlib
 import inspect
 import re
 from collections.abc import Awaitable, Callable
@@ -14,17 +13,22 @@ import msgspec
 
 from palyra.capability.context import CapabilityContext
 from palyra.capability.wording import has_unshown, one_line
+from palyra.core.descriptors import (
+    MAX_BYTES,
+    MAX_CONCURRENCY,
+    MAX_DESCRIPTION,
+    MAX_NAME,
+    Descriptor,
+)
 from palyra.errors import DescriptorInvalid, InputInvalid, OutputInvalid, PayloadTooLarge
 
 API = 1
 """The major version of the plugin interface; a host refuses a descriptor of another one."""
 
-MAX_NAME = 64
-MAX_DESCRIPTION = 1024
 MAX_VERSION = 64
-MAX_SCHEMA_BYTES = 64 * 1024
 MAX_TIMEOUT_S = 24 * 3600.0
-MAX_CONCURRENCY = 1024
+_ROOM_FOR_NAMES = 512
+"""Bytes for the distribution and its version, which a plugin does not say itself."""
 OWNER = "palyra"
 """The only distribution that may use a reserved name."""
 
@@ -59,8 +63,10 @@ class Capability:
 
     ``input_type`` and ``output_type`` are types msgspec can decode; an object in the input must
     refuse unknown fields (``msgspec.Struct, forbid_unknown_fields=True``).  ``timeout_s`` is the
+    refuse unknown fields (``msgspec.Struct, forbid_unknown_fields=True``).  ``timeout_s`` is the
     run time in seconds when the caller names none, ``max_concurrency`` the most runs at once on
-    one node.  An empty ``version`` is the distribution's.
+    one node.  An empty ``version`` is the distribution's.  ``settings_type`` is a struct of what
+    the device's owner may configure; the handler finds one in ``context.settings``.
     """
 
     name: str
@@ -68,6 +74,7 @@ class Capability:
     handler: Handler
     input_type: Any = Any
     output_type: Any = Any
+    settings_type: Any = None
     risk: Risk = Risk.MEDIUM
     needs_mediation: bool = False
     idempotent: bool = False
@@ -84,6 +91,9 @@ class Capability:
         _check_handler(self.handler)
         _check_schema("input_type", self.input_type, closed=True)
         _check_schema("output_type", self.output_type, closed=False)
+        if self.settings_type is not None:
+            _check_schema("settings_type", self.settings_type, closed=True)
+        _check_size(self)
         object.__setattr__(self, "_decoder", msgspec.json.Decoder(self.input_type))
         checker = None if self.output_type is Any else msgspec.json.Decoder(self.output_type)
         object.__setattr__(self, "_checker", checker)
@@ -125,18 +135,24 @@ class Capability:
             field, problem = _located("output", exc)
             raise OutputInvalid(self.name, field, problem) from exc
 
-    def digest(self) -> str:
-        """SHA-256 (hex) of what a grant was given for: another digest, another capability."""
-        facts = {
-            "name": self.name,
-            "input": self.input_schema(),
-            "output": self.output_schema(),
-            "risk": self.risk.value,
-            "needs_mediation": self.needs_mediation,
-            "idempotent": self.idempotent,
-            "version": self.version,
-        }
-        return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()
+    def descriptor(self, distribution: str = "", version: str = "") -> Descriptor:
+        """All of it but the handler; ``distribution`` and its ``version`` are what brings it."""
+        settings = self.settings_type
+        return Descriptor(
+            api=self.api,
+            name=self.name,
+            version=self.version or version[:MAX_VERSION],
+            distribution=distribution,
+            description=self.description,
+            risk=self.risk.value,
+            needs_mediation=self.needs_mediation,
+            idempotent=self.idempotent,
+            timeout_ms=max(1, round(self.timeout_s * 1000)),
+            max_concurrency=self.max_concurrency,
+            input_schema=self.input_schema(),
+            output_schema=self.output_schema(),
+            settings_schema=None if settings is None else msgspec.json.schema(settings),
+        )
 
 
 def _check_words(capability: Capability) -> None:
@@ -194,12 +210,16 @@ def _check_schema(field: str, type_: Any, *, closed: bool) -> None:
         msgspec.json.Decoder(type_)
     except (TypeError, ValueError) as exc:
         raise DescriptorInvalid(field, f"has no JSON form: {one_line(str(exc))}") from exc
-    if len(msgspec.json.encode(schema)) > MAX_SCHEMA_BYTES:
-        raise DescriptorInvalid(field, "has a JSON Schema above 64 KiB")
     if closed and (open_object := _open_object(schema)):
         raise DescriptorInvalid(
             field, f"{open_object} must refuse unknown fields (forbid_unknown_fields=True)"
         )
+
+
+def _check_size(capability: Capability) -> None:
+    if len(capability.descriptor().encode()) > MAX_BYTES - _ROOM_FOR_NAMES:
+        problem = f"has a descriptor above {MAX_BYTES // 1024} KiB; its schemas are too large"
+        raise DescriptorInvalid(capability.name, problem)
 
 
 def _open_object(node: Any) -> str:

@@ -43,6 +43,7 @@ class _Capability(msgspec.Struct):
     idempotent: bool = False
     timeout_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMEOUT_MS)] = 0
     fault: str = ""
+    contract: str = ""
 
 
 class _Announcement(msgspec.Struct):
@@ -117,6 +118,7 @@ def _clean_capability(item: AnnouncedCapability) -> AnnouncedCapability:
         digest=clean_text(item.digest, MAX_TEXT),
         version=clean_text(item.version, MAX_TEXT),
         fault=clean_text(item.fault, MAX_FAULT),
+        contract=clean_text(item.contract, MAX_TEXT),
     )
 
 

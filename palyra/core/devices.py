@@ -83,6 +83,8 @@ class AnnouncedCapability:
     idempotent: bool = False
     timeout_ms: int = 0
     fault: str = ""
+    contract: str = ""
+    """SHA-256 (hex) of what a grant is given for; empty where the device does not say."""
 
     @property
     def granted_as(self) -> Risk:
@@ -124,6 +126,9 @@ class Device:
     rotate_asked_at_ms: int | None = None
     """When an operator ordered a new certificate that the device does not use yet."""
     rotate_asked_by: str = ""
+    contracts: Mapping[str, str] = attrs.Factory(dict)
+    """The contract that each grant was given for.  A name in here and not in ``grants`` is
+    suspended: the device offers something else under it now."""
 
     def capability(self, name: str) -> AnnouncedCapability | None:
         """The announced capability of that name."""
@@ -182,6 +187,17 @@ class Registration:
     memory_id: str
     transport: str
     address: str
+    at_ms: int
+
+
+@attrs.frozen
+class Offering:
+    """What a device offers from now on, said in the session of that epoch."""
+
+    device_id: DeviceId
+    gateway_id: str
+    session_epoch: int
+    capabilities: tuple[AnnouncedCapability, ...]
     at_ms: int
 
 

@@ -9,7 +9,7 @@ import attrs
 
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.identifiers import AttemptId, DeviceId
-from palyra.core.jobs import Job, Report, Standing
+from palyra.core.jobs import Job, MediationAnswer, Report, Standing
 
 STARTED = "node.started"
 HEARTBEAT = "node.heartbeat"
@@ -61,6 +61,8 @@ class Welcome:
     """In how many seconds to renew the certificate of this connection; 0: at once."""
     quic_address: str = ""
     """HOST:PORT of the QUIC listener; empty where the gateway has none."""
+    unknown_digests: tuple[str, ...] = ()
+    """Of the descriptors that the gateway asks for."""
 
 
 @attrs.frozen
@@ -100,6 +102,8 @@ class Waiting:
     attempt_id: AttemptId
     answered: bool
     remaining_ms: int
+    mediation: MediationAnswer | None = None
+    """What was said, where answered."""
 
 
 @attrs.frozen
@@ -130,6 +134,18 @@ class NodeEvent:
     chunks: tuple[Chunk, ...] = ()
     transferred: tuple[tuple[Report, int], ...] = ()
     """Reports without their outputs, each with the transfer that has brought it."""
+    catalog: tuple[AnnouncedCapability, ...] | None = None
+    """What the node offers from now on; None: nothing has changed."""
+    descriptors: tuple[bytes, ...] = ()
+    """Descriptors that the gateway asked for (:mod:`palyra.core.descriptors`)."""
+
+
+@attrs.frozen
+class CatalogAnswer:
+    """What the gateway says to a catalog."""
+
+    granted: tuple[str, ...]
+    unknown_digests: tuple[str, ...]
 
 
 @attrs.frozen
@@ -179,3 +195,4 @@ class GatewayFrame:
     chunks: list[Chunk] = attrs.Factory(list)
     transferred: list[tuple[Dispatch, int]] = attrs.Factory(list)
     """Dispatches without their inputs, each with the transfer that has brought it."""
+    catalog: CatalogAnswer | None = None

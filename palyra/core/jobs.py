@@ -101,6 +101,30 @@ class Attempt:
     deadline_ms: int
 
 
+ONCE, FOR_SESSION, ALWAYS, BY_RULE, REFUSED = "once", "session", "always", "rule", "no"
+CHOICES = frozenset({ONCE, FOR_SESSION, ALWAYS, BY_RULE, REFUSED})
+"""What may be said to an attempt on the device itself."""
+
+
+@attrs.frozen
+class MediationAnswer:
+    """What a device says was said there: by a person as it names them, or by a rule of its owner
+    (``rule ID``); ``choice`` is one of :data:`CHOICES`."""
+
+    decided_by: str
+    choice: str
+
+
+@attrs.frozen
+class Mediation:
+    """What became of the question at the device.  Times are the gateway's, Unix milliseconds."""
+
+    asked_at_ms: int | None = None
+    decided_at_ms: int | None = None
+    decided_by: str = ""
+    choice: str = ""
+
+
 @attrs.frozen
 class Report:
     """What a node says became of an attempt.  ``stopped``: nothing of it runs any more."""
@@ -112,6 +136,7 @@ class Report:
     error: str = ""
     stopped: bool = True
     took_ms: int = 0
+    mediation: MediationAnswer | None = None
 
 
 @attrs.define
@@ -135,6 +160,8 @@ class Job:
     error: str = ""
     effect_possible: bool = False
     took_ms: int | None = None
+    mediation: Mediation | None = None
+    """Where the device's owner, or a rule of theirs, had a say."""
     notes: list[Report] = attrs.Factory(list)
     wants: list[Want] = attrs.Factory(list)
 

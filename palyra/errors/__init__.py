@@ -47,6 +47,13 @@ from palyra.errors.base import (
     Category,
     PalyraError,
 )
+from palyra.errors.capabilities import (
+    CapabilityChanged,
+    NodeHostNotRunning,
+    PluginFailed,
+    SettingsInvalid,
+    WorkerDied,
+)
 from palyra.errors.host import (
     CannotBind,
     ClockSkew,
@@ -173,6 +180,7 @@ __all__ = [
     "CallDecided",
     "CannotBind",
     "CannotOpen",
+    "CapabilityChanged",
     "CapabilityDisabled",
     "CapabilityNotGranted",
     "CapabilityUnknown",
@@ -223,6 +231,7 @@ __all__ = [
     "NamesRequired",
     "NoGatewayState",
     "NoTargets",
+    "NodeHostNotRunning",
     "NotAnApprover",
     "NotBoundToDevice",
     "NotFound",
@@ -245,6 +254,7 @@ __all__ = [
     "PayloadTooLarge",
     "PinMismatch",
     "PinNotChecked",
+    "PluginFailed",
     "PolicyDenied",
     "PortTaken",
     "ProtocolMismatch",
@@ -258,6 +268,7 @@ __all__ = [
     "RotationRunning",
     "RuleDenies",
     "SealedEntryUnreadable",
+    "SettingsInvalid",
     "SignInLimited",
     "SignInRequired",
     "SocketPathTooLong",
@@ -281,6 +292,7 @@ __all__ = [
     "UriTooLong",
     "VerificationFailed",
     "VersionOneRefused",
+    "WorkerDied",
     "WrongHost",
     "WrongReactor",
     "not_listening",

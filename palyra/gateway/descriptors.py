@@ -6,14 +6,12 @@ input field by field.
 
 from __future__ import annotations
 
-import importlib.metadata
 from functools import cache
 
 from twisted.internet.defer import Deferred, execute
 
-from palyra.capability.descriptor import OWNER
-from palyra.capability.hookspecs import ENTRY_POINT_GROUP
-from palyra.capability.registry import Registered, Registry
+from palyra.capability.catalogue import Catalogue, Offer
+from palyra.capability.registry import load_here, own_points
 from palyra.console import models
 from palyra.gateway.views import CONTRACT
 
@@ -31,23 +29,21 @@ def known() -> tuple[models.CapabilityDescription, ...]:
 
     Nobody else's plugin is imported: the gateway runs no code that devices offer.
     """
-    points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    own = [point for point in points if point.dist is not None and point.dist.name == OWNER]
-    return tuple(map(_description, Registry.load(own).capabilities.values()))
+    return tuple(map(_description, Catalogue(*load_here(own_points())).offers.values()))
 
 
-def _description(item: Registered) -> models.CapabilityDescription:
-    capability = item.capability
+def _description(offer: Offer) -> models.CapabilityDescription:
+    said = offer.descriptor
     return models.CapabilityDescription(
-        digest=capability.digest(),
-        name=capability.name,
-        version=capability.version or item.version,
-        distribution=item.distribution,
-        description=capability.description,
-        risk=capability.risk.value,
-        needs_mediation=capability.needs_mediation,
-        idempotent=capability.idempotent,
-        timeout_ms=round(capability.timeout_s * 1000),
-        input_schema=capability.input_schema(),
-        output_schema=capability.output_schema(),
+        digest=offer.digest,
+        name=said.name,
+        version=said.version,
+        distribution=said.distribution,
+        description=said.description,
+        risk=said.risk,
+        needs_mediation=said.needs_mediation,
+        idempotent=said.idempotent,
+        timeout_ms=said.timeout_ms,
+        input_schema=said.input_schema,
+        output_schema=said.output_schema,
     )

@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 from palyra._daemon import freeze_memory
 from palyra._lock import RootLock
 from palyra._reactor import require_asyncio_reactor, the_reactor
-from palyra.capability.registry import Registry
+from palyra.capability.catalogue import Catalogue
+from palyra.capability.registry import load_here, own_points
 from palyra.config import Config, load
 from palyra.config.addresses import HostPort
 from palyra.core.devices import ClientKind
@@ -128,10 +129,10 @@ class _Foreground:
 
     async def _pair_and_serve(self) -> None:
         options, files = self._options, self._files
-        registry = Registry.load()
+        catalogue = Catalogue(*load_here(own_points()))
         identity = files.identity.open(self._now_ms(), os.urandom, options.device_id)
-        await self._pair(registry, identity)
-        node = paired_host(files, registry, identity)
+        await self._pair(catalogue, identity)
+        node = paired_host(files, catalogue, identity)
         if self._stopping:
             return
         mediator: IMediator = Headless(node.host.name)
@@ -150,7 +151,7 @@ class _Foreground:
         freeze_memory()
         self._service = service
 
-    async def _pair(self, registry: Registry, identity: DeviceIdentity) -> None:
+    async def _pair(self, catalogue: Catalogue, identity: DeviceIdentity) -> None:
         """Pair with the line that was given, go on with a pairing that waits, or do nothing."""
         options, files = self._options, self._files
         asked = options.pairing_uri is not None or options.gateway is not None
@@ -164,7 +165,7 @@ class _Foreground:
             files=files,
             identity=identity,
             announcement=announcement(
-                registry, default_name(options.name or self._config.node.name)
+                catalogue, default_name(options.name or self._config.node.name)
             ),
             client_kind=ClientKind.NODE,
             witness=self._pairing_screen,

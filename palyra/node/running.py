@@ -10,11 +10,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from palyra.capability.catalogue import Catalogue, Offer
 from palyra.capability.context import CapabilityContext, DeviceFacts
-from palyra.capability.descriptor import Capability
 from palyra.capability.outcome import Outcome as RunOutcome
 from palyra.capability.outcome import OutcomeKind
-from palyra.capability.registry import Registered, Registry
 from palyra.capability.runner import OnDone
 from palyra.core.frames import Dispatch, Progress, Waiting
 from palyra.core.identifiers import AttemptId, short_id
@@ -41,11 +40,11 @@ class Run(Protocol):
 
 
 class Runner(Protocol):
-    """Where handlers run; :class:`palyra.capability.runner.ThreadRunner` in production."""
+    """Where handlers run: threads of this process, or workers."""
 
     def start(
         self,
-        capability: Capability,
+        offer: Offer,
         input_bytes: bytes,
         context: CapabilityContext,
         max_output_bytes: int,
@@ -72,7 +71,7 @@ class _Running:
     """One attempt that is being worked on here."""
 
     dispatch: Dispatch
-    registered: Registered
+    offer: Offer
     began_s: float
     run: Run | None = None
     question: Deferred[Answer] | None = None
@@ -82,7 +81,7 @@ class _Running:
     @property
     def durable(self) -> bool:
         """Whether a second run could do harm, so that it must be remembered on disk."""
-        return not self.registered.capability.idempotent
+        return not self.offer.descriptor.idempotent
 
 
 class Runs:
@@ -96,7 +95,7 @@ class Runs:
         reactor: Any,
         elapsed_s: Callable[[], float],
         call_from_thread: Callable[..., None],
-        registry: Registry,
+        catalogue: Catalogue,
         runner: Runner,
         memory: AttemptMemory,
         mediator: IMediator,
@@ -112,7 +111,7 @@ class Runs:
         self._reactor = reactor
         self._elapsed_s = elapsed_s
         self._call_from_thread = call_from_thread
-        self._registry = registry
+        self.catalogue = catalogue
         self._runner = runner
         self._memory = memory
         self._mediator = mediator
@@ -135,7 +134,7 @@ class Runs:
         for report in self._memory.unacknowledged():
             speaker.report(report)
         for running in self._running.values():
-            if running.registered.capability.needs_mediation:
+            if running.offer.descriptor.needs_mediation:
                 self._say_waiting(running)
 
     def detach(self, speaker: Speaker) -> None:
@@ -179,15 +178,15 @@ class Runs:
         attempt_id = dispatch.attempt_id
         if self._closing or attempt_id in self._running or self._memory.knows(attempt_id):
             return
-        registered = self._registry.capabilities.get(dispatch.capability)
-        if registered is None:
+        offer = self.catalogue.offers.get(dispatch.capability)
+        if offer is None:
             text = f"{self._facts.name} has no capability {dispatch.capability}."
             self._refuse(dispatch, Outcome.FAILED, "capability_unknown", text)
         elif self._memory.is_full(self._now_ms()) or len(self._running) >= self._max_waiting:
             text = f"{self._facts.name} is busy ({len(self._running)} of {self._max_waiting})."
             self._refuse(dispatch, Outcome.REJECTED, "node_busy", text)
         else:
-            self._accept(_Running(dispatch, registered, self._elapsed_s()))
+            self._accept(_Running(dispatch, offer, self._elapsed_s()))
 
     def cancel(self, attempt_id: AttemptId, reason: str) -> None:
         """Stop an attempt; its report tells what became of it."""
@@ -211,19 +210,18 @@ class Runs:
     def _accept(self, running: _Running) -> None:
         dispatch = running.dispatch
         self._running[dispatch.attempt_id] = running
-        capability = running.registered.capability
-        if capability.needs_mediation:
+        if running.offer.descriptor.needs_mediation:
             self._ask(running)
         else:
             self._remember(running)
 
     def _ask(self, running: _Running) -> None:
-        dispatch, capability = running.dispatch, running.registered.capability
+        dispatch = running.dispatch
         question = Question(
             attempt_id=dispatch.attempt_id,
             requested_by=dispatch.requested_by,
             capability=dispatch.capability,
-            risk=capability.risk.value,
+            risk=running.offer.descriptor.risk,
             argument=dispatch.input_json.decode("utf-8", "replace"),
         )
         running.question = self._mediator.ask(question)
@@ -268,7 +266,7 @@ class Runs:
         self._end(running, Outcome.REJECTED, "node_storage", text, durable=False)
 
     def _begin(self, _: None, running: _Running) -> None:
-        dispatch, capability = running.dispatch, running.registered.capability
+        dispatch = running.dispatch
         if running.cancelled:
             text = f"{dispatch.capability} was cancelled before it began."
             self._end(running, Outcome.CANCELLED, "cancelled", text, durable=running.durable)
@@ -288,7 +286,7 @@ class Runs:
         )
         try:
             running.run = self._runner.start(
-                capability,
+                running.offer,
                 dispatch.input_json,
                 context,
                 dispatch.max_payload_bytes,

@@ -19,15 +19,15 @@ from twisted.logger import Logger
 
 from palyra import __version__
 from palyra._lock import RootLock
+from palyra.capability.catalogue import Catalogue
 from palyra.capability.context import DeviceFacts
-from palyra.capability.registry import Announcement as PluginAnnouncement
-from palyra.capability.registry import Registry
 from palyra.capability.runner import ThreadRunner
+from palyra.capability.runners import Runners
 from palyra.config.addresses import HostPort
 from palyra.config.node import NodeSection
 from palyra.config.tracing import TracingSection
 from palyra.core.announcement import Announcement
-from palyra.core.devices import AnnouncedCapability, clean_name
+from palyra.core.devices import clean_name
 from palyra.core.frames import Hello, Welcome
 from palyra.core.identifiers import Entropy, Fingerprint, grouped, short_id
 from palyra.core.transports import Preference, TransportChoice
@@ -126,13 +126,13 @@ def _when(unix_ms: int) -> str:
     return f"{datetime.datetime.fromtimestamp(unix_ms / 1000).astimezone():%d %b %H:%M}"
 
 
-def announcement(registry: Registry, name: str) -> Announcement:
+def announcement(catalogue: Catalogue, name: str) -> Announcement:
     """What this device says of itself."""
     return Announcement(
         name=name,
         platform=platform_name(),
         version=__version__,
-        capabilities=tuple(_announced(item) for item in registry.announcement()),
+        capabilities=catalogue.announced(),
     )
 
 
@@ -147,20 +147,6 @@ def default_name(configured: str) -> str:
     return clean_name(configured or platform.node())
 
 
-def _announced(item: PluginAnnouncement) -> AnnouncedCapability:
-    return AnnouncedCapability(
-        name=item.name,
-        available=item.available,
-        digest=item.digest,
-        version=item.version,
-        risk=item.risk or "medium",
-        needs_mediation=item.needs_mediation,
-        idempotent=item.idempotent,
-        timeout_ms=int(item.timeout_s * 1000),
-        fault=item.fault,
-    )
-
-
 @attrs.define
 class NodeHost:
     """What a running node host is made of."""
@@ -168,7 +154,7 @@ class NodeHost:
     files: NodeFiles
     host: HostFile
     identity: DeviceIdentity
-    registry: Registry
+    catalogue: Catalogue
 
 
 class NodeService(Service):
@@ -217,13 +203,13 @@ class NodeService(Service):
             now_ms=self._now_ms(),
         )
         self._memory.start()
-        self._runner = ThreadRunner(config.max_running)
+        self._runner = Runners(ThreadRunner(config.max_running))
         self._runner.open()
         self._runs = Runs(
             reactor=self._reactor,
             elapsed_s=time.monotonic,
             call_from_thread=call_from_thread,
-            registry=node.registry,
+            catalogue=node.catalogue,
             runner=self._runner,
             memory=self._memory,
             mediator=self._mediator,
@@ -304,7 +290,7 @@ class NodeService(Service):
             channel=GatewayChannel,
             identity=node.identity,
             store=node.files.identity,
-            announcement=lambda: announcement(node.registry, node.host.name),
+            announcement=lambda: announcement(node.catalogue, node.host.name),
             witness=self._watcher,
             entropy=self._entropy,
         )
@@ -352,7 +338,7 @@ class NodeService(Service):
         )
 
     def _hello(self, store_epoch: str) -> Hello:
-        said = announcement(self._node.registry, self._node.host.name)
+        said = announcement(self._node.catalogue, self._node.host.name)
         return Hello(
             device_id=self._node.identity.device_id,
             platform=said.platform,
@@ -370,7 +356,7 @@ class NodeService(Service):
         return int(self._reactor.seconds() * 1000)
 
 
-def paired_host(files: NodeFiles, registry: Registry, identity: DeviceIdentity) -> NodeHost:
+def paired_host(files: NodeFiles, catalogue: Catalogue, identity: DeviceIdentity) -> NodeHost:
     """The node host of a state root that is paired.
 
     :raises NotPaired: it is not.
@@ -378,7 +364,7 @@ def paired_host(files: NodeFiles, registry: Registry, identity: DeviceIdentity) 
     host = files.host()
     if host is None or files.identity.client().current is None:
         raise NotPaired(str(files.state_root))
-    return NodeHost(files, host, identity, registry)
+    return NodeHost(files, host, identity, catalogue)
 
 
 def preferring(config: NodeSection, asked: Preference | None, host: HostFile) -> NodeSection:

@@ -74,10 +74,12 @@ class Options(TwistedOptions):
 
 def makeService(options: Options) -> Service:
     """The service twistd runs."""
-    from palyra.capability.registry import Registry
+    from palyra.capability.catalogue import Catalogue
+    from palyra.capability.registry import load_here, own_points
     from palyra.node.service import NodeService, paired_host, preferring
 
-    node = paired_host(options.files, Registry.load(), options.identity)
+    catalogue = Catalogue(*load_here(own_points()))
+    node = paired_host(options.files, catalogue, options.identity)
     service = NodeService(
         node,
         lock=options.lock,

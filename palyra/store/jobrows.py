@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import FanoutId, JobId
 from palyra.core.interfaces import IdempotencyKey
-from palyra.core.jobs import Attempt, Call, Job, JobState, Outcome, Report
+from palyra.core.jobs import Attempt, Call, Job, JobState, Mediation, Outcome, Report
 from palyra.store import tables
 
 _COLUMNS = tuple(column.name for column in tables.jobs.columns)
@@ -19,6 +21,7 @@ INPUT, FANOUT = CALL_COLUMNS.index("input_json"), CALL_COLUMNS.index("fanout_id"
 MAX_NOTES = 16
 """Late reports kept for one job; a node that repeats itself cannot fill the disk."""
 
+_mediation = msgspec.json.Decoder(Mediation)
 _STATES = {state.value: state for state in JobState}
 _VALUES = {state: state.value for state in JobState}
 
@@ -64,6 +67,7 @@ def state_values(job: Job) -> tuple[Any, ...]:
         job.error,
         job.effect_possible,
         job.took_ms,
+        None if job.mediation is None else msgspec.json.encode(job.mediation).decode(),
     )
 
 
@@ -121,7 +125,7 @@ def job_of(row: Sequence[Any], notes: Sequence[Report], inputs: Mapping[str, byt
     if call[INPUT] is None:
         call = (*call[:INPUT], inputs.get(call[FANOUT], b""), *call[INPUT + 1 :])
     cancelled_ms, cancelled_by, cancel_reason = cancel
-    output, code, error, effect_possible, took_ms = rest[8:]
+    output, code, error, effect_possible, took_ms, mediation = rest[8:]
     return Job(
         call=Call(*call),
         state=_STATES[state],
@@ -141,6 +145,7 @@ def job_of(row: Sequence[Any], notes: Sequence[Report], inputs: Mapping[str, byt
         error=error,
         effect_possible=effect_possible,
         took_ms=took_ms,
+        mediation=None if mediation is None else _mediation.decode(mediation),
         notes=list(notes),
     )
 

@@ -167,6 +167,7 @@ def device_row(device: Device) -> Row:
         "withheld": _json(device.withheld),
         "rotate_asked_at_ms": device.rotate_asked_at_ms,
         "rotate_asked_by": device.rotate_asked_by,
+        "contracts": _json(dict(device.contracts)),
     }
 
 
@@ -180,6 +181,7 @@ def device_of(row: RowMapping) -> Device:
     values["state"] = DeviceState(values["state"])
     values["grant_risk"] = Risk(values["grant_risk"])
     values["withheld"] = _names.decode(values["withheld"])
+    values["contracts"] = _labels.decode(values["contracts"])
     return Device(**values)
 
 

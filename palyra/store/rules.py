@@ -53,7 +53,7 @@ def own_request(request: PairingRequest) -> PairingRequest:
 
 def own_device(device: Device) -> Device:
     """A copy that shares nothing mutable."""
-    return attrs.evolve(device, labels=dict(device.labels))
+    return attrs.evolve(device, labels=dict(device.labels), contracts=dict(device.contracts))
 
 
 def own_job(job: Job) -> Job:

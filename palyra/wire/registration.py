@@ -6,6 +6,8 @@ Reading never trusts: lengths and enums are checked here, and what does not fit 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from palyra.core.announcement import checked_capabilities
 from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability, clean_text
 from palyra.core.frames import Hello, Welcome
@@ -30,10 +32,6 @@ _PUBLISHED_RISKS = {
 def read_hello(message: node_pb2.RegisterNodeRequest) -> Hello:
     """RegisterNodeRequest, checked."""
     check_version(message.v)
-    if len(message.capabilities) > MAX_CAPABILITIES:
-        raise Malformed(
-            "capabilities", f"at most {MAX_CAPABILITIES} (got {len(message.capabilities)})"
-        )
     hello = message.hello
     listed = (
         (hello.running_attempts, Standing.RUNNING),
@@ -50,7 +48,7 @@ def read_hello(message: node_pb2.RegisterNodeRequest) -> Hello:
     return Hello(
         device_id=DeviceId(parse_ulid(message.device_id.ulid, "device_id")),
         platform=clean_text(message.platform, 64),
-        capabilities=checked_capabilities(map(_read_capability, message.capabilities)),
+        capabilities=read_capabilities(message.capabilities),
         version=clean_text(hello.version, 64),
         memory_id=hello.memory_id[:64],
         store_epoch=hello.store_epoch[:64],
@@ -70,7 +68,7 @@ def write_hello(hello: Hello) -> node_pb2.RegisterNodeRequest:
         v=VERSION,
         device_id=common_pb2.CanonicalId(ulid=hello.device_id),
         platform=hello.platform,
-        capabilities=[_write_capability(item) for item in hello.capabilities],
+        capabilities=[write_capability(item) for item in hello.capabilities],
         hello=node_pb2.NodeHello(
             memory_id=hello.memory_id,
             running_attempts=by_standing[Standing.RUNNING],
@@ -99,6 +97,7 @@ def read_welcome(message: node_pb2.RegisterNodeResponse) -> Welcome:
         version=welcome.version,
         renew_after_s=welcome.renew_after_s if welcome.HasField("renew_after_s") else None,
         quic_address=welcome.quic_address,
+        unknown_digests=tuple(welcome.unknown_digests),
     )
 
 
@@ -119,8 +118,18 @@ def write_welcome(welcome: Welcome) -> node_pb2.RegisterNodeResponse:
             version=welcome.version,
             renew_after_s=welcome.renew_after_s,
             quic_address=welcome.quic_address,
+            unknown_digests=welcome.unknown_digests,
         ),
     )
+
+
+def read_capabilities(
+    messages: Collection[node_pb2.DeviceCapability],
+) -> tuple[AnnouncedCapability, ...]:
+    """What a node offers, checked."""
+    if len(messages) > MAX_CAPABILITIES:
+        raise Malformed("capabilities", f"at most {MAX_CAPABILITIES} (got {len(messages)})")
+    return checked_capabilities(map(_read_capability, messages))
 
 
 def _read_capability(message: node_pb2.DeviceCapability) -> AnnouncedCapability:
@@ -139,10 +148,12 @@ def _read_capability(message: node_pb2.DeviceCapability) -> AnnouncedCapability:
         idempotent=traits.idempotent,
         timeout_ms=traits.timeout_ms,
         fault=traits.fault,
+        contract=traits.contract_digest,
     )
 
 
-def _write_capability(item: AnnouncedCapability) -> node_pb2.DeviceCapability:
+def write_capability(item: AnnouncedCapability) -> node_pb2.DeviceCapability:
+    """One capability as a node offers it."""
     return node_pb2.DeviceCapability(
         name=item.name,
         available=item.available,
@@ -154,5 +165,6 @@ def _write_capability(item: AnnouncedCapability) -> node_pb2.DeviceCapability:
             idempotent=item.idempotent,
             timeout_ms=item.timeout_ms,
             fault=item.fault,
+            contract_digest=item.contract,
         ),
     )

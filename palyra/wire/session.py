@@ -10,10 +10,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from palyra.core.descriptors import MAX_BYTES as MAX_DESCRIPTOR
 from palyra.core.devices import clean_text
 from palyra.core.frames import (
     AWAITING,
     RESULT,
+    CatalogAnswer,
     Chunk,
     Dispatch,
     Drained,
@@ -24,11 +26,12 @@ from palyra.core.frames import (
     Waiting,
 )
 from palyra.core.identifiers import AttemptId
-from palyra.core.jobs import MAX_REASON, Outcome, Report
+from palyra.core.jobs import CHOICES, MAX_REASON, MediationAnswer, Outcome, Report
 from palyra.core.tracing import checked_traceparent
 from palyra.core.transfers import MAX_PIECE_BYTES
 from palyra.errors import Malformed
 from palyra.wire.checks import VERSION, check_version, checked_attempt_id
+from palyra.wire.registration import read_capabilities, write_capability
 from palyra.wire.v1 import node_pb2
 
 MAX_ERROR_TEXT = 1_024
@@ -70,7 +73,7 @@ class _PublishedWaiting(msgspec.Struct):
 def read_event(message: node_pb2.NodeEventRequest) -> NodeEvent:
     """NodeEventRequest, checked; version-1 payloads become the same reports as typed ones."""
     check_version(message.v)
-    for field in ("reports", "progress", "waiting", "chunks"):
+    for field in ("reports", "progress", "waiting", "chunks", "descriptors"):
         if len(getattr(message, field)) > MAX_IN_MESSAGE:
             raise Malformed(field, f"must be at most {MAX_IN_MESSAGE} in one message")
     reports = [_read_report(report) for report in message.reports if not report.output_transfer]
@@ -79,6 +82,7 @@ def read_event(message: node_pb2.NodeEventRequest) -> NodeEvent:
             checked_attempt_id(item.request_id, "waiting.request_id"),
             item.answered,
             item.remaining_ms,
+            _read_mediation(item),
         )
         for item in message.waiting
     ]
@@ -106,6 +110,10 @@ def read_event(message: node_pb2.NodeEventRequest) -> NodeEvent:
             for report in message.reports
             if report.output_transfer
         ),
+        catalog=(
+            read_capabilities(message.catalog.capabilities) if message.HasField("catalog") else None
+        ),
+        descriptors=tuple(map(_read_descriptor, message.descriptors)),
     )
 
 
@@ -131,10 +139,41 @@ def write_event(event: NodeEvent, device_id: str) -> node_pb2.NodeEventRequest:
     for item in event.waiting:
         message.waiting.append(
             node_pb2.AttemptWaiting(
-                request_id=item.attempt_id, answered=item.answered, remaining_ms=item.remaining_ms
+                request_id=item.attempt_id,
+                answered=item.answered,
+                remaining_ms=item.remaining_ms,
+                mediation=_write_mediation(item.mediation),
             )
         )
+    if event.catalog is not None:
+        message.catalog.SetInParent()
+        message.catalog.capabilities.extend(map(write_capability, event.catalog))
+    for descriptor in event.descriptors:
+        message.descriptors.add(json=descriptor)
     return message
+
+
+def _read_descriptor(message: node_pb2.CapabilityDescriptor) -> bytes:
+    if len(message.json) > MAX_DESCRIPTOR:
+        raise Malformed("descriptors", f"must be at most {MAX_DESCRIPTOR} bytes each")
+    return message.json
+
+
+def _read_mediation(
+    message: node_pb2.AttemptWaiting | node_pb2.AttemptReport,
+) -> MediationAnswer | None:
+    if not message.HasField("mediation"):
+        return None
+    said = message.mediation
+    if said.choice not in CHOICES:
+        raise Malformed("mediation.choice", f"must be one of {', '.join(sorted(CHOICES))}")
+    return MediationAnswer(clean_text(said.decided_by, MAX_CALLER), said.choice)
+
+
+def _write_mediation(answer: MediationAnswer | None) -> node_pb2.MediationAnswer | None:
+    if answer is None:
+        return None
+    return node_pb2.MediationAnswer(decided_by=answer.decided_by[:MAX_CALLER], choice=answer.choice)
 
 
 def _read_chunk(message: node_pb2.PayloadChunk) -> Chunk:
@@ -172,6 +211,7 @@ def _write_report(report: Report, transfer_id: int = 0) -> node_pb2.AttemptRepor
         stopped=report.stopped,
         took_ms=report.took_ms,
         output_transfer=transfer_id,
+        mediation=_write_mediation(report.mediation),
     )
 
 
@@ -189,6 +229,7 @@ def _read_report(report: node_pb2.AttemptReport) -> Report:
         error=clean_text(report.error, MAX_ERROR_TEXT),
         stopped=report.stopped,
         took_ms=report.took_ms,
+        mediation=_read_mediation(report),
     )
 
 
@@ -240,6 +281,10 @@ def write_frame(frame: GatewayFrame, event_id: str, now_ms: int) -> node_pb2.Nod
     if frame.renew is not None:
         message.renew.reason = frame.renew.reason[:MAX_REASON]
         message.renew.within_ms = frame.renew.within_ms
+    if frame.catalog is not None:
+        message.catalog.SetInParent()
+        message.catalog.granted.extend(frame.catalog.granted)
+        message.catalog.unknown_digests.extend(frame.catalog.unknown_digests)
     return message
 
 
@@ -285,7 +330,15 @@ def read_frame(message: node_pb2.NodeEventResponse) -> GatewayFrame:
             for item in message.dispatches
             if item.input_transfer
         ],
+        catalog=_read_catalog(message),
     )
+
+
+def _read_catalog(message: node_pb2.NodeEventResponse) -> CatalogAnswer | None:
+    if not message.HasField("catalog"):
+        return None
+    said = message.catalog
+    return CatalogAnswer(tuple(said.granted), tuple(said.unknown_digests))
 
 
 def _write_dispatch(dispatch: Dispatch, transfer_id: int = 0) -> node_pb2.NodeCapabilityDispatch:

@@ -179,11 +179,12 @@ def test_schemas_are_closed_and_derived() -> None:
     assert make().output_schema()["$defs"]["Receipt"]["required"] == ["ok"]
 
 
-def test_digest_covers_what_was_granted() -> None:
-    """Schema, risk, mediation, idempotence, name and version change the digest; words do not."""
-    base = make().digest()
+def test_contract_covers_what_was_granted() -> None:
+    """Schema, risk, mediation, idempotence and name change the contract; words do not."""
+    base = make().descriptor().contract()
     assert len(base) == 64
-    assert base == make().digest() == make(description="Other.", timeout_s=5).digest()
+    same = make(description="Other.", timeout_s=5, version="2").descriptor("acme", "3")
+    assert base == make().descriptor().contract() == same.contract()
     changes: list[dict[str, Any]] = [
         {"name": "shop.other"},
         {"input_type": Inner},
@@ -191,10 +192,9 @@ def test_digest_covers_what_was_granted() -> None:
         {"risk": Risk.HIGH},
         {"needs_mediation": True},
         {"idempotent": True},
-        {"version": "2"},
     ]
-    digests = {make(**change).digest() for change in changes}
-    assert len(digests | {base}) == len(changes) + 1
+    contracts = {make(**change).descriptor().contract() for change in changes}
+    assert len(contracts | {base}) == len(changes) + 1
 
 
 def test_reserved_names() -> None:

@@ -1,4 +1,4 @@
-"""The registry: every plugin is loaded alike, and none of them can stop the host."""
+"""The catalogue: every plugin is loaded alike, and none of them can stop the host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import attrs
 import pytest
 
 from palyra.capability import Capability, CapabilityContext, Risk, hookimpl
-from palyra.capability.registry import Registry
+from palyra.capability.catalogue import Catalogue
+from palyra.capability.registry import EntryPointLike, load_here, own_points
+from palyra.core.descriptors import descriptor_digest
+from palyra.core.devices import AnnouncedCapability
 
 
 @attrs.frozen
@@ -51,6 +54,10 @@ def offering(*names: str, dist: str = "acme-tools") -> Point:
     return point(names[0], lambda: [described(name) for name in names], dist)
 
 
+def load(*points: EntryPointLike) -> Catalogue:
+    return Catalogue(*load_here(points))
+
+
 def raising(exc: BaseException) -> Callable[[], Any]:
     def load() -> Any:
         raise exc
@@ -63,11 +70,12 @@ GOOD = offering("good.one", dist="good")
 
 def test_loads_what_plugins_offer() -> None:
     """Capabilities are known by name, with the distribution they came from."""
-    registry = Registry.load([offering("b.two", "a.one"), GOOD])
-    assert list(registry.capabilities) == ["a.one", "b.two", "good.one"]
-    found = registry.capabilities["a.one"]
-    assert (found.distribution, found.version) == ("acme-tools", "1.0")
-    assert registry.faults == ()
+    catalogue = load(offering("b.two", "a.one"), GOOD)
+    assert list(catalogue.offers) == ["a.one", "b.two", "good.one"]
+    found = catalogue.offers["a.one"]
+    said = found.descriptor
+    assert (said.distribution, said.version) == ("acme-tools", "1.0")
+    assert catalogue.faults == ()
 
 
 @pytest.mark.parametrize(
@@ -83,9 +91,9 @@ def test_loads_what_plugins_offer() -> None:
 def test_import_failures_are_faults(exc: BaseException, sentence: str) -> None:
     """Whatever importing a plugin raises is reported by name, and the others are loaded."""
     bad = Point("printer.print", Dist("cups-tools"), raising(exc))
-    registry = Registry.load([bad, GOOD])
-    assert list(registry.capabilities) == ["good.one"]
-    (fault,) = registry.faults
+    catalogue = load(bad, GOOD)
+    assert list(catalogue.offers) == ["good.one"]
+    (fault,) = catalogue.faults
     assert (fault.name, fault.distribution) == ("printer.print", "cups-tools")
     assert fault.sentence == sentence
 
@@ -93,7 +101,7 @@ def test_import_failures_are_faults(exc: BaseException, sentence: str) -> None:
 def test_keyboard_interrupt_is_the_users() -> None:
     """Ctrl-C while plugins are loaded stops the program."""
     with pytest.raises(KeyboardInterrupt):
-        Registry.load([Point("x", Dist("x"), raising(KeyboardInterrupt()))])
+        load(Point("x", Dist("x"), raising(KeyboardInterrupt())))
 
 
 async def an_async_hook() -> list[Capability]:
@@ -114,31 +122,31 @@ async def an_async_hook() -> list[Capability]:
 )
 def test_broken_contracts_are_faults(answer: Callable[[], Any], part: str) -> None:
     """A hook that answers wrongly is a fault that says what is wrong."""
-    registry = Registry.load([point("acme", answer), GOOD])
-    assert list(registry.capabilities) == ["good.one"]
-    (fault,) = registry.faults
+    catalogue = load(point("acme", answer), GOOD)
+    assert list(catalogue.offers) == ["good.one"]
+    (fault,) = catalogue.faults
     assert part in fault.sentence
 
 
 def test_a_plugin_without_the_hook_is_a_fault() -> None:
     """A module with no hook at all is named, not passed over."""
-    registry = Registry.load([Point("acme", Dist("acme"), lambda: types.ModuleType("empty"))])
-    assert "is missing" in registry.faults[0].sentence
+    catalogue = load(Point("acme", Dist("acme"), lambda: types.ModuleType("empty")))
+    assert "is missing" in catalogue.faults[0].sentence
 
 
 def test_a_misspelt_hook_is_a_fault() -> None:
     """An implementation of a hook that does not exist is a fault."""
     module = types.ModuleType("odd")
     module.__dict__["palyra_capability"] = hookimpl(lambda: [])
-    registry = Registry.load([Point("acme", Dist("acme"), lambda: module)])
-    assert "PluginValidationError" in registry.faults[0].sentence
+    catalogue = load(Point("acme", Dist("acme"), lambda: module))
+    assert "PluginValidationError" in catalogue.faults[0].sentence
 
 
 def test_two_distributions_with_one_name_fault_each_other() -> None:
     """Neither of two rivals is run, and each names the other."""
-    registry = Registry.load([offering("a.b", dist="one"), offering("a.b", dist="two"), GOOD])
-    assert list(registry.capabilities) == ["good.one"]
-    one, two = registry.faults
+    catalogue = load(offering("a.b", dist="one"), offering("a.b", dist="two"), GOOD)
+    assert list(catalogue.offers) == ["good.one"]
+    one, two = catalogue.faults
     assert (one.distribution, two.distribution) == ("one", "two")
     assert "two" in one.sentence
     assert "one" in two.sentence
@@ -146,24 +154,24 @@ def test_two_distributions_with_one_name_fault_each_other() -> None:
 
 def test_one_distribution_with_a_name_twice() -> None:
     """A distribution that offers a name twice is told so."""
-    registry = Registry.load([offering("a.b", "a.b")])
-    assert not registry.capabilities
-    assert "2 times" in registry.faults[0].sentence
+    catalogue = load(offering("a.b", "a.b"))
+    assert not catalogue.offers
+    assert "2 times" in catalogue.faults[0].sentence
 
 
 def test_reserved_names_are_ours() -> None:
     """A stranger's echo is a fault and does not hurt the real one."""
-    registry = Registry.load([offering("echo", dist="evil"), offering("echo", dist="Palyra")])
-    assert registry.capabilities["echo"].distribution == "Palyra"
-    (fault,) = registry.faults
+    catalogue = load(offering("echo", dist="evil"), offering("echo", dist="Palyra"))
+    assert catalogue.offers["echo"].descriptor.distribution == "Palyra"
+    (fault,) = catalogue.faults
     assert (fault.name, fault.distribution) == ("echo", "evil")
-    assert [each.name for each in registry.announcement()] == ["echo"]
+    assert [each.name for each in catalogue.announced()] == ["echo"]
 
 
 def test_an_entry_point_without_distribution() -> None:
     """An entry point that does not know where it came from is loaded, but not trusted."""
-    registry = Registry.load([Point("x", None, lambda: plugin(lambda: [described("echo")]))])
-    assert registry.faults[0].name == "echo"
+    catalogue = load(Point("x", None, lambda: plugin(lambda: [described("echo")])))
+    assert catalogue.faults[0].name == "echo"
 
 
 def test_announcement() -> None:
@@ -171,19 +179,25 @@ def test_announcement() -> None:
     capability = described(
         "a.b", risk=Risk.HIGH, needs_mediation=True, idempotent=True, version="7"
     )
-    registry = Registry.load(
-        [
-            point("a", lambda: [capability]),
-            Point("cups", Dist("cups"), raising(ImportError("gone"))),
-        ]
+    catalogue = load(
+        point("a", lambda: [capability]),
+        Point("cups", Dist("cups"), raising(ImportError("gone"))),
     )
-    good, bad = registry.announcement()
-    assert attrs.astuple(good) == (
-        "a.b", "7", "high", True, True, 30.0, True, "", capability.digest(),
-    )  # fmt: skip
+    good, bad = catalogue.announced()
+    descriptor = capability.descriptor("acme-tools", "1.0")
+    assert good == AnnouncedCapability(
+        name="a.b",
+        digest=descriptor_digest(descriptor.encode()),
+        version="7",
+        risk="high",
+        needs_mediation=True,
+        idempotent=True,
+        timeout_ms=30_000,
+        contract=descriptor.contract(),
+    )
     assert (bad.name, bad.available, bad.fault, bad.digest) == ("cups", False, "gone", "")
 
 
 def test_installed_plugins_load() -> None:
     """Loading what is installed here never raises."""
-    assert Registry.load() is not None
+    assert {"echo", "system.health"} <= load(*own_points()).offers.keys()

@@ -25,7 +25,7 @@ from palyra.node.session import NodeSession
 from palyra.pki.csr import make_csr
 from palyra.transport.interfaces import ICarrier, Peer
 from palyra.wire.pairing import RenewalAsked
-from tests.contract.sessionhands import CAPABILITIES, HandRun, Hands, NoDisk, registry
+from tests.contract.sessionhands import CAPABILITIES, HandRun, Hands, NoDisk, catalogue
 from tests.gateway.applicants import renewal
 from tests.gateway.enrolling import Applicant, FakeTrust, Gateway, wall_ms
 from tests.node.fakes import FakeMediator
@@ -186,7 +186,7 @@ class NodeEnd:
             reactor=self.clock,
             elapsed_s=self.clock.seconds,
             call_from_thread=lambda function, *given: function(*given),
-            registry=registry(),
+            catalogue=catalogue(),
             runner=self.hands,
             memory=self.memory,
             mediator=self.mediator,

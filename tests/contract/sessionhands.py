@@ -8,10 +8,10 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from palyra.capability.catalogue import Catalogue, Offer
 from palyra.capability.context import CapabilityContext
 from palyra.capability.descriptor import Capability
 from palyra.capability.outcome import Outcome, OutcomeKind, interrupted, succeeded
-from palyra.capability.registry import Registered, Registry
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Report
@@ -22,16 +22,16 @@ CAPABILITIES = (
     AnnouncedCapability("echo", risk="low", idempotent=True),
     AnnouncedCapability("test.ask", risk="low", needs_mediation=True),
 )
-"""What the node announces: the same as :func:`registry` has."""
+"""What the node announces: the same as :func:`catalogue` has."""
 
 
-def registry() -> Registry:
+def catalogue() -> Catalogue:
     """What the node runs."""
     capabilities = (
         Capability(name="echo", description="x", handler=act, idempotent=True),
         Capability(name="test.ask", description="x", handler=act, needs_mediation=True),
     )
-    return Registry([Registered(each, "tests", "1") for each in capabilities], [])
+    return Catalogue(Offer(each.descriptor("tests", "1"), each) for each in capabilities)
 
 
 @implementer(IAttemptFile)
@@ -66,7 +66,7 @@ class NoDisk:
 class HandRun:
     """A handler at work, until a test ends it."""
 
-    capability: Capability
+    offer: Offer
     input_json: bytes
     context: CapabilityContext
     on_done: Callable[[Outcome], None]
@@ -80,7 +80,7 @@ class HandRun:
         """Stops at once."""
         self.cancelled = True
         kind = OutcomeKind.CANCELLED
-        self.on_done(interrupted(kind, self.capability.name, began=True, stopped=True))
+        self.on_done(interrupted(kind, self.offer.name, began=True, stopped=True))
 
 
 class Hands:
@@ -92,13 +92,13 @@ class Hands:
 
     def start(
         self,
-        capability: Capability,
+        offer: Offer,
         input_bytes: bytes,
         context: CapabilityContext,
         max_output_bytes: int,
         on_done: Callable[[Outcome], None],
     ) -> HandRun:
-        run = HandRun(capability, input_bytes, context, on_done)
+        run = HandRun(offer, input_bytes, context, on_done)
         self.runs.append(run)
         if self.at_once:
             run.finish(input_bytes)

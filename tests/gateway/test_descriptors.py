@@ -7,8 +7,9 @@ import importlib.metadata
 import attrs
 import pytest
 
+from palyra.capability.catalogue import Catalogue
 from palyra.capability.hookspecs import ENTRY_POINT_GROUP
-from palyra.capability.registry import Registry
+from palyra.capability.registry import load_here, own_points
 from palyra.gateway.descriptors import DescriptorControl, known
 from tests.gateway.house import result_of
 
@@ -31,7 +32,7 @@ def test_its_own_capabilities_are_known_with_their_schemas() -> None:
 
 def test_a_digest_is_the_one_that_a_node_announces() -> None:
     """A device with the same capability is recognized by it."""
-    announced = {each.name: each.digest for each in Registry.load().announcement()}
+    announced = {each.name: each.digest for each in Catalogue(*load_here(own_points())).announced()}
     assert {each.name: each.digest for each in known()}.items() <= announced.items()
 
 

@@ -28,9 +28,9 @@ from tests.node.fakes import (
     FakeRunner,
     PairedDevice,
     Turns,
+    catalogue,
     dispatch,
     new_authority,
-    registry,
 )
 
 AUTHORITY = new_authority()
@@ -53,7 +53,7 @@ class Node:
             reactor=self.clock,
             elapsed_s=self.clock.seconds,
             call_from_thread=lambda call, *args: call(*args),
-            registry=registry(),
+            catalogue=catalogue(),
             runner=self.runner,
             memory=self.memory,
             mediator=FakeMediator(),

@@ -12,10 +12,10 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from palyra.capability.catalogue import Catalogue, Offer
 from palyra.capability.context import CapabilityContext, DeviceFacts
 from palyra.capability.descriptor import Capability
 from palyra.capability.outcome import Outcome, OutcomeKind, interrupted
-from palyra.capability.registry import Registered, Registry
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Dispatch, Hello, Progress, Waiting, Welcome
 from palyra.core.identifiers import AttemptId, DeviceId
@@ -61,19 +61,17 @@ async def act(_: Any, __: Any) -> dict[str, bool]:
     return {"done": True}
 
 
-def registry() -> Registry:
+def catalogue() -> Catalogue:
     """Three capabilities: one with an effect, one without, and one that asks a person."""
-    return Registry(
-        [
-            Registered(Capability(description="x", handler=act, **given), "tests", "1")
-            for given in (
-                {"name": "test.act"},
-                {"name": "test.look", "idempotent": True},
-                {"name": "test.ask", "needs_mediation": True},
-            )
-        ],
-        [],
+    capabilities = (
+        Capability(description="x", handler=act, **given)
+        for given in (
+            {"name": "test.act"},
+            {"name": "test.look", "idempotent": True},
+            {"name": "test.ask", "needs_mediation": True},
+        )
     )
+    return Catalogue(Offer(each.descriptor("tests", "1"), each) for each in capabilities)
 
 
 class Turns:
@@ -113,7 +111,7 @@ class Turns:
 class FakeRun:
     """A run that a test ends."""
 
-    capability: Capability
+    offer: Offer
     context: CapabilityContext
     on_done: Callable[[Outcome], None]
     cancelled: bool = False
@@ -121,9 +119,7 @@ class FakeRun:
     def cancel(self) -> None:
         """Stops at once."""
         self.cancelled = True
-        self.on_done(
-            interrupted(OutcomeKind.CANCELLED, self.capability.name, began=True, stopped=True)
-        )
+        self.on_done(interrupted(OutcomeKind.CANCELLED, self.offer.name, began=True, stopped=True))
 
 
 class FakeRunner:
@@ -134,12 +130,12 @@ class FakeRunner:
         self.closed = False
 
     def start(
-        self, capability: Capability, _: bytes, context: CapabilityContext, __: int, done: Any
+        self, offer: Offer, _: bytes, context: CapabilityContext, __: int, done: Any
     ) -> FakeRun:
         """As ThreadRunner's."""
         if self.closed:
             raise RuntimeError("the runner is closed")
-        run = FakeRun(capability, context, done)
+        run = FakeRun(offer, context, done)
         self.runs.append(run)
         return run
 

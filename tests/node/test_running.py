@@ -25,8 +25,8 @@ from tests.node.fakes import (
     FakeSpeaker,
     Turns,
     attempt,
+    catalogue,
     dispatch,
-    registry,
 )
 
 MEDIATION_S = 120
@@ -49,7 +49,7 @@ class Host:
             reactor=self.clock,
             elapsed_s=time.monotonic,
             call_from_thread=lambda call, *args: call(*args),
-            registry=registry(),
+            catalogue=catalogue(),
             runner=self.runner,
             memory=self.memory,
             mediator=mediator or self.person,

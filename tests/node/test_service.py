@@ -38,7 +38,7 @@ from palyra.node.service import (
 from palyra.pki.authority import Authority
 from palyra.pki.csr import check_csr
 from tests.node.awaiting import awaiting
-from tests.node.fakes import DEVICE_ID, NOW_MS, registry
+from tests.node.fakes import DEVICE_ID, NOW_MS, catalogue
 
 REQUEST_ID = "01M80NKQCNREQ4EST000000001"
 
@@ -66,10 +66,10 @@ class Paired:
 
     def service(self, watcher: Watcher | None = None, **changed: str) -> NodeService:
         identity = self.files.identity.open(NOW_MS, os.urandom)
-        node = paired_host(self.files, registry(), identity)
+        node = paired_host(self.files, catalogue(), identity)
         host = msgspec.structs.replace(node.host, **changed)
         return NodeService(
-            NodeHost(self.files, host, identity, node.registry),
+            NodeHost(self.files, host, identity, node.catalogue),
             lock=RootLock.take(self.files.lock, who="A node host"),
             config=NodeSection(shutdown_grace_s=1),
             reactor=the_reactor(),
@@ -194,10 +194,10 @@ def test_an_unpaired_device(tmp_path: Path) -> None:
     files.make()
     identity = files.identity.open(NOW_MS, os.urandom, DEVICE_ID)
     with pytest.raises(NotPaired):
-        paired_host(files, registry(), identity)
+        paired_host(files, catalogue(), identity)
     files.keep_host(HostFile(1, "gw:1", DEVICE_ID, 500, "", NOW_MS, NOW_MS))
     with pytest.raises(NotPaired):
-        paired_host(files, registry(), identity)
+        paired_host(files, catalogue(), identity)
 
 
 def test_what_the_log_says(log: Callable[[], list[str]]) -> None:
@@ -231,7 +231,7 @@ def test_what_the_log_says(log: Callable[[], list[str]]) -> None:
 
 def test_what_it_announces() -> None:
     """Every capability with its facts, under a name that fits."""
-    said = announcement(registry(), default_name("Ana's Pi.local"))
+    said = announcement(catalogue(), default_name("Ana's Pi.local"))
     assert said.name == "ana-s-pi"
     facts = {each.name: (each.idempotent, each.needs_mediation) for each in said.capabilities}
     assert facts == {

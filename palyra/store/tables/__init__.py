@@ -21,6 +21,7 @@ from palyra.store.tables.console import (
 from palyra.store.tables.devices import (
     approvals,
     certificates,
+    descriptors,
     devices,
     journal,
     meta,
@@ -39,6 +40,7 @@ __all__ = [
     "call_approvals",
     "call_targets",
     "certificates",
+    "descriptors",
     "devices",
     "fanouts",
     "idempotency_keys",

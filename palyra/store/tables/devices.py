@@ -120,6 +120,16 @@ devices = Table(
     text_or("withheld", "[]"),
     maybe_number("rotate_asked_at_ms"),
     text_or("rotate_asked_by"),
+    text_or("contracts", "{}"),
+)
+
+descriptors = Table(
+    "descriptors",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("json", LargeBinary, nullable=False),
+    number_column("seen_at_ms"),
+    Index("descriptors_by_time", "seen_at_ms"),
 )
 
 certificates = Table(

@@ -48,6 +48,7 @@ jobs = Table(
     text_column("error"),
     flag_column("effect_possible"),
     maybe_number("took_ms"),
+    maybe_text("mediation"),
 )
 
 _UNFINISHED = jobs.c.finished_at_ms.is_(None)

@@ -33,10 +33,10 @@ from palyra.testing.simulation.work import (
     Ledger,
     Person,
     SimulatedRunner,
-    registry,
+    catalogue,
 )
 
-REGISTRY = registry()
+CATALOGUE = catalogue()
 CONFIG = NodeSection(max_running=4, max_waiting=12, mediation_timeout_s=30.0, first_retry_s=5.0)
 ENROLMENT = HostPort("gateway.sim", 7443)
 
@@ -70,7 +70,7 @@ class NodeHost:
             reactor=clock,
             elapsed_s=clock.elapsed_s,
             call_from_thread=self._from_thread,
-            registry=REGISTRY,
+            catalogue=CATALOGUE,
             runner=SimulatedRunner(clock, random, ledger, CONFIG.max_running),
             memory=self.memory,
             mediator=Person(clock, random),
@@ -184,7 +184,7 @@ class NodeHost:
         self.clock.soon(0.0002, act, *arguments)
 
     def _announcement(self) -> Announcement:
-        return announcement(REGISTRY, self._name)
+        return announcement(CATALOGUE, self._name)
 
     def _hello(self, store_epoch: str) -> Hello:
         said = self._announcement()

@@ -14,7 +14,7 @@ from palyra.gateway.issuing import Issuer
 from palyra.node.service import announcement
 from palyra.store.memory import MemoryStore
 from palyra.testing.simulation.clock import HostClock
-from palyra.testing.simulation.device import REGISTRY
+from palyra.testing.simulation.device import CATALOGUE
 from palyra.testing.simulation.disk import Disk, at_once
 from palyra.testing.simulation.identity import IdentityOnDisk, KeptIdentity
 
@@ -71,7 +71,7 @@ def _request(
         source="192.0.2.7",
         identity_public=identity.key.public_key().public_bytes_raw(),
         csr_der=csr_der,
-        capabilities=announcement(REGISTRY, name).capabilities,
+        capabilities=announcement(CATALOGUE, name).capabilities,
         transcript_hash=sha256_hex(b"transcript"),
         digest=sha256_hex(name.encode()),
         code_id=new_ulid(now_ms, random.randbytes),

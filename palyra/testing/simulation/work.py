@@ -13,10 +13,10 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from palyra.capability.catalogue import Catalogue, Offer
 from palyra.capability.context import CapabilityContext
 from palyra.capability.descriptor import Capability
 from palyra.capability.outcome import Outcome, OutcomeKind, failed, interrupted, succeeded
-from palyra.capability.registry import Registered, Registry
 from palyra.capability.runner import GRACE_S, OnDone
 from palyra.node.mediation import Answer, IMediator, Question
 from palyra.testing.simulation.clock import HostClock, Timer
@@ -69,7 +69,7 @@ async def _never(_: Any, __: Any) -> None:
     raise AssertionError("simulated handlers are not called")
 
 
-def registry() -> Registry:
+def catalogue() -> Catalogue:
     """The capabilities of every simulated device."""
     capabilities = [
         Capability(
@@ -82,7 +82,7 @@ def registry() -> Registry:
         )
         for name, each in BEHAVIOURS.items()
     ]
-    return Registry([Registered(each, "simulation", "1") for each in capabilities], [])
+    return Catalogue(Offer(each.descriptor("simulation", "1"), each) for each in capabilities)
 
 
 class Ledger:
@@ -207,14 +207,14 @@ class SimulatedRunner:
 
     def start(
         self,
-        capability: Capability,
+        offer: Offer,
         input_bytes: bytes,
         context: CapabilityContext,
         max_output_bytes: int,
         on_done: OnDone,
     ) -> SimulatedRun:
         """Run a handler, or let it wait for a place; its deadline ticks."""
-        run = SimulatedRun(self, capability.name, input_bytes, context, on_done)
+        run = SimulatedRun(self, offer.name, input_bytes, context, on_done)
         self.clock.soon(context.remaining_s(), run.interrupt, OutcomeKind.TIMED_OUT)
         self._waiting.append(run)
         self.clock.soon(0.0, self._fill)

@@ -294,20 +294,42 @@ class DeviceCapability(_message.Message):
     def __init__(self, name: _Optional[str] = ..., available: bool = ..., descriptor_digest: _Optional[str] = ..., traits: _Optional[_Union[CapabilityTraits, _Mapping]] = ...) -> None: ...
 
 class CapabilityTraits(_message.Message):
-    __slots__ = ("version", "risk", "needs_mediation", "idempotent", "timeout_ms", "fault")
+    __slots__ = ("version", "risk", "needs_mediation", "idempotent", "timeout_ms", "fault", "contract_digest")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RISK_FIELD_NUMBER: _ClassVar[int]
     NEEDS_MEDIATION_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     version: str
     risk: str
     needs_mediation: bool
     idempotent: bool
     timeout_ms: int
     fault: str
-    def __init__(self, version: _Optional[str] = ..., risk: _Optional[str] = ..., needs_mediation: bool = ..., idempotent: bool = ..., timeout_ms: _Optional[int] = ..., fault: _Optional[str] = ...) -> None: ...
+    contract_digest: str
+    def __init__(self, version: _Optional[str] = ..., risk: _Optional[str] = ..., needs_mediation: bool = ..., idempotent: bool = ..., timeout_ms: _Optional[int] = ..., fault: _Optional[str] = ..., contract_digest: _Optional[str] = ...) -> None: ...
+
+class CapabilityDescriptor(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: bytes
+    def __init__(self, json: _Optional[bytes] = ...) -> None: ...
+
+class CapabilityCatalog(_message.Message):
+    __slots__ = ("capabilities",)
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    capabilities: _containers.RepeatedCompositeFieldContainer[DeviceCapability]
+    def __init__(self, capabilities: _Optional[_Iterable[_Union[DeviceCapability, _Mapping]]] = ...) -> None: ...
+
+class CatalogAnswer(_message.Message):
+    __slots__ = ("granted", "unknown_digests")
+    GRANTED_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    granted: _containers.RepeatedScalarFieldContainer[str]
+    unknown_digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, granted: _Optional[_Iterable[str]] = ..., unknown_digests: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeHello(_message.Message):
     __slots__ = ("memory_id", "running_attempts", "finished_attempts", "died_attempts", "version", "store_epoch", "max_in_flight", "features", "unix_ms")
@@ -362,7 +384,7 @@ class RegisterNodeResponse(_message.Message):
     def __init__(self, v: _Optional[int] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., accepted: bool = ..., reason: _Optional[str] = ..., welcome: _Optional[_Union[NodeWelcome, _Mapping]] = ...) -> None: ...
 
 class NodeWelcome(_message.Message):
-    __slots__ = ("store_epoch", "session_epoch", "heartbeat_interval_ms", "gateway_unix_ms", "ca_bundle_pem", "granted", "device_name", "version", "renew_after_s", "quic_address")
+    __slots__ = ("store_epoch", "session_epoch", "heartbeat_interval_ms", "gateway_unix_ms", "ca_bundle_pem", "granted", "device_name", "version", "renew_after_s", "quic_address", "unknown_digests")
     STORE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     SESSION_EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
@@ -373,6 +395,7 @@ class NodeWelcome(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RENEW_AFTER_S_FIELD_NUMBER: _ClassVar[int]
     QUIC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     store_epoch: str
     session_epoch: int
     heartbeat_interval_ms: int
@@ -383,7 +406,8 @@ class NodeWelcome(_message.Message):
     version: str
     renew_after_s: int
     quic_address: str
-    def __init__(self, store_epoch: _Optional[str] = ..., session_epoch: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., gateway_unix_ms: _Optional[int] = ..., ca_bundle_pem: _Optional[str] = ..., granted: _Optional[_Iterable[str]] = ..., device_name: _Optional[str] = ..., version: _Optional[str] = ..., renew_after_s: _Optional[int] = ..., quic_address: _Optional[str] = ...) -> None: ...
+    unknown_digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, store_epoch: _Optional[str] = ..., session_epoch: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., gateway_unix_ms: _Optional[int] = ..., ca_bundle_pem: _Optional[str] = ..., granted: _Optional[_Iterable[str]] = ..., device_name: _Optional[str] = ..., version: _Optional[str] = ..., renew_after_s: _Optional[int] = ..., quic_address: _Optional[str] = ..., unknown_digests: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PayloadChunk(_message.Message):
     __slots__ = ("transfer_id", "index", "last", "data", "sha256")
@@ -400,7 +424,7 @@ class PayloadChunk(_message.Message):
     def __init__(self, transfer_id: _Optional[int] = ..., index: _Optional[int] = ..., last: bool = ..., data: _Optional[bytes] = ..., sha256: _Optional[bytes] = ...) -> None: ...
 
 class NodeEventRequest(_message.Message):
-    __slots__ = ("v", "device_id", "event_name", "payload_json", "replay", "session_epoch", "reports", "progress", "waiting", "chunks")
+    __slots__ = ("v", "device_id", "event_name", "payload_json", "replay", "session_epoch", "reports", "progress", "waiting", "chunks", "catalog", "descriptors")
     V_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -411,6 +435,8 @@ class NodeEventRequest(_message.Message):
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTORS_FIELD_NUMBER: _ClassVar[int]
     v: int
     device_id: _common_pb2.CanonicalId
     event_name: str
@@ -421,10 +447,12 @@ class NodeEventRequest(_message.Message):
     progress: _containers.RepeatedCompositeFieldContainer[AttemptProgress]
     waiting: _containers.RepeatedCompositeFieldContainer[AttemptWaiting]
     chunks: _containers.RepeatedCompositeFieldContainer[PayloadChunk]
-    def __init__(self, v: _Optional[int] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., event_name: _Optional[str] = ..., payload_json: _Optional[bytes] = ..., replay: _Optional[_Union[_common_pb2.ReplayProtection, _Mapping]] = ..., session_epoch: _Optional[int] = ..., reports: _Optional[_Iterable[_Union[AttemptReport, _Mapping]]] = ..., progress: _Optional[_Iterable[_Union[AttemptProgress, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[AttemptWaiting, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[PayloadChunk, _Mapping]]] = ...) -> None: ...
+    catalog: CapabilityCatalog
+    descriptors: _containers.RepeatedCompositeFieldContainer[CapabilityDescriptor]
+    def __init__(self, v: _Optional[int] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., event_name: _Optional[str] = ..., payload_json: _Optional[bytes] = ..., replay: _Optional[_Union[_common_pb2.ReplayProtection, _Mapping]] = ..., session_epoch: _Optional[int] = ..., reports: _Optional[_Iterable[_Union[AttemptReport, _Mapping]]] = ..., progress: _Optional[_Iterable[_Union[AttemptProgress, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[AttemptWaiting, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[PayloadChunk, _Mapping]]] = ..., catalog: _Optional[_Union[CapabilityCatalog, _Mapping]] = ..., descriptors: _Optional[_Iterable[_Union[CapabilityDescriptor, _Mapping]]] = ...) -> None: ...
 
 class AttemptReport(_message.Message):
-    __slots__ = ("request_id", "outcome", "output_json", "error_code", "error", "stopped", "took_ms", "output_transfer")
+    __slots__ = ("request_id", "outcome", "output_json", "error_code", "error", "stopped", "took_ms", "output_transfer", "mediation")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -433,6 +461,7 @@ class AttemptReport(_message.Message):
     STOPPED_FIELD_NUMBER: _ClassVar[int]
     TOOK_MS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    MEDIATION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     outcome: AttemptOutcome
     output_json: bytes
@@ -441,7 +470,16 @@ class AttemptReport(_message.Message):
     stopped: bool
     took_ms: int
     output_transfer: int
-    def __init__(self, request_id: _Optional[str] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., output_json: _Optional[bytes] = ..., error_code: _Optional[str] = ..., error: _Optional[str] = ..., stopped: bool = ..., took_ms: _Optional[int] = ..., output_transfer: _Optional[int] = ...) -> None: ...
+    mediation: MediationAnswer
+    def __init__(self, request_id: _Optional[str] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., output_json: _Optional[bytes] = ..., error_code: _Optional[str] = ..., error: _Optional[str] = ..., stopped: bool = ..., took_ms: _Optional[int] = ..., output_transfer: _Optional[int] = ..., mediation: _Optional[_Union[MediationAnswer, _Mapping]] = ...) -> None: ...
+
+class MediationAnswer(_message.Message):
+    __slots__ = ("decided_by", "choice")
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    decided_by: str
+    choice: str
+    def __init__(self, decided_by: _Optional[str] = ..., choice: _Optional[str] = ...) -> None: ...
 
 class AttemptProgress(_message.Message):
     __slots__ = ("request_id", "fraction", "text")
@@ -454,14 +492,16 @@ class AttemptProgress(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., fraction: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
 
 class AttemptWaiting(_message.Message):
-    __slots__ = ("request_id", "answered", "remaining_ms")
+    __slots__ = ("request_id", "answered", "remaining_ms", "mediation")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_FIELD_NUMBER: _ClassVar[int]
     REMAINING_MS_FIELD_NUMBER: _ClassVar[int]
+    MEDIATION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     answered: bool
     remaining_ms: int
-    def __init__(self, request_id: _Optional[str] = ..., answered: bool = ..., remaining_ms: _Optional[int] = ...) -> None: ...
+    mediation: MediationAnswer
+    def __init__(self, request_id: _Optional[str] = ..., answered: bool = ..., remaining_ms: _Optional[int] = ..., mediation: _Optional[_Union[MediationAnswer, _Mapping]] = ...) -> None: ...
 
 class NodeCapabilityDispatch(_message.Message):
     __slots__ = ("request_id", "capability", "input_json", "max_payload_bytes", "remaining_ms", "job_id", "attempt", "requested_by", "input_transfer", "traceparent")
@@ -512,7 +552,7 @@ class Renew(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., within_ms: _Optional[int] = ...) -> None: ...
 
 class NodeEventResponse(_message.Message):
-    __slots__ = ("v", "event_id", "accepted", "reason", "dispatch", "dispatches", "acknowledged", "cancels", "drain", "gateway_unix_ms", "renew", "chunks")
+    __slots__ = ("v", "event_id", "accepted", "reason", "dispatch", "dispatches", "acknowledged", "cancels", "drain", "gateway_unix_ms", "renew", "chunks", "catalog")
     V_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -525,6 +565,7 @@ class NodeEventResponse(_message.Message):
     GATEWAY_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     RENEW_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_FIELD_NUMBER: _ClassVar[int]
     v: int
     event_id: _common_pb2.CanonicalId
     accepted: bool
@@ -537,7 +578,8 @@ class NodeEventResponse(_message.Message):
     gateway_unix_ms: int
     renew: Renew
     chunks: _containers.RepeatedCompositeFieldContainer[PayloadChunk]
-    def __init__(self, v: _Optional[int] = ..., event_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., accepted: bool = ..., reason: _Optional[str] = ..., dispatch: _Optional[_Union[NodeCapabilityDispatch, _Mapping]] = ..., dispatches: _Optional[_Iterable[_Union[NodeCapabilityDispatch, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., cancels: _Optional[_Iterable[_Union[AttemptCancel, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., gateway_unix_ms: _Optional[int] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., chunks: _Optional[_Iterable[_Union[PayloadChunk, _Mapping]]] = ...) -> None: ...
+    catalog: CatalogAnswer
+    def __init__(self, v: _Optional[int] = ..., event_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., accepted: bool = ..., reason: _Optional[str] = ..., dispatch: _Optional[_Union[NodeCapabilityDispatch, _Mapping]] = ..., dispatches: _Optional[_Iterable[_Union[NodeCapabilityDispatch, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[str]] = ..., cancels: _Optional[_Iterable[_Union[AttemptCancel, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., gateway_unix_ms: _Optional[int] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., chunks: _Optional[_Iterable[_Union[PayloadChunk, _Mapping]]] = ..., catalog: _Optional[_Union[CatalogAnswer, _Mapping]] = ...) -> None: ...
 
 class ExecuteCapabilityRequest(_message.Message):
     __slots__ = ("v", "device_id", "capability", "input_json", "max_payload_bytes", "timeout_ms", "ttl_ms", "idempotency_key")

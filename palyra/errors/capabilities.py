@@ -1,0 +1,99 @@
+"""Capabilities on a device: plugins that fail, workers that die, owners who configure them."""
+
+from __future__ import annotations
+
+import attrs
+
+from palyra.errors.base import Category, PalyraError
+from palyra.errors.jobs import CapabilityNotGranted
+
+
+@attrs.define
+class WorkerDied(PalyraError):
+    """The process that ran a capability ended in the middle; ``cause`` says how, without a point
+    at its end."""
+
+    code = "worker_died"
+    category = Category.INTERNAL
+    capability: str
+    cause: str
+
+    @property
+    def sentence(self) -> str:
+        return f"The process that ran {self.capability} ended: {self.cause}."
+
+    @property
+    def hint(self) -> str:
+        return f"on the device: palyra capability show {self.capability}"
+
+
+@attrs.define
+class PluginFailed(PalyraError):
+    """A plugin cannot be used; ``cause`` is a sentence without a point at its end."""
+
+    code = "plugin_failed"
+    category = Category.PRECONDITION
+    distribution: str
+    version: str
+    cause: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.distribution} {self.version} {self.cause}. The other plugins run."
+
+    @property
+    def hint(self) -> str:
+        return f"mend or uninstall {self.distribution}, then: palyra node reload"
+
+
+@attrs.define
+class SettingsInvalid(PalyraError):
+    """What the device's owner configured for a capability is not what its plugin takes.
+
+    ``field`` is below ``settings``; the value itself is never shown, for it may be a secret.
+    """
+
+    code = "settings_invalid"
+    category = Category.INVALID
+    capability: str
+    field: str
+    problem: str
+
+    @property
+    def sentence(self) -> str:
+        return f"The settings of {self.capability} do not fit: {self.field}: {self.problem}."
+
+    @property
+    def hint(self) -> str:
+        return f"palyra capability show {self.capability}"
+
+
+@attrs.define
+class CapabilityChanged(CapabilityNotGranted):
+    """What the device offers under that name is not what it was granted for."""
+
+    code = "capability_changed"
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"{self.capability} on {self.name} has changed since it was granted; an operator must "
+            "grant it again."
+        )
+
+
+@attrs.define
+class NodeHostNotRunning(PalyraError):
+    """Nobody answers on the node host's control socket."""
+
+    code = "node_not_running"
+    category = Category.UNAVAILABLE
+    state_root: str
+
+    @property
+    def sentence(self) -> str:
+        return f"No node host runs on state root {self.state_root}."
+
+    @property
+    def hint(self) -> str:
+        return "palyra node run, or set PALYRA_STATE_ROOT"
