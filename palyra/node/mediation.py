@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import Interface, implementer
 
 from palyra.core.devices import clean_text
+from palyra.core.jobs import ONCE, REFUSED
 
 try:
     import termios
@@ -27,22 +28,44 @@ MAX_ARGUMENT = 512
 
 @attrs.frozen
 class Question:
-    """What a person is asked.  ``argument`` is the input's JSON, as sent."""
+    """What a person is asked.  ``argument`` is the input's JSON, as sent.
+
+    ``scope`` is what a yes for the session, or for always, will be for: part of the argument, in
+    words that may be shown.  Empty: such a yes cannot be given.
+    """
 
     attempt_id: str
     requested_by: str
     capability: str
     risk: str
     argument: str
+    job_id: str = ""
+    scope: str = ""
+    until_s: float = 0.0
+    """When nobody needs to answer any more, on the host's monotonic clock."""
 
 
 @attrs.frozen
 class Answer:
-    """Yes, or no with a stable code and a sentence."""
+    """A yes (:data:`palyra.core.jobs.CHOICES`), or no with a stable code and a sentence.
 
-    allowed: bool
+    ``decided_by`` is who said it, as the gateway will show it; empty where nobody did.
+    """
+
+    choice: str
+    decided_by: str = ""
     code: str = ""
     sentence: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it may run."""
+        return self.choice != REFUSED
+
+    @classmethod
+    def no(cls, code: str, sentence: str, decided_by: str = "") -> Answer:
+        """It may not."""
+        return cls(REFUSED, decided_by, code, sentence)
 
 
 class IMediator(Interface):
@@ -61,7 +84,7 @@ class Headless:
 
     def ask(self, question: Question) -> Deferred[Answer]:
         sentence = f"Nobody at {self._name} can be asked: its node host has no terminal."
-        return succeed(Answer(False, "mediation_unavailable", sentence))
+        return succeed(Answer.no("mediation_unavailable", sentence))
 
 
 @implementer(IMediator, IReadDescriptor)
@@ -87,7 +110,7 @@ class TerminalMediator:
     def ask(self, question: Question) -> Deferred[Answer]:
         if len(self._waiting) >= MAX_ASKING:
             return succeed(
-                Answer(False, "mediation_busy", "The person at the device has other questions.")
+                Answer.no("mediation_busy", "The person at the device has other questions.")
             )
         answer: Deferred[Answer] = Deferred(self._take_back)
         self._waiting.append((question, answer))
@@ -132,8 +155,9 @@ class TerminalMediator:
     def _settle(self, allowed: bool) -> None:
         _, answer = self._waiting.popleft()
         self._next()
-        said_no = Answer(False, "mediation_denied", "The person at the device said no.")
-        answer.callback(Answer(True) if allowed else said_no)
+        by = "the terminal"
+        said_no = Answer.no("mediation_denied", "The person at the device said no.", by)
+        answer.callback(Answer(ONCE, by) if allowed else said_no)
 
     def _take_back(self, answer: Deferred[Answer]) -> None:
         asked = self._waiting[0][1] is answer

@@ -171,7 +171,7 @@ class SessionJobsContract(OnCarrier):
         job = node.submit(capability="test.ask")
         await place.until(lambda: place.gateway.kept(job).state is JobState.AWAITING)
         ((_, asked),) = node.mediator.asked
-        asked.callback(Answer(True))
+        asked.callback(Answer("once", "ana"))
         run = await node.started()
         await place.until(lambda: place.gateway.kept(job).state is JobState.DISPATCHED)
         run.finish()

@@ -175,7 +175,7 @@ def test_a_repeated_dispatch_runs_once(host: Host, capability: str) -> None:
     host.runs.dispatched(repeated)
     if capability == "test.ask":
         assert len(host.person.asked) == 1
-        host.person.asked[0][1].callback(Answer(True))
+        host.person.asked[0][1].callback(Answer("once", "ana"))
         host.runs.dispatched(repeated)
     if capability != "test.look":
         host.turns.turn()
@@ -272,7 +272,7 @@ def test_a_yes(host: Host) -> None:
     assert question.argument == '{"x":1}'
     assert waits(host) == [False]
     assert host.runs.standings() == {attempt(1): Standing.RUNNING}
-    answer.callback(Answer(True))
+    answer.callback(Answer("once", "ana"))
     assert waits(host) == [False, True]
     host.turns.turn()
     host.end()
@@ -282,7 +282,7 @@ def test_a_yes(host: Host) -> None:
 def test_a_no(host: Host) -> None:
     """Rejected, with the person's word; nothing ran."""
     host.runs.dispatched(dispatch(1, "test.ask"))
-    host.person.asked[0][1].callback(Answer(False, "mediation_denied", "The person said no."))
+    host.person.asked[0][1].callback(Answer.no("mediation_denied", "The person said no."))
     assert host.reports == [(attempt(1), Outcome.REJECTED, "mediation_denied")]
     assert host.runner.runs == []
     assert host.lines[-1][1] == 0
@@ -364,7 +364,7 @@ def test_a_new_session_hears_who_is_asked(host: Host) -> None:
     assert not following.said[0].answered
     assert 100_000 < following.said[0].remaining_ms <= MEDIATION_S * 1000
     host.runs.detach(following)
-    host.person.asked[0][1].callback(Answer(True))
+    host.person.asked[0][1].callback(Answer("once", "ana"))
     host.turns.turn()
     last = FakeSpeaker()
     host.runs.attach(last)

@@ -175,6 +175,7 @@ def test_our_own_numbers() -> None:
         36: "gateway_unix_ms",
         37: "renew",
         38: "chunks",
+        39: "catalog",
     }
     assert own["NodeEventRequest"] == {
         32: "session_epoch",
@@ -182,6 +183,8 @@ def test_our_own_numbers() -> None:
         34: "progress",
         35: "waiting",
         36: "chunks",
+        37: "catalog",
+        38: "descriptors",
     }
 
 

@@ -18,6 +18,7 @@ from palyra.capability.context import CapabilityContext
 from palyra.capability.descriptor import Capability
 from palyra.capability.outcome import Outcome, OutcomeKind, failed, interrupted, succeeded
 from palyra.capability.runner import GRACE_S, OnDone
+from palyra.core.jobs import ONCE
 from palyra.node.mediation import Answer, IMediator, Question
 from palyra.testing.simulation.clock import HostClock, Timer
 
@@ -246,7 +247,7 @@ class Person:
         answer: Deferred[Answer] = Deferred()
         if self._random.random() < 0.8:
             allowed = self._random.random() < 0.7
-            said = Answer(True) if allowed else Answer(False, "mediation_denied", "No.")
+            said = Answer(ONCE, "a person") if allowed else Answer.no("mediation_denied", "No.")
             self._clock.soon(self._random.uniform(0.5, 40.0), self._say, answer, said)
         return answer
 
