@@ -9,7 +9,7 @@ import attrs
 
 from palyra.capability.descriptor import Capability
 from palyra.core.descriptors import Descriptor, descriptor_digest
-from palyra.core.devices import AnnouncedCapability
+from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability
 
 
 @attrs.frozen(slots=True)
@@ -50,7 +50,8 @@ class Fault:
     """A capability or a whole plugin that cannot be used, and why.
 
     ``name`` is the capability's name, or the entry point's where no descriptor was seen.
-    ``by_owner``: nothing is wrong with it, the device's owner has switched it off.
+    ``by_owner``: nothing is wrong with it, the device's owner has switched it off.  With ``offer``
+    it would be that capability, were it not for the fault.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Fault:
     version: str
     sentence: str
     by_owner: bool = False
+    offer: Offer | None = None
 
 
 class Catalogue:
@@ -70,7 +72,8 @@ class Catalogue:
         known, fights = _settle_names(offers)
         self._offers = MappingProxyType(dict(sorted(known.items())))
         self._faults = (*faults, *fights)
-        self._by_digest = {offer.digest: offer.raw for offer in self._offers.values()}
+        known_of = [each.offer for each in self._faults if each.offer is not None]
+        self._by_digest = {each.digest: each.raw for each in (*known_of, *self._offers.values())}
 
     @property
     def offers(self) -> Mapping[str, Offer]:
@@ -87,12 +90,14 @@ class Catalogue:
         return self._by_digest.get(digest)
 
     def announced(self) -> tuple[AnnouncedCapability, ...]:
-        """Every name once, as the gateway is told: what can be run, then what is broken."""
+        """Every name once, as the gateway is told: what can be run, then what is broken; no more
+        than a gateway takes."""
         broken: dict[str, AnnouncedCapability] = {}
         for fault in self._faults:
             if fault.name not in self._offers:
                 broken.setdefault(fault.name, _broken(fault))
-        return (*map(_offered, self._offers.values()), *broken.values())
+        whole = (*map(_offered, self._offers.values()), *broken.values())
+        return whole[:MAX_CAPABILITIES]
 
 
 def _offered(offer: Offer) -> AnnouncedCapability:
@@ -110,7 +115,9 @@ def _offered(offer: Offer) -> AnnouncedCapability:
 
 
 def _broken(fault: Fault) -> AnnouncedCapability:
-    return AnnouncedCapability(fault.name, available=False, risk="medium", fault=fault.sentence)
+    if fault.offer is None:
+        return AnnouncedCapability(fault.name, available=False, risk="medium", fault=fault.sentence)
+    return attrs.evolve(_offered(fault.offer), available=False, fault=fault.sentence)
 
 
 # -- names that are offered twice ---------------------------------------------------------------

@@ -10,13 +10,13 @@ import attrs
 import click
 
 from palyra._files import make_private_dir
+from palyra.afar.contexts import CURRENT, FOLDER, PENDING, Context, Contexts, checked_name
+from palyra.afar.remote import RemoteWay, fetch_chain, tls_context
+from palyra.afar.renewal import Pending
 from palyra.cli import facts, words
-from palyra.cli.afar import Pending
 from palyra.cli.client import Answer, Console
-from palyra.cli.contexts import CURRENT, FOLDER, PENDING, Context, Contexts, checked_name
 from palyra.cli.facts import Fact
 from palyra.cli.present import Screen
-from palyra.cli.remote import RemoteWay, fetch_chain, tls_context
 from palyra.console.models import EnrolOperator, OperatorCertificateAnswer
 from palyra.core.operator_uri import OperatorUri
 from palyra.core.pairing_uri import spell_token

@@ -16,13 +16,16 @@ from urllib.parse import quote, urlencode
 import attrs
 import msgspec
 
-from palyra.cli.eventstream import EventReader
+from palyra._ownersocket import check_path
+from palyra.afar.eventstream import EventReader
+from palyra.afar.refusals import AnswerUnreadable as AnswerUnreadable
+from palyra.afar.refusals import GatewayRefused as GatewayRefused
+from palyra.afar.refusals import problem_of as problem_of
 from palyra.console.models import JobEvent, Page, Problem
 from palyra.errors import (
     GatewayNotRunning,
     GatewayUnreachable,
     PalyraError,
-    SocketPathTooLong,
     SocketPermission,
 )
 
@@ -36,7 +39,6 @@ _AGAIN_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a stream that broke is opened again: a restart takes a few seconds."""
 _STEADY_S = 10.0
 _PIECE = 64 * 1024
-_MAX_SOCKET_PATH = 107
 
 Query = str | int | tuple[str, ...] | None
 
@@ -59,26 +61,6 @@ class Answer(Generic[T]):
 
     value: T
     body: bytes
-
-
-@attrs.define
-class GatewayRefused(PalyraError):
-    """The gateway said no; its own sentence, code and hint are in ``problem``."""
-
-    problem: Problem
-
-    @property
-    def sentence(self) -> str:
-        return self.problem.error
-
-    @property
-    def hint(self) -> str:
-        return self.problem.hint
-
-
-@attrs.define
-class AnswerUnreadable(GatewayUnreachable):
-    """The gateway answered in a form of another version; asking again does not help."""
 
 
 class _Response(http.client.HTTPResponse):
@@ -136,8 +118,7 @@ class SocketWay:
 
         :raises SocketPathTooLong: the system could not make it.
         """
-        if len(str(self._path).encode()) > _MAX_SOCKET_PATH:
-            raise SocketPathTooLong(str(self._path))
+        check_path(self._path)
         return _SocketConnection(self._path, timeout_s)
 
     def problem(self, error: Exception, timeout_s: float) -> PalyraError:
@@ -285,13 +266,6 @@ class Console:
 def segment(text: str) -> str:
     """A name or an id as one segment of a path."""
     return quote(text, safe="")
-
-
-def problem_of(error: PalyraError) -> Problem:
-    """What is shown of an error, in the form the gateway uses."""
-    if isinstance(error, GatewayRefused):
-        return error.problem
-    return Problem(error.sentence, error.code, error.hint, error.category.value, error.retryable)
 
 
 def _passes(error: PalyraError) -> bool:

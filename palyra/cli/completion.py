@@ -71,7 +71,7 @@ def contexts(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The gateways that this account knows from afar; none of them is asked."""
-    from palyra.cli.contexts import Contexts
+    from palyra.afar.contexts import Contexts
 
     items = []
     with contextlib.suppress(PalyraError):

@@ -10,11 +10,11 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from palyra.afar.contexts import Context, Contexts, address_of, checked_url
+from palyra.afar.remote import fetch_chain
 from palyra.cli import completion, words
-from palyra.cli.contexts import Context, Contexts, address_of, checked_url
 from palyra.cli.options import Call, VerbGroup, pass_call
 from palyra.cli.present import Screen
-from palyra.cli.remote import fetch_chain
 from palyra.cli.tables import Column, cell
 from palyra.core.identifiers import grouped, sha256_hex
 from palyra.errors import Malformed

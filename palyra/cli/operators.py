@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from palyra.afar.contexts import Contexts
 from palyra.cli import accepting, completion, words
 from palyra.cli.client import PAGE_LIMIT, segment
-from palyra.cli.contexts import Contexts
 from palyra.cli.options import Call, VerbGroup, pass_call
 from palyra.cli.present import Screen
 from palyra.cli.tables import Cell, Column, Row, cell, state_cell

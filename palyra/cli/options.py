@@ -18,7 +18,7 @@ from palyra.errors import Malformed
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from palyra.cli.contexts import Context
+    from palyra.afar.contexts import Context
 
 _JSON = "palyra.json"
 _ROOT = "palyra.state_root"
@@ -58,8 +58,8 @@ class Call:
         context = self.afar
         if context is None:
             return Console(self.state_root, timeout_s)
+        from palyra.afar.contexts import Contexts
         from palyra.cli.afar import console_of
-        from palyra.cli.contexts import Contexts
 
         return console_of(context, Contexts.of_user(), timeout_s)
 
@@ -72,7 +72,7 @@ class Call:
 
         :raises ContextUnknown: the one that was named is not known.
         """
-        from palyra.cli.contexts import Contexts
+        from palyra.afar.contexts import Contexts
         from palyra.config.roots import ENVIRONMENT
 
         contexts = Contexts.of_user()

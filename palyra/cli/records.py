@@ -8,7 +8,7 @@ from palyra.cli import facts, words
 from palyra.cli.facts import Fact
 from palyra.cli.present import Screen, json_text
 from palyra.cli.tables import Cell, Column, cell, state_cell, style_of
-from palyra.console.models import NULL, JobAnswer, JobItem, JobNote
+from palyra.console.models import NULL, JobAnswer, JobItem, JobNote, MediationItem
 from palyra.core.callapprovals import APPROVAL
 from palyra.core.identifiers import short_id
 
@@ -77,6 +77,7 @@ def _facts(screen: Screen, answer: JobAnswer) -> list[Fact]:
         Fact.same("took", words.duration(job.took_ms)),
         Fact.same("by", words.escaped(job.requested_by) or words.NOTHING),
         Fact.same("attempts", str(job.attempts)),
+        *_mediation(job.mediation),
     ]
     if job.fanout_id:
         found.append(Fact.same("fan-out", words.escaped(job.fanout_id)))
@@ -113,6 +114,31 @@ def _plans(job: JobItem) -> list[Fact]:
         *(_time(key, at_ms) for key, at_ms in times if at_ms is not None),
         *(Fact.same(key, words.escaped(text)) for key, text in texts if text),
     ]
+
+
+_CHOICES = {
+    "once": "allowed once",
+    "session": "allowed for this session",
+    "always": "always allowed",
+    "rule": "allowed",
+    "no": "refused",
+}
+
+
+def _mediation(said: MediationItem | None) -> list[Fact]:
+    """What became of the question at the device, who said so and when."""
+    if said is None:
+        return []
+    found = []
+    if said.asked_at_unix_ms is not None:
+        found.append(_time("asked there", said.asked_at_unix_ms))
+    if said.choice:
+        choice = _CHOICES.get(said.choice, words.escaped(said.choice))
+        by = f" by {words.escaped(said.decided_by)}" if said.decided_by else ""
+        found.append(Fact.same("said there", choice + by))
+    if said.decided_at_unix_ms is not None:
+        found.append(_time("decided", said.decided_at_unix_ms))
+    return found
 
 
 def _time(key: str, at_ms: int | None) -> Fact:

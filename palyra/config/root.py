@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from pathlib import Path
 from typing import get_type_hints
 
@@ -18,15 +16,11 @@ from palyra.config.listen import ListenSection
 from palyra.config.metrics import MetricsSection
 from palyra.config.node import NodeSection
 from palyra.config.policy import PolicySection
+from palyra.config.reading import as_text, parse_toml, read_bytes
 from palyra.config.store import StoreSection
 from palyra.config.tracing import TracingSection
 from palyra.config.webhooks import WebhookSection
-from palyra.core.devices import clean_text
 from palyra.core.identifiers import sha256_hex
-from palyra.errors import ConfigInvalid, Malformed
-
-MAX_PROBLEM = 240
-_AT = re.compile(r"^(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,8 +45,8 @@ def load(path: Path, *, required: bool = False) -> Config:
 
     :raises ConfigInvalid: naming the file, the value's path and what is wrong with it.
     """
-    data = _read(path, required)
-    return parse(_decoded(data, path), str(path))
+    data = read_bytes(path, required)
+    return parse(as_text(data, path), str(path))
 
 
 def load_policy(path: Path, *, required: bool = False) -> tuple[PolicySection, str]:
@@ -63,42 +57,13 @@ def load_policy(path: Path, *, required: bool = False) -> tuple[PolicySection, s
 
     :raises ConfigInvalid: as :func:`load`.
     """
-    data = _read(path, required)
-    return parse(_decoded(data, path), str(path)).policy, sha256_hex(data)
+    data = read_bytes(path, required)
+    return parse(as_text(data, path), str(path)).policy, sha256_hex(data)
 
 
 def parse(text: str, file: str) -> Config:
     """Read the text of a configuration file; ``file`` is only for errors."""
-    try:
-        return msgspec.convert(tomllib.loads(text), Config)
-    except msgspec.ValidationError as error:
-        found = _AT.match(str(error))
-        assert found is not None, "the pattern matches every text"
-        path, problem = found["path"] or "top level", found["problem"]
-        problem = clean_text(_described(path) or problem, MAX_PROBLEM)
-        raise ConfigInvalid(file, path, problem) from error
-    except Malformed as error:  # a rule of the policy that means nothing
-        raise ConfigInvalid(file, error.field, clean_text(error.problem, MAX_PROBLEM)) from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, a number of 5,000 digits
-        raise ConfigInvalid(file, "syntax", clean_text(str(error), MAX_PROBLEM)) from error
-
-
-def _read(path: Path, required: bool) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        if required:
-            raise ConfigInvalid(str(path), "file", "does not exist") from error
-        return b""
-    except OSError as error:
-        raise ConfigInvalid(str(path), "file", f"cannot be read ({error})") from error
-
-
-def _decoded(data: bytes, path: Path) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise ConfigInvalid(str(path), "file", f"cannot be read ({error})") from error
+    return parse_toml(text, Config, file, _described)
 
 
 def _described(path: str) -> str:

@@ -190,8 +190,11 @@ class IControl(Interface):
     def node(target: str) -> Deferred[models.NodeAnswer]:
         """One device."""
 
-    def capabilities() -> Deferred[models.CapabilityCatalogue]:
-        """The capabilities whose descriptors the gateway knows, by name."""
+    def capabilities(
+        limit: int, cursor: str | None, name: str = "", digest: str = ""
+    ) -> Deferred[models.CapabilityCatalogue]:
+        """The capabilities whose descriptors the gateway knows, by name; those of one name, or the
+        one of a digest."""
 
     def journal(target: str, limit: int, cursor: str | None) -> Deferred[models.JournalList]:
         """What happened to a device, newest first."""

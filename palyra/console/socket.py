@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,19 +11,15 @@ from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
 from zope.interface import implementer
 
+from palyra._ownersocket import account_of, listen, may_speak, peer_uid
 from palyra.console.admission import IAdmission
 from palyra.console.app import ConsoleApp
 from palyra.console.bounds import BoundedChannel, BoundedRequest, QuietSite
 from palyra.console.routing import Controls, Route
 from palyra.core.audit import clean
 from palyra.core.operators import Caller, Role, local_id
-from palyra.errors import SocketPathTooLong
 
-MAX_PATH = 107
 VIA = "console.sock"
-_SO_PEERCRED = getattr(socket, "SO_PEERCRED", None)
-_LOCAL_PEERCRED = 0x001
-_SOL_LOCAL = 0
 
 
 class _OwnerChannel(BoundedChannel):
@@ -35,7 +28,7 @@ class _OwnerChannel(BoundedChannel):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         uid = peer_uid(transport.getHandle())
-        if uid is not None and uid not in (0, os.geteuid()):
+        if not may_speak(uid):
             transport.loseConnection()
             return
         self.palyra_uid = uid if uid is not None else os.geteuid()
@@ -82,10 +75,7 @@ class ConsoleSocket:
 
         :raises SocketPathTooLong: unix(7) allows 107 bytes.
         """
-        if len(os.fsencode(self.path)) > MAX_PATH:
-            raise SocketPathTooLong(str(self.path))
-        self.path.unlink(missing_ok=True)
-        self._port = self._reactor.listenUNIX(str(self.path), self._site, mode=0o600)
+        self._port = listen(self._reactor, self.path, self._site)
 
     def end_streams(self, of: Callable[[Caller], bool]) -> None:
         """End the streams of the callers that ``of`` says."""
@@ -98,23 +88,6 @@ class ConsoleSocket:
         return stopped
 
 
-def peer_uid(connection: socket.socket) -> int | None:
-    """The user id at the other end of a UNIX socket; None where the platform does not tell."""
-    if _SO_PEERCRED is not None:
-        data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, struct.calcsize("3i"))
-        return int(struct.unpack("3i", data)[1])
-    if sys.platform == "darwin":
-        # struct xucred: version, uid, ngroups, groups[16]
-        data = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, struct.calcsize("2IH16I"))
-        return int(struct.unpack_from("2I", data)[1])
-    return None
-
-
 def account_name(uid: int) -> str:
     """The operator a local user is: the account's name, ``local:<uid>`` where it has none."""
-    try:
-        import pwd
-
-        return clean(pwd.getpwuid(uid).pw_name)
-    except (ImportError, KeyError):
-        return f"local:{uid}"
+    return clean(account_of(uid))

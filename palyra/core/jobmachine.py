@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from typing import Protocol
 
+import attrs
 from automat import TypeMachineBuilder
 
 from palyra.core.callapprovals import APPROVAL
@@ -18,9 +19,12 @@ from palyra.core.devices import clean_text
 from palyra.core.jobs import (
     FINAL,
     MAX_REASON,
+    ONCE,
     Attempt,
     Job,
     JobState,
+    Mediation,
+    MediationAnswer,
     Outcome,
     Report,
     Standing,
@@ -49,11 +53,14 @@ class JobInputs(Protocol):
     def undispatched(self) -> None:
         """The session was gone before the dispatch was committed; nothing was sent."""
 
-    def mediation_asked(self, deadline_ms: int) -> None:
+    def mediation_asked(self, deadline_ms: int, now_ms: int) -> None:
         """A person at the device is being asked until ``deadline_ms``."""
 
-    def mediation_allowed(self, deadline_ms: int) -> None:
-        """That person said yes; the run time starts now."""
+    def mediation_allowed(
+        self, deadline_ms: int, now_ms: int, answer: MediationAnswer | None
+    ) -> None:
+        """That person said yes; the run time starts now.  ``answer``: None where the node does not
+        say who it was."""
 
     def succeeded(self, report: Report, now_ms: int) -> None:
         """The node reports an output."""
@@ -213,16 +220,20 @@ def _ask_again(_: JobInputs, job: Job) -> None:
 
 @_dispatched.upon(JobInputs.mediation_asked).to(_awaiting)
 @_awaiting.upon(JobInputs.mediation_asked).to(_awaiting)
-def _ask(_: JobInputs, job: Job, deadline_ms: int) -> None:
+def _ask(_: JobInputs, job: Job, deadline_ms: int, now_ms: int) -> None:
     job.state = JobState.AWAITING
+    job.mediation = Mediation(asked_at_ms=now_ms)
     job.waiting_for = "mediation"
     job.deadline_ms = deadline_ms
 
 
 @_awaiting.upon(JobInputs.mediation_allowed).to(_dispatched)
 @_dispatched.upon(JobInputs.mediation_allowed).to(_dispatched)
-def _allow(_: JobInputs, job: Job, deadline_ms: int) -> None:
+def _allow(
+    _: JobInputs, job: Job, deadline_ms: int, now_ms: int, answer: MediationAnswer | None
+) -> None:
     job.state = JobState.DISPATCHED
+    _keep_answer(job, now_ms, answer or MediationAnswer("", ONCE))
     if job.waiting_for == STOP:
         return  # the yes came after its time: the node has been told to stop, and will say so
     job.waiting_for = ""
@@ -360,6 +371,8 @@ def report_to(machine: JobInputs, job: Job, report: Report, now_ms: int) -> None
     :func:`reconcile`, unless the job has gone on without it.
     """
     outcome = report.outcome
+    if not job.final and report.mediation is not None:
+        _keep_answer(job, now_ms, report.mediation)
     if outcome is Outcome.DIED:
         if job.attempt is not None and job.attempt.attempt_id == report.attempt_id:
             reconcile(machine, job, Standing.DIED, now_ms)
@@ -455,6 +468,18 @@ def _keep_request(job: Job, now_ms: int, by: str, reason: str) -> None:
         job.cancel_requested_at_ms = now_ms
         job.cancel_requested_by = by
         job.cancel_reason = clean_text(reason, MAX_REASON)
+
+
+def _keep_answer(job: Job, now_ms: int, answer: MediationAnswer) -> None:
+    """What was said at the device stands; its report repeats it, and comes later."""
+    mediation = job.mediation or Mediation()
+    if mediation.decided_at_ms is None:
+        job.mediation = attrs.evolve(
+            mediation,
+            decided_at_ms=now_ms,
+            decided_by=answer.decided_by,
+            choice=answer.choice,
+        )
 
 
 def _requeue(job: Job) -> None:

@@ -15,6 +15,7 @@ from palyra.gateway.consolerooms import ConsoleRooms
 from palyra.gateway.control import Control
 from palyra.gateway.crl import CRL_NAME, RevocationLists
 from palyra.gateway.desk import EnrolmentDesk, NodeDesk
+from palyra.gateway.descriptors import Descriptors
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts
 from palyra.gateway.following import Followers
@@ -74,10 +75,12 @@ class Composition:
             now_ms=ground.now_ms,
             silent=lambda device_id: self.sessions.silent(device_id),
         )
+        self.descriptors = Descriptors(log=store, inventory=self.inventory)
         self.sessions = Sessions(
             clock=ground.reactor,
             directory=store,
             inventory=self.inventory,
+            descriptors=self.descriptors,
             board=self.board,
             gateway_id=store.gateway_id,
             store_epoch=store.store_epoch,
@@ -309,6 +312,7 @@ class Composition:
             lists=self.lists,
             serving=doors.serving,
             health=self.health,
+            descriptors=self.descriptors,
             pairing_address=doors.pairing_address,
             changed=self.snapshot.touch,
         )
@@ -334,6 +338,7 @@ class Composition:
         self.inventory.load(
             await store.devices(), await store.live_certificates(), await store.revocations()
         )
+        await self.descriptors.load()
         await self.operators.load()
         unfinished = await store.unfinished()
         self.dispatcher.start(unfinished)

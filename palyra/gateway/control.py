@@ -20,10 +20,11 @@ from palyra.core.operators import Caller
 from palyra.core.rates import SourceLedger
 from palyra.errors import Malformed
 from palyra.gateway.approvals import Approvals
+from palyra.gateway.capabilitycontrol import CapabilityControl
 from palyra.gateway.carotation import CaRotator
 from palyra.gateway.codes import Codes
 from palyra.gateway.crl import RevocationLists
-from palyra.gateway.descriptors import DescriptorControl
+from palyra.gateway.descriptors import Descriptors
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts
 from palyra.gateway.following import Followers
@@ -149,7 +150,7 @@ class NodeControl:
 
 
 @implementer(IControl)
-class Control(NodeControl, PairingControl, JobControl, TrustControl, DescriptorControl):
+class Control(NodeControl, PairingControl, JobControl, TrustControl, CapabilityControl):
     """Provides :class:`palyra.console.control.IControl`; ``roster`` and ``view`` are what it
     lists devices with."""
 
@@ -174,6 +175,7 @@ class Control(NodeControl, PairingControl, JobControl, TrustControl, DescriptorC
         lists: RevocationLists,
         serving: Serving,
         health: HealthCheck,
+        descriptors: Descriptors,
         pairing_address: Callable[[], HostPort],
         changed: Callable[[], object],
     ) -> None:
@@ -229,3 +231,4 @@ class Control(NodeControl, PairingControl, JobControl, TrustControl, DescriptorC
             serving=serving,
             changed=changed,
         )
+        CapabilityControl.__init__(self, descriptors=descriptors)

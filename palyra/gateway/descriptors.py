@@ -1,49 +1,217 @@
-"""The descriptors that the gateway knows: those of the capabilities that come with it.
+"""The descriptors that the gateway knows: of the capabilities that come with it, and of those that
+devices have described.
 
-A device says only the digest of each descriptor.  Where it is one of these, a page can ask for the
-input field by field.
+A device says the digest of each descriptor.  One that is not known is asked for once, whichever
+device announces it first, and is checked before it is kept.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
+from itertools import islice
 
-from twisted.internet.defer import Deferred, execute
+import attrs
+from twisted.logger import Logger
 
-from palyra.capability.catalogue import Catalogue, Offer
+from palyra.capability.catalogue import Catalogue
 from palyra.capability.registry import load_here, own_points
-from palyra.console import models
-from palyra.gateway.views import CONTRACT
+from palyra.core.descriptorlog import IDescriptorLog
+from palyra.core.descriptors import Descriptor, decode_descriptor, descriptor_digest
+from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability, Device
+from palyra.errors import Malformed
+from palyra.gateway.announced import Announced
+from palyra.gateway.inventory import Inventory
+
+MAX_KEPT = 8_192
+"""Descriptors of devices that are kept at once; what comes beyond stays undescribed."""
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+MAX_READY = 512
+"""Descriptors that are kept decoded."""
+MAX_REFUSED = 4_096
+KEEP_MS = 7 * 86_400_000
+"""How long a descriptor is kept that no device announces."""
+_FIELD = "descriptor"
 
 
-class DescriptorControl:
-    """What operators ask about capabilities, whoever offers them."""
+@attrs.frozen(eq=False)
+class Known:
+    """A descriptor that was checked."""
 
-    def capabilities(self) -> Deferred[models.CapabilityCatalogue]:
-        return execute(lambda: models.CapabilityCatalogue(CONTRACT, list(known())))
+    digest: str
+    descriptor: Descriptor
+    contract: str
 
 
 @cache
-def known() -> tuple[models.CapabilityDescription, ...]:
-    """The descriptors of this installation's own capabilities, by name.
+def own() -> Mapping[str, Known]:
+    """The descriptors of this installation's own capabilities, by digest.
 
     Nobody else's plugin is imported: the gateway runs no code that devices offer.
     """
-    return tuple(map(_description, Catalogue(*load_here(own_points())).offers.values()))
+    offers = Catalogue(*load_here(own_points())).offers.values()
+    return {each.digest: Known(each.digest, each.descriptor, each.contract) for each in offers}
 
 
-def _description(offer: Offer) -> models.CapabilityDescription:
-    said = offer.descriptor
-    return models.CapabilityDescription(
-        digest=offer.digest,
-        name=said.name,
-        version=said.version,
-        distribution=said.distribution,
-        description=said.description,
-        risk=said.risk,
-        needs_mediation=said.needs_mediation,
-        idempotent=said.idempotent,
-        timeout_ms=said.timeout_ms,
-        input_schema=said.input_schema,
-        output_schema=said.output_schema,
+class Descriptors:
+    """Every descriptor that is known here, shared by all devices."""
+
+    _log = Logger()
+
+    def __init__(self, *, log: IDescriptorLog, inventory: Inventory) -> None:
+        self._store = log
+        self._announced = Announced(inventory)
+        self._kept: dict[str, bytes] = {}
+        self._bytes = 0
+        self._ready: dict[str, Known] = {}
+        self._order = sorted((each.descriptor.name, each.digest) for each in own().values())
+        self._refused: dict[Hashable, None] = {}
+        self._full = False
+
+    async def load(self) -> None:
+        """Take over what is on record; what is not a descriptor any more is left out."""
+        for digest, data in (await self._store.descriptors()).items():
+            try:
+                self._add(digest, data, decode_descriptor(data))
+            except Malformed as error:
+                self._refused[digest] = None
+                self._log.warn("a descriptor on record: {why}", why=error.sentence)
+
+    # -- what is known ----------------------------------------------------------------------------
+
+    def of(self, digest: str) -> Known | None:
+        """The descriptor of that digest; None where nobody has described it."""
+        known = own().get(digest) or self._ready.get(digest)
+        if known is None and digest in self._kept:
+            known = self._make_ready(digest, decode_descriptor(self._kept[digest]))
+        return known
+
+    def devices(self, digest: str) -> int:
+        """How many devices announce it."""
+        return self._announced.devices(digest)
+
+    def listed(
+        self, name: str, after: tuple[str, str] | None, limit: int
+    ) -> list[tuple[str, str]]:
+        """Names and digests in their order, at most ``limit``, behind ``after``; of one name
+        alone, or of every one (empty)."""
+        begin = 0 if after is None else bisect_right(self._order, after)
+        if not name:
+            return self._order[begin : begin + limit]
+        begin = max(begin, bisect_left(self._order, (name, "")))
+        return [
+            each for each in islice(self._order, begin, begin + limit) if each[0] == name
+        ]
+
+    # -- what devices describe --------------------------------------------------------------------
+
+    def unknown(self, device: Device) -> tuple[str, ...]:
+        """The digests that a device is to be asked for."""
+        if self._is_full():
+            return ()
+        asked = (each.digest for each in device.capabilities if each.available and each.contract)
+        distinct = dict.fromkeys(digest for digest in asked if _is_digest(digest))
+        return tuple(
+            islice((each for each in distinct if self._is_wanted(device, each)), MAX_CAPABILITIES)
+        )
+
+    def check(self, device: Device, data: bytes) -> tuple[str, Descriptor]:
+        """The digest of what a device says, and the descriptor that it is.
+
+        :raises Malformed: it is none, or not of a capability that this device announces.
+        """
+        digest = descriptor_digest(data)
+        announced = next((each for each in device.capabilities if each.digest == digest), None)
+        if announced is None:
+            raise Malformed(_FIELD, "is of no capability that this device announces")
+        try:
+            said = decode_descriptor(data)
+        except Malformed:
+            self._refuse(digest)
+            raise
+        if not _is_same(announced, said):
+            self._refuse((device.device_id, digest))
+            raise Malformed(_FIELD, f"is not what {announced.name} was announced as")
+        return digest, said
+
+    async def keep(self, checked: Mapping[str, tuple[bytes, Descriptor]], now_ms: int) -> None:
+        """Keep descriptors that were checked, by digest.
+
+        :raises palyra.errors.PalyraError: the store could not; nothing is known of them.
+        """
+        fitting: dict[str, bytes] = {}
+        room, space = MAX_KEPT - len(self._kept), MAX_KEPT_BYTES - self._bytes
+        for digest, (data, _) in checked.items():
+            if self.of(digest) is None and len(fitting) < room and len(data) <= space:
+                fitting[digest] = data
+                space -= len(data)
+        if not fitting:
+            return
+        await self._store.keep_descriptors(fitting, now_ms)
+        for digest, data in fitting.items():
+            self._add(digest, data, checked[digest][1])
+
+    async def sweep(self, now_ms: int) -> None:
+        """Forget what no device has announced for long."""
+        for digest in await self._store.forget_descriptors(now_ms - KEEP_MS):
+            self._drop(digest)
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _is_wanted(self, device: Device, digest: str) -> bool:
+        refused = digest in self._refused or (device.device_id, digest) in self._refused
+        return not refused and digest not in self._kept and digest not in own()
+
+    def _is_full(self) -> bool:
+        full = len(self._kept) >= MAX_KEPT or self._bytes >= MAX_KEPT_BYTES
+        if full and not self._full:
+            self._log.warn(
+                "{n} descriptors are kept; further capabilities stay undescribed", n=len(self._kept)
+            )
+        self._full = full
+        return full
+
+    def _refuse(self, key: Hashable) -> None:
+        """Do not ask for it again; beyond so many, what was refused first may be asked again."""
+        self._refused[key] = None
+        if len(self._refused) > MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
+
+    def _add(self, digest: str, data: bytes, said: Descriptor) -> None:
+        if digest in self._kept or digest in own():
+            return
+        self._kept[digest] = data
+        self._bytes += len(data)
+        insort(self._order, (said.name, digest))
+        self._make_ready(digest, said)
+
+    def _make_ready(self, digest: str, said: Descriptor) -> Known:
+        known = self._ready[digest] = Known(digest, said, said.contract())
+        if len(self._ready) > MAX_READY:
+            del self._ready[next(iter(self._ready))]
+        return known
+
+    def _drop(self, digest: str) -> None:
+        known = self.of(digest)
+        data = self._kept.pop(digest, None)
+        if known is None or data is None:
+            return
+        self._bytes -= len(data)
+        self._ready.pop(digest, None)
+        del self._order[bisect_left(self._order, (known.descriptor.name, digest))]
+
+
+def _is_same(announced: AnnouncedCapability, said: Descriptor) -> bool:
+    """Whether a capability was announced as what it is: rules and grants look at no more."""
+    return (
+        announced.name == said.name
+        and announced.risk == said.risk
+        and announced.needs_mediation == said.needs_mediation
+        and announced.idempotent == said.idempotent
+        and announced.contract == said.contract()
     )
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and not text.strip("0123456789abcdef")

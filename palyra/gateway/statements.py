@@ -102,13 +102,15 @@ class Statements:
             return
         # Once asked and once answered: a node that repeats itself must not move a deadline.
         if waiting.answered and live.job.state is JobState.AWAITING:
-            live.machine.mediation_allowed(self._now_ms() + live.job.call.run_timeout_ms)
+            now_ms = self._now_ms()
+            ends_ms = now_ms + live.job.call.run_timeout_ms
+            live.machine.mediation_allowed(ends_ms, now_ms, waiting.mediation)
         elif not waiting.answered and live.asks_left and live.job.call.needs_mediation:
             if live.job.waiting_for == STOP:
                 return  # too late: the node has been told to stop, and will say so
             live.asks_left = False
             remaining_ms = min(waiting.remaining_ms or MEDIATION_MS, MAX_MEDIATION_MS)
-            live.machine.mediation_asked(self._now_ms() + remaining_ms)
+            live.machine.mediation_asked(self._now_ms() + remaining_ms, self._now_ms())
         else:
             return
         self._sender.act(live, session)

@@ -8,7 +8,7 @@ from palyra.console import models
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.interfaces import LISTED_OUTPUT
 from palyra.core.jobmachine import RETRY
-from palyra.core.jobs import Job, JobState, Report
+from palyra.core.jobs import Job, JobState, Mediation, Report
 from palyra.core.pairing import PairingCode
 from palyra.gateway.fanouts import FanoutView
 from palyra.store.snapshot import redacted
@@ -97,6 +97,18 @@ def job_item(job: Job) -> models.JobItem:
         cancel_reason=job.cancel_reason,
         retry_at_unix_ms=job.retry_at_ms if job.waiting_for == RETRY else None,
         approval_id=job.call.approval_id,
+        mediation=_mediation(job.mediation),
+    )
+
+
+def _mediation(mediation: Mediation | None) -> models.MediationItem | None:
+    if mediation is None:
+        return None
+    return models.MediationItem(
+        asked_at_unix_ms=mediation.asked_at_ms,
+        decided_at_unix_ms=mediation.decided_at_ms,
+        decided_by=mediation.decided_by,
+        choice=mediation.choice,
     )
 
 

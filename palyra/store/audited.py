@@ -27,7 +27,7 @@ from palyra.core.callapprovals import APPROVAL
 from palyra.core.devices import CertificateRecord, Device, Removal, Revocation, RotationOrder
 from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import DeviceId, JobId
-from palyra.core.jobs import Call, Job
+from palyra.core.jobs import Call, Job, JobState
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
 
 DEVICE = "device:"
@@ -216,10 +216,24 @@ def job_ended(job: Job) -> Line:
     """What became of a job at last."""
     call = job.call
     assert job.finished_at_ms is not None, "a final job has a time"
-    who = job.cancel_requested_by if job.state.value == "cancelled" else ""
     return ended(
-        call.job_id, call.device_name, job.state.value, job.error_code, job.finished_at_ms, who
+        call.job_id,
+        call.device_name,
+        job.state.value,
+        job.error_code,
+        job.finished_at_ms,
+        _who_ended(job),
     )
+
+
+def _who_ended(job: Job) -> str:
+    """Who wanted it to end so; empty: nobody but the gateway and the device."""
+    if job.state is JobState.CANCELLED:
+        return job.cancel_requested_by
+    said = job.mediation
+    if job.state is JobState.REJECTED and said is not None and said.decided_by:
+        return f"{job.call.device_name}: {said.decided_by}"  # a name of the device's, no operator
+    return ""
 
 
 def ended(

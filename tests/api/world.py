@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from palyra.cli.contexts import CA, Contexts
+from palyra.afar.contexts import CA, Contexts
 from palyra.console import models
 from palyra.core.pairing_uri import PairingUri
 from tests.integration.device import Device

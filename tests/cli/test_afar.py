@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from palyra.cli import main, remote
-from palyra.cli.afar import Pending
-from palyra.cli.contexts import CA, PAIR, PENDING, Context, Contexts, checked_url
-from palyra.cli.remote import fetch_chain
+from palyra.afar import remote
+from palyra.afar.contexts import CA, PAIR, PENDING, Context, Contexts, checked_url
+from palyra.afar.remote import fetch_chain
+from palyra.afar.renewal import Pending
+from palyra.cli import main
 from palyra.config.addresses import HostPort
 from palyra.core.operator_uri import OperatorUri
 from palyra.errors import (

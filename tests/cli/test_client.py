@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from palyra.cli import client, eventstream
+from palyra.afar import eventstream
+from palyra.cli import client
 from palyra.cli.client import Console, GatewayRefused, problem_of
 from palyra.console.models import JobList, NodeAnswer, NodeList
 from palyra.errors import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from palyra.cli.contexts import Context, Contexts
+from palyra.afar.contexts import Context, Contexts
 from palyra.cli.main import palyra
 from palyra.console.models import ApprovalList, OperatorList, Page
 from tests.cli.conftest import FakeConsole

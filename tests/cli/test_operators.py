@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from palyra.afar.contexts import Context
 from palyra.cli import accepting, console, operators
 from palyra.cli.accepting import Accepted
 from palyra.cli.client import Answer
-from palyra.cli.contexts import Context
 from palyra.console.models import (
     InvitationItem,
     InvitedOperator,

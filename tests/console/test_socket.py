@@ -13,10 +13,11 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 
+from palyra._ownersocket import MAX_PATH, peer_uid
 from palyra.console import socket as console_socket
 from palyra.console.reading import MAX_INPUT_BODY
 from palyra.console.routing import Controls
-from palyra.console.socket import MAX_PATH, ConsoleSocket, account_name, peer_uid
+from palyra.console.socket import ConsoleSocket, account_name
 from palyra.core.operators import Role
 from palyra.errors import Draining, SocketPathTooLong
 from palyra.testing.control import FakeControl, FakeFollowing

@@ -259,9 +259,9 @@ class JobStates(RuleBasedStateMachine):
     @rule(allowed=st.booleans())
     def mediate(self, allowed: bool) -> None:
         if allowed:
-            self.machine.mediation_allowed(self.now_ms + 1_000)
+            self.machine.mediation_allowed(self.now_ms + 1_000, self.now_ms, None)
         else:
-            self.machine.mediation_asked(self.now_ms + 1_000)
+            self.machine.mediation_asked(self.now_ms + 1_000, self.now_ms)
         self.act()
 
     # -- time -------------------------------------------------------------------------------

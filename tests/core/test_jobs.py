@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from palyra.core.jobmachine import (
@@ -24,6 +25,8 @@ from palyra.core.jobs import (
     UNFINISHED,
     Job,
     JobState,
+    Mediation,
+    MediationAnswer,
     Outcome,
     Standing,
     Want,
@@ -37,8 +40,8 @@ REPORT = a_report(Outcome.SUCCEEDED)
 ARGUMENTS: dict[str, tuple[object, ...]] = {
     "dispatched": (an_attempt(),),
     "undispatched": (),
-    "mediation_asked": (9,),
-    "mediation_allowed": (9,),
+    "mediation_asked": (9, 5),
+    "mediation_allowed": (9, 5, None),
     "succeeded": (REPORT, 5),
     "failed": (REPORT, 5),
     "timed_out": (REPORT, 5),
@@ -159,7 +162,7 @@ def test_a_question_that_nobody_answered_is_rejected() -> None:
     for confirmed in (True, False):
         job = a_job(S.DISPATCHED)
         machine = job_machine(job)
-        machine.mediation_asked(500)
+        machine.mediation_asked(500, 5)
         time_passed(machine, job, 500, session_live=True)
         assert job.take_wants() == [Want.CANCEL_ATTEMPT]
         if confirmed:
@@ -173,10 +176,34 @@ def test_a_yes_starts_the_run_time() -> None:
     """The run time of a mediated job counts from the yes."""
     job = a_job(S.DISPATCHED)
     machine = job_machine(job)
-    machine.mediation_asked(500)
+    machine.mediation_asked(500, 5)
     assert (job.waiting_for, next_deadline_ms(job, True)) == ("mediation", 500)
-    machine.mediation_allowed(1_400)
+    machine.mediation_allowed(1_400, 400, None)
     assert (job.waiting_for, next_deadline_ms(job, True)) == ("", 1_400)
+
+
+def test_who_decided_at_the_device_is_kept() -> None:
+    """When it was asked, when it was answered, by whom and how; a report that repeats it changes
+    nothing."""
+    job = a_job(S.DISPATCHED)
+    machine = job_machine(job)
+    machine.mediation_asked(500, 100)
+    assert job.mediation == Mediation(asked_at_ms=100)
+    machine.mediation_allowed(1_400, 200, MediationAnswer("ana in a dialog", "session"))
+    said = Mediation(100, 200, "ana in a dialog", "session")
+    assert job.mediation == said
+    report = attrs.evolve(a_report(Outcome.SUCCEEDED), mediation=MediationAnswer("bo", "once"))
+    report_to(machine, job, report, 300)
+    assert (job.state, job.mediation) == (S.SUCCEEDED, said)
+
+
+def test_a_rule_of_the_owner_decides_without_a_question() -> None:
+    """Its report says which; nobody was asked."""
+    job = a_job(S.DISPATCHED)
+    no = MediationAnswer("rule desktop", "no")
+    report = attrs.evolve(a_report(Outcome.REJECTED), mediation=no)
+    report_to(job_machine(job), job, report, 300)
+    assert (job.state, job.mediation) == (S.REJECTED, Mediation(None, 300, "rule desktop", "no"))
 
 
 def test_deadlines_with_a_live_session() -> None:
@@ -387,7 +414,7 @@ def test_a_yes_that_comes_after_its_time() -> None:
     machine = job_machine(job)
     deadline_ms = job.deadline_ms
     machine.deadline_reached()
-    machine.mediation_allowed(99_999)
+    machine.mediation_allowed(99_999, 9, None)
     assert (job.state, job.waiting_for, job.deadline_ms) == (S.DISPATCHED, "stop", deadline_ms)
     report_to(machine, job, a_report(Outcome.CANCELLED), 5)
     assert job.state is S.TIMED_OUT

@@ -16,7 +16,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from palyra.cli.eventstream import EventReader
+from palyra.afar.eventstream import EventReader
 from palyra.config import root as config
 from palyra.config.addresses import HostPort
 from palyra.config.endpoints import read_place

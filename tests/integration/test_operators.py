@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from palyra.cli.contexts import CA, Contexts
+from palyra.afar.contexts import CA, Contexts
 from tests.integration.house import Gateway, House
 from tests.integration.processes import Ran, run, script
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from palyra.console.models.common import Contract
+from palyra.console.models.common import Contract, Page
 
 
 class CapabilityDescription(msgspec.Struct, frozen=True):
@@ -26,10 +26,13 @@ class CapabilityDescription(msgspec.Struct, frozen=True):
     timeout_ms: int
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
+    devices: int = 0
+    """How many devices announce it."""
 
 
 class CapabilityCatalogue(msgspec.Struct, frozen=True):
     """GET capabilities, by name."""
 
     contract: Contract
+    page: Page
     capabilities: list[CapabilityDescription]

@@ -120,6 +120,19 @@ class InvokeAnswer(msgspec.Struct, frozen=True):
         return self.waiting_for == APPROVAL
 
 
+class MediationItem(msgspec.Struct, frozen=True):
+    """What became of the question at the device.
+
+    ``decided_by`` is a person as the device names them, or a rule of its owner (``rule ID``);
+    ``choice`` is once, session, always, rule or no, empty as long as nobody has answered.
+    """
+
+    asked_at_unix_ms: int | None
+    decided_at_unix_ms: int | None
+    decided_by: str
+    choice: str
+
+
 class JobItem(msgspec.Struct, frozen=True):
     """One job of a list; ``note`` is a redacted summary of output, error or reason."""
 
@@ -147,6 +160,8 @@ class JobItem(msgspec.Struct, frozen=True):
     retry_at_unix_ms: int | None = None
     approval_id: str | None = None
     """The approval that it waits for, or waited for."""
+    mediation: MediationItem | None = None
+    """Where the device's owner, or a rule of theirs, had a say."""
 
 
 class JobEvent(msgspec.Struct, frozen=True):

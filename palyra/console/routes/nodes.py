@@ -10,6 +10,8 @@ from palyra.core.operators import Right
 
 _SEARCH = text("search", "Words, each a part of the name or of a label, or the start of an id.")
 _TRUST = choice("trust", "Only devices that are so.", "trusted", "revoked")
+_NAME = text("name", "Only capabilities of this name.", 64)
+_DIGEST = text("digest", "Only the capability whose descriptor has this SHA-256 (hex).", 64)
 _LIST = Route(
     "GET",
     "nodes",
@@ -59,8 +61,14 @@ ROUTES = (
         "capabilities",
         "list_capabilities",
         "List the capabilities whose descriptors the gateway knows.",
-        lambda of, asked: of.gateway.capabilities(),
+        lambda of, asked: of.gateway.capabilities(
+            reading.limit(asked.request),
+            reading.cursor(asked.request),
+            reading.text(asked.request, "name") or "",
+            reading.text(asked.request, "digest") or "",
+        ),
         models.CapabilityCatalogue,
+        query=(*PAGED, _NAME, _DIGEST),
         listed=True,
     ),
     Route(

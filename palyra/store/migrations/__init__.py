@@ -16,7 +16,7 @@ from palyra.errors import StoreTooNew
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision, so that a start on a current schema need not load Alembic."""
 
 

@@ -144,6 +144,20 @@ function phases(job) {
     .map(([word, at]) => h("li", null, word, " ", at && when(at))));
 }
 
+const CHOICES = {
+  once: "allowed once", session: "allowed for this session", always: "always allowed",
+  rule: "allowed", no: "refused",
+};
+
+/** What was said at the device, by whom and when; its words are the device's. */
+function mediationOf(said) {
+  if (!said) return null;
+  if (!said.choice) return fact("at the device", "asked ", when(said.asked_at_unix_ms));
+  return fact("at the device", CHOICES[said.choice] ?? visible(said.choice),
+    said.decided_by && ` by ${visible(said.decided_by)}`,
+    said.decided_at_unix_ms && " ", said.decided_at_unix_ms && when(said.decided_at_unix_ms));
+}
+
 const factsOf = (job) => [
   fact("asked", ago(job.submitted_at_unix_ms), ` by ${visible(job.requested_by)}`),
   fact("attempts", thousands(job.attempts)),
@@ -151,6 +165,7 @@ const factsOf = (job) => [
   job.fanout_id && fact("fan-out", link(`/fanouts/${part(job.fanout_id)}`, shortId(job.fanout_id))),
   job.cancelled_by && fact("cancel by", visible(job.cancelled_by),
     job.cancel_reason && `: ${visible(job.cancel_reason)}`),
+  mediationOf(job.mediation),
 ];
 
 function ended({ job, error, output_json: value }) {

@@ -1,4 +1,4 @@
-"""Tests of :mod:`palyra.cli.eventstream`."""
+"""Tests of :mod:`palyra.afar.eventstream`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palyra.cli import eventstream
-from palyra.cli.eventstream import EventReader
+from palyra.afar import eventstream
+from palyra.afar.eventstream import EventReader
 
 STREAM = b': hello\n\nevent: job\nid: 1\ndata: {"a":1}\n\n: keep-alive\n\ndata:x\r\ndata:y\r\n\r\n'
 

@@ -1,0 +1,1 @@
+"""Tests of how gateways from afar are known and reached."""
