@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -13,30 +14,29 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 
+from palyra.capability.desktopsession import DesktopSession, find_session
 from palyra.errors import CannotOpen
 
 LIMIT_S = 10.0
 """How long an opener is watched; one that still runs then serves what it opened."""
 
-_ENVIRONMENT_S = 2.0
 _POLL_S = 0.02
-_SESSION = (
-    "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_CURRENT_DESKTOP", "XDG_RUNTIME_DIR",
-    "XDG_SESSION_TYPE", "DBUS_SESSION_BUS_ADDRESS", "DESKTOP_SESSION",
-)  # fmt: skip
-_SHOW_ENVIRONMENT = ("systemctl", "--user", "show-environment")
+_OUTLIVES = ("KillMode=process",)
+"""An opener ends when the browser it started goes on: only its own process is the service's."""
 
 Opener = Callable[[str], Awaitable[None]]
 """Opens an absolute path or an http(s) URL, or raises :class:`CannotOpen`."""
 
-Launch = Callable[[list[str], Mapping[str, str]], Awaitable[int | None]]
-"""Runs an argument list in an environment; the exit code, None where it still runs."""
+Launch = Callable[[list[str], Mapping[str, str], bool], Awaitable[int | None]]
+"""Runs an argument list in an environment; the exit code, None where it still runs.  The third
+argument: it only watches what was started elsewhere, so it need not stay."""
 
 
-async def launch(argv: list[str], env: Mapping[str, str]) -> int | None:
+async def launch(argv: list[str], env: Mapping[str, str], watches: bool) -> int | None:
     """Start ``argv`` in a session of its own and wait for it, :data:`LIMIT_S` at most.
 
-    It is left running after that: ``xdg-open`` may be the browser itself from there on.
+    It is left running after that, for ``xdg-open`` may be the browser itself from there on, and a
+    daemon thread takes its exit code; what only ``watches`` is ended.
     """
     null = subprocess.DEVNULL
     process = subprocess.Popen(
@@ -49,31 +49,9 @@ async def launch(argv: list[str], env: Mapping[str, str]) -> int | None:
         return code
     finally:
         if process.poll() is None:
+            if watches:
+                process.kill()
             threading.Thread(target=process.wait, name="palyra-opened", daemon=True).start()
-
-
-def session_environment() -> dict[str, str]:
-    """The variables of the user's desktop session as systemd knows them at this moment.
-
-    The node host may have been started long before anyone signed in.  Empty without systemd.
-    """
-    try:
-        answer = subprocess.run(
-            _SHOW_ENVIRONMENT, capture_output=True, check=True, timeout=_ENVIRONMENT_S
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return parse_environment(answer.stdout.decode("utf-8", "replace"))
-
-
-def parse_environment(text: str) -> dict[str, str]:
-    """The session variables among ``NAME=value`` lines; values in shell quotes are left out."""
-    pairs = (line.partition("=") for line in text.splitlines())
-    return {
-        name: value
-        for name, _, value in pairs
-        if name in _SESSION and value and not value.startswith("$'")
-    }
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -85,9 +63,10 @@ class SystemOpener:
 
     platform: str = sys.platform
     environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ)
-    session: Callable[[], Mapping[str, str]] = session_environment
+    session: Callable[[Mapping[str, str]], DesktopSession] = find_session
     which: Callable[[str], str | None] = shutil.which
     launch: Launch = launch
+    unit: Callable[[], str] = lambda: f"palyra-open-{secrets.token_hex(8)}.service"
     startfile: Callable[[str], None] | None = attrs.field(
         factory=lambda: getattr(os, "startfile", None)
     )
@@ -97,7 +76,8 @@ class SystemOpener:
         if self.platform == "win32":
             self._start_file(target)
         elif self.platform == "darwin":
-            await self._run(target, ["open", target], self.environ)
+            program = self._program(target, "open")
+            await self._run(target, "open", [program, target], self.environ)
         else:
             await self._open_on_linux(target)
 
@@ -110,25 +90,41 @@ class SystemOpener:
             raise CannotOpen(target, exc.strerror or type(exc).__name__) from exc
 
     async def _open_on_linux(self, target: str) -> None:
-        session = await asyncio.to_thread(self.session)
-        env = {**self.environ, **session}
-        if not (env.get("DISPLAY") or env.get("WAYLAND_DISPLAY")):
-            raise CannotOpen(target, "nobody is signed in at a desktop of this device")
-        if self.which("xdg-open"):
-            # xdg-open knows no "--"; a checked target begins with "/" or "http".
-            await self._run(target, ["xdg-open", target], env)
-        elif self.which("gio"):
-            await self._run(target, ["gio", "open", "--", target], env)
-        else:
-            raise CannotOpen(target, "neither xdg-open nor gio is installed on this device")
+        session = await asyncio.to_thread(self.session, self.environ)
+        if not session.has_display:
+            raise CannotOpen(target, session.why_no_display)
+        name, argv = self._linux_argv(target)
+        if session.systemd_run:
+            argv = session.managed(argv, self.unit(), _OUTLIVES)
+        env = session.environment(self.environ)
+        await self._run(target, name, argv, env, watches=bool(session.systemd_run))
 
-    async def _run(self, target: str, argv: list[str], env: Mapping[str, str]) -> None:
-        program = self.which(argv[0])
+    def _linux_argv(self, target: str) -> tuple[str, list[str]]:
+        if program := self.which("xdg-open"):
+            # xdg-open knows no "--"; a checked target begins with "/" or "http".
+            return "xdg-open", [program, target]
+        if program := self.which("gio"):
+            return "gio", [program, "open", "--", target]
+        raise CannotOpen(target, "neither xdg-open nor gio is installed on this device")
+
+    def _program(self, target: str, name: str) -> str:
+        program = self.which(name)
         if program is None:
-            raise CannotOpen(target, f"{argv[0]} is not installed on this device")
+            raise CannotOpen(target, f"{name} is not installed on this device")
+        return program
+
+    async def _run(
+        self,
+        target: str,
+        name: str,
+        argv: list[str],
+        env: Mapping[str, str],
+        *,
+        watches: bool = False,
+    ) -> None:
         try:
-            code = await self.launch([program, *argv[1:]], env)
+            code = await self.launch(argv, env, watches)
         except OSError as exc:
-            raise CannotOpen(target, f"{argv[0]}: {exc.strerror}") from exc
+            raise CannotOpen(target, f"{name}: {exc.strerror}") from exc
         if code:
-            raise CannotOpen(target, f"{argv[0]} ended with exit code {code}")
+            raise CannotOpen(target, f"{name} ended with exit code {code}")

@@ -72,7 +72,7 @@ class CapabilityContext:
     @property
     def cancelled(self) -> bool:
         """Whether the job was cancelled or ran out of time; a blocking handler looks here."""
-        return self._cancelled
+        return self._cancelled or self._clock() >= self.deadline_s
 
     def remaining_s(self) -> float:
         """Seconds until the deadline, never below zero."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import inspect
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import msgspec
 
 from palyra.capability.context import CapabilityContext
-from palyra.capability.wording import has_unshown, one_line
+from palyra.capability.settings import decode_settings
+from palyra.capability.wording import has_unshown, located, one_line
 from palyra.core.descriptors import (
     MAX_BYTES,
     MAX_CONCURRENCY,
@@ -21,6 +23,9 @@ from palyra.core.descriptors import (
     Descriptor,
 )
 from palyra.errors import DescriptorInvalid, InputInvalid, OutputInvalid, PayloadTooLarge
+
+if TYPE_CHECKING:
+    import pluggy
 
 API = 1
 """The major version of the plugin interface; a host refuses a descriptor of another one."""
@@ -34,9 +39,6 @@ OWNER = "palyra"
 
 _NAME = re.compile(r"(?:echo|[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+)\Z", re.ASCII)
 _RESERVED = ("system.", "desktop.")
-_AT = re.compile(r"^(?P<problem>.*) - at (?:`key` in )?`\$(?P<path>[^`]*)`$", re.DOTALL)
-_NAMED = re.compile(r"^Object (?P<what>contains unknown|missing required) field `(?P<name>.*)`$")
-_PROBLEMS = {"contains unknown": "is not a known field", "missing required": "is required"}
 _BAD_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _BAD_VALUE = (TypeError, ValueError, OverflowError, RecursionError)
 
@@ -52,6 +54,11 @@ class Risk(enum.Enum):
     HIGH = "high"
 
 
+def is_name(name: str) -> bool:
+    """Whether a capability may be called so."""
+    return len(name) <= MAX_NAME and _NAME.match(name) is not None
+
+
 def is_reserved(name: str) -> bool:
     """Whether only the distribution ``palyra`` may offer this name."""
     return name == "echo" or name.startswith(_RESERVED)
@@ -63,10 +70,10 @@ class Capability:
 
     ``input_type`` and ``output_type`` are types msgspec can decode; an object in the input must
     refuse unknown fields (``msgspec.Struct, forbid_unknown_fields=True``).  ``timeout_s`` is the
-    refuse unknown fields (``msgspec.Struct, forbid_unknown_fields=True``).  ``timeout_s`` is the
     run time in seconds when the caller names none, ``max_concurrency`` the most runs at once on
     one node.  An empty ``version`` is the distribution's.  ``settings_type`` is a struct of what
-    the device's owner may configure; the handler finds one in ``context.settings``.
+    the device's owner may configure; the handler finds one in ``context.settings``.  ``hooks``,
+    set by whoever loads the plugin, has its hooks around a run.
     """
 
     name: str
@@ -82,8 +89,9 @@ class Capability:
     max_concurrency: int = 4
     version: str = ""
     api: int = API
+    hooks: pluggy.HookRelay | None = attrs.field(init=False, default=None, repr=False)
     _decoder: msgspec.json.Decoder[Any] = attrs.field(init=False, repr=False)
-    _checker: msgspec.json.Decoder[Any] | None = attrs.field(init=False, repr=False)
+    _checker: msgspec.json.Decoder[Any] = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         _check_words(self)
@@ -91,12 +99,12 @@ class Capability:
         _check_handler(self.handler)
         _check_schema("input_type", self.input_type, closed=True)
         _check_schema("output_type", self.output_type, closed=False)
-        if self.settings_type is not None:
-            _check_schema("settings_type", self.settings_type, closed=True)
+        _check_settings(self.settings_type)
         _check_size(self)
         object.__setattr__(self, "_decoder", msgspec.json.Decoder(self.input_type))
-        checker = None if self.output_type is Any else msgspec.json.Decoder(self.output_type)
-        object.__setattr__(self, "_checker", checker)
+        # a msgspec.Raw in an output of any type may hold anything: see that all of it is JSON
+        checked = msgspec.Raw if self.output_type is Any else self.output_type
+        object.__setattr__(self, "_checker", msgspec.json.Decoder(checked))
 
     def input_schema(self) -> dict[str, Any]:
         """JSON Schema (draft 2020-12) of the input."""
@@ -111,8 +119,21 @@ class Capability:
         try:
             return self._decoder.decode(raw or b"{}")
         except _BAD_JSON as exc:
-            field, problem = _located("input", exc)
+            field, problem = located("input", exc)
             raise InputInvalid(field, problem, self.name) from exc
+
+    def decode_settings(self, raw: bytes) -> Any:
+        """The typed settings; no bytes at all, and ``null``, count as ``{}``.
+
+        :raises SettingsInvalid: they do not fit; it never shows a value.
+        """
+        return decode_settings(self.settings_type, raw, self.name)
+
+    def hooked(self, hooks: pluggy.HookRelay) -> Capability:
+        """The same, with the hooks of its plugin around each run."""
+        same = copy.copy(self)
+        object.__setattr__(same, "hooks", hooks)
+        return same
 
     def encode_output(self, value: Any, max_bytes: int) -> bytes:
         """``value`` as JSON.  Raises :class:`OutputInvalid` where it does not fit the output type,
@@ -123,16 +144,14 @@ class Capability:
             raise OutputInvalid(self.name, "output", one_line(str(exc))) from exc
         if len(raw) > max_bytes:
             raise PayloadTooLarge("output", len(raw), max_bytes)
-        if self._checker is not None:
-            self._check_output(raw)
+        self._check_output(raw)
         return raw
 
     def _check_output(self, raw: bytes) -> None:
-        assert self._checker is not None
         try:
             self._checker.decode(raw)
         except _BAD_JSON as exc:
-            field, problem = _located("output", exc)
+            field, problem = located("output", exc)
             raise OutputInvalid(self.name, field, problem) from exc
 
     def descriptor(self, distribution: str = "", version: str = "") -> Descriptor:
@@ -157,7 +176,7 @@ class Capability:
 
 def _check_words(capability: Capability) -> None:
     name = capability.name
-    if not isinstance(name, str) or len(name) > MAX_NAME or not _NAME.match(name):
+    if not isinstance(name, str) or not is_name(name):
         raise DescriptorInvalid(
             "name",
             f"must be lower-case words joined by dots, as vendor.verb_noun, of {MAX_NAME} "
@@ -216,6 +235,14 @@ def _check_schema(field: str, type_: Any, *, closed: bool) -> None:
         )
 
 
+def _check_settings(type_: Any) -> None:
+    if type_ is None:
+        return
+    if not (isinstance(type_, type) and issubclass(type_, msgspec.Struct)):
+        raise DescriptorInvalid("settings_type", "must be a msgspec.Struct")
+    _check_schema("settings_type", type_, closed=True)
+
+
 def _check_size(capability: Capability) -> None:
     if len(capability.descriptor().encode()) > MAX_BYTES - _ROOM_FOR_NAMES:
         problem = f"has a descriptor above {MAX_BYTES // 1024} KiB; its schemas are too large"
@@ -232,16 +259,3 @@ def _open_object(node: Any) -> str:
     if named_fields and node.get("additionalProperties") is not False:
         return str(node.get("title", "an object"))
     return _open_object(list(node.values()))
-
-
-def _located(root: str, exc: Exception) -> tuple[str, str]:
-    """Where msgspec found fault and with what: ``("input.url", "expected str, got int")``."""
-    if not isinstance(exc, msgspec.ValidationError):
-        return root, f"is not JSON ({one_line(str(exc))})"
-    text, path = str(exc), ""
-    if at := _AT.match(text):
-        text, path = at["problem"], at["path"]
-    if named := _NAMED.match(text):
-        path, text = f"{path}.{named['name']}", _PROBLEMS[named["what"]]
-    problem = one_line(text.replace("`", ""))
-    return one_line(root + path, 120), problem[:1].lower() + problem[1:]

@@ -11,7 +11,7 @@ moves both away before any plugin is imported, so that a plugin's ``print`` is n
                                               started      before the handler is called
                                               progress     any number
                                               result       once; then it is idle again
-    cancel       (only while it runs)
+    cancel       (only while it runs; the result may cross it)
     stop         (only while it is idle)      it exits with status 0
 
 Anything else, in any other order, and the other side is beyond understanding: the host kills, the
@@ -38,15 +38,16 @@ MAX_READY_BYTES = 17 * 1024 * 1024
 """256 descriptors of 64 KiB each, and what is around them."""
 MAX_TEXT = 1024
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+_Limit = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the worker sets on itself before a plugin is imported; bytes and counts."""
 
-    memory_bytes: int
-    open_files: int
-    file_bytes: int
-    processes: int
+    memory_bytes: _Limit
+    open_files: _Limit
+    file_bytes: _Limit
+    processes: _Limit
 
 
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

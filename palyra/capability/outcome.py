@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import enum
+import re
 
 import attrs
 
-from palyra.capability.wording import exception_sentence
+from palyra.capability.wording import exception_sentence, one_line
 from palyra.errors import PalyraError
+
+HANDLER_FAILED = "handler_failed"
+MAX_ERROR = 1024
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z", re.ASCII)
 
 
 class OutcomeKind(enum.Enum):
@@ -41,9 +46,10 @@ def succeeded(output: bytes) -> Outcome:
 
 def failed(exc: BaseException) -> Outcome:
     """The handler raised; an error of our own tree keeps its code and sentence."""
-    if isinstance(exc, PalyraError):
-        return Outcome(OutcomeKind.FAILED, b"", exc.code, exc.sentence)
-    return Outcome(OutcomeKind.FAILED, b"", "handler_failed", exception_sentence(exc))
+    code, sentence = _said(exc) if isinstance(exc, PalyraError) else ("", "")
+    return Outcome(
+        OutcomeKind.FAILED, b"", code or HANDLER_FAILED, sentence or exception_sentence(exc)
+    )
 
 
 def interrupted(kind: OutcomeKind, capability: str, *, began: bool, stopped: bool) -> Outcome:
@@ -54,3 +60,12 @@ def interrupted(kind: OutcomeKind, capability: str, *, began: bool, stopped: boo
     else:
         tail = "" if stopped else " and did not stop; it may still take effect"
     return Outcome(kind, b"", kind.value, f"{capability} {cause}{tail}.", stopped)
+
+
+def _said(exc: PalyraError) -> tuple[str, str]:
+    """Code and sentence, each empty where it cannot be shown: a plugin may extend the tree."""
+    try:
+        code, sentence = exc.code, exc.sentence
+        return code if _CODE.match(code) else "", one_line(sentence, MAX_ERROR)
+    except Exception:
+        return "", ""

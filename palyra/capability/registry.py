@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import attrs
@@ -17,7 +17,7 @@ import pluggy
 
 from palyra.capability import hookspecs
 from palyra.capability.catalogue import Fault, Offer
-from palyra.capability.descriptor import API, OWNER, Capability, is_reserved
+from palyra.capability.descriptor import API, OWNER, Capability, is_name, is_reserved
 from palyra.capability.wording import exception_sentence, one_line
 from palyra.core.descriptors import MAX_NAME
 from palyra.errors import DescriptorInvalid
@@ -46,23 +46,30 @@ class Plugin:
     faults: tuple[Fault, ...]
 
 
-def load_plugin(point: EntryPointLike) -> Plugin | Fault:
-    """Import one plugin into this process.  Whatever it raises is the fault; only
-    KeyboardInterrupt passes."""
+def _ignore(exc: BaseException) -> None:
+    """Nobody wants to see it."""
+
+
+def load_plugin(
+    point: EntryPointLike, raised: Callable[[BaseException], None] = _ignore
+) -> Plugin | Fault:
+    """Import one plugin into this process.  Whatever it raises is the fault, and is given to
+    ``raised``; only KeyboardInterrupt passes."""
     distribution, version = origin(point)
     try:
         hooks, offered = _offered(point)
     except KeyboardInterrupt:
         raise
     except BaseException as exc:  # a plugin may even call sys.exit while it is imported
+        raised(exc)
         shown = one_line(point.name, MAX_NAME) or "unnamed"
         return Fault(shown, distribution, version, _sentence(exc))
     good, faults = [], []
     for capability in offered:
-        if problem := _refusal(capability, distribution):
+        if problem := refusal(capability.name, capability.api, distribution):
             faults.append(Fault(capability.name, distribution, version, problem))
         else:
-            good.append(capability)
+            good.append(capability.hooked(hooks) if _has_run_hooks(hooks) else capability)
     return Plugin(hooks, distribution, version, tuple(good), tuple(faults))
 
 
@@ -89,6 +96,15 @@ def own_points() -> list[importlib.metadata.EntryPoint]:
     return [point for point in points if normal_name(origin(point)[0]) == OWNER]
 
 
+def points_of(distribution: str) -> list[importlib.metadata.EntryPoint]:
+    """The entry points of one distribution, however its name is spelt.
+
+    :raises importlib.metadata.PackageNotFoundError: it is not installed.
+    """
+    found = importlib.metadata.distribution(distribution)
+    return list(found.entry_points.select(group=hookspecs.ENTRY_POINT_GROUP))
+
+
 # -- one plugin ---------------------------------------------------------------------------------
 
 
@@ -109,8 +125,25 @@ def _offered(point: EntryPointLike) -> tuple[pluggy.HookRelay, list[Capability]]
     hook = manager.hook.palyra_capabilities
     if not hook.get_hookimpls():
         raise DescriptorInvalid("palyra_capabilities", "is missing; the plugin offers nothing")
+    _check_run_hooks(manager.hook)
     answers = hook() or [None]  # pluggy leaves an answer of None out
     return manager.hook, [each for answer in answers for each in _checked(answer)]
+
+
+def _run_hooks(hooks: pluggy.HookRelay) -> Iterator[pluggy.HookImpl]:
+    for name in hookspecs.RUN_HOOKS:
+        yield from getattr(hooks, name).get_hookimpls()
+
+
+def _has_run_hooks(hooks: pluggy.HookRelay) -> bool:
+    return any(True for _ in _run_hooks(hooks))
+
+
+def _check_run_hooks(hooks: pluggy.HookRelay) -> None:
+    for impl in _run_hooks(hooks):
+        if inspect.iscoroutinefunction(impl.function):
+            name = impl.function.__name__
+            raise DescriptorInvalid(name, "must be a plain def, not async")
 
 
 def _checked(answer: object) -> list[Capability]:
@@ -129,11 +162,13 @@ def _checked(answer: object) -> list[Capability]:
     return list(answer)
 
 
-def _refusal(capability: Capability, distribution: str) -> str:
-    """Why this host does not take the capability, or ''."""
-    if capability.api != API:
-        return f"It was made for plugin API {capability.api}; this node host knows {API}."
-    if is_reserved(capability.name) and normal_name(distribution) != OWNER:
+def refusal(name: str, api: int, distribution: str) -> str:
+    """Why this host does not take a capability of that distribution, or ''."""
+    if api != API:
+        return f"It was made for plugin API {api}; this node host knows {API}."
+    if not is_name(name):
+        return f"{one_line(repr(name), 80)} is no name of a capability."
+    if is_reserved(name) and normal_name(distribution) != OWNER:
         return f"The name is reserved for the distribution {OWNER}."
     return ""
 

@@ -34,7 +34,7 @@ class Run:
 
     __slots__ = (
         "_runner", "began", "capability", "context", "dispatched", "done", "give_up_at",
-        "input_bytes", "interrupted_as", "max_output_bytes", "on_done", "seat",
+        "input_bytes", "interrupted_as", "max_output_bytes", "on_done", "seat", "settings",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,7 @@ class Run:
         context: CapabilityContext,
         max_output_bytes: int,
         on_done: OnDone,
+        settings: bytes = b"",
     ) -> None:
         self._runner = runner
         self.capability = capability
@@ -52,6 +53,7 @@ class Run:
         self.context = context
         self.max_output_bytes = max_output_bytes
         self.on_done = on_done
+        self.settings = settings
         self.dispatched = False
         self.began = False
         self.done = False
@@ -126,11 +128,16 @@ class ThreadRunner:
         context: CapabilityContext,
         max_output_bytes: int,
         on_done: OnDone,
+        *,
+        settings: bytes = b"",
     ) -> Run:
-        """Run ``capability`` and call ``on_done`` when it ended.  RuntimeError after close."""
+        """Run ``capability`` and call ``on_done`` when it ended.  RuntimeError after close.
+
+        ``settings`` is the JSON of what the device's owner configured, empty for nothing.
+        """
         if self._watchdog is None:
             self.open()
-        run = Run(self, capability, input_bytes, context, max_output_bytes, on_done)
+        run = Run(self, capability, input_bytes, context, max_output_bytes, on_done, settings)
         with self._changed:
             if self._closing:
                 raise RuntimeError("the runner is closed")
@@ -201,7 +208,7 @@ class ThreadRunner:
         run.context._interrupt()
         if run.seat is not None:
             run.give_up_at = give_up_at
-            run.seat.interrupt()
+            run.seat.interrupt(run)
         else:
             run.give_up_at = -math.inf
 

@@ -92,6 +92,7 @@ def show_one(screen: Screen, node: NodeItem, waiting: int = 0, more: bool = Fals
     else:
         facts.show(screen, [*left, *right])
     _show_capabilities(screen, node.capabilities)
+    _hint(screen, node)
 
 
 def _row(node: NodeItem, short: str, now: int) -> list[Cell]:
@@ -260,11 +261,18 @@ def _show_capabilities(screen: Screen, capabilities: Sequence[CapabilityItem]) -
         screen.table(_CAPABILITIES, [_capability_row(each) for each in capabilities])
 
 
+def _hint(screen: Screen, node: NodeItem) -> None:
+    """How to grant what has changed, where something has."""
+    changed = [each.name for each in node.capabilities if each.changed]
+    if changed and screen.tty:
+        screen.hint(f"palyra nodes grant {words.escaped(node.name)} {words.escaped(changed[0])}")
+
+
 def _capability_row(each: CapabilityItem) -> list[Cell]:
     state = capability_state(each)
     known = "" if each.fault else each.version
     style = "red" if each.fault else "green" if state.startswith("granted") else "yellow"
-    mark = "!! " if each.fault else ""
+    mark = "!! " if each.fault or each.changed else ""
     return [
         cell(each.name),
         cell(known),
@@ -279,6 +287,8 @@ def capability_state(each: CapabilityItem) -> str:
         return f"failed: {each.fault}"
     if not each.available:
         return "switched off on the device"
+    if each.changed:
+        return "changed since it was granted"
     if not each.granted:
         return "not granted"
     return "granted, asks on device" if each.needs_mediation else "granted"

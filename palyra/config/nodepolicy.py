@@ -1,4 +1,4 @@
-"""``node-host/node-policy.toml``: the device owner's own rules, which nothing from outside writes."""
+"""``node-host/node-policy.toml``: the device owner's own rules; nothing from outside writes them."""
 
 from __future__ import annotations
 

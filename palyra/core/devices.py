@@ -130,6 +130,11 @@ class Device:
     """The contract that each grant was given for.  A name in here and not in ``grants`` is
     suspended: the device offers something else under it now."""
 
+    @property
+    def suspended(self) -> frozenset[str]:
+        """Names whose grant waits for what it was given for, or for an operator."""
+        return frozenset(self.contracts) - self.grants
+
     def capability(self, name: str) -> AnnouncedCapability | None:
         """The announced capability of that name."""
         return next((item for item in self.capabilities if item.name == name), None)

@@ -16,11 +16,13 @@ from palyra.core.approval import Approval
 from palyra.core.approvallog import ICallApprovalLog
 from palyra.core.auditlog import IAuditLog
 from palyra.core.callapprovals import CallApproval
+from palyra.core.descriptorlog import IDescriptorLog
 from palyra.core.devices import (
     Approved,
     CertificateRecord,
     Device,
     DeviceChange,
+    Offering,
     Registration,
     Removal,
     Renewal,
@@ -160,6 +162,13 @@ class IDeviceDirectory(Interface):
 
         :raises palyra.errors.PalyraError: the device is gone, revoked, or the certificate is not
             a live one of that device.
+        """
+
+    def offer(offering: Offering) -> Awaitable[Device]:
+        """In one transaction: what the device offers from now on, by the rules of a registration.
+
+        :raises palyra.errors.NotRegistered: the session does not own dispatch any more.
+        :raises palyra.errors.PalyraError: the device is gone, or revoked.
         """
 
     def heard(times: Mapping[DeviceId, int]) -> Awaitable[None]:
@@ -342,6 +351,7 @@ class IStore(
     IOperatorLog,
     ICallApprovalLog,
     IWebhookLog,
+    IDescriptorLog,
 ):
     """The logs on one store."""
 

@@ -22,6 +22,10 @@ SESSION_ENDED = "session.ended"
 ISSUED = "certificate.issued"
 RENEWAL_ORDERED = "certificate.renewal_ordered"
 JOB_ENDED = "job.ended"
+SUSPENDED = "capability.suspended"
+"""What a device offers under a name is not what was granted."""
+RESTORED = "capability.restored"
+"""It offers again what was granted."""
 
 KEPT = 1_000
 """The newest events of a device that are kept, at least."""

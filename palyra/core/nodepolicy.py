@@ -38,6 +38,8 @@ class NodePolicy:
 
         ``value`` is not looked at where there are no rules.
         """
+        if not self.rules:
+            return Decision(_unruled(risk, needs_mediation))
         asking = Asking(_ANYBODY, capability, Risk(risk), value)
         fitting = [rule for rule in self.rules if rule.concerns(asking)]
         denying = [rule for rule in fitting if rule.effect is Effect.DENY]

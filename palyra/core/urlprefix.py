@@ -69,6 +69,13 @@ class Url:
         below = len(there) >= len(here) and there[: len(whole)] == whole
         return below and self._origin() == other._origin()
 
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port as a browser shows them; the port only where it is not usual."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        usual = self.port is None or self.port == _PORTS.get(self.scheme)
+        return f"{self.scheme}://{host}{'' if usual else f':{self.port}'}"
+
     def _origin(self) -> tuple[str, str, int | None]:
         return self.scheme, self.host, self.port
 

@@ -114,6 +114,13 @@ from palyra.errors.lookup import (
     NameTaken,
     NotFound,
 )
+from palyra.errors.mcp import (
+    McpContextMissing,
+    McpMissing,
+    McpNotLoopback,
+    McpOperatorRefused,
+    McpTokenUnusable,
+)
 from palyra.errors.pairing import (
     ApprovalFinal,
     CaMismatch,
@@ -225,6 +232,11 @@ __all__ = [
     "LoginLinkExpired",
     "Malformed",
     "MalformedIdentifier",
+    "McpContextMissing",
+    "McpMissing",
+    "McpNotLoopback",
+    "McpOperatorRefused",
+    "McpTokenUnusable",
     "MediaTypeRefused",
     "NameNotInCertificate",
     "NameTaken",

@@ -6,6 +6,17 @@ import attrs
 
 from palyra.errors.base import Category, PalyraError
 
+_LISTS = {
+    "device": "palyra nodes list",
+    "pairing request": "palyra pairing list",
+    "job": "palyra jobs list",
+    "fan-out": "palyra jobs list",
+    "operator": "palyra operators list",
+    "open question": "palyra node requests",
+    "remembered choice": "palyra node requests --remembered",
+}
+"""Where things of a kind are listed."""
+
 
 @attrs.define
 class NotFound(PalyraError):
@@ -22,13 +33,7 @@ class NotFound(PalyraError):
 
     @property
     def hint(self) -> str:
-        return {
-            "device": "palyra nodes list",
-            "pairing request": "palyra pairing list",
-            "job": "palyra jobs list",
-            "fan-out": "palyra jobs list",
-            "operator": "palyra operators list",
-        }.get(self.kind, "palyra doctor")
+        return _LISTS.get(self.kind, "palyra doctor")
 
 
 @attrs.define
@@ -48,9 +53,7 @@ class AmbiguousTarget(PalyraError):
 
     @property
     def hint(self) -> str:
-        return (
-            "palyra nodes list" if self.kind == "device" else f"palyra {self.kind.split()[0]} list"
-        )
+        return _LISTS.get(self.kind, f"palyra {self.kind.split()[0]} list")
 
 
 @attrs.define

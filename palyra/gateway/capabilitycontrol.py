@@ -36,9 +36,7 @@ class CapabilityControl:
             capabilities=[self._description(each) for each in found],
         )
 
-    def _listed(
-        self, limit: int, cursor: str | None, name: str
-    ) -> tuple[list[Known], str | None]:
+    def _listed(self, limit: int, cursor: str | None, name: str) -> tuple[list[Known], str | None]:
         """Some of them, and where the next ones begin."""
         after = None if cursor is None else _place(cursor)
         places = self._descriptors.listed(name, after, limit + 1)

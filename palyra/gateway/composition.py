@@ -14,8 +14,8 @@ from palyra.gateway.carotation import CaRotator
 from palyra.gateway.consolerooms import ConsoleRooms
 from palyra.gateway.control import Control
 from palyra.gateway.crl import CRL_NAME, RevocationLists
-from palyra.gateway.desk import EnrolmentDesk, NodeDesk
 from palyra.gateway.descriptors import Descriptors
+from palyra.gateway.desk import EnrolmentDesk, NodeDesk
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts
 from palyra.gateway.following import Followers

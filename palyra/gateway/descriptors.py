@@ -8,7 +8,7 @@ device announces it first, and is checked before it is kept.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from functools import cache
 from itertools import islice
 
@@ -91,18 +91,14 @@ class Descriptors:
         """How many devices announce it."""
         return self._announced.devices(digest)
 
-    def listed(
-        self, name: str, after: tuple[str, str] | None, limit: int
-    ) -> list[tuple[str, str]]:
+    def listed(self, name: str, after: tuple[str, str] | None, limit: int) -> list[tuple[str, str]]:
         """Names and digests in their order, at most ``limit``, behind ``after``; of one name
         alone, or of every one (empty)."""
         begin = 0 if after is None else bisect_right(self._order, after)
         if not name:
             return self._order[begin : begin + limit]
         begin = max(begin, bisect_left(self._order, (name, "")))
-        return [
-            each for each in islice(self._order, begin, begin + limit) if each[0] == name
-        ]
+        return [each for each in islice(self._order, begin, begin + limit) if each[0] == name]
 
     # -- what devices describe --------------------------------------------------------------------
 

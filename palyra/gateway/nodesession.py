@@ -17,6 +17,7 @@ from zope.interface import implementer
 from palyra.core.frames import (
     HEARTBEAT,
     STARTED,
+    CatalogAnswer,
     Dispatch,
     Drained,
     GatewayFrame,
@@ -61,6 +62,9 @@ class Keeper(Protocol):
 
     def heard(self, session: NodeSession) -> None:
         """Any message is a sign of life."""
+
+    def offered(self, session: NodeSession, event: NodeEvent) -> None:
+        """The node says what it offers from now on, or describes it."""
 
     def ended(self, session: NodeSession, reason: str) -> None:
         """The session's connection is gone.  Once for each session."""
@@ -133,6 +137,11 @@ class NodeSession:
         self._outbox.renew(order)
         self._wake()
 
+    def answer_catalog(self, answer: CatalogAnswer) -> None:
+        """Tell the node what became of the catalog that it sent."""
+        self._outbox.answer_catalog(answer)
+        self._wake()
+
     def drain(self, reason: str, retry_after_ms: int = 0) -> None:
         """Ask the node to go, and to come back after ``retry_after_ms``."""
         self._outbox.drain(Drained(reason, retry_after_ms))
@@ -165,6 +174,8 @@ class NodeSession:
         for report in reports:
             self.in_flight.discard(report.attempt_id)
             self._house.reported(self, report)
+        if event.catalog is not None or event.descriptors:
+            self._keeper.offered(self, event)
         if event.name in (HEARTBEAT, STARTED) or not self.extended:
             self._outbox.answer()
             self._wake()

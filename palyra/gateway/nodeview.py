@@ -33,6 +33,7 @@ class NodeView:
         certificate = self._inventory.newest_certificate(device.device_id)
         heard_ms = self._board.last_heard_ms(device.device_id) or device.last_heard_ms
         trusted = device.state is DeviceState.PAIRED
+        granted, suspended = device.grants, device.suspended
         session = self._sessions.owner(device.device_id)
         return models.NodeItem(
             device_id=device.device_id,
@@ -42,7 +43,9 @@ class NodeView:
             trust="trusted" if trusted else device.state.value,
             platform=device.platform,
             version=device.version,
-            capabilities=[capability_item(item, device.grants) for item in device.capabilities],
+            capabilities=[
+                capability_item(item, granted, suspended) for item in device.capabilities
+            ],
             jobs_running=self._dispatcher.running(device.device_id),
             last_heard_unix_ms=heard_ms,
             transport=device.transport,

@@ -14,6 +14,7 @@ from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.jobs import Call
 from palyra.core.operators import Caller
 from palyra.errors import (
+    CapabilityChanged,
     CapabilityDisabled,
     CapabilityNotGranted,
     CapabilityUnknown,
@@ -146,6 +147,7 @@ def permitted(device: Device, name: str) -> AnnouncedCapability:
     """The capability of that name, if the device has it, can run it, and was granted it.
 
     :raises CapabilityUnknown, CapabilityNotGranted, CapabilityDisabled: one of these is not so.
+    :raises CapabilityChanged: it was granted for something else.
     """
     capability = device.capability(name)
     if capability is None:
@@ -153,6 +155,8 @@ def permitted(device: Device, name: str) -> AnnouncedCapability:
         raise CapabilityUnknown(
             device.name, name[:64], tuple(difflib.get_close_matches(name[:64], known))
         )
+    if name in device.suspended:
+        raise CapabilityChanged(device.name, name)
     if name not in device.grants:
         raise CapabilityNotGranted(device.name, name)
     if not capability.available:

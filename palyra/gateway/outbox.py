@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import attrs
 
-from palyra.core.frames import Dispatch, Drained, GatewayFrame, Renew
+from palyra.core.frames import CatalogAnswer, Dispatch, Drained, GatewayFrame, Renew
 from palyra.core.transfers import Outgoing
 
 MAX_INPUT_BYTES = 192 * 1024
@@ -57,6 +57,7 @@ class Outbox:
         self._answers = 0
         self._drain: Drained | None = None
         self._renew: Renew | None = None
+        self._catalog: CatalogAnswer | None = None
 
     @property
     def waiting(self) -> bool:
@@ -69,6 +70,7 @@ class Outbox:
             or self._cancels
             or self._drain
             or self._renew
+            or self._catalog
         )
 
     @property
@@ -111,12 +113,18 @@ class Outbox:
         """Only the last one is sent."""
         self._renew = order
 
+    def answer_catalog(self, answer: CatalogAnswer) -> None:
+        """Only the last one is sent: it is true of the last catalog, and so of all before."""
+        self._catalog = answer
+
     # -- what is written ------------------------------------------------------------------------
 
     def take(self) -> GatewayFrame:
         """The next message."""
-        frame = GatewayFrame(answers=self._answers, drain=self._drain, renew=self._renew)
-        self._answers, self._drain, self._renew = 0, None, None
+        frame = GatewayFrame(
+            answers=self._answers, drain=self._drain, renew=self._renew, catalog=self._catalog
+        )
+        self._answers, self._drain, self._renew, self._catalog = 0, None, None, None
         frame.acknowledged = self._acknowledged[:MAX_ACKNOWLEDGED]
         del self._acknowledged[:MAX_ACKNOWLEDGED]
         if self._cancels:  # first, so that none comes in the message of its dispatch

@@ -262,7 +262,7 @@ class GatewayService(Service):
 
     async def _forget(self) -> None:
         """Forget what nobody needs any more: ended jobs, old audit rows, certificates and PINs,
-        keys made here."""
+        descriptors, keys made here."""
         await self._rooms.retention.sweep()
         await self._rooms.audit.sweep()
         await self._rooms.pairing.requests.sweep()
@@ -272,6 +272,7 @@ class GatewayService(Service):
         before_ms = self._now_ms() - FORGET_CERTIFICATES_MS
         while await self._store.forget_certificates(before_ms, FORGET_AT_ONCE):
             pass
+        await self._rooms.descriptors.sweep(self._now_ms())
 
     async def _keep_heard(self) -> None:
         heard = self._rooms.board.take_heard()

@@ -23,8 +23,10 @@ from palyra.core.transfers import PIECES_OVER
 from palyra.core.windows import Windows
 from palyra.errors import CertificateSuperseded, LimitReached, NotRegistered, PalyraError
 from palyra.gateway.callstreams import CallStreams
+from palyra.gateway.descriptors import Descriptors
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.nodesession import House, NodeSession
+from palyra.gateway.offerings import Offerings
 from palyra.gateway.presence import PresenceBoard
 from palyra.transport.interfaces import ICarrier, Peer
 
@@ -63,6 +65,7 @@ class Sessions:
         clock: IReactorTime,
         directory: IDeviceDirectory,
         inventory: Inventory,
+        descriptors: Descriptors,
         board: PresenceBoard,
         gateway_id: str,
         store_epoch: str,
@@ -89,6 +92,13 @@ class Sessions:
         self._store_epoch = store_epoch
         self._ca_bundle_pem = ca_bundle_pem
         self._max_in_flight = max_in_flight
+        self._offerings = Offerings(
+            directory=directory,
+            inventory=inventory,
+            descriptors=descriptors,
+            gateway_id=gateway_id,
+            now_ms=self._now_ms,
+        )
         self._greetings: dict[DeviceId, _Greeting] = {}
         self._owners: dict[DeviceId, NodeSession] = {}
         self._all: dict[DeviceId, set[NodeSession]] = {}
@@ -127,8 +137,9 @@ class Sessions:
             address=peer.address,
             at_ms=self._now_ms(),
         )
+        before = self._inventory.device(peer.device_id)
         device = await self._directory.register(registration)
-        self._inventory.put(device)
+        self._offerings.registered(before, device)
         self._inventory.registered_over(peer.fingerprint)
         if hello.unix_ms:
             self.clocks[peer.device_id] = hello.unix_ms - self._now_ms()
@@ -151,6 +162,7 @@ class Sessions:
             version=__version__,
             renew_after_s=self.renew_after_s(peer.device_id, peer.fingerprint),
             quic_address=self.quic_address(),
+            unknown_digests=self._offerings.unknown(device) if hello.extended else (),
         )
 
     async def _used(self, fingerprint: Fingerprint) -> None:
@@ -209,8 +221,13 @@ class Sessions:
         if self._owners.get(session.device_id) is session:
             self._board.heard(session.device_id)
 
+    def offered(self, session: NodeSession, event: NodeEvent) -> None:
+        """A node says what it offers from now on, or describes it."""
+        self._offerings.said(session, event)
+
     def ended(self, session: NodeSession, reason: str) -> None:
         """A session's connection is gone."""
+        self._offerings.ended(session)
         kept = self._all.get(session.device_id)
         if kept is not None:
             kept.discard(session)

@@ -22,7 +22,9 @@ def summary(job: Job) -> str:
 
 
 def capability_item(
-    item: AnnouncedCapability, granted: frozenset[str] | set[str]
+    item: AnnouncedCapability,
+    granted: frozenset[str] | set[str],
+    suspended: frozenset[str] = frozenset(),
 ) -> models.CapabilityItem:
     """One capability of a device."""
     return models.CapabilityItem(
@@ -35,6 +37,7 @@ def capability_item(
         idempotent=item.idempotent,
         fault=item.fault,
         digest=item.digest,
+        changed=item.name in suspended,
     )
 
 

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from palyra.config.addresses import HostPort
+from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import Hello, Renew, Welcome
 from palyra.core.transfers import PIECES_OVER
 from palyra.errors import ClockSkew, GatewayUnreachable, PalyraError
@@ -52,6 +53,16 @@ class ConnectionWitness(RegistrationWitness, Protocol):
         """This clock is ahead of the gateway's (negative: behind) by more than a minute."""
 
 
+class Offers(Protocol):
+    """What this node offers, as a gateway is told."""
+
+    def announced(self) -> tuple[AnnouncedCapability, ...]:
+        """Every capability."""
+
+    def descriptor(self, digest: str) -> bytes | None:
+        """The bytes of one of its descriptors."""
+
+
 class Connection:
     """Keeps one session with the gateway, for as long as the node host runs.
 
@@ -77,14 +88,18 @@ class Connection:
         renewal: Renewal | None = None,
         rejoin: Rejoin | None = None,
         look: Callable[[HostPort], Deferred[list[bytes]]] | None = None,
+        offers: Offers | None = None,
         pieces_over: int = PIECES_OVER,
     ) -> None:
         """Without ``renewal`` and ``rejoin`` a certificate is used to its end, and that is that.
 
         ``look`` fetches the chain that the gateway shows, to name both times where TLS refuses it
-        on its dates.  Outputs of more than ``pieces_over`` bytes travel in pieces.
+        on its dates.  Without ``offers`` what ``hello`` says never changes, and no descriptor is
+        sent.  Outputs of more than ``pieces_over`` bytes travel in pieces.
         """
         self._pieces_over = pieces_over
+        self._offers = offers
+        self.granted: tuple[str, ...] = ()
         self._reactor = reactor
         self._elapsed_s = elapsed_s
         self._routes = routes
@@ -128,6 +143,12 @@ class Connection:
         running = Deferred.fromCoroutine(self._run())
         self._running = running
         return running.addErrback(lambda failure: failure.trap(CancelledError) and None)
+
+    def offer(self) -> None:
+        """What this node offers has changed: tell the gateway, now or at the next session."""
+        main = self._main
+        if main is not None and main.session is not None:
+            self._announce(main, main.session)
 
     def stop(self) -> None:
         """Disconnect, and do not come back; a session that is open says so to the gateway."""
@@ -280,7 +301,8 @@ class Connection:
     def _begin(self, link: Link, carrier: ICarrier) -> NodeSession:
         self._failures = 0
         self._witness.online(link.welcome, link.route)
-        return NodeSession(
+        self._grant(link, link.welcome.granted)
+        session = NodeSession(
             clock=self._reactor,
             elapsed_s=self._elapsed_s,
             jitter=self._jitter,
@@ -290,8 +312,25 @@ class Connection:
             drained=lambda retry_after_ms: self._drained(link, retry_after_ms),
             directed=lambda renew: self._directed(link, renew),
             heard=self._heard,
+            descriptor=self._described,
+            granted=lambda granted: self._grant(link, granted),
             pieces_over=self._pieces_over,
         )
+        self._announce(link, session)
+        return session
+
+    def _announce(self, link: Link, session: NodeSession) -> None:
+        """Say what is offered, where that is not what was said on that link."""
+        if self._offers is not None and (now := self._offers.announced()) != link.said:
+            link.said = now
+            session.announce(now)
+
+    def _described(self, digest: str) -> bytes | None:
+        return None if self._offers is None else self._offers.descriptor(digest)
+
+    def _grant(self, link: Link, granted: tuple[str, ...]) -> None:
+        if link is self._main:
+            self.granted = granted
 
     def _drained(self, link: Link, retry_after_ms: int) -> None:
         if link is self._main:  # the older one of a handover is drained as a matter of course

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from palyra._daemon import freeze_memory
 from palyra._lock import RootLock
+from palyra._ownersocket import account_of
 from palyra._reactor import require_asyncio_reactor, the_reactor
 from palyra.capability.catalogue import Catalogue
 from palyra.capability.registry import load_here, own_points
@@ -27,7 +28,7 @@ from palyra.core.transports import Preference
 from palyra.errors import NotPaired, PairingFailed, PalyraError
 from palyra.node.files import NodeFiles
 from palyra.node.identity import DeviceIdentity
-from palyra.node.mediation import Headless, IMediator, TerminalMediator
+from palyra.node.mediation import IMediator
 from palyra.node.pairing import Pairing, unfinished
 from palyra.node.screen import PairingScreen, Screen, ServingScreen
 from palyra.node.service import (
@@ -37,6 +38,7 @@ from palyra.node.service import (
     paired_host,
     preferring,
 )
+from palyra.node.terminal import TerminalMediator
 from palyra.node.typedpins import PinPrompt, can_ask, pair_by_pin
 from palyra.observe.logs import file_observer
 
@@ -135,21 +137,29 @@ class _Foreground:
         node = paired_host(files, catalogue, identity)
         if self._stopping:
             return
-        mediator: IMediator = Headless(node.host.name)
-        if sys.stdin is not None and sys.stdin.isatty() and self._screen.tty:
-            mediator = TerminalMediator(self._reactor, asking=self._screen.hold)
         service = NodeService(
             node,
             lock=self._lock,
             config=preferring(self._config.node, options.transport, node.host),
             reactor=self._reactor,
             tracing=self._config.tracing,
-            mediator=mediator,
+            terminal=self._terminal(),
             watcher=self._serving_screen,
         )
         service.startService()
         freeze_memory()
         self._service = service
+
+    def _terminal(self) -> IMediator | None:
+        """The terminal, where a person sits at it."""
+        if sys.stdin is None or not sys.stdin.isatty() or not self._screen.tty:
+            return None
+        return TerminalMediator(
+            self._reactor,
+            who=account_of(os.getuid()),
+            asking=self._screen.hold,
+            colour=not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
+        )
 
     async def _pair(self, catalogue: Catalogue, identity: DeviceIdentity) -> None:
         """Pair with the line that was given, go on with a pairing that waits, or do nothing."""

@@ -9,6 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from palyra.config.addresses import HostPort
+from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import Hello, Welcome
 from palyra.core.transports import Transport
 from palyra.node.identity import Credential
@@ -69,10 +70,13 @@ class Link:
         credential: Credential,
         welcome: Welcome,
         began_s: float,
+        said: tuple[AnnouncedCapability, ...] = (),
     ) -> None:
-        """``began_s`` is when it was registered, in elapsed time."""
+        """``began_s`` is when it was registered, in elapsed time; ``said`` what this node offered
+        then."""
         self.route = route
         self.began_s = began_s
+        self.said = said
         self.channel = channel
         self.credential = credential
         self.welcome = welcome

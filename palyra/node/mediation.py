@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections import deque
-from collections.abc import Callable
-from typing import Any, TextIO
-
 import attrs
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReadDescriptor
-from zope.interface import Interface, implementer
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
 
 from palyra.core.devices import clean_text
-from palyra.core.jobs import ONCE, REFUSED
+from palyra.core.identifiers import short_id
+from palyra.core.jobs import REFUSED
 
-try:
-    import termios
-except ImportError:  # Windows
-    termios = None  # type: ignore[assignment]
-
-MAX_ASKING = 5
 MAX_ARGUMENT = 512
+MAX_WHO = 120
+BUSY, UNAVAILABLE, DENIED = "mediation_busy", "mediation_unavailable", "mediation_denied"
 
 
 @attrs.frozen
 class Question:
-    """What a person is asked.  ``argument`` is the input's JSON, as sent.
+    """What a person is asked.  ``argument`` is the input's JSON, in its one spelling.
 
     ``scope`` is what a yes for the session, or for always, will be for: part of the argument, in
     words that may be shown.  Empty: such a yes cannot be given.
@@ -43,6 +32,29 @@ class Question:
     scope: str = ""
     until_s: float = 0.0
     """When nobody needs to answer any more, on the host's monotonic clock."""
+    opens: str = ""
+    """The URL or path that will be opened, as the input names it; empty where it is none."""
+
+    @property
+    def question_id(self) -> str:
+        """What it is answered by: the job's id, or the attempt's where no job was named."""
+        return self.job_id or self.attempt_id
+
+    @property
+    def who(self) -> str:
+        """Who asks, safe to show."""
+        return clean_text(self.requested_by, MAX_WHO)
+
+    def asks(self, limit: int = MAX_ARGUMENT) -> str:
+        """``asks to open URL`` or ``asks: ARGUMENT``: safe to show, at most ``limit`` characters
+        of it, and what is cut is said, with where all of it can be seen."""
+        verb, text = ("asks to open ", self.opens) if self.opens else ("asks: ", self.argument)
+        # Escaped whole before it is cut: an escape is longer than its character.
+        whole = clean_text(text, None)
+        if len(whole) <= limit:
+            return verb + whole
+        see = f"palyra node requests {short_id(self.question_id)}"
+        return f"{verb}{whole[:limit]} (+{len(whole) - limit} characters, {see})"
 
 
 @attrs.frozen
@@ -67,6 +79,11 @@ class Answer:
         """It may not."""
         return cls(REFUSED, decided_by, code, sentence)
 
+    @classmethod
+    def denied(cls, decided_by: str) -> Answer:
+        """A person said no."""
+        return cls.no(DENIED, "The person at the device said no.", decided_by)
+
 
 class IMediator(Interface):
     """Asks the person at the device."""
@@ -75,122 +92,8 @@ class IMediator(Interface):
         """Fires with the answer; cancelling it takes the question back."""
 
 
-@implementer(IMediator)
-class Headless:
-    """Nobody can be asked: the answer is no, and says why."""
+class IDialogs(IMediator):
+    """Asks in a window of the person's desktop."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def ask(self, question: Question) -> Deferred[Answer]:
-        sentence = f"Nobody at {self._name} can be asked: its node host has no terminal."
-        return succeed(Answer.no("mediation_unavailable", sentence))
-
-
-@implementer(IMediator, IReadDescriptor)
-class TerminalMediator:
-    """Asks on the terminal of a foreground node host, one question at a time; the default is no."""
-
-    def __init__(
-        self,
-        reactor: Any,
-        *,
-        source: TextIO | None = None,
-        out: TextIO | None = None,
-        asking: Callable[[bool], object] = lambda _: None,
-    ) -> None:
-        """``asking`` is told when the terminal's last line is a question, and when no longer."""
-        self._reactor = reactor
-        self._source = source or sys.stdin
-        self._out = out or sys.stderr
-        self._asking = asking
-        self._waiting: deque[tuple[Question, Deferred[Answer]]] = deque()
-        self._typed = b""
-
-    def ask(self, question: Question) -> Deferred[Answer]:
-        if len(self._waiting) >= MAX_ASKING:
-            return succeed(
-                Answer.no("mediation_busy", "The person at the device has other questions.")
-            )
-        answer: Deferred[Answer] = Deferred(self._take_back)
-        self._waiting.append((question, answer))
-        if len(self._waiting) == 1:
-            self._asking(True)
-            self._reactor.addReader(self)
-            self._prompt()
-        return answer
-
-    def _prompt(self) -> None:
-        self._forget_typed()
-        question = self._waiting[0][0]
-        who = clean_text(question.requested_by, 120)
-        # Escaped whole before it is cut: an escape is longer than its character, and what is cut
-        # must be said.
-        whole = clean_text(question.argument, None)
-        argument = whole[:MAX_ARGUMENT]
-        if len(whole) > MAX_ARGUMENT:
-            argument += f" (+{len(whole) - MAX_ARGUMENT} characters)"
-        about = f"({question.capability}, {question.risk})"
-        self._say(f"{who} asks: {argument}  {about}   [n]o  [o]nce: ")
-
-    def _say(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            self._out.write(text)
-            self._out.flush()
-
-    def _forget_typed(self) -> None:
-        """What was typed before a question was shown is no answer to it."""
-        self._typed = b""
-        if termios is not None:
-            with contextlib.suppress(termios.error):
-                termios.tcflush(self._source, termios.TCIFLUSH)
-
-    def _next(self) -> None:
-        if self._waiting:
-            self._prompt()
-        else:
-            self._reactor.removeReader(self)
-            self._asking(False)
-
-    def _settle(self, allowed: bool) -> None:
-        _, answer = self._waiting.popleft()
-        self._next()
-        by = "the terminal"
-        said_no = Answer.no("mediation_denied", "The person at the device said no.", by)
-        answer.callback(Answer(ONCE, by) if allowed else said_no)
-
-    def _take_back(self, answer: Deferred[Answer]) -> None:
-        asked = self._waiting[0][1] is answer
-        self._waiting = deque(entry for entry in self._waiting if entry[1] is not answer)
-        if asked:
-            self._say("\n(no answer is needed any more)\n")
-            self._next()
-
-    # -- IReadDescriptor --------------------------------------------------------------------------
-
-    def fileno(self) -> int:
-        return self._source.fileno()
-
-    def logPrefix(self) -> str:
-        return "terminal"
-
-    def doRead(self) -> None:
-        # Never a whole line of a text stream: one that does not end would block the reactor.
-        try:
-            read = os.read(self.fileno(), 1024)
-        except OSError:
-            read = b""
-        self._typed += read
-        if not read:
-            self._deny_all()
-        elif b"\n" in self._typed:
-            line = self._typed.partition(b"\n")[0].decode("utf-8", "replace")
-            self._settle(line.strip().lower() in ("o", "once", "y", "yes"))
-
-    def connectionLost(self, reason: Any) -> None:
-        self._deny_all()
-
-    def _deny_all(self) -> None:
-        """The terminal is gone, or says that nothing more will be typed."""
-        while self._waiting:
-            self._settle(False)
+    def available() -> bool:
+        """Whether there is a desktop now; never blocks."""

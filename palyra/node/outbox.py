@@ -10,6 +10,7 @@ from collections import deque
 
 import attrs
 
+from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import STOPPING, NodeEvent, Progress, Waiting
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Report
@@ -22,6 +23,10 @@ REPORT_BYTES = 512
 """What a report takes at most besides its output and its error."""
 MAX_PROGRESS_BYTES = 32 * 1024
 MAX_WAITING = 256
+MAX_DESCRIPTOR_BYTES = 192 * 1024
+"""Of the descriptors in one message; a single one is never larger."""
+MAX_DESCRIPTORS = 256
+"""That wait to be written; what is asked for beyond that is not sent."""
 
 
 class Outbox:
@@ -39,6 +44,9 @@ class Outbox:
         self._transferring: dict[int, Report] = {}
         self._progress: dict[AttemptId, Progress] = {}
         self._waiting: deque[Waiting] = deque()
+        self._catalog: tuple[AnnouncedCapability, ...] | None = None
+        self._descriptors: dict[str, bytes] = {}
+        self._described = False
         self._stopping = False
 
     @property
@@ -48,6 +56,11 @@ class Outbox:
 
     @property
     def _speaks(self) -> bool:
+        return self._urgent or self._catalog is not None or bool(self._descriptors)
+
+    @property
+    def _urgent(self) -> bool:
+        """Whether a job or the session waits for it."""
         return bool(
             self._names or self._reports or self._outgoing.busy or self._progress or self._waiting
         )
@@ -75,6 +88,15 @@ class Outbox:
         """A person is being asked, or said yes."""
         self._waiting.append(waiting)
 
+    def catalog(self, announced: tuple[AnnouncedCapability, ...]) -> None:
+        """What the node offers from now on; only the last one before the next message goes out."""
+        self._catalog = announced
+
+    def describe(self, digest: str, descriptor: bytes) -> None:
+        """A descriptor that the gateway asked for."""
+        if len(self._descriptors) < MAX_DESCRIPTORS:
+            self._descriptors[digest] = descriptor
+
     def stop(self) -> None:
         """``node.stopping`` is the last word."""
         self._stopping = True
@@ -86,6 +108,8 @@ class Outbox:
         if not self._speaks:
             self._stopping = False
             return NodeEvent(name=STOPPING, session_epoch=self._epoch)
+        if (offered := self._take_offered()) is not None:
+            return offered
         chunks, ended = self._outgoing.take() if self._outgoing.busy else ([], [])
         return NodeEvent(
             name=self._names.popleft() if self._names else "",
@@ -96,6 +120,27 @@ class Outbox:
             chunks=tuple(chunks),
             transferred=tuple((self._transferring.pop(each), each) for each in ended),
         )
+
+    def _take_offered(self) -> NodeEvent | None:
+        """What is offered, in messages of its own: the catalog at once, since its descriptors come
+        after it; of those every second message, so that neither waits for all of the other."""
+        self._described = not self._described and bool(self._descriptors)
+        if self._catalog is not None and not self._names:
+            catalog, self._catalog = self._catalog, None
+            return NodeEvent(session_epoch=self._epoch, catalog=catalog)
+        if self._descriptors and (self._described or not self._urgent):
+            return NodeEvent(session_epoch=self._epoch, descriptors=self._take_descriptors())
+        return None
+
+    def _take_descriptors(self) -> tuple[bytes, ...]:
+        taken: list[bytes] = []
+        size = 0
+        for digest, descriptor in list(self._descriptors.items()):
+            size += len(descriptor)
+            if taken and size > MAX_DESCRIPTOR_BYTES:
+                break
+            taken.append(self._descriptors.pop(digest))
+        return tuple(taken)
 
     def _take_reports(self) -> tuple[Report, ...]:
         """As many as fit into one message, at least one where there are any."""

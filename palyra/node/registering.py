@@ -120,7 +120,8 @@ class Registering:
             if ready is not None:
                 await channel.connect()
                 undo = ready()
-            welcome = await channel.register(self._hello(self._store_epoch))
+            hello = self._hello(self._store_epoch)
+            welcome = await channel.register(hello)
             self._welcomed(client, credential, welcome)
             self._routes.registered(route, welcome.quic_address)
         except Exception:
@@ -128,7 +129,7 @@ class Registering:
                 undo()  # before closing, which takes a while: the next one may be ready by then
             await channel.close()
             raise
-        return Link(route, channel, credential, welcome, self._elapsed_s())
+        return Link(route, channel, credential, welcome, self._elapsed_s(), hello.capabilities)
 
     # -- which certificate --------------------------------------------------------------------
 

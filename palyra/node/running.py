@@ -17,11 +17,12 @@ from palyra.capability.outcome import OutcomeKind
 from palyra.capability.runner import OnDone
 from palyra.core.frames import Dispatch, Progress, Waiting
 from palyra.core.identifiers import AttemptId, short_id
-from palyra.core.jobs import Outcome, Report, Standing
+from palyra.core.jobs import MediationAnswer, Outcome, Report, Standing
 from palyra.core.tracing import Facts, Span, SpanKind, Tracer
-from palyra.errors import PalyraError
+from palyra.errors import InputInvalid, PalyraError
 from palyra.node.attempts import AttemptMemory
-from palyra.node.mediation import Answer, IMediator, Question
+from palyra.node.mediation import UNAVAILABLE, Answer
+from palyra.node.owner import Owner
 
 _OUTCOMES = {
     OutcomeKind.SUCCEEDED: Outcome.SUCCEEDED,
@@ -75,6 +76,9 @@ class _Running:
     began_s: float
     run: Run | None = None
     question: Deferred[Answer] | None = None
+    asked: bool = False
+    """The gateway was told that a person is asked."""
+    mediation: MediationAnswer | None = None
     cancelled: bool = False
     span: Span | None = None
 
@@ -98,7 +102,7 @@ class Runs:
         catalogue: Catalogue,
         runner: Runner,
         memory: AttemptMemory,
-        mediator: IMediator,
+        owner: Owner,
         facts: DeviceFacts,
         now_ms: Callable[[], int],
         max_waiting: int,
@@ -114,7 +118,7 @@ class Runs:
         self.catalogue = catalogue
         self._runner = runner
         self._memory = memory
-        self._mediator = mediator
+        self._owner = owner
         self._facts = facts
         self._now_ms = now_ms
         self._max_waiting = max_waiting
@@ -134,7 +138,7 @@ class Runs:
         for report in self._memory.unacknowledged():
             speaker.report(report)
         for running in self._running.values():
-            if running.offer.descriptor.needs_mediation:
+            if running.asked:
                 self._say_waiting(running)
 
     def detach(self, speaker: Speaker) -> None:
@@ -210,40 +214,39 @@ class Runs:
     def _accept(self, running: _Running) -> None:
         dispatch = running.dispatch
         self._running[dispatch.attempt_id] = running
-        if running.offer.descriptor.needs_mediation:
-            self._ask(running)
-        else:
-            self._remember(running)
-
-    def _ask(self, running: _Running) -> None:
-        dispatch = running.dispatch
-        question = Question(
-            attempt_id=dispatch.attempt_id,
-            requested_by=dispatch.requested_by,
-            capability=dispatch.capability,
-            risk=running.offer.descriptor.risk,
-            argument=dispatch.input_json.decode("utf-8", "replace"),
-        )
-        running.question = self._mediator.ask(question)
-        self._say_waiting(running)
-        running.question.addTimeout(self._mediation_timeout_s, self._reactor)
-        running.question.addCallbacks(
+        until_s = running.began_s + self._mediation_timeout_s
+        question = running.question = self._owner.decide(dispatch, running.offer, until_s)
+        if not question.called:
+            running.asked = True
+            self._say_waiting(running)
+            question.addTimeout(self._mediation_timeout_s, self._reactor)
+        question.addCallbacks(
             self._answered, self._unanswered, callbackArgs=(running,), errbackArgs=(running,)
         )
 
     def _answered(self, answer: Answer, running: _Running) -> None:
         running.question = None
-        if answer.allowed:
+        if answer.decided_by:
+            running.mediation = MediationAnswer(answer.decided_by, answer.choice)
+        if not answer.allowed:
+            self._end(running, Outcome.REJECTED, answer.code, answer.sentence)
+            return
+        if running.asked:
             running.began_s = self._elapsed_s()  # the run time starts at the yes
             self._say_waiting(running)
-            self._remember(running)
-        else:
-            self._end(running, Outcome.REJECTED, answer.code, answer.sentence)
+        self._remember(running)
 
     def _unanswered(self, failure: Failure, running: _Running) -> None:
         running.question = None
-        if running.cancelled and failure.check(CancelledError):
+        error = failure.value
+        if running.cancelled and isinstance(error, CancelledError):
             self._end(running, Outcome.CANCELLED, "cancelled", "Cancelled before it began.")
+        elif isinstance(error, InputInvalid):
+            self._end(running, Outcome.FAILED, error.code, error.sentence)
+        elif not isinstance(error, TimeoutError):
+            self._log.failure("asking for {what} failed", failure, what=running.offer.name)
+            text = f"{self._facts.name} could not ask; the log of its node host has the details."
+            self._end(running, Outcome.REJECTED, UNAVAILABLE, text)
         else:
             text = f"Nobody at {self._facts.name} answered in {self._mediation_timeout_s:g} s."
             self._end(running, Outcome.REJECTED, "mediation_timeout", text)
@@ -305,6 +308,7 @@ class Runs:
             error=outcome.error_sentence,
             stopped=outcome.stopped,
             took_ms=int((self._elapsed_s() - running.began_s) * 1000),
+            mediation=running.mediation,
         )
         self._finish(running, report, durable=running.durable)
 
@@ -312,7 +316,8 @@ class Runs:
         self, running: _Running, outcome: Outcome, code: str, text: str, durable: bool = False
     ) -> None:
         """End an attempt whose handler never started."""
-        report = Report(running.dispatch.attempt_id, outcome, b"", code, text)
+        attempt_id, said = running.dispatch.attempt_id, running.mediation
+        report = Report(attempt_id, outcome, b"", code, text, mediation=said)
         self._finish(running, report, durable=durable)
 
     def _finish(self, running: _Running, report: Report, *, durable: bool) -> None:
@@ -344,7 +349,8 @@ class Runs:
             left_s = running.began_s + self._mediation_timeout_s - self._elapsed_s()
             answered = running.question is None
             left_ms = 0 if answered else max(1, int(left_s * 1000))
-            self._speaker.waiting(Waiting(running.dispatch.attempt_id, answered, left_ms))
+            attempt_id = running.dispatch.attempt_id
+            self._speaker.waiting(Waiting(attempt_id, answered, left_ms, running.mediation))
 
     def _notice(self, running: _Running, what: str) -> None:
         dispatch = running.dispatch

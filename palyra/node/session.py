@@ -8,9 +8,11 @@ import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import (
     HEARTBEAT,
     STARTED,
+    CatalogAnswer,
     Dispatch,
     GatewayFrame,
     NodeEvent,
@@ -48,11 +50,14 @@ class NodeSession:
         drained: Callable[[int], object],
         directed: Callable[[Renew], object],
         heard: Callable[[], object],
+        descriptor: Callable[[str], bytes | None] = lambda _: None,
+        granted: Callable[[tuple[str, ...]], object] = lambda _: None,
         pieces_over: int = PIECES_OVER,
     ) -> None:
         """``drained`` is told in how many ms to come back, ``directed`` that a certificate is to
-        be renewed, ``heard`` that the gateway said anything at all.  Outputs of more than
-        ``pieces_over`` bytes travel in pieces."""
+        be renewed, ``heard`` that the gateway said anything at all, ``granted`` what this device
+        may be asked for since a catalog.  ``descriptor`` gives the one of a digest.  Outputs of
+        more than ``pieces_over`` bytes travel in pieces."""
         self._clock = clock
         self._elapsed_s = elapsed_s
         self._jitter = jitter
@@ -64,6 +69,9 @@ class NodeSession:
         self._drained = drained
         self._directed = directed
         self._heard = heard
+        self._descriptor = descriptor
+        self._granted = granted
+        self._unknown = welcome.unknown_digests
         self._last_word_s = elapsed_s()
         self._beat: IDelayedCall | None = None
         self._broken = False
@@ -74,6 +82,7 @@ class NodeSession:
     def start(self) -> None:
         """Say hello, resend what was not acknowledged, and begin to beat."""
         self._outbox.say(STARTED)
+        self._describe(self._unknown)
         self._runs.attach(self)
         self._carrier.wake()
         self._schedule()
@@ -103,6 +112,11 @@ class NodeSession:
         self._outbox.ask(waiting)
         self._carrier.wake()
 
+    def announce(self, catalog: tuple[AnnouncedCapability, ...]) -> None:
+        """Send what this node offers from now on."""
+        self._outbox.catalog(catalog)
+        self._carrier.wake()
+
     def say_stopping(self) -> None:
         """Tell the gateway that this node host stops: the last word of the session."""
         self._outbox.stop()
@@ -130,6 +144,21 @@ class NodeSession:
             self._drained(frame.drain.retry_after_ms)
         if frame.renew is not None:
             self._directed(frame.renew)
+        if frame.catalog is not None:
+            self._answered(frame.catalog)
+
+    def _answered(self, answer: CatalogAnswer) -> None:
+        """The gateway has taken a catalog."""
+        self._granted(answer.granted)
+        self._describe(answer.unknown_digests)
+        self._carrier.wake()
+
+    def _describe(self, digests: tuple[str, ...]) -> None:
+        """Send descriptors that the gateway asks for, of those that this node has."""
+        for digest in digests:
+            descriptor = self._descriptor(digest)
+            if descriptor is not None:
+                self._outbox.describe(digest, descriptor)
 
     def _complete(self, frame: GatewayFrame) -> list[Dispatch]:
         """The dispatches of a frame, with the inputs that came in pieces.

@@ -29,6 +29,7 @@ from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.jobs import Call, Job, JobState
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
+from palyra.store import facts
 
 DEVICE = "device:"
 """What the subject of a row about a device begins with; its id follows."""
@@ -144,6 +145,21 @@ def changed(before: Device, after: Device, at_ms: int) -> AuditEntry | None:
     granting = "grants" in details or "grant_risk" in details
     action = "device.granted" if granting else "device.changed"
     return AuditEntry(at_ms, action, DEVICE + after.device_id, after.name, details=details)
+
+
+def reoffered(before: Device, after: Device, at_ms: int) -> list[AuditEntry]:
+    """Which grants an announcement suspended, and which ones it restored."""
+    return [
+        AuditEntry(
+            at_ms,
+            each.kind,
+            DEVICE + after.device_id,
+            after.name,
+            who=GATEWAY,
+            details=each.details,
+        )
+        for each in facts.reoffered(before, after, at_ms)
+    ]
 
 
 def revoked(revocation: Revocation) -> AuditEntry:

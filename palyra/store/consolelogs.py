@@ -1,8 +1,9 @@
-"""The logs behind the console on a SQL database: operators, approvals of calls, audit, webhooks."""
+"""The logs behind the console on a SQL database: operators, approvals of calls, audit, webhooks,
+descriptors."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -23,7 +24,7 @@ from palyra.core.operators import (
     Role,
 )
 from palyra.core.webhooks import Message
-from palyra.store import audit, auditread, callapprovals, operators, webhooks
+from palyra.store import audit, auditread, callapprovals, descriptorlog, operators, webhooks
 from palyra.store.sqlcalls import SqlCalls
 
 
@@ -130,3 +131,21 @@ class ConsoleLogs(SqlCalls):
 
     def forget_webhook(self, webhook_id: str) -> Deferred[None]:
         return self._write(webhooks.forget, webhook_id)
+
+    # -- IDescriptorLog ---------------------------------------------------------------------------
+
+    def keep_descriptors(self, descriptors: Mapping[str, bytes], now_ms: int) -> Deferred[None]:
+        return self._write(descriptorlog.keep, dict(descriptors), now_ms)
+
+    def descriptors(self) -> Deferred[dict[str, bytes]]:
+        return self._read(descriptorlog.every)
+
+    def forget_descriptors(self, before_ms: int) -> Deferred[tuple[str, ...]]:
+        return Deferred.fromCoroutine(self._forget_descriptors(before_ms))
+
+    async def _forget_descriptors(self, before_ms: int) -> tuple[str, ...]:
+        unused, used = await self._read(descriptorlog.forgettable, before_ms)
+        if not unused and not used:
+            return ()
+        now_ms = self._now_ms()
+        return await self._write(descriptorlog.forget, unused, used, before_ms, now_ms)

@@ -16,6 +16,7 @@ from palyra.core.devices import (
     Device,
     DeviceChange,
     DeviceState,
+    Offering,
     Registration,
     Renewal,
     Revocation,
@@ -85,6 +86,16 @@ def register(connection: Connection, registration: Registration) -> Device:
         this = certificates.c.fingerprint == over.fingerprint
         _set_state(connection, this, CertificateState.CURRENT)
     journal.append(connection, facts.registered(registration))
+    _note_turns(connection, kept, now, registration.at_ms)
+    return now
+
+
+def offer(connection: Connection, offering: Offering) -> Device:
+    """Keep what a device offers from now on."""
+    kept = device(connection, offering.device_id)
+    now = rules.offered(kept, offering)
+    keep_device(connection, now)
+    _note_turns(connection, kept, now, offering.at_ms)
     return now
 
 
@@ -273,6 +284,13 @@ def _devices(connection: Connection, which: ColumnElement[bool] | None) -> list[
     statement = select(devices).order_by(devices.c.device_id)
     statement = statement if which is None else statement.where(which)
     return [device_of(row) for row in connection.execute(statement).mappings()]
+
+
+def _note_turns(connection: Connection, kept: Device | None, now: Device, at_ms: int) -> None:
+    """Note which grants are suspended from now on, and which are not any more."""
+    if kept is not None:
+        journal.append(connection, *facts.reoffered(kept, now, at_ms))
+        audit.append(connection, *audited.reoffered(kept, now, at_ms))
 
 
 def _keep_certificate(

@@ -17,6 +17,7 @@ from palyra.core.identifiers import DeviceId, JobId
 from palyra.core.jobs import Job, JobState
 from palyra.core.journal import JournalEntry
 from palyra.core.pairing import PairingRequest
+from palyra.store import grants
 
 
 def approved(request: PairingRequest, device: Device) -> JournalEntry:
@@ -62,6 +63,17 @@ def changed(before: Device, after: Device, at_ms: int) -> JournalEntry | None:
     was, now = _shown(before), _shown(after)
     details = {name: value for name, value in now.items() if value != was[name]}
     return JournalEntry(after.device_id, at_ms, journal.CHANGED, details) if details else None
+
+
+def reoffered(before: Device, after: Device, at_ms: int) -> list[JournalEntry]:
+    """Which grants an announcement suspended, and which ones it restored."""
+    suspended, restored = grants.turned(before, after)
+    shown = ((journal.SUSPENDED, suspended), (journal.RESTORED, restored))
+    return [
+        JournalEntry(after.device_id, at_ms, kind, {"capabilities": ", ".join(names)})
+        for kind, names in shown
+        if names
+    ]
 
 
 def revoked(revocation: Revocation) -> JournalEntry:

@@ -1,12 +1,14 @@
 """Which capabilities of a device are granted, the same for every store.
 
 What was seen once is in ``grants`` or ``withheld``; only what was never seen is granted by itself,
-up to the device's ``grant_risk``.  Pure functions, as in :mod:`palyra.store.rules`.
+up to the device's ``grant_risk``.  A grant is for a contract: where the device offers another one
+under that name, the grant is suspended until the old one is back or an operator grants the new one.
+Pure functions, as in :mod:`palyra.store.rules`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -32,7 +34,10 @@ def approved(device: Device, kept: Device | None) -> Device:
     ``kept``: the device as it was with the same identity key; what was withheld stays so.
     """
     seen = _names(device.capabilities) | (kept.withheld if kept else frozenset())
-    return attrs.evolve(device, withheld=seen - device.grants)
+    away = device.grants - _names(device.capabilities)
+    bound = {name: each for name, each in (kept.contracts if kept else {}).items() if name in away}
+    said = _contracts(device.capabilities, device.grants)
+    return attrs.evolve(device, withheld=seen - device.grants, contracts=bound | said)
 
 
 def announced(device: Device, capabilities: tuple[AnnouncedCapability, ...]) -> Device:
@@ -41,11 +46,14 @@ def announced(device: Device, capabilities: tuple[AnnouncedCapability, ...]) -> 
     room = max(0, MAX_SEEN - len(known))
     new = [each for each in capabilities if each.name not in known][:room]
     granted = frozenset(each.name for each in new if _is_given(device, each))
+    judged = _judged(device, capabilities)
+    grants = (device.grants | granted | judged.restored) - judged.suspended
     return attrs.evolve(
         device,
         capabilities=capabilities,
-        grants=device.grants | granted,
-        withheld=(known | _names(new)) - device.grants - granted,
+        grants=grants,
+        withheld=(known | _names(new)) - grants,
+        contracts={**device.contracts, **judged.bound, **_contracts(new, granted)},
     )
 
 
@@ -54,12 +62,57 @@ def regranted(device: Device, change: DeviceChange) -> Device:
     for name in sorted(change.grant):
         if problem := _problem(device, change, name):
             raise Malformed("grants", f"{clean_text(name, 64)} {problem}")
+    decided = change.grant | change.withhold
+    bound = {name: each for name, each in device.contracts.items() if name not in decided}
     return attrs.evolve(
         device,
         grants=(device.grants | change.grant) - change.withhold,
+        contracts=bound | _contracts(device.capabilities, change.grant),
         withheld=(device.withheld | change.withhold) - change.grant,
         grant_risk=device.grant_risk if change.grant_risk is None else change.grant_risk,
     )
+
+
+def turned(before: Device, after: Device) -> tuple[list[str], list[str]]:
+    """Names whose grants an announcement suspended, and names whose grants it restored."""
+    suspended = after.suspended - before.suspended
+    restored = before.suspended & after.grants
+    return sorted(suspended), sorted(restored)
+
+
+@attrs.frozen
+class _Judged:
+    """What an announcement does to the grants that were given before it."""
+
+    suspended: frozenset[str]
+    restored: frozenset[str]
+    bound: Mapping[str, str]
+    """Contracts that grants are for from now on."""
+
+
+def _judged(device: Device, capabilities: Sequence[AnnouncedCapability]) -> _Judged:
+    suspended, restored, bound = set(), set(), {}
+    for each in capabilities:
+        contract = device.contracts.get(each.name)
+        if not each.available or each.name == INVOKE_OTHERS:
+            continue  # nothing can be run under that name; it is judged when it can be
+        if each.name not in device.grants:
+            if contract is not None and each.contract == contract:
+                restored.add(each.name)
+        elif each.contract != (contract or ""):
+            if contract is None or (each.contract and _is_given(device, each)):
+                bound[each.name] = each.contract
+            else:
+                suspended.add(each.name)
+    return _Judged(frozenset(suspended), frozenset(restored), bound)
+
+
+def _contracts(
+    capabilities: Sequence[AnnouncedCapability], granted: frozenset[str]
+) -> dict[str, str]:
+    """The contracts that grants are for, of what is announced and says one."""
+    said = (each for each in capabilities if each.name in granted and each.name != INVOKE_OTHERS)
+    return {each.name: each.contract for each in said if each.contract}
 
 
 def _problem(device: Device, change: DeviceChange, name: str) -> str:

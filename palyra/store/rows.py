@@ -24,7 +24,13 @@ from palyra.core.pairing import CodeMethod, CodeState, PairingCode, PairingReque
 
 Row = dict[str, Any]
 
+
+class _Described(msgspec.Struct):
+    digest: str = ""
+
+
 _capabilities = msgspec.json.Decoder(tuple[AnnouncedCapability, ...])
+_described = msgspec.json.Decoder(tuple[_Described, ...])
 _labels = msgspec.json.Decoder(dict[str, str])
 _names = msgspec.json.Decoder(frozenset[str])
 _revoked = msgspec.json.Decoder(tuple[RevokedCertificate, ...])
@@ -169,6 +175,11 @@ def device_row(device: Device) -> Row:
         "rotate_asked_by": device.rotate_asked_by,
         "contracts": _json(dict(device.contracts)),
     }
+
+
+def digests_of(capabilities: str) -> set[str]:
+    """The digests in the column of a device's capabilities, without anything else of them."""
+    return {each.digest for each in _described.decode(capabilities)}
 
 
 def device_of(row: RowMapping) -> Device:

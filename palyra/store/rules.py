@@ -18,6 +18,7 @@ from palyra.core.devices import (
     Device,
     DeviceChange,
     DeviceState,
+    Offering,
     Registration,
     free_name,
 )
@@ -26,7 +27,7 @@ from palyra.core.interfaces import LISTED_OUTPUT
 from palyra.core.jobmachine import job_machine
 from palyra.core.jobs import Job, JobState
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
-from palyra.errors import ApprovalFinal, Malformed, NameTaken, NotFound
+from palyra.errors import ApprovalFinal, Malformed, NameTaken, NotFound, NotRegistered
 from palyra.store import grants
 from palyra.store.renewal import require_live
 from palyra.store.revocation import present, refuse_other_key, refuse_revoked_device
@@ -179,6 +180,19 @@ def registered(
         transport=registration.transport,
         address=registration.address,
     )
+
+
+def offered(device: Device | None, offering: Offering) -> Device:
+    """The device after its node said what it offers from now on.
+
+    NotFound, DeviceRevoked, or NotRegistered where that session does not own dispatch any more.
+    """
+    device = present(device, offering.device_id)
+    refuse_revoked_device(device)
+    owner = (device.gateway_id, device.session_epoch)
+    if owner != (offering.gateway_id, offering.session_epoch):
+        raise NotRegistered()
+    return grants.announced(device, offering.capabilities)
 
 
 def _without_done_order(device: Device, over: CertificateRecord) -> Device:

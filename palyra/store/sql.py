@@ -19,6 +19,7 @@ from palyra.core.devices import (
     CertificateRecord,
     Device,
     DeviceChange,
+    Offering,
     Registration,
     Removal,
     Renewal,
@@ -193,6 +194,9 @@ class SqlStore(ConsoleLogs):
 
     def register(self, registration: Registration) -> Deferred[Device]:
         return self._write(directory.register, registration)
+
+    def offer(self, offering: Offering) -> Deferred[Device]:
+        return self._write(directory.offer, offering)
 
     def heard(self, times: Mapping[DeviceId, int]) -> Deferred[None]:
         return self._write(directory.heard, dict(times))

@@ -76,8 +76,10 @@ class FakeControl:
     def node(self, target: str) -> Deferred[models.NodeAnswer]:
         return self._answer("node", target)
 
-    def capabilities(self) -> Deferred[models.CapabilityCatalogue]:
-        return self._answer("capabilities")
+    def capabilities(
+        self, limit: int, cursor: str | None, name: str = "", digest: str = ""
+    ) -> Deferred[models.CapabilityCatalogue]:
+        return self._answer("capabilities", limit, cursor, name, digest)
 
     def journal(self, target: str, limit: int, cursor: str | None) -> Deferred[models.JournalList]:
         return self._answer("journal", target, limit, cursor)

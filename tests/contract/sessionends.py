@@ -20,6 +20,7 @@ from palyra.gateway.orders import Order
 from palyra.node.attempts import AttemptMemory
 from palyra.node.identity import Credential
 from palyra.node.link import Channel
+from palyra.node.owner import Owner
 from palyra.node.running import Runs
 from palyra.node.session import NodeSession
 from palyra.pki.csr import make_csr
@@ -189,7 +190,7 @@ class NodeEnd:
             catalogue=catalogue(),
             runner=self.hands,
             memory=self.memory,
-            mediator=self.mediator,
+            owner=Owner(applicant.name, mediator=self.mediator),
             facts=DeviceFacts(device_id, "ab" * 32, "127.0.0.1:7444", 0, 500, applicant.name),
             now_ms=gateway.now_ms,
             max_waiting=4_096,

@@ -174,6 +174,7 @@ class Gateway(House):
             lists=self.lists,
             serving=self,
             health=self._health(self.inventory),
+            descriptors=self.descriptors,
             pairing_address=lambda: HostPort("gateway.test", 7443),
             changed=self._changed,
         )

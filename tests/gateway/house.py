@@ -16,6 +16,7 @@ from palyra.core.jobs import Job
 from palyra.core.operators import Role
 from palyra.core.policy import Effect, Rule, Rules
 from palyra.gateway.callapprovals import CallApprovals
+from palyra.gateway.descriptors import Descriptors
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.fanouts import Fanouts
 from palyra.gateway.following import Followers
@@ -98,10 +99,12 @@ class House:
             now_ms=self.now_ms,
             silent=lambda device_id: self.sessions.silent(device_id),
         )
+        self.descriptors = Descriptors(log=self.store, inventory=self.inventory)
         self.sessions = Sessions(
             clock=self.clock,
             directory=self.store,
             inventory=self.inventory,
+            descriptors=self.descriptors,
             board=self.board,
             gateway_id=self.store.gateway_id,
             store_epoch=self.store.store_epoch,
@@ -144,6 +147,7 @@ class House:
             result_of(self.store.live_certificates()),
             result_of(self.store.revocations()),
         )
+        result_of(Deferred.fromCoroutine(self.descriptors.load()))
         self.fanouts = Fanouts(
             clock=self.clock,
             entropy=self.entropy,

@@ -15,6 +15,7 @@ from palyra.core.transports import Preference, TransportChoice
 from palyra.errors import PalyraError
 from palyra.node.connection import Connection
 from palyra.node.link import Route
+from palyra.node.owner import Owner
 from palyra.node.renewal import Renewal
 from palyra.node.routes import Memory, Routes
 from palyra.node.running import Runs
@@ -56,7 +57,7 @@ class Node:
             catalogue=catalogue(),
             runner=self.runner,
             memory=self.memory,
-            mediator=FakeMediator(),
+            owner=Owner("pi", mediator=FakeMediator()),
             facts=FACTS,
             now_ms=self.now_ms,
             max_waiting=8,

@@ -40,6 +40,7 @@ NEW = {
     "withheld",
     "rotate_asked_at_ms",
     "rotate_asked_by",
+    "contracts",
     "issuer",
     "made_key",
     "device_name",

@@ -23,6 +23,8 @@ class CapabilityItem(msgspec.Struct, frozen=True):
     idempotent: bool
     fault: str
     digest: str = ""
+    changed: bool = False
+    """Whether it was granted, and is not what it was granted as any more."""
 
 
 class NodeItem(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from palyra.core.identifiers import Entropy, new_ulid
 from palyra.core.interfaces import IStore
 from palyra.store import audited
 from palyra.store.memory.audit import AuditLog
+from palyra.store.memory.descriptorlog import DescriptorLog
 from palyra.store.memory.directory import DeviceDirectory
 from palyra.store.memory.fanoutlog import FanoutLog
 from palyra.store.memory.joblog import JobLog
@@ -41,6 +42,7 @@ class MemoryStore(
     AuditLog,
     OperatorLog,
     WebhookLog,
+    DescriptorLog,
 ):
     """Provides IStore on dictionaries.  ``now_ms`` is wall time in Unix milliseconds."""
 

@@ -12,6 +12,7 @@ from palyra.core.devices import (
     Device,
     DeviceChange,
     DeviceState,
+    Offering,
     Registration,
     Removal,
     Renewal,
@@ -47,6 +48,14 @@ class DeviceDirectory(Records):
             self._supersede(now.device_id, CertificateState.CURRENT)
             self._set_state(over, CertificateState.CURRENT)
         self._note(facts.registered(registration))
+        self._note_turns(kept, now, registration.at_ms)
+        return rules.own_device(now)
+
+    @fired
+    def offer(self, offering: Offering) -> Device:
+        kept = self._devices.get(offering.device_id)
+        now = self._devices[offering.device_id] = rules.offered(kept, offering)
+        self._note_turns(kept, now, offering.at_ms)
         return rules.own_device(now)
 
     @fired
@@ -187,6 +196,12 @@ class DeviceDirectory(Records):
         sentence = revocation.device_revoked(kept.name, made).sentence
         self._end_jobs(device_id, DeviceRevoked.code, sentence, now_ms)
         return made
+
+    def _note_turns(self, kept: Device | None, now: Device, at_ms: int) -> None:
+        if kept is not None:
+            for each in facts.reoffered(kept, now, at_ms):
+                self._note(each)
+            self._audit(*audited.reoffered(kept, now, at_ms))
 
     def _delete_requests(self, device_id: DeviceId) -> int:
         gone = [each for each in self._requests.values() if each.device_id == device_id]

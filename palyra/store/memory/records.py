@@ -88,6 +88,7 @@ class Records:
         self._operator_certificates: dict[Fingerprint, OperatorCertificate] = {}
         self._invitations: dict[str, Invitation] = {}
         self._webhooks: dict[str, Message] = {}
+        self._descriptors: dict[str, tuple[bytes, int]] = {}
         self._audit(audited.started(now_ms(), None, "a new store"))
         self._grown: set[DeviceId] = set()
         self._followed: Collection[DeviceId] = ()

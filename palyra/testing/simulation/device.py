@@ -18,6 +18,7 @@ from palyra.errors import PalyraError
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
 from palyra.node.link import Route
+from palyra.node.owner import Owner
 from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
 from palyra.node.running import Runs
@@ -73,7 +74,7 @@ class NodeHost:
             catalogue=CATALOGUE,
             runner=SimulatedRunner(clock, random, ledger, CONFIG.max_running),
             memory=self.memory,
-            mediator=Person(clock, random),
+            owner=Owner(name, mediator=Person(clock, random)),
             facts=DeviceFacts(self._device_id, "ab" * 32, str(GRPC_ADDRESS), 0, 500, name),
             now_ms=clock.now_ms,
             max_waiting=CONFIG.max_running + CONFIG.max_waiting,

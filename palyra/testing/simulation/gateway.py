@@ -19,6 +19,7 @@ from palyra.core.rates import SourceLedger
 from palyra.core.transcript import DeviceProof
 from palyra.errors import CertificateRefused, Draining, PairingSessionUnknown, PalyraError
 from palyra.gateway.callapprovals import CallApprovals
+from palyra.gateway.descriptors import Descriptors
 from palyra.gateway.desk import EnrolmentDesk, NodeDesk
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.enrolment import Enrolment
@@ -98,6 +99,7 @@ class Gateway:
             clock=clock,
             directory=store,
             inventory=self.inventory,
+            descriptors=Descriptors(log=store, inventory=self.inventory),
             board=self.board,
             gateway_id=store.gateway_id,
             store_epoch=store.store_epoch,

@@ -206,6 +206,7 @@ export async function render(main, params, app) {
   function capabilityState(each) {
     if (each.fault) return badge(`failed: ${visible(each.fault)}`, "!!", "bad");
     if (!each.available) return badge("switched off on the device", "\u25cb", "dim");
+    if (each.changed) return badge("changed since it was granted", "!!", "warn");
     if (!each.granted) return badge("not granted", "\u25d0", "warn");
     return badge(each.needs_mediation ? "granted, asks on device" : "granted", "\u2713", "ok");
   }

@@ -1,0 +1,178 @@
+"""Finding what a worker started, in Linux' ``/proc``, also where it left the worker's session.
+
+The host is made the reaper of what is orphaned below it.  It then has children that it did not
+start: they are reaped one by one, by number, and only where they were seen to be of a worker, so
+that nobody who waits for a child of his own misses its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from palyra.capability.killing import MARK, POLL_S, Child, GroupTree, Tree, kill_group, reap
+
+_PR_SET_CHILD_SUBREAPER = 36
+_MAX_ENVIRON = 1024 * 1024
+_DEAD = "ZX"
+
+
+class Process(NamedTuple):
+    """A line of ``/proc/PID/stat``; ``began`` is in ticks since the machine started."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    began: int
+
+
+class Sweeps:
+    """Workers that are found again by mark, session and descent."""
+
+    level = "child subreaper and a search of /proc"
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._adopted: set[tuple[int, int]] = set()
+        self._marks: set[str] = set()
+
+    @classmethod
+    def open(cls) -> Sweeps | None:
+        """Make this process the reaper of orphans below it; None where the kernel refuses."""
+        try:
+            refused = ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        except (OSError, AttributeError):
+            return None
+        return None if refused else cls()
+
+    def enclose(self, child: Child, mark: str) -> Tree:
+        """Remember the mark."""
+        with self._lock:
+            self._marks.add(mark)
+        return SweptTree(child, mark, self)
+
+    def forget(self, mark: str) -> None:
+        """Its worker is gone."""
+        with self._lock:
+            self._marks.discard(mark)
+
+    def tend(self) -> None:
+        """Note orphans of workers that became our children, and reap those that ended."""
+        ours = [each for each in processes().values() if each.parent == os.getpid()]
+        with self._lock:
+            marks = [f"{MARK}={mark}".encode() for mark in self._marks]
+            self._adopted &= {(each.pid, each.began) for each in ours}
+        for each in ours:
+            if each.state not in _DEAD and any(_carries(each.pid, mark) for mark in marks):
+                self.adopt(each)
+            elif each.state in _DEAD and (each.pid, each.began) in self._adopted:
+                reap_orphan(each.pid)
+
+    def adopt(self, process: Process) -> None:
+        """It is of a worker; should it become our child, it is ours to reap."""
+        with self._lock:
+            self._adopted.add((process.pid, process.began))
+
+
+class SweptTree(GroupTree):
+    """A worker, its session, whatever carries its mark, and the descendants of all these."""
+
+    def __init__(self, child: Child, mark: str, sweeps: Sweeps) -> None:
+        super().__init__(child)
+        self._mark = mark
+        self._sweeps = sweeps
+
+    def kill(self, timeout_s: float) -> bool:
+        """Whether a look at every process of the machine found none of it alive."""
+        until = time.monotonic() + timeout_s
+        kill_group(self._child.pid)
+        gone = self._killed(until)
+        gone = reap(self._child, until - time.monotonic()) and gone
+        self._sweeps.tend()
+        self._sweeps.forget(self._mark)
+        return gone
+
+    def _killed(self, until: float) -> bool:
+        """Look and kill until nothing is found; what forks meanwhile is found the next time."""
+        while True:
+            known = processes()
+            leader = self._child.pid
+            found = descendants(known, leader, f"{MARK}={self._mark}".encode())
+            for each in found:
+                if each.pid != leader:
+                    self._sweeps.adopt(each)
+            alive = [each for each in found if each.state not in _DEAD]
+            if not alive or time.monotonic() >= until:
+                return not alive
+            for each in alive:
+                _kill(each)
+            time.sleep(POLL_S)
+
+
+def processes() -> dict[int, Process]:
+    """Every process of this machine, by number."""
+    with os.scandir("/proc") as entries:
+        numbers = [int(each.name) for each in entries if each.name.isdigit()]
+    return {number: found for number in numbers if (found := look_at(number)) is not None}
+
+
+def look_at(pid: int) -> Process | None:
+    """One process; None where there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    fields = text[text.rindex(b")") + 2 :].split()  # its name may have anything in it, also ")"
+    parent, group, session = (int(field) for field in fields[1:4])
+    return Process(pid, fields[0].decode(), parent, group, session, int(fields[19]))
+
+
+def descendants(known: Mapping[int, Process], leader: int, mark: bytes) -> list[Process]:
+    """What belongs to a worker that is not reaped yet, itself included, zombies too."""
+    if leader not in known:
+        return []
+    began = known[leader].began
+    later = [each for each in known.values() if each.began >= began and each.pid != os.getpid()]
+    found = {each.pid: each for each in later if _is_of(each, leader, mark)}
+    while more := [each for each in later if each.parent in found and each.pid not in found]:
+        found.update((each.pid, each) for each in more)
+    return list(found.values())
+
+
+def _is_of(process: Process, leader: int, mark: bytes) -> bool:
+    return leader in (process.pid, process.group, process.session) or _carries(process.pid, mark)
+
+
+def _carries(pid: int, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read(_MAX_ENVIRON).split(b"\0")
+    except OSError:
+        return False
+
+
+def _kill(process: Process) -> None:
+    """Kill exactly this one: its number may belong to another by now."""
+    with contextlib.suppress(OSError):
+        handle = os.pidfd_open(process.pid)
+        try:
+            now = look_at(process.pid)
+            if now is not None and now.began == process.began:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)
+
+
+def reap_orphan(pid: int) -> None:
+    """Take the end of a child that nobody here started."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)

@@ -1,0 +1,83 @@
+"""What a dialog says: who wants what of this device, in plain text that nobody else laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from palyra.core.devices import clean_text
+from palyra.core.identifiers import short_id
+from palyra.core.jobs import ALWAYS, FOR_SESSION, ONCE, REFUSED
+from palyra.node.mediation import MAX_ARGUMENT, Question
+
+TITLE = "Palyra"
+LABELS = {
+    REFUSED: "No",
+    ONCE: "Allow once",
+    FOR_SESSION: "Allow for this session",
+    ALWAYS: "Always allow",
+}
+"""Each answer as its button says it."""
+
+_WIDTH = 72
+_INDENT = "    "
+
+
+@attrs.frozen(slots=True)
+class Shown:
+    """One dialog: its text, the answers it offers (no comes first), and how long it may stay."""
+
+    text: str
+    choices: tuple[str, ...]
+    lasts_s: int | None = None
+
+
+def shown(question: Question, left_s: float | None) -> Shown:
+    """``question`` as a dialog; ``left_s`` None where it does not end by itself.
+
+    All that others wrote is escaped, on indented lines of its own: it can neither pass for a line
+    of ours nor push one out of sight.
+    """
+    lasts_s = None if left_s is None else max(1, round(left_s))
+    choices = (REFUSED, ONCE, FOR_SESSION, ALWAYS) if question.scope else (REFUSED, ONCE)
+    return Shown("\n".join(_lines(question, lasts_s)), choices, lasts_s)
+
+
+def _lines(question: Question, lasts_s: int | None) -> Iterator[str]:
+    # The first line has no text of others in it: some toolkits look there for markup.
+    yield "Somebody asks to use this device."
+    yield ""
+    yield "Who:"
+    yield from _indented(clean_text(question.requested_by, 120))
+    yield f"Capability (risk {clean_text(question.risk, 20)}):"
+    yield from _indented(clean_text(question.capability, 120))
+    yield "Argument:"
+    yield from _argument(question)
+    if question.scope:
+        yield "For this session and always are for that capability and:"
+        yield from _cut(question.scope)
+    if lasts_s is not None:
+        yield ""
+        yield f"It is refused if nobody answers in {lasts_s}s."
+
+
+def _argument(question: Question) -> Iterator[str]:
+    job = short_id(clean_text(question.job_id, 40))
+    yield from _cut(question.argument, f", palyra node requests {job}" if job else "")
+
+
+def _cut(text: str, more: str = "") -> Iterator[str]:
+    """``text`` whole, or its beginning and how much is missing.
+
+    It is escaped before it is cut: an escape is longer than its character.
+    """
+    whole = clean_text(text, None)
+    yield from _indented(whole[:MAX_ARGUMENT])
+    if len(whole) > MAX_ARGUMENT:
+        yield f"{_INDENT}(+{len(whole) - MAX_ARGUMENT} characters{more})"
+
+
+def _indented(text: str) -> Iterator[str]:
+    for at in range(0, max(1, len(text)), _WIDTH):
+        yield _INDENT + text[at : at + _WIDTH]

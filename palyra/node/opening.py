@@ -1,0 +1,54 @@
+"""What an input will open, as a person should see it: the host in ASCII, links resolved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from urllib.parse import SplitResult, urlsplit
+
+import idna
+
+
+def shown_url(url: str) -> str:
+    """The URL with its host in ASCII, as it will be looked up: no letter of another script can
+    pass for one of ours there."""
+    try:
+        parts = urlsplit(url)
+        return url if _is_plain(parts) else parts._replace(netloc=_ascii(parts)).geturl()
+    except (ValueError, idna.IDNAError):
+        return url.encode("ascii", "backslashreplace").decode()
+
+
+def _is_plain(parts: SplitResult) -> bool:
+    return parts.netloc.isascii()
+
+
+def _ascii(parts: SplitResult) -> str:
+    host = idna.encode(parts.hostname or "", uts46=True).decode("ascii")
+    if "@" in parts.netloc:
+        raise ValueError("a user name may look like a host")
+    return host if parts.port is None else f"{host}:{parts.port}"
+
+
+def shown_path(path: str) -> str:
+    """The path that it leads to, links resolved; as it is where it leads nowhere.  May block."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return path
+
+
+_OPENERS: Mapping[str, tuple[str, Callable[[str], str]]] = MappingProxyType(
+    {"desktop.open_url": ("url", shown_url), "desktop.open_path": ("path", shown_path)}
+)
+
+
+def opened_by(capability: str, value: object) -> str:
+    """What that call will open; empty where it opens nothing, or says so in no way we know.
+
+    Looks at the file system: it may block.
+    """
+    member, shown = _OPENERS.get(capability, ("", str))
+    found = value.get(member) if member and isinstance(value, dict) else None
+    return shown(found) if isinstance(found, str) else ""

@@ -1,0 +1,148 @@
+"""The terminal of a foreground node host: where the person who sits there is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
+
+from palyra.core.consents import EXACTLY
+from palyra.core.jobs import ALWAYS, FOR_SESSION, ONCE, REFUSED
+from palyra.node.mediation import BUSY, Answer, IMediator, Question
+
+try:
+    import termios
+except ImportError:  # Windows
+    termios = None  # type: ignore[assignment]
+
+MAX_ASKING = 32
+_MAX_TYPED = 4096
+_RED, _PLAIN = "\x1b[31m", "\x1b[0m"
+_ONCE_ONLY = {"n": REFUSED, "o": ONCE}
+_WITH_SCOPE = _ONCE_ONLY | {"s": FOR_SESSION, "a": ALWAYS}
+
+
+@implementer(IMediator, IReadDescriptor)
+class TerminalMediator:
+    """Asks one question at a time; whatever is typed that was not offered is a no."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        who: str,
+        source: TextIO | None = None,
+        out: TextIO | None = None,
+        asking: Callable[[bool], object] = lambda _: None,
+        colour: bool = False,
+    ) -> None:
+        """``who`` is whose terminal it is; ``asking`` is told when the terminal's last line is a
+        question, and when no longer."""
+        self._reactor = reactor
+        self._by = f"{who} at the terminal"
+        self._source = source or sys.stdin
+        self._out = out or sys.stderr
+        self._asking = asking
+        self._colour = colour
+        self._waiting: deque[tuple[Question, Deferred[Answer]]] = deque()
+        self._typed = b""
+
+    def ask(self, question: Question) -> Deferred[Answer]:
+        if len(self._waiting) >= MAX_ASKING:
+            return succeed(Answer.no(BUSY, "The person at the device has other questions."))
+        answer: Deferred[Answer] = Deferred(self._take_back)
+        self._waiting.append((question, answer))
+        if len(self._waiting) == 1:
+            self._asking(True)
+            self._reactor.addReader(self)
+            self._prompt()
+        return answer
+
+    def _prompt(self) -> None:
+        self._forget_typed()
+        question = self._waiting[0][0]
+        about = f"{question.capability}, {question.risk}"
+        if self._colour and question.risk == "high":
+            about = f"{_RED}{about}{_PLAIN}"
+        letters = "[n]o  [o]nce"
+        if question.scope:
+            letters += "  [s]ession  [a]lways"
+            # What is shown whole is what such a yes is for; where it is for more, that is said.
+            if question.scope not in (EXACTLY, question.opens):
+                self._say(f"session and always are for {question.scope}\n")
+        self._say(f"{question.who} {question.asks()}  ({about})   {letters}: ")
+
+    def _say(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._out.write(text)
+            self._out.flush()
+
+    def _forget_typed(self) -> None:
+        """What was typed before a question was shown is no answer to it."""
+        self._typed = b""
+        if termios is not None:
+            with contextlib.suppress(termios.error):
+                termios.tcflush(self._source, termios.TCIFLUSH)
+
+    def _next(self) -> None:
+        if self._waiting:
+            self._prompt()
+        else:
+            self._reactor.removeReader(self)
+            self._asking(False)
+
+    def _settle(self, choice: str) -> None:
+        _, answer = self._waiting.popleft()
+        self._next()
+        allowed = choice != REFUSED
+        answer.callback(Answer(choice, self._by) if allowed else Answer.denied(self._by))
+
+    def _take_back(self, answer: Deferred[Answer]) -> None:
+        asked = self._waiting[0][1] is answer
+        self._waiting = deque(entry for entry in self._waiting if entry[1] is not answer)
+        if asked:
+            self._say("\n(no answer is needed any more)\n")
+            self._next()
+
+    # -- IReadDescriptor --------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        return self._source.fileno()
+
+    def logPrefix(self) -> str:
+        return "terminal"
+
+    def doRead(self) -> None:
+        # Never a whole line of a text stream: one that does not end would block the reactor.
+        try:
+            read = os.read(self.fileno(), 1024)
+        except OSError:
+            read = b""
+        self._typed = (self._typed + read)[-_MAX_TYPED:]
+        if not read:
+            self._deny_all()
+        elif b"\n" in self._typed:
+            line = self._typed.partition(b"\n")[0].decode("utf-8", "replace")
+            self._settle(_chosen(line, self._waiting[0][0]))
+
+    def connectionLost(self, reason: Any) -> None:
+        self._deny_all()
+
+    def _deny_all(self) -> None:
+        """The terminal is gone, or says that nothing more will be typed."""
+        while self._waiting:
+            self._settle(REFUSED)
+
+
+def _chosen(line: str, question: Question) -> str:
+    """What a typed line chooses of what was offered: its letter, or the whole word."""
+    offered = _WITH_SCOPE if question.scope else _ONCE_ONLY
+    word = line.strip().lower()
+    return word if word in offered.values() else offered.get(word, REFUSED)
