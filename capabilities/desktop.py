@@ -7,6 +7,7 @@ A file that changes between the check and the opening is not seen: openers take 
 from __future__ import annotations
 
 import ipaddress
+import ntpath
 import os
 import re
 import stat
@@ -31,6 +32,7 @@ MAX_URL = 2048
 MAX_PATH = 4096
 
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?\Z")
+_NUMBER = re.compile(r"([0-9]+|0x[0-9a-f]*)\Z")
 _SAFE = "/:?#[]@!$&'()*+,;=%~-._"
 _RUN_BY_DESKTOPS = frozenset((
     ".desktop", ".lnk", ".url", ".app", ".appimage", ".application", ".appref-ms", ".bat",
@@ -122,7 +124,19 @@ def _ascii_host(parts: SplitResult) -> str:
             raise _bad_url("has a host name that does not exist in the DNS") from exc
     if not host or len(host) > 254 or not _HOST.match(host):
         raise _bad_url("must name a host")
+    _check_number(host)
     return host
+
+
+def _check_number(host: str) -> None:
+    """Refuse other spellings of an IPv4 address: browsers take ``0x7f.1`` and ``2130706433`` for
+    127.0.0.1 (WHATWG URL, IPv4 parser), which nobody would see in a question."""
+    if not _NUMBER.match(host.rstrip(".").rpartition(".")[2]):
+        return
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError as exc:
+        raise _bad_url("must spell an IPv4 address as four decimal numbers") from exc
 
 
 def _ipv6(host: str, netloc: str) -> str:
@@ -173,7 +187,7 @@ def refuse_runnable_name(path: str, *, platform: str, environ: Mapping[str, str]
     runnable = environ.get("PATHEXT", "").lower().split(";") if platform == "win32" else []
     if name in _RUN_BY_DESKTOPS or ending in _RUN_BY_DESKTOPS or (ending and ending in runnable):
         raise _bad_path(f"ends in {ending or name}, which a desktop would run")
-    if platform == "win32" and ":" in name[2:]:
+    if platform == "win32" and ":" in ntpath.splitdrive(path)[1]:
         raise _bad_path("must not name a stream of a file")
 
 

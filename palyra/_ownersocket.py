@@ -68,3 +68,12 @@ def account_of(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except (ImportError, KeyError):
         return f"local:{uid}"
+
+
+def own_account() -> str:
+    """The name of the user this process runs as."""
+    if hasattr(os, "geteuid"):
+        return account_of(os.geteuid())
+    import getpass
+
+    return getpass.getuser()

@@ -5,6 +5,7 @@
                                                     ca.pem         the only roots for its TLS
                                                     operator.pem   key and certificate, 0600
                                                     pending.pem    key of a renewal under way
+                                                    mcp-token      of ``palyra mcp --http``
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from palyra.errors import ContextUnknown, ContextUnusable, Malformed
 CURRENT = "current-context"
 FOLDER = "contexts"
 ABOUT, CA, PAIR, PENDING = "context.json", "ca.pem", "operator.pem", "pending.pem"
+MCP_TOKEN = "mcp-token"
 USUAL_PORT = 7142
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z", re.ASCII)
 
@@ -130,7 +132,7 @@ class Contexts:
         if current.exists() and current.read_text().strip() == name:
             self.use_none()
         directory = self.directory(name)
-        for each in (PAIR, PENDING, CA, ABOUT):
+        for each in (PAIR, PENDING, MCP_TOKEN, CA, ABOUT):
             (directory / each).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # something that is not ours stays
             directory.rmdir()

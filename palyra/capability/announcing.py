@@ -32,10 +32,11 @@ class Loaded:
         return Ready(VERSION, self.descriptors, self.faults)
 
 
-def load_distribution(name: str, raised: Callable[[BaseException], None]) -> Loaded:
+def load_distribution(name: str, explain: Callable[[BaseException], str]) -> Loaded:
     """Import all plugins of a distribution into this process.
 
-    What cannot be imported, described or sent is a fault.  ``raised`` is given what they raise.
+    What cannot be imported, described or sent is a fault; ``explain`` may know more of what one
+    raised while it was imported.
     """
     good: list[tuple[Capability, Descriptor]] = []
     faults: list[PluginFault] = []
@@ -45,7 +46,7 @@ def load_distribution(name: str, raised: Callable[[BaseException], None]) -> Loa
         points = []
         faults.append(_fault(name, f"{name} is not installed here ({exception_sentence(exc)})."))
     for point in points:
-        loaded = load_plugin(point, raised)
+        loaded = load_plugin(point, explain)
         if isinstance(loaded, Plugin):
             faults += map(_told, loaded.faults)
             _describe(loaded, good, faults)

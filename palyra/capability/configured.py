@@ -8,6 +8,7 @@ shown, for any of them may be one that should have been a secret.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ _ROOT = "settings"
 _REF = "#/$defs/"
 _FORM = 'is a secret; it is written as { file = "/absolute/path" }'
 _UNREADABLE = "its file cannot be read"
+_GOT = re.compile(r" \(got .*", re.DOTALL)
+"""The value, at the end of a sentence about it."""
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -54,9 +57,8 @@ def settings_of(descriptor: Descriptor, written: Mapping[str, Any]) -> bytes:
         encoded = _encoded(_Reader(schema).read(dict(written)))
     except _Refused as refused:
         raise SettingsInvalid(name, refused.field, refused.problem) from None
-    faults = Checker(schema, _ROOT).faults(msgspec.json.decode(encoded))
-    if faults:
-        raise SettingsInvalid(name, faults[0].field, faults[0].problem)
+    for fault in Checker(schema).faults(msgspec.json.decode(encoded), _ROOT):
+        raise SettingsInvalid(name, fault.field, _GOT.sub("", fault.problem))
     return encoded
 
 

@@ -86,11 +86,14 @@ class Discovery:
         cache: DescriptorCache | None = None,
         *,
         path: Sequence[str] | None = None,
+        importing: bool = True,
     ) -> None:
-        """``path`` is searched for distributions instead of ``sys.path``."""
+        """``path`` is searched for distributions instead of ``sys.path``.  Without ``importing``
+        nothing is to be run: then what others have brought is never imported here."""
         self._describe = describe
         self._cache = cache or DescriptorCache()
         self._path = path
+        self._importing = importing
 
     def find(self, wishes: Wishes) -> Catalogue:
         """What is offered, and what cannot be used and why.  Never raises for what a plugin does,
@@ -101,7 +104,7 @@ class Discovery:
         faults += more
         offers = [each if wishes.runs_here(each.name) else _elsewhere(each) for each in offers]
         for plugin, (theirs, broken) in zip(others, self._descriptions(others), strict=True):
-            placed, unplaced = _placed(plugin, theirs, wishes)
+            placed, unplaced = _placed(plugin, theirs, wishes) if self._importing else (theirs, [])
             offers += placed
             faults += [*broken, *unplaced]
         self._cache.save(present)

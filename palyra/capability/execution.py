@@ -18,6 +18,9 @@ from palyra.errors import PalyraError
 Complain = Callable[[str, BaseException | None], None]
 """Takes a sentence about a handler for the log, and the exception where there is one."""
 
+_ROUNDS = 8
+"""So often the tasks that a handler left are cancelled; those that end may have left more."""
+
 
 class Work(Protocol):
     """One run, as whoever asked for it keeps it.  ``settings`` is JSON, empty where there is none.
@@ -136,13 +139,16 @@ class Workbench:
 
     def _end_leftovers(self) -> None:
         """Cancel the tasks it left running: they must not wake up inside somebody else's run."""
-        while tasks := asyncio.all_tasks(self._loop):
+        for _ in range(_ROUNDS):
+            if not (tasks := asyncio.all_tasks(self._loop)):
+                return
             for task in tasks:
                 task.cancel()
             try:
                 self._loop.run_until_complete(asyncio.wait(tasks))
             except BaseException as exc:
                 self._complain("a task that a handler left behind did not end well", exc)
+        self._renew()
 
     def _renew(self) -> None:
         """Wait for the loop's threads and take a new loop, for this one can have none any more."""
@@ -160,7 +166,8 @@ class Workbench:
         return loop
 
     def _stray(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self._complain(f"a handler's event loop: {context.get('message', '')}", None)
+        said = context.get("message", "")
+        self._complain(f"a handler's event loop: {said}", context.get("exception"))
 
 
 def _facts(work: Work) -> RunFacts:

@@ -38,7 +38,7 @@ MAX_READY_BYTES = 17 * 1024 * 1024
 """256 descriptors of 64 KiB each, and what is around them."""
 MAX_TEXT = 1024
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
-_Limit = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+_Limit = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -42,6 +43,8 @@ class HostPipe:
         os.dup2(null, 0)
         os.close(null)
         os.dup2(2, 1)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=pipe.close)
         return pipe

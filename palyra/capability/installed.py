@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import json
 import re
+import sys
 from collections.abc import Sequence
 
 import attrs
@@ -49,9 +50,9 @@ def installed(path: Sequence[str] | None = None) -> tuple[list[Installed], list[
     ``path`` is searched instead of ``sys.path``.  What was installed a moment ago is seen.
     """
     importlib.invalidate_caches()
-    where = {} if path is None else {"path": list(path)}
+    where = list(sys.path if path is None else path)
     found: dict[str, Installed | Fault] = {}
-    for distribution in importlib.metadata.distributions(**where):
+    for distribution in importlib.metadata.distributions(path=where):
         read = _read(distribution)
         if read is not None:  # what stands behind it on the path is not what would be imported
             name = read.name if isinstance(read, Installed) else read.distribution

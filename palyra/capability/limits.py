@@ -12,12 +12,15 @@ import os
 import signal
 import sys
 
+import attrs
+
 from palyra.capability.frames import Limits
-from palyra.capability.outcome import HANDLER_FAILED, Outcome, OutcomeKind, failed
+from palyra.capability.outcome import HANDLER_FAILED, Outcome, failed
 
 _MIB = 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 _NO_THREAD = "can't start new thread"
+_NO_ROOM = "failed to map segment"
 
 
 def die_with_parent() -> None:
@@ -70,17 +73,22 @@ def _tasks_of(user: int) -> int:
 def explained(exc: BaseException, limits: Limits) -> Outcome:
     """The failure of a handler; what ran into a limit names it, and where it is configured."""
     outcome = failed(exc)
-    limit = _limit_of(exc, limits)
-    if outcome.error_code != HANDLER_FAILED or not limit:
+    if outcome.error_code != HANDLER_FAILED:
         return outcome
-    sentence = f"{outcome.error_sentence} (the limit of this worker: {limit})"
-    return Outcome(OutcomeKind.FAILED, b"", HANDLER_FAILED, sentence)
+    return attrs.evolve(outcome, error_sentence=outcome.error_sentence + limit_of(exc, limits))
+
+
+def limit_of(exc: BaseException, limits: Limits) -> str:
+    """The limit that an exception tells of, to be put behind a sentence about it; or ''."""
+    limit = _limit_of(exc, limits)
+    return limit and f" (the limit of this worker: {limit})"
 
 
 def _limit_of(exc: BaseException, limits: Limits) -> str:
     memory = f"{limits.memory_bytes // _MIB} MiB of memory, node.worker.memory_mib"
     number = exc.errno if isinstance(exc, OSError) else None
-    if isinstance(exc, MemoryError) or number == errno.ENOMEM:
+    unmapped = isinstance(exc, ImportError) and _NO_ROOM in str(exc)
+    if unmapped or isinstance(exc, MemoryError) or number == errno.ENOMEM:
         return memory
     if number == errno.EMFILE:
         return f"{limits.open_files} open files, node.worker.open_files"

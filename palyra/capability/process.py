@@ -121,14 +121,12 @@ class Worker:
         self._progress_at_s = 0.0
         self._pen = Pen(child.stdin)
         self._mutterings = Mutterings(lambda line: log(distribution, line))
+        self._ending = threading.Event()
+        self._cause = ""
+        self._wanted = False
         self._threads = (
-            threading.Thread(target=self._read, name="palyra-worker-out", daemon=True),
-            threading.Thread(
-                target=self._mutterings.listen,
-                args=(self._errors,),
-                name="palyra-worker-err",
-                daemon=True,
-            ),
+            _thread("palyra-worker-out", self._read),
+            _thread("palyra-worker-err", lambda: self._mutterings.listen(self._errors)),
         )
 
     @property
@@ -137,9 +135,15 @@ class Worker:
         return self._state
 
     def open(self, limits: Limits) -> None:
-        """Listen to it, and say hello."""
-        for thread in self._threads:
-            thread.start()
+        """Listen to it, and say hello.  OSError where this process gets no more threads; then it
+        is killed, and nobody is told."""
+        try:
+            for thread in (*self._threads, _thread("palyra-worker-end", self._bury)):
+                thread.start()
+        except RuntimeError as cause:
+            self._tree.kill(KILL_S)
+            self._close()
+            raise OSError(str(cause)) from cause
         self._pen.write(encode_frame(Hello(VERSION, limits)))
 
     def run(self, run: Run) -> None:
@@ -174,12 +178,10 @@ class Worker:
         with self._lock:
             if self._state is State.ENDING:
                 return
-            wanted = wanted or self._state is State.STOPPING
+            self._wanted = wanted or self._state is State.STOPPING
+            self._cause = cause
             self._state = State.ENDING
-        end = threading.Thread(
-            target=self._bury, args=(cause, wanted), name="palyra-worker-end", daemon=True
-        )
-        end.start()
+        self._ending.set()
 
     # -- its threads ------------------------------------------------------------------------
 
@@ -192,9 +194,12 @@ class Worker:
             cause = f"it broke the protocol: {exc.field} {exc.problem}"
         except (OSError, ValueError):
             pass
-        self.end(cause)
+        finally:
+            self.end(cause)
 
-    def _bury(self, cause: str, wanted: bool) -> None:
+    def _bury(self) -> None:
+        self._ending.wait()
+        cause = self._cause
         exited = not cause and self._tree.exited(_SELF_S)
         gone = self._tree.kill(KILL_S)
         for thread in self._threads:
@@ -205,7 +210,7 @@ class Worker:
             cause = how_it_ended(status) if exited else "it closed its side of the pipe"
         if last := self._mutterings.last_line().rstrip("."):
             cause = f"{cause}; its last line: {last}"
-        self._listener.died(self, Death(cause, wanted, gone))
+        self._listener.died(self, Death(cause, self._wanted, gone))
 
     def _close(self) -> None:
         """Close the pipes, but none that a thread still reads: it would wait for that thread."""
@@ -291,6 +296,10 @@ class Worker:
         self._progress_at_s = now
         if self._progress_left < 0:
             raise Malformed("frame", "of type progress comes too often")
+
+
+def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
+    return threading.Thread(target=target, name=name, daemon=True)
 
 
 def how_it_ended(status: int) -> str:

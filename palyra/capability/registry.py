@@ -46,24 +46,24 @@ class Plugin:
     faults: tuple[Fault, ...]
 
 
-def _ignore(exc: BaseException) -> None:
-    """Nobody wants to see it."""
+def _no_more(exc: BaseException) -> str:
+    """Nothing is known but the exception itself."""
+    return ""
 
 
 def load_plugin(
-    point: EntryPointLike, raised: Callable[[BaseException], None] = _ignore
+    point: EntryPointLike, explain: Callable[[BaseException], str] = _no_more
 ) -> Plugin | Fault:
-    """Import one plugin into this process.  Whatever it raises is the fault, and is given to
-    ``raised``; only KeyboardInterrupt passes."""
+    """Import one plugin into this process.  Whatever it raises is the fault; only
+    KeyboardInterrupt passes.  What ``explain`` knows of it is added to the sentence."""
     distribution, version = origin(point)
     try:
         hooks, offered = _offered(point)
     except KeyboardInterrupt:
         raise
     except BaseException as exc:  # a plugin may even call sys.exit while it is imported
-        raised(exc)
         shown = one_line(point.name, MAX_NAME) or "unnamed"
-        return Fault(shown, distribution, version, _sentence(exc))
+        return Fault(shown, distribution, version, _sentence(exc) + explain(exc))
     good, faults = [], []
     for capability in offered:
         if problem := refusal(capability.name, capability.api, distribution):

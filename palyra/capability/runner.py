@@ -148,6 +148,11 @@ class ThreadRunner:
                 self._poke()
         return run
 
+    def running(self) -> list[str]:
+        """Names of capabilities that have a thread now, also one that was given up."""
+        with self._changed:
+            return sorted(self._places)
+
     def close(self, timeout_s: float = GRACE_S) -> None:
         """Cancel every run and wait for the threads, ``timeout_s`` at most.
 

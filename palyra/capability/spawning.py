@@ -76,8 +76,8 @@ class Spawner:
             env=environment(os.environ, self.account, mark),
             close_fds=True,
             start_new_session=True,
-            user=self.account and self.account.uid,
-            group=self.account and self.account.gid,
+            user=None if self.account is None else self.account.uid,
+            group=None if self.account is None else self.account.gid,
             extra_groups=None if self.account is None else [],
             creationflags=_NO_WINDOW | _NEW_GROUP if sys.platform == "win32" else 0,
         )

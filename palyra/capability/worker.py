@@ -38,7 +38,7 @@ from palyra.capability.frames import (
     Stop,
 )
 from palyra.capability.hostpipe import HostPipe, complain, flush_output, give_up
-from palyra.capability.limits import die_with_parent, explained, set_limits
+from palyra.capability.limits import die_with_parent, explained, limit_of, set_limits
 from palyra.capability.outcome import Outcome, OutcomeKind, failed, interrupted
 from palyra.errors import CapabilityUnknown, Malformed
 
@@ -206,6 +206,11 @@ def _complain(sentence: str, cause: BaseException | None) -> None:
     complain(f"{sentence}\n{trace[-_MAX_TRACEBACK:]}".rstrip())
 
 
+def _explain(exc: BaseException, *, limits: Limits) -> str:
+    _complain("a plugin cannot be used", exc)
+    return limit_of(exc, limits)
+
+
 def _greeted(pipe: HostPipe) -> Hello:
     """What the host says first; without it this process ends."""
     try:
@@ -232,7 +237,7 @@ def main(arguments: Sequence[str]) -> int:
     set_limits(limits)
     worker = Worker(pipe, limits)
     worker.listen()
-    worker.announce(load_distribution(arguments[0], functools.partial(_complain, "import failed")))
+    worker.announce(load_distribution(arguments[0], functools.partial(_explain, limits=limits)))
     worker.work()
     return 0
 

@@ -126,7 +126,7 @@ class SocketWay:
         if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
             return GatewayNotRunning(str(self._root))
         if isinstance(error, PermissionError):
-            return SocketPermission(_owner(self._path), getpass.getuser())
+            return SocketPermission(owner_of(self._path), getpass.getuser())
         if isinstance(error, TimeoutError):
             return GatewayUnreachable(self.where, f"no answer in {timeout_s:g}s")
         return GatewayUnreachable(self.where, str(error) or type(error).__name__)
@@ -276,7 +276,7 @@ def _passes(error: PalyraError) -> bool:
     return lost and not isinstance(error, AnswerUnreadable)
 
 
-def _owner(path: Path) -> str:
+def owner_of(path: Path) -> str:
     """Who owns the first thing on the way to ``path`` that can be looked at."""
     for each in (path, *path.parents):
         with contextlib.suppress(OSError, KeyError, NotImplementedError):

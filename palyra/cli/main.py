@@ -28,14 +28,16 @@ VERBS = {
     "approvals": Lazy(
         "palyra.cli.approvals", "See calls and pairing requests that wait for a yes; decide them."
     ),
-    "node": Lazy("palyra.cli.node", "Run the node host on this device."),
+    "node": Lazy("palyra.cli.node", "Run the node host on this device; say what may run there."),
     "nodes": Lazy("palyra.cli.nodes", "See paired devices; use, renew, revoke and remove them."),
     "jobs": Lazy("palyra.cli.jobs", "See what was asked of devices and what became of it."),
+    "capability": Lazy("palyra.cli.capability", "See the capabilities that are installed here."),
     "console": Lazy("palyra.cli.console", "Sign in to the gateway's page."),
     "operators": Lazy(
         "palyra.cli.operators", "Invite operators, see them, give them roles, revoke them."
     ),
     "context": Lazy("palyra.cli.context", "Choose which gateway from afar the commands ask."),
+    "mcp": Lazy("palyra.cli.mcp", "Serve paired nodes to AI clients (Model Context Protocol)."),
     "ca": Lazy("palyra.cli.ca", "See the gateway's CA; move all devices to a new one."),
     "audit": Lazy("palyra.cli.audit", "See what was done and by whom; check that record."),
     "state": Lazy("palyra.cli.state", "Back up, restore, export and import the gateway's state."),

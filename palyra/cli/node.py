@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from palyra.cli import nodecontrol
 from palyra.cli.options import TRANSPORT, Call, VerbGroup, pass_call
 from palyra.config.addresses import HostPort
 from palyra.core.pin import PinCode
@@ -18,7 +19,7 @@ ENROLMENT_PORT = 7443
 
 @click.group(cls=VerbGroup)
 def node() -> None:
-    """Run the node host on this device."""
+    """Run the node host on this device; say what may run there."""
 
 
 @node.command()
@@ -100,6 +101,10 @@ def run(
             ca_file=gateway_ca_file,
         )
     )
+
+
+for _verb in nodecontrol.VERBS:
+    node.add_command(_verb)
 
 
 def _check_together(

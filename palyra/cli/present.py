@@ -33,6 +33,8 @@ SPINNER_AFTER_S = 0.3
 Parts = Sequence[tuple[str, str]]
 """A line as (text, style) parts."""
 
+_INDENT = " " * len("error: ")
+
 
 @attrs.frozen(kw_only=True)
 class Screen:
@@ -143,9 +145,9 @@ class Screen:
         if self.as_json:
             self.err.write(json_text(msgspec.json.encode(problem), indent=-1) + "\n")
             return
-        sentence = escaped(problem.error)
-        self._write(self.err, self.err_tty, [("error:", "red"), (f" {sentence}", "")])
-        for line in below:
+        first, *others = _sentences(problem)
+        self._write(self.err, self.err_tty, [("error:", "red"), (f" {first}", "")])
+        for line in (*(f"{_INDENT}{line}" for line in others), *below):
             self._write(self.err, self.err_tty, [(line, "")])
         if problem.hint:
             self._write(self.err, self.err_tty, [("hint:  ", ""), (escaped(problem.hint), "bold")])
@@ -231,6 +233,14 @@ def _after_a_moment(shown: Live | Status) -> Iterator[None]:
         timer.cancel()
         timer.join()
         shown.stop()
+
+
+def _sentences(problem: Problem) -> list[str]:
+    """What is wrong: one line, or one for each of several fields."""
+    each = problem.validation_errors
+    if len(each) < 2:
+        return [escaped(problem.error)]
+    return [escaped(f"{wrong.get('field')}: {wrong.get('problem')}.") for wrong in each]
 
 
 def json_text(document: bytes, indent: int) -> str:

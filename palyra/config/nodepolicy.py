@@ -1,4 +1,4 @@
-"""``node-host/node-policy.toml``: the device owner's own rules; nothing from outside writes them."""
+"""``node-host/node-policy.toml``: the owner's own rules, which nothing from outside writes."""
 
 from __future__ import annotations
 

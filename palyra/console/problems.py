@@ -14,6 +14,7 @@ from palyra.errors import (
     Category,
     DeviceOffline,
     ExpressionInvalid,
+    InputInvalid,
     Malformed,
     MediaTypeRefused,
     NotRegistered,
@@ -92,16 +93,19 @@ def problem_of(error: PalyraError) -> models.Problem:
         hint=error.hint,
         category=error.category.value,
         retryable=error.retryable,
-        validation_errors=[_field(error)] if isinstance(error, Malformed) else [],
+        validation_errors=_fields(error) if isinstance(error, Malformed) else [],
     )
 
 
-def _field(error: Malformed) -> dict[str, Any]:
-    """Which field is wrong; of an expression also the column, and the key instead of the option."""
+def _fields(error: Malformed) -> list[dict[str, Any]]:
+    """Which fields are wrong; of an expression also the column, and the key instead of the
+    option."""
     if isinstance(error, ExpressionInvalid):
         field = error.field.removeprefix("--")
-        return {"field": field, "problem": error.problem, "column": error.column}
-    return {"field": error.field, "problem": error.problem}
+        return [{"field": field, "problem": error.problem, "column": error.column}]
+    if isinstance(error, InputInvalid):
+        return [{"field": field, "problem": problem} for field, problem in error.each]
+    return [{"field": error.field, "problem": error.problem}]
 
 
 def _write(request: IRequest, status: int, problem: models.Problem) -> bytes:

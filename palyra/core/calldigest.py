@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from palyra.core.callapprovals import CallTarget
+from palyra.core.schemas import Checker, FieldFault
 from palyra.core.transcript import lp
 from palyra.errors import InputInvalid
 
@@ -28,6 +29,16 @@ class ExactInput:
 
     value: object
     json: bytes
+    _faults: dict[str, tuple[FieldFault, ...]] = attrs.field(
+        factory=dict, init=False, eq=False, repr=False
+    )
+
+    def faults(self, digest: str, checker: Checker) -> tuple[FieldFault, ...]:
+        """What the schema in the descriptor of that digest finds wrong; each is asked once,
+        however many devices are."""
+        if digest not in self._faults:
+            self._faults[digest] = checker.faults(self.value, size=len(self.json))
+        return self._faults[digest]
 
 
 @attrs.frozen(kw_only=True)

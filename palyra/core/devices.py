@@ -306,14 +306,20 @@ def free_name(wanted: str, taken: Container[str]) -> str:
 
 
 def clean_text(text: str, limit: int | None) -> str:
-    """Text of a peer made safe to show: control and format characters escaped, then cut."""
+    """Text of a peer made safe to show: control and format characters and separators of lines and
+    paragraphs escaped, then cut."""
     if text.isprintable():  # nearly always, and much faster
         return text[:limit]
     shown = "".join(
-        character if unicodedata.category(character)[0] != "C" else f"\\u{ord(character):04x}"
+        f"\\u{ord(character):04x}" if _is_unshown(character) else character
         for character in text[:limit]
     )
     return shown[:limit]
+
+
+def _is_unshown(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] == "C" or category in ("Zl", "Zp")
 
 
 def valid_label(key: str, value: str) -> bool:

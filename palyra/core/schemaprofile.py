@@ -1,7 +1,8 @@
 """The part of JSON Schema that a capability may use: small enough to be checked in bounded time.
 
 Draft 2020-12 without anything that reads from elsewhere or goes round in circles, and with the
-regular expressions that match in linear time.  ``format`` is an annotation.
+regular expressions that match in linear time.  ``unevaluatedItems`` and ``unevaluatedProperties``
+are left out: nested, they take time exponential in their depth.  ``format`` is an annotation.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ MAX_EXPANSION = 10_000
 MAX_HOPS = 64
 """Depth, once every ``$ref`` is replaced by what it names."""
 MAX_PATTERN = 256
+MAX_PATTERNS = 64
+"""Different ones; they are what takes long to compile."""
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 ONE = frozenset(
@@ -39,8 +42,6 @@ ONE = frozenset(
         "items",
         "additionalProperties",
         "propertyNames",
-        "unevaluatedItems",
-        "unevaluatedProperties",
         "contentSchema",
     }
 )
@@ -84,7 +85,8 @@ _PLAIN = frozenset(
     }
 )
 _REF = re.compile(r"#/\$defs/([A-Za-z0-9._-]{1,128})\Z")
-_REGEX = jsonschema_rs.RegexOptions(size_limit=512 * 1024, dfa_size_limit=1024 * 1024)
+_REGEX = jsonschema_rs.RegexOptions(size_limit=64 * 1024, dfa_size_limit=1024 * 1024)
+"""Linear is not fast: at four times this size there are patterns that take 20 us a byte."""
 
 Schema = Mapping[str, Any]
 
@@ -100,10 +102,10 @@ def check_profile(schema: object, field: str) -> None:
     reader = _Reader(field)
     reader.read(schema, "", 1)
     _Expansion(field, schema.get("$defs", {})).check(schema)
-    reader.check_patterns()
     try:
         compiled(schema)
     except ValueError as cause:
+        reader.check_patterns()
         raise Malformed(field, f"is no valid schema ({_first_line(cause)})") from cause
 
 
@@ -156,7 +158,8 @@ class _Reader:
 
     field: str
     nodes: int = 0
-    patterns: list[tuple[str, str]] = attrs.field(factory=list)
+    patterns: dict[str, str] = attrs.field(factory=dict)
+    """Where each stands first."""
 
     def read(self, schema: object, where: str, depth: int) -> None:
         self._count(where, depth)
@@ -200,10 +203,13 @@ class _Reader:
     def _note_pattern(self, pattern: object, place: str) -> None:
         if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
             raise self._fault(place, f"must be a text of at most {MAX_PATTERN} characters")
-        self.patterns.append((pattern, place))
+        self.patterns.setdefault(pattern, place)
+        if len(self.patterns) > MAX_PATTERNS:
+            raise Malformed(self.field, f"has more than {MAX_PATTERNS} different patterns")
 
     def check_patterns(self) -> None:
-        for pattern, place in dict(self.patterns).items():
+        """Name the pattern because of which a schema does not compile."""
+        for pattern, place in self.patterns.items():
             try:
                 compiled({"pattern": pattern})
             except ValueError as cause:

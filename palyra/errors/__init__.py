@@ -49,6 +49,8 @@ from palyra.errors.base import (
 )
 from palyra.errors.capabilities import (
     CapabilityChanged,
+    CapabilityNotInstalled,
+    ControlUnavailable,
     NodeHostNotRunning,
     PluginFailed,
     SettingsInvalid,
@@ -190,6 +192,7 @@ __all__ = [
     "CapabilityChanged",
     "CapabilityDisabled",
     "CapabilityNotGranted",
+    "CapabilityNotInstalled",
     "CapabilityUnknown",
     "Category",
     "CertificateExpired",
@@ -202,6 +205,7 @@ __all__ = [
     "ConsoleCertificateUnusable",
     "ConsoleNotServed",
     "ContextUnknown",
+    "ControlUnavailable",
     "ContextUnusable",
     "CsrfRefused",
     "Cut",

@@ -83,11 +83,31 @@ class CapabilityChanged(CapabilityNotGranted):
 
 
 @attrs.define
+class CapabilityNotInstalled(PalyraError):
+    """No plugin here brings it; ``nearest`` are names that are close."""
+
+    code = "capability_unknown"
+    category = Category.NOT_FOUND
+    capability: str
+    nearest: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        maybe = f" Did you mean {', '.join(self.nearest)}?" if self.nearest else ""
+        return f"No plugin of this installation has a capability {self.capability}.{maybe}"
+
+    @property
+    def hint(self) -> str:
+        return "palyra capability list"
+
+
+@attrs.define
 class NodeHostNotRunning(PalyraError):
     """Nobody answers on the node host's control socket."""
 
     code = "node_not_running"
     category = Category.UNAVAILABLE
+    exit_code = 3
     state_root: str
 
     @property
@@ -97,3 +117,19 @@ class NodeHostNotRunning(PalyraError):
     @property
     def hint(self) -> str:
         return "palyra node run, or set PALYRA_STATE_ROOT"
+
+
+@attrs.define
+class ControlUnavailable(PalyraError):
+    """This system has no socket on which a node host could be asked anything."""
+
+    code = "control_unavailable"
+    category = Category.PRECONDITION
+
+    @property
+    def sentence(self) -> str:
+        return "A node host on this system has no control socket; it asks in dialogs only."
+
+    @property
+    def hint(self) -> str:
+        return "answer at its terminal or in its dialog"

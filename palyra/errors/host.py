@@ -204,20 +204,22 @@ class StateRootLocked(PalyraError):
 
 @attrs.define
 class SocketPermission(PalyraError):
-    """console.sock belongs to somebody else."""
+    """``console.sock``, or another socket, belongs to somebody else; ``ask`` uses it."""
 
     code = "socket_permission"
     category = Category.FORBIDDEN
     owner: str
     you: str
+    socket: str = "console.sock"
+    ask: str = "palyra nodes list"
 
     @property
     def sentence(self) -> str:
-        return f"console.sock belongs to user {self.owner}; you are {self.you}."
+        return f"{self.socket} belongs to user {self.owner}; you are {self.you}."
 
     @property
     def hint(self) -> str:
-        return f"sudo -u {self.owner} palyra nodes list"
+        return f"sudo -u {self.owner} {self.ask}"
 
 
 @attrs.define

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 from palyra.errors.base import Category, PalyraError
@@ -67,13 +69,41 @@ class MalformedIdentifier(Malformed):
 
 @attrs.define
 class InputInvalid(Malformed):
-    """The input of a capability is not JSON or does not fit the capability's type."""
+    """The input of a capability is not JSON or does not fit the capability's type.
+
+    ``faults`` are fields and what is wrong with each, where there are several; ``field`` and
+    ``problem`` are the first of them.  ``device`` is the one that brings the capability, empty
+    where it comes with every installation.
+    """
 
     code = "input_invalid"
     capability: str = ""
+    device: str = ""
+    faults: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(
+        cls, faults: Sequence[tuple[str, str]], capability: str, device: str = ""
+    ) -> InputInvalid:
+        """The refusal for at least one fault."""
+        field, problem = faults[0]
+        return cls(field, problem, capability, device, tuple(faults))
+
+    @property
+    def each(self) -> tuple[tuple[str, str], ...]:
+        """Every field that is wrong, and what is wrong with it."""
+        return self.faults or ((self.field, self.problem),)
+
+    @property
+    def sentence(self) -> str:
+        return "\n".join(f"{field}: {problem}." for field, problem in self.each)
 
     @property
     def hint(self) -> str:
+        if self.device:
+            return f"palyra nodes show {self.device}"
+        if self.capability:
+            return f"palyra capability show {self.capability}"
         return "correct that field and send it again"
 
 

@@ -115,6 +115,7 @@ class Composition:
             board=self.board,
             limits=limits,
             policing=self.policing,
+            known=self.descriptors.of,
         )
         self.dispatcher = Dispatcher(
             clock=clock,

@@ -13,6 +13,7 @@ from functools import cache
 from itertools import islice
 
 import attrs
+import msgspec
 from twisted.logger import Logger
 
 from palyra.capability.catalogue import Catalogue
@@ -20,6 +21,7 @@ from palyra.capability.registry import load_here, own_points
 from palyra.core.descriptorlog import IDescriptorLog
 from palyra.core.descriptors import Descriptor, decode_descriptor, descriptor_digest
 from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability, Device
+from palyra.core.schemas import Checker, check_profile
 from palyra.errors import Malformed
 from palyra.gateway.announced import Announced
 from palyra.gateway.inventory import Inventory
@@ -35,13 +37,30 @@ KEEP_MS = 7 * 86_400_000
 _FIELD = "descriptor"
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Known:
     """A descriptor that was checked."""
 
     digest: str
     descriptor: Descriptor
     contract: str
+    _checker: Checker | None = attrs.field(default=None, init=False)
+
+    @property
+    def checker(self) -> Checker:
+        """Finds what is wrong with inputs; made when it is first asked for."""
+        if self._checker is None:
+            self._checker = Checker(self.descriptor.input_schema)
+        return self._checker
+
+
+class _Named(msgspec.Struct):
+    """As much of a descriptor as lists are in order by."""
+
+    name: str
+
+
+_named = msgspec.json.Decoder(_Named)
 
 
 @cache
@@ -70,22 +89,22 @@ class Descriptors:
         self._full = False
 
     async def load(self) -> None:
-        """Take over what is on record; what is not a descriptor any more is left out."""
+        """Take over what is on record.  Each is read when it is first asked for."""
         for digest, data in (await self._store.descriptors()).items():
-            try:
-                self._add(digest, data, decode_descriptor(data))
-            except Malformed as error:
-                self._refused[digest] = None
-                self._log.warn("a descriptor on record: {why}", why=error.sentence)
+            self._add(digest, data, _named.decode(data).name)
 
     # -- what is known ----------------------------------------------------------------------------
 
     def of(self, digest: str) -> Known | None:
         """The descriptor of that digest; None where nobody has described it."""
         known = own().get(digest) or self._ready.get(digest)
-        if known is None and digest in self._kept:
-            known = self._make_ready(digest, decode_descriptor(self._kept[digest]))
-        return known
+        if known is not None or digest not in self._kept:
+            return known
+        try:
+            return self._make_ready(digest, _read(self._kept[digest]))
+        except Malformed as error:  # an older version took it
+            self._log.warn("a descriptor on record: {why}", why=error.sentence)
+            return None
 
     def devices(self, digest: str) -> int:
         """How many devices announce it."""
@@ -122,7 +141,7 @@ class Descriptors:
         if announced is None:
             raise Malformed(_FIELD, "is of no capability that this device announces")
         try:
-            said = decode_descriptor(data)
+            said = _read(data)
         except Malformed:
             self._refuse(digest)
             raise
@@ -146,7 +165,9 @@ class Descriptors:
             return
         await self._store.keep_descriptors(fitting, now_ms)
         for digest, data in fitting.items():
-            self._add(digest, data, checked[digest][1])
+            said = checked[digest][1]
+            self._add(digest, data, said.name)
+            self._make_ready(digest, said)
 
     async def sweep(self, now_ms: int) -> None:
         """Forget what no device has announced for long."""
@@ -174,13 +195,11 @@ class Descriptors:
         if len(self._refused) > MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
 
-    def _add(self, digest: str, data: bytes, said: Descriptor) -> None:
-        if digest in self._kept or digest in own():
-            return
-        self._kept[digest] = data
-        self._bytes += len(data)
-        insort(self._order, (said.name, digest))
-        self._make_ready(digest, said)
+    def _add(self, digest: str, data: bytes, name: str) -> None:
+        if digest not in self._kept and digest not in own():
+            self._kept[digest] = data
+            self._bytes += len(data)
+            insort(self._order, (name, digest))
 
     def _make_ready(self, digest: str, said: Descriptor) -> Known:
         known = self._ready[digest] = Known(digest, said, said.contract())
@@ -189,13 +208,24 @@ class Descriptors:
         return known
 
     def _drop(self, digest: str) -> None:
-        known = self.of(digest)
         data = self._kept.pop(digest, None)
-        if known is None or data is None:
-            return
-        self._bytes -= len(data)
-        self._ready.pop(digest, None)
-        del self._order[bisect_left(self._order, (known.descriptor.name, digest))]
+        if data is not None:
+            self._bytes -= len(data)
+            self._ready.pop(digest, None)
+            del self._order[bisect_left(self._order, (_named.decode(data).name, digest))]
+
+
+def _read(data: bytes) -> Descriptor:
+    """A descriptor whose schemas keep the profile.
+
+    :raises Malformed: it is none.
+    """
+    said = decode_descriptor(data)
+    check_profile(said.input_schema, "descriptor.input_schema")
+    check_profile(said.output_schema, "descriptor.output_schema")
+    if said.settings_schema is not None:
+        check_profile(said.settings_schema, "descriptor.settings_schema")
+    return said
 
 
 def _is_same(announced: AnnouncedCapability, said: Descriptor) -> bool:

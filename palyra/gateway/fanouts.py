@@ -320,7 +320,8 @@ class Fanouts:
         if refusal is None and judged.asked:
             refusal = _apart(decision, asked)
         if refusal is not None:
-            job_machine(job).refused(refusal.code, refusal.sentence, fanout.submitted_at_ms)
+            sentence = " ".join(refusal.sentence.splitlines())
+            job_machine(job).refused(refusal.code, sentence, fanout.submitted_at_ms)
         elif judged.asked:
             job.waiting_for = APPROVAL
             asked.append((job, decision))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from palyra.capability.descriptor import is_reserved
 from palyra.config.jobs import JobsSection
 from palyra.core.calldigest import ExactInput
-from palyra.core.devices import Device, PresenceState
+from palyra.core.devices import AnnouncedCapability, Device, PresenceState
 from palyra.core.identifiers import DeviceId, Entropy, JobId, new_ulid, short_id
 from palyra.core.jobs import Call, Job
 from palyra.core.policy import Decision, Effect
-from palyra.errors import DeviceOffline, PalyraError, PayloadTooLarge
+from palyra.errors import DeviceOffline, InputInvalid, PalyraError, PayloadTooLarge
+from palyra.gateway.descriptors import Known
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.orders import (
@@ -62,8 +65,11 @@ class Intake:
         board: PresenceBoard,
         limits: JobsSection,
         policing: Policing,
+        known: Callable[[str], Known | None],
     ) -> None:
+        """``known`` finds what is known of a capability, by the digest of its descriptor."""
         self._policing = policing
+        self._known = known
         self._clock = clock
         self._entropy = entropy
         self._inventory = inventory
@@ -84,6 +90,7 @@ class Intake:
         device = self._inventory.paired(order.device_id)
         capability = permitted(device, order.capability)
         exact = check(order, self._limits)
+        self._check_input(exact, device, capability)
         decision = self._policing.judge(order, device, capability, exact.value)
         if decision.effect is Effect.DENY:
             self._policing.note_denied(order, device, decision)
@@ -100,6 +107,7 @@ class Intake:
         try:
             device = self._inventory.paired(device.device_id)
             capability = permitted(device, ask.capability)
+            self._check_input(exact, device, capability)
             decision = self._policing.judge(ask, device, capability, exact.value)
             if decision.effect is Effect.DENY:
                 refusal = self._denial(ask, device, decision)
@@ -108,6 +116,21 @@ class Intake:
         job_id = self._job_id(now_ms)
         call = call_of(ask, exact.json, device, job_id, now_ms, self._limits, capability)
         return Judged(Job(call), decision, refusal)
+
+    def _check_input(
+        self, exact: ExactInput, device: Device, capability: AnnouncedCapability
+    ) -> None:
+        """Refuse what the capability's own schema does not allow, where it is known.
+
+        :raises InputInvalid: of every field that is wrong.
+        """
+        known = self._known(capability.digest)
+        faults = () if known is None else exact.faults(known.digest, known.checker)
+        if faults:
+            name = capability.name
+            brings = "" if is_reserved(name) else device.name
+            wrong = [(fault.field, fault.problem) for fault in faults]
+            raise InputInvalid.of(wrong, name, brings)
 
     def _denial(self, ask: Ask, device: Device, decision: Decision) -> PalyraError:
         who = self._named(ask.requested_by)

@@ -36,7 +36,7 @@ class _Told:
     descriptors: int = 0
     faults: int = 0
     waiting: deque[NodeEvent] = attrs.Factory(deque)
-    work: Deferred[None] | None = None
+    busy: bool = False
 
 
 class Offerings:
@@ -85,9 +85,9 @@ class Offerings:
             self._end(session, error)
             return
         told.waiting.append(event)
-        if told.work is None:
-            told.work = Deferred.fromCoroutine(self._take_all(session, told))
-            told.work.addErrback(self._failed, session)
+        if not told.busy:
+            work = Deferred.fromCoroutine(self._take_all(session, told))
+            work.addErrback(self._failed, session)
 
     def ended(self, session: NodeSession) -> None:
         """The session is over: what it said and was not taken yet is left."""
@@ -111,11 +111,12 @@ class Offerings:
             raise Malformed("descriptors", f"must be at most {MAX_CAPABILITIES} of one catalog")
 
     async def _take_all(self, session: NodeSession, told: _Told) -> None:
+        told.busy = True
         try:
             while told.waiting and session.live:
                 await self._take(session, told, told.waiting.popleft())
         finally:
-            told.work = None
+            told.busy = False
 
     async def _take(self, session: NodeSession, told: _Told, event: NodeEvent) -> None:
         try:

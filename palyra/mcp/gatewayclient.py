@@ -66,7 +66,9 @@ class GatewayClient:
 
         :raises GatewayUnreachable: nothing answers; :class:`GatewayRefused`: it said no.
         """
-        given = {key: value for key, value in query.items() if value not in (None, "")}
+        given: dict[str, Query] = {
+            k: value for k, value in query.items() if value not in (None, "")
+        }
         if wait_ms:
             given["wait_ms"] = wait_ms
         data = await self._asked("GET", path, given, None, wait_ms)

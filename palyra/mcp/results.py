@@ -43,10 +43,8 @@ def of_job(answer: JobAnswer, console: str, offset: int = 0) -> CallToolResult:
     failed = job.state in _FINAL and job.state != JobState.SUCCEEDED.value
     if failed:
         lines.append(_failure(facts, answer))
-    output = "" if answer.output_json == b"null" and failed else _written(answer.output_json)
-    if job.state in _FINAL and output:
-        lines.append(_DATA)
-        lines.append(_add_output(facts, answer.output_json, output, offset))
+    elif job.state in _FINAL:
+        lines += [_DATA, _add_output(facts, bytes(answer.output_json), offset)]
     return _result("\n".join(lines), facts, failed=failed)
 
 
@@ -106,9 +104,9 @@ def _failure(facts: Facts, answer: JobAnswer) -> str:
     return f"It did not succeed{code}.{effect} The reason as it was reported: {said or '-'}"
 
 
-def _add_output(facts: Facts, output_json: bytes, text: str, offset: int) -> str:
+def _add_output(facts: Facts, output_json: bytes, offset: int) -> str:
     """The piece of the output that is told from ``offset`` on."""
-    data = text.encode()
+    data = _written(output_json).encode()
     piece = data[offset : offset + MAX_OUTPUT].decode(errors="ignore")
     end = offset + len(piece.encode())
     if offset == 0 and end == len(data):
@@ -124,7 +122,7 @@ def _add_output(facts: Facts, output_json: bytes, text: str, offset: int) -> str
 def _written(output_json: bytes) -> str:
     """JSON with what is not seen as escapes: controls, marks of direction, tags, blanks of no
     width."""
-    text = json.dumps(json.loads(bytes(output_json)), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(json.loads(output_json), ensure_ascii=False, separators=(",", ":"))
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 

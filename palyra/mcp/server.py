@@ -16,6 +16,7 @@ from mcp.server.models import InitializationOptions
 from mcp.server.session import ServerSession
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from mcp.types import (
+    INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
     ListToolsResult,
@@ -26,12 +27,12 @@ from palyra import __version__
 from palyra.afar.refusals import problem_of
 from palyra.console.models import NodeList
 from palyra.core.callapprovals import APPROVAL
-from palyra.errors import NotFound, PalyraError
+from palyra.errors import LimitReached, PalyraError
 from palyra.mcp import arguments, results
 from palyra.mcp.calls import Asked, CallInterrupted, Calls
 from palyra.mcp.gatewayclient import GatewayClient
 from palyra.mcp.shelf import Shelf
-from palyra.mcp.tools import CANCEL, FIND, GET
+from palyra.mcp.tools import CANCEL, FIND, GET, ToolBox
 
 MAX_TOLD = 128
 """Connections that are told of changes."""
@@ -54,7 +55,7 @@ class NodeServer:
         self._calls = calls
         self._sessions: OrderedDict[str, ServerSession] = OrderedDict()
         self._bus = InMemorySubscriptionBus()
-        self._limit = anyio.CapacityLimiter(MAX_AT_ONCE)
+        self._running = 0
         shelf.changed = self.changed
         self.protocol: Server[Any] = Server(
             "palyra",
@@ -110,8 +111,7 @@ class NodeServer:
     async def _call(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
         try:
             self._shelf.check()
-            async with self._limit:
-                return await self._answer(context, params.name, params.arguments)
+            return await self._answer(context, params.name, params.arguments)
         except CallInterrupted as error:
             return results.of_problem(problem_of(error.cause), job_id=error.job_id)
         except PalyraError as error:
@@ -129,12 +129,24 @@ class NodeServer:
             job = arguments.read(given, arguments.JobCancel)
             return self._told(await self._calls.cancel(job.job_id))
         if name not in box.capabilities:
-            raise NotFound("tool", name[:64])
+            raise MCPError(INVALID_PARAMS, "There is no such tool.")
+        return await self._run(context, box, name, given or {})
+
+    async def _run(
+        self, context: Context, box: ToolBox, name: str, given: dict[str, Any]
+    ) -> CallToolResult:
+        """Run a capability."""
         call = arguments.read(given, arguments.Call)
-        leave_out = name in box.without_input and "input" not in (given or {})
+        leave_out = name in box.without_input and "input" not in given
         input_json = b"{}" if leave_out else msgspec.json.encode(call.input)
         asked = Asked(call.target, box.capabilities[name], input_json, call.timeout_ms)
-        answer = await self._calls.run(asked, _Told.of(context))
+        if self._running >= MAX_AT_ONCE:
+            raise LimitReached("calls of AI clients at once", MAX_AT_ONCE)
+        self._running += 1
+        try:
+            answer = await self._calls.run(asked, _Told.of(context))
+        finally:
+            self._running -= 1
         if answer.job.waiting_for == APPROVAL:
             await self._open_console(context, results.approval_url(answer.job, self._console))
             answer = await self._calls.job(answer.job.job_id)
@@ -148,8 +160,10 @@ class NodeServer:
         return results.of_job(answer, self._console, offset)
 
     async def _find(self, asked: arguments.FindDevices) -> CallToolResult:
-        query = {"where": asked.where.strip(), "limit": asked.limit, "trust": "trusted"}
-        found = await self._gateway.get("nodes", NodeList, 0, **query)
+        where = asked.where.strip()
+        found = await self._gateway.get(
+            "nodes", NodeList, 0, where=where, limit=asked.limit, trust="trusted"
+        )
         return results.of_devices(found.nodes, more=found.page.has_more)
 
     async def _get(self, asked: arguments.JobGet) -> CallToolResult:
@@ -186,7 +200,7 @@ class _Told:
     @classmethod
     def of(cls, context: Context) -> _Told:
         """Of the client that asked this."""
-        return cls(context.session, bool(context.meta) and "progress_token" in context.meta)
+        return cls(context.session, "progress_token" in (context.meta or {}))
 
     async def tell(self, fraction: float | None, text: str) -> None:
         """Tell it, unless it was told already."""

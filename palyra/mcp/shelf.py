@@ -93,7 +93,7 @@ class Shelf:
 
     async def _described(self, found: list[Offer]) -> list[Shown]:
         """Those whose descriptor the gateway knows."""
-        shown = []
+        shown: list[Shown] = []
         for offer in found:
             if len(shown) < MAX_TOOLS and offer.digest not in self._known:
                 await self._learn(offer.digest)
@@ -103,8 +103,9 @@ class Shelf:
         return shown
 
     async def _learn(self, digest: str) -> None:
-        query = {"limit": 1, "digest": digest}
-        answer = await self._gateway.get("capabilities", CapabilityCatalogue, 0, **query)
+        answer = await self._gateway.get(
+            "capabilities", CapabilityCatalogue, 0, limit=1, digest=digest
+        )
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
         self._known.update({each.digest: each for each in answer.capabilities})

@@ -135,6 +135,14 @@ class Connection:
         self._running: Deferred[None] | None = None
         self._stopping = False
         self.last_heard_s: float | None = None
+        self.tried = False
+        """Whether the first connection has come, or has failed."""
+
+    @property
+    def route(self) -> Route | None:
+        """How the gateway is reached now; None without a session."""
+        main = self._main
+        return main.route if main is not None and main.session is not None else None
 
     def start(self) -> Deferred[None]:
         """Connect and stay connected; fires after :meth:`stop`."""
@@ -300,6 +308,7 @@ class Connection:
 
     def _begin(self, link: Link, carrier: ICarrier) -> NodeSession:
         self._failures = 0
+        self.tried = True
         self._witness.online(link.welcome, link.route)
         self._grant(link, link.welcome.granted)
         session = NodeSession(
@@ -349,6 +358,7 @@ class Connection:
         A thousand nodes that lost the same gateway come back spread out.
         """
         self._failures += 1
+        self.tried = True
         if is_final(error):
             return FINAL_RETRY_S * self._jitter(1.0, 1.2)
         asked_s = min(MAX_ASKED_S, getattr(error, "retry_after_s", None) or 0.0)

@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -20,7 +20,7 @@ from palyra.core.identifiers import Entropy, as_prefix, has_prefix, is_ulid, new
 from palyra.core.jobs import ALWAYS, FOR_SESSION
 from palyra.errors import AmbiguousTarget, NotFound, StoreCorrupt
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 MAX_KEPT = 1_000
 """Of each kind; the oldest is forgotten for one more, and asked about again."""
 MAX_FILE = 4 * 1024 * 1024

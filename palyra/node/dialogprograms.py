@@ -21,8 +21,11 @@ NOT_ANSWERED = "timeout"
 _SPARE_S = 5
 """A dialog ends later than the question by this, so that nobody's answer is cut short by it."""
 
+# Toolkits complain of much and show their window all the same: only these mean that there is none.
 _NOT_SHOWN = re.compile(
-    rb"(cannot|could not|unable to|failed to) (open|connect|start|create|find)", re.IGNORECASE
+    rb"(open|connect to) display|"
+    rb"^Failed to (connect to .*bus|start transient service|find executable)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _BY_LABEL = {label: choice for choice, label in LABELS.items()}
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import attrs
 
 from palyra.core.devices import clean_text
-from palyra.core.identifiers import short_id
 from palyra.core.jobs import ALWAYS, FOR_SESSION, ONCE, REFUSED
 from palyra.node.mediation import MAX_ARGUMENT, Question
 
@@ -48,34 +47,27 @@ def _lines(question: Question, lasts_s: int | None) -> Iterator[str]:
     # The first line has no text of others in it: some toolkits look there for markup.
     yield "Somebody asks to use this device."
     yield ""
-    yield "Who:"
-    yield from _indented(clean_text(question.requested_by, 120))
+    yield from _indented(f"{question.who} {question.asks()}")
+    yield ""
     yield f"Capability (risk {clean_text(question.risk, 20)}):"
     yield from _indented(clean_text(question.capability, 120))
-    yield "Argument:"
-    yield from _argument(question)
     if question.scope:
-        yield "For this session and always are for that capability and:"
-        yield from _cut(question.scope)
+        yield f"'{LABELS[FOR_SESSION]}' and '{LABELS[ALWAYS]}' are for this capability and:"
+        yield from _indented(_cut(question.scope))
     if lasts_s is not None:
         yield ""
         yield f"It is refused if nobody answers in {lasts_s}s."
 
 
-def _argument(question: Question) -> Iterator[str]:
-    job = short_id(clean_text(question.job_id, 40))
-    yield from _cut(question.argument, f", palyra node requests {job}" if job else "")
-
-
-def _cut(text: str, more: str = "") -> Iterator[str]:
+def _cut(text: str) -> str:
     """``text`` whole, or its beginning and how much is missing.
 
     It is escaped before it is cut: an escape is longer than its character.
     """
     whole = clean_text(text, None)
-    yield from _indented(whole[:MAX_ARGUMENT])
-    if len(whole) > MAX_ARGUMENT:
-        yield f"{_INDENT}(+{len(whole) - MAX_ARGUMENT} characters{more})"
+    if len(whole) <= MAX_ARGUMENT:
+        return whole
+    return f"{whole[:MAX_ARGUMENT]} (+{len(whole) - MAX_ARGUMENT} characters)"
 
 
 def _indented(text: str) -> Iterator[str]:

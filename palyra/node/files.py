@@ -42,6 +42,10 @@ class NodeFiles:
         self.host_file = self.root / "node-host.json"
         self.attempts = self.root / "attempts.sqlite3"
         self.lock = self.root / "node-host.lock"
+        self.descriptors = self.root / "descriptors-cache.json"
+        self.policy = self.root / "node-policy.toml"
+        self.consents = self.root / "consents.json"
+        self.control = self.root / "control.sock"
         self.identity = IdentityStore(self.root / "identity")
 
     def make(self) -> None:

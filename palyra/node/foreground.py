@@ -10,15 +10,16 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from palyra._daemon import freeze_memory
 from palyra._lock import RootLock
-from palyra._ownersocket import account_of
+from palyra._ownersocket import own_account
 from palyra._reactor import require_asyncio_reactor, the_reactor
 from palyra.capability.catalogue import Catalogue
-from palyra.capability.registry import load_here, own_points
+from palyra.capability.discovery import own_offers
 from palyra.config import Config, load
 from palyra.config.addresses import HostPort
 from palyra.core.devices import ClientKind
@@ -27,6 +28,7 @@ from palyra.core.pin import PinCode
 from palyra.core.transports import Preference
 from palyra.errors import NotPaired, PairingFailed, PalyraError
 from palyra.node.files import NodeFiles
+from palyra.node.finding import find_once
 from palyra.node.identity import DeviceIdentity
 from palyra.node.mediation import IMediator
 from palyra.node.pairing import Pairing, unfinished
@@ -69,7 +71,7 @@ def run(options: NodeRunOptions) -> int:
     :raises PalyraError: it could not start; nothing is running then.
     """
     require_asyncio_reactor()
-    config = load(options.state_root / "palyra.toml")
+    config = load(_config_file(options))
     files = NodeFiles(options.state_root)
     files.make()
     lock = RootLock.take(files.lock, who="A node host")
@@ -81,6 +83,10 @@ def run(options: NodeRunOptions) -> int:
     host.start()
     the_reactor().run(installSignalHandlers=False)
     return host.end()
+
+
+def _config_file(options: NodeRunOptions) -> Path:
+    return options.state_root.absolute() / "palyra.toml"
 
 
 class _Foreground:
@@ -131,10 +137,9 @@ class _Foreground:
 
     async def _pair_and_serve(self) -> None:
         options, files = self._options, self._files
-        catalogue = Catalogue(*load_here(own_points()))
         identity = files.identity.open(self._now_ms(), os.urandom, options.device_id)
-        await self._pair(catalogue, identity)
-        node = paired_host(files, catalogue, identity)
+        await self._pair(identity)
+        node = paired_host(files, Catalogue(*own_offers()), identity)
         if self._stopping:
             return
         service = NodeService(
@@ -144,7 +149,10 @@ class _Foreground:
             reactor=self._reactor,
             tracing=self._config.tracing,
             terminal=self._terminal(),
+            stop=self._stop,
             watcher=self._serving_screen,
+            config_file=_config_file(self._options),
+            signals=True,
         )
         service.startService()
         freeze_memory()
@@ -156,12 +164,12 @@ class _Foreground:
             return None
         return TerminalMediator(
             self._reactor,
-            who=account_of(os.getuid()),
+            who=own_account(),
             asking=self._screen.hold,
             colour=not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
         )
 
-    async def _pair(self, catalogue: Catalogue, identity: DeviceIdentity) -> None:
+    async def _pair(self, identity: DeviceIdentity) -> None:
         """Pair with the line that was given, go on with a pairing that waits, or do nothing."""
         options, files = self._options, self._files
         asked = options.pairing_uri is not None or options.gateway is not None
@@ -170,12 +178,14 @@ class _Foreground:
             if files.host() is None:
                 raise NotPaired(str(files.state_root))
             return
+        # An operator sees at the approval what there is, and grants it then.
+        offered = await deferToThread(find_once, self._config.node, files.root)
         pairing = Pairing(
             reactor=self._reactor,
             files=files,
             identity=identity,
             announcement=announcement(
-                catalogue, default_name(options.name or self._config.node.name)
+                offered, default_name(options.name or self._config.node.name)
             ),
             client_kind=ClientKind.NODE,
             witness=self._pairing_screen,

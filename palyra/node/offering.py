@@ -18,8 +18,9 @@ from palyra.errors import PalyraError
 Find = Callable[[], Catalogue]
 """Finds out what is offered; blocks.  PalyraError: what the owner wrote cannot be used."""
 InThread = Callable[[Find], Deferred[Catalogue]]
-MayAsk = Callable[[str], bool]
-"""Whether the owner's policy may ask a person before that capability is run."""
+MayAsk = Callable[[str, str, bool], bool]
+"""Whether the owner's rules may ask a person before a capability is run: by its name, its risk, and
+whether its plugin wants that."""
 
 
 class Offering:
@@ -33,7 +34,7 @@ class Offering:
         *,
         find: Find,
         in_thread: InThread,
-        may_ask: MayAsk = lambda _: False,
+        may_ask: MayAsk = lambda name, risk, needed: needed,
     ) -> None:
         """``catalogue`` is what is offered until :meth:`reload` has found out more;
         ``in_thread`` is :func:`twisted.internet.threads.deferToThread`."""
@@ -105,8 +106,9 @@ class Offering:
         if isinstance(result, Catalogue) and not self._closed:
             self._found = result
             self._changed()
-        elif isinstance(result, Failure):
+        elif isinstance(result, Failure) and not self._closed:
             self._failed(result)
+            self._changed()  # the owner's rules may be others all the same
         self._busy = None
         for each in asked:
             each.callback(result if isinstance(result, Failure) else self._catalogue)
@@ -170,7 +172,7 @@ class Offering:
 
     def _said(self, item: AnnouncedCapability) -> AnnouncedCapability:
         changes: dict[str, Any] = {}
-        if not item.needs_mediation and self._may_ask(item.name):
+        if not item.needs_mediation and self._may_ask(item.name, item.risk, False):
             changes["needs_mediation"] = True
         offer = self._catalogue.offers.get(item.name)
         if offer is not None and offer.capability is None:

@@ -15,13 +15,9 @@ def shown_url(url: str) -> str:
     pass for one of ours there."""
     try:
         parts = urlsplit(url)
-        return url if _is_plain(parts) else parts._replace(netloc=_ascii(parts)).geturl()
+        return url if parts.netloc.isascii() else parts._replace(netloc=_ascii(parts)).geturl()
     except (ValueError, idna.IDNAError):
         return url.encode("ascii", "backslashreplace").decode()
-
-
-def _is_plain(parts: SplitResult) -> bool:
-    return parts.netloc.isascii()
 
 
 def _ascii(parts: SplitResult) -> str:
@@ -39,15 +35,16 @@ def shown_path(path: str) -> str:
         return path
 
 
+OPEN_URL, OPEN_PATH = "desktop.open_url", "desktop.open_path"
 _OPENERS: Mapping[str, tuple[str, Callable[[str], str]]] = MappingProxyType(
-    {"desktop.open_url": ("url", shown_url), "desktop.open_path": ("path", shown_path)}
+    {OPEN_URL: ("url", shown_url), OPEN_PATH: ("path", shown_path)}
 )
 
 
 def opened_by(capability: str, value: object) -> str:
     """What that call will open; empty where it opens nothing, or says so in no way we know.
 
-    Looks at the file system: it may block.
+    Of ``OPEN_PATH`` it looks at the file system, and may block.
     """
     member, shown = _OPENERS.get(capability, ("", str))
     found = value.get(member) if member and isinstance(value, dict) else None

@@ -1,12 +1,11 @@
-"""The owner's word on a call: their rules, what they said before, and else the person who is there."""
+"""The owner's word on a call: their rules, what they said before, else the person who is there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.threads import deferToThread
-from twisted.logger import Logger
 
 from palyra.capability.catalogue import Offer
 from palyra.core.calldigest import ExactInput, exact_input
@@ -17,7 +16,7 @@ from palyra.core.nodepolicy import NodePolicy
 from palyra.core.policy import Effect
 from palyra.node.consents import Consents
 from palyra.node.mediation import Answer, IMediator, Question
-from palyra.node.opening import opened_by
+from palyra.node.opening import OPEN_PATH, opened_by
 
 RULE_DENIES = "device_policy_denied"
 _UNASKED = Answer(ONCE)
@@ -26,8 +25,6 @@ _NOTHING = ExactInput(None, b"")
 
 class Owner:
     """Decides for this device.  ``policy`` may be replaced: what comes next is judged by it."""
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -77,17 +74,16 @@ class Owner:
 
     def _ask(self, dispatch: Dispatch, offer: Offer, until_s: float) -> Deferred[Answer]:
         given = exact_input(dispatch.input_json, offer.name)
-        opens = self._opened_by(offer.name, given.value)
-        return opens.addCallback(lambda text: self._put(dispatch, offer, until_s, given, text))
-
-    def _opened_by(self, capability: str, value: object) -> Deferred[str]:
-        if capability != "desktop.open_path":
-            return succeed(opened_by(capability, value))
-        return self._in_thread(opened_by, capability, value)  # the file system may be far away
+        if offer.name != OPEN_PATH:
+            opens = opened_by(offer.name, given.value)
+            return self._put(dispatch, offer, until_s, given, opens)
+        resolved = self._in_thread(opened_by, offer.name, given.value)  # a disk may be far away
+        return resolved.addCallback(lambda text: self._put(dispatch, offer, until_s, given, text))
 
     def _put(
         self, dispatch: Dispatch, offer: Offer, until_s: float, given: ExactInput, opens: str
     ) -> Deferred[Answer]:
+        """Say what was said before, or put the question to the person."""
         scope = scope_of(given, risk=offer.descriptor.risk, opens=opens)
         said = self._said_before(offer, scope)
         if said is not None:

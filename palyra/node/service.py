@@ -8,7 +8,9 @@ import platform
 import random
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
 
 import attrs
 import msgspec
@@ -16,28 +18,31 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from palyra import __version__
 from palyra._lock import RootLock
 from palyra.capability.catalogue import Catalogue
 from palyra.capability.context import DeviceFacts
-from palyra.capability.runner import ThreadRunner
-from palyra.capability.runners import Runners
 from palyra.config.addresses import HostPort
 from palyra.config.node import NodeSection
 from palyra.config.tracing import TracingSection
 from palyra.core.announcement import Announcement
-from palyra.core.devices import clean_name
+from palyra.core.devices import AnnouncedCapability, clean_name
 from palyra.core.frames import Hello, Welcome
 from palyra.core.identifiers import Entropy, Fingerprint, grouped, short_id
 from palyra.core.transports import Preference, TransportChoice
 from palyra.errors import NotPaired, PalyraError
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
+from palyra.node.controlwords import CapabilityCount, ReloadedAnswer, State, StatusAnswer
 from palyra.node.files import HostFile, NodeFiles
+from palyra.node.hangup import Hangup
 from palyra.node.identity import DeviceIdentity
 from palyra.node.link import Route
-from palyra.node.mediation import Headless, IMediator
+from palyra.node.mediation import IDialogs, IMediator
+from palyra.node.offerrooms import OfferRooms
+from palyra.node.ownerrooms import OwnerRooms
 from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
 from palyra.node.routes import Memory, Routes
@@ -126,13 +131,20 @@ def _when(unix_ms: int) -> str:
     return f"{datetime.datetime.fromtimestamp(unix_ms / 1000).astimezone():%d %b %H:%M}"
 
 
-def announcement(catalogue: Catalogue, name: str) -> Announcement:
+class Announces(Protocol):
+    """Whoever knows what this device offers."""
+
+    def announced(self) -> tuple[AnnouncedCapability, ...]:
+        """Every capability."""
+
+
+def announcement(offers: Announces, name: str) -> Announcement:
     """What this device says of itself."""
     return Announcement(
         name=name,
         platform=platform_name(),
         version=__version__,
-        capabilities=catalogue.announced(),
+        capabilities=offers.announced(),
     )
 
 
@@ -171,18 +183,30 @@ class NodeService(Service):
         config: NodeSection,
         reactor: Any,
         tracing: TracingSection = NO_TRACING,
-        mediator: IMediator | None = None,
+        terminal: IMediator | None = None,
+        dialogs: IDialogs | None = None,
+        stop: Callable[[], object] | None = None,
         watcher: Watcher | None = None,
+        config_file: Path | None = None,
+        signals: bool = False,
         entropy: Entropy = os.urandom,
     ) -> None:
+        """``config_file`` is where ``[node]`` is read again to find out what is offered; without it
+        that is what ``node`` has.  With ``signals`` SIGHUP reloads.  ``terminal`` and ``dialogs``
+        are where a person can be asked; ``stop`` ends the process, by itself the reactor's."""
         self._node = node
         self._lock = lock
         self._config = config
         self._traced = tracing
         self._reactor = reactor
-        self._mediator = mediator or Headless(node.host.name)
+        self._terminal = terminal
+        self._dialogs = dialogs
+        self._stop_process = stop or reactor.stop
         self._watcher = watcher or Watcher()
+        self._config_file = config_file
+        self._hangup = Hangup(reactor, self._hung_up, self._stop_process) if signals else None
         self._entropy = entropy
+        self._found: Deferred[Catalogue] = succeed(node.catalogue)
         self._connected: Deferred[None] = succeed(None)
 
     def startService(self) -> None:
@@ -195,6 +219,10 @@ class NodeService(Service):
         # What may be refused comes before the first thread: one that is left keeps a process alive.
         routes = self._routes()
         rejoin = self._rejoin()
+        self._began_ms = self._now_ms()
+        self._owners = self._owner_rooms()
+        self._offers = self._offer_rooms()
+        self._offers.open()
         self._tracing = open_tracing(self._traced, self.name, node.identity.device_id)
         self._memory = AttemptMemory.open(
             node.files.attempts,
@@ -202,17 +230,22 @@ class NodeService(Service):
             entropy=self._entropy,
             now_ms=self._now_ms(),
         )
+        self._owners.serve(
+            self._reactor,
+            elapsed_s=time.monotonic,
+            status=self._status,
+            reload=self.reload,
+            stop=self._stop_process,
+        )
         self._memory.start()
-        self._runner = Runners(ThreadRunner(config.max_running))
-        self._runner.open()
         self._runs = Runs(
             reactor=self._reactor,
             elapsed_s=time.monotonic,
             call_from_thread=call_from_thread,
             catalogue=node.catalogue,
-            runner=self._runner,
+            runner=self._offers,
             memory=self._memory,
-            mediator=self._mediator,
+            owner=self._owners.owner,
             facts=self._facts(),
             now_ms=self._now_ms,
             max_waiting=config.max_running + config.max_waiting,
@@ -234,9 +267,86 @@ class NodeService(Service):
             renewal=self._renewal(),
             rejoin=rejoin,
             look=lambda address: fetch_chain(self._reactor, address),
+            offers=self._offers.offering,
         )
+        self._offers.offering.watch(self._offer)
+        if self._hangup is not None:
+            self._hangup.open()
         super().startService()
         self._reactor.callWhenRunning(self._connect)
+
+    def _owner_rooms(self) -> OwnerRooms:
+        node = self._node
+        return OwnerRooms.open(
+            node.files,
+            node.host.name,
+            mode=self._config.mediation,
+            terminal=self._terminal,
+            dialogs=self._dialogs,
+            now_ms=self._now_ms,
+            entropy=self._entropy,
+        )
+
+    def _offer_rooms(self) -> OfferRooms:
+        node = self._node
+        return OfferRooms(
+            node.catalogue,
+            self._config,
+            reactor=self._reactor,
+            elapsed_s=time.monotonic,
+            may_ask=self._owners.owner.may_ask,
+            file=self._config_file,
+            cache=node.files.descriptors,
+        )
+
+    def _offer(self) -> None:
+        """What this node offers has changed."""
+        self._runs.catalogue = self._offers.offering.catalogue
+        self._connection.offer()
+
+    def _status(self) -> StatusAnswer:
+        """How it is now, for its owner."""
+        node, route = self._node, self._connection.route
+        away: State = "offline" if self._connection.tried else "starting"
+        return StatusAnswer(
+            state=away if route is None else "online",
+            name=node.host.name,
+            device_id=node.identity.device_id,
+            pid=os.getpid(),
+            started_at_unix_ms=self._began_ms,
+            transport="" if route is None else route.transport.value,
+            address="" if route is None else str(route.address),
+            capabilities=self._counted(),
+            jobs=self._runs.count,
+            requests=len(self._owners.desk.questions()),
+        )
+
+    def _counted(self) -> CapabilityCount:
+        catalogue = self._runs.catalogue
+        return CapabilityCount(len(catalogue.offers), len(catalogue.faults))
+
+    def reload(self) -> Deferred[ReloadedAnswer]:
+        """Take what the owner has written since, and what is installed now."""
+        kept = self._owners.reload_policy()
+
+        def refused(failure: Failure) -> Catalogue:
+            if not isinstance(failure.value, PalyraError):
+                failure.raiseException()
+            kept.append(f"What is offered stays as it was: {failure.value.sentence}")
+            return self._offers.offering.catalogue
+
+        def answer(catalogue: Catalogue) -> ReloadedAnswer:
+            return ReloadedAnswer(
+                capabilities=len(catalogue.offers),
+                rules=len(self._owners.owner.policy.rules),
+                faults=[f"{each.name}: {each.sentence}" for each in catalogue.faults],
+                kept=kept,
+            )
+
+        return self._offers.reload().addErrback(refused).addCallback(answer)
+
+    def _hung_up(self) -> None:
+        self.reload().addErrback(lambda failure: self._log.failure("reload failed", failure))
 
     def _routes(self) -> Routes:
         """The ways to the gateway, as they were left."""
@@ -290,13 +400,15 @@ class NodeService(Service):
             channel=GatewayChannel,
             identity=node.identity,
             store=node.files.identity,
-            announcement=lambda: announcement(node.catalogue, node.host.name),
+            announcement=lambda: announcement(self._offers.offering, node.host.name),
             witness=self._watcher,
             entropy=self._entropy,
         )
 
     def _connect(self) -> None:
-        self._connected = self._connection.start()
+        """Find out what is offered, then connect: jobs that wait for a plugin find it there."""
+        self._found = self._offers.reload()
+        self._connected = self._found.addBoth(lambda _: self._connection.start())
         self._connected.addErrback(
             lambda failure: self._log.failure("the connection loop ended", failure)
         )
@@ -304,6 +416,8 @@ class NodeService(Service):
     def stopService(self) -> Deferred[None]:
         """Let running jobs end within the grace, then disconnect and close."""
         super().stopService()
+        if self._hangup is not None:
+            self._hangup.close()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -319,8 +433,11 @@ class NodeService(Service):
         )
         await idle
         self._connection.stop()
+        if not self._found.called:
+            self._found.cancel()
         await self._connected
-        await deferToThread(self._runner.close)
+        await self._owners.stop()
+        await self._offers.stop()
         if self._tracing is not None:
             await deferToThread(self._tracing.close)
         self._memory.stop()
@@ -338,7 +455,7 @@ class NodeService(Service):
         )
 
     def _hello(self, store_epoch: str) -> Hello:
-        said = announcement(self._node.catalogue, self._node.host.name)
+        said = announcement(self._offers.offering, self._node.host.name)
         return Hello(
             device_id=self._node.identity.device_id,
             platform=said.platform,

@@ -31,6 +31,7 @@ class Options(TwistedOptions):
     ]
 
     config: Config
+    config_file: Path
     transport: Preference | None
     files: NodeFiles
     lock: RootLock
@@ -46,7 +47,8 @@ class Options(TwistedOptions):
         self.transport = self._transport()
         named, file = self["state-root"], self["config"]
         root = Path(named).expanduser().absolute() if named else default_state_root()
-        self.config = load(Path(file or root / "palyra.toml"), required=file is not None)
+        self.config_file = Path(file or root / "palyra.toml").absolute()
+        self.config = load(self.config_file, required=file is not None)
         self.files = NodeFiles(root)
         if self.files.host() is None:
             raise NotPaired(str(root))
@@ -75,10 +77,10 @@ class Options(TwistedOptions):
 def makeService(options: Options) -> Service:
     """The service twistd runs."""
     from palyra.capability.catalogue import Catalogue
-    from palyra.capability.registry import load_here, own_points
+    from palyra.capability.discovery import own_offers
     from palyra.node.service import NodeService, paired_host, preferring
 
-    catalogue = Catalogue(*load_here(own_points()))
+    catalogue = Catalogue(*own_offers())
     node = paired_host(options.files, catalogue, options.identity)
     service = NodeService(
         node,
@@ -86,5 +88,7 @@ def makeService(options: Options) -> Service:
         config=preferring(options.config.node, options.transport, node.host),
         reactor=the_reactor(),
         tracing=options.config.tracing,
+        config_file=options.config_file,
+        signals=True,
     )
     return CleanFailure(service, options.parent)

@@ -15,6 +15,7 @@ from palyra.core.callapprovals import CallApproval
 from palyra.core.devices import (
     CertificateRecord,
     Device,
+    Offering,
     Registration,
     Removal,
     Renewal,
@@ -102,6 +103,9 @@ class TroubledStore:
 
     def register(self, registration: Registration) -> Deferred[Any]:
         return self._commit(lambda: self.store.register(registration))
+
+    def offer(self, offering: Offering) -> Deferred[Any]:
+        return self._commit(lambda: self.store.offer(offering))
 
     def revoke(
         self, device_id: DeviceId, by: str, reason: str, now_ms: int

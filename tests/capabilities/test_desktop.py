@@ -155,7 +155,7 @@ def test_other_refusals(tmp_path: Path) -> None:
 def test_windows_names() -> None:
     """On Windows PATHEXT and file streams count too."""
     windows = {"platform": "win32", "environ": {"PATHEXT": ".COM;.PY"}}
-    for path in ("C:\\a\\b.py", "C:\\a\\b.py.", "C:\\a\\b.txt:evil.txt"):
+    for path in ("C:\\a\\b.py", "C:\\a\\b.py.", "C:\\a\\b.txt:evil.txt", "C:\\a:b"):
         with pytest.raises(InputInvalid):
             desktop.refuse_runnable_name(path, **windows)  # type: ignore[arg-type]
     for path in ("C:\\a\\b.txt", "C:\\", "C:\\a"):

@@ -213,7 +213,21 @@ def test_states_of_capabilities() -> None:
     state = inventory.capability_state
     assert state(capability("a", available=False)) == "switched off on the device"
     assert state(capability("a", granted=False)) == "not granted"
+    assert state(capability("a", granted=False, changed=True)) == "changed since it was granted"
     assert state(capability("a")) == "granted"
+
+
+def test_what_has_changed_needs_a_person() -> None:
+    """It is marked, and the hint is what grants it again; scripts get the state alone."""
+    changed = node(capabilities=[capability("acme.lamp", granted=False, changed=True)])
+    made = screen(80)
+    inventory.show_one(made, changed)
+    assert "!! changed since it was granted" in shown(made)
+    assert "palyra nodes grant pi acme.lamp" in told(made)
+    made = screen(tty=False)
+    inventory.show_one(made, changed)
+    assert shown(made).splitlines()[-1].endswith("\tchanged since it was granted")
+    assert told(made) == ""
 
 
 def test_a_hostile_name_steers_nothing() -> None:

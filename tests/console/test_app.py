@@ -83,7 +83,13 @@ CASES: list[tuple[str, str, bytes | None, tuple[Any, ...]]] = [
         ),
     ),
     ("POST", "/pairing/codes/ABCD/withdraw", None, ("withdraw_code", "ABCD", ANA)),
-    ("GET", "/capabilities", None, ("capabilities",)),
+    ("GET", "/capabilities", None, ("capabilities", 50, None, "", "")),
+    (
+        "GET",
+        "/capabilities?name=echo&limit=2&digest=ab",
+        None,
+        ("capabilities", 2, None, "echo", "ab"),
+    ),
     ("GET", "/pairing/requests/ABCD", None, ("pairing_request", "ABCD")),
     (
         "POST",

@@ -19,6 +19,7 @@ from palyra.node.rejoin import is_final
 from palyra.pki.authority import DAY_MS
 from palyra.transport.interfaces import ICarrier, INodeSession
 from palyra.wire.session import MAX_IN_MESSAGE
+from tests.contract.sessioncatalog import SessionCatalogContract
 from tests.contract.sessionends import NodeEnd, code_of
 from tests.contract.sessionjobs import SessionJobsContract
 from tests.contract.sessionplace import Place, turns
@@ -61,7 +62,7 @@ async def say(node: NodeEnd, *rest: NodeEvent) -> str:
     return code_of(kept[0].value) if kept[0] is not None else ""
 
 
-class SessionContract(SessionJobsContract):
+class SessionContract(SessionJobsContract, SessionCatalogContract):
     """Mixed into a test class whose ``carriers`` gives a new way of carrying sessions."""
 
     # -- how it begins ------------------------------------------------------------------------

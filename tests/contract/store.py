@@ -44,8 +44,8 @@ from palyra.errors import (
 )
 from tests.contract.audit import AuditContract
 from tests.contract.callapprovals import CallApprovalsContract
+from tests.contract.descriptors import DescriptorsContract
 from tests.contract.forgetting import ForgettingContract
-from tests.contract.grants import GrantsContract
 from tests.contract.journal import JournalContract
 from tests.contract.operators import OperatorsContract
 from tests.contract.removal import RemovalContract
@@ -75,7 +75,7 @@ KEY = IdempotencyKey("operator:ana POST /jobs", "k", sha256_hex(b"request"))
 class StoreContract(
     RenewalContract,
     RemovalContract,
-    GrantsContract,
+    DescriptorsContract,
     ForgettingContract,
     JournalContract,
     AuditContract,

@@ -57,8 +57,10 @@ def test_clean_text_holds_no_control_characters(text: str, limit: int) -> None:
 
 
 def test_clean_text_shows_what_it_escaped() -> None:
-    """An escape sequence of a terminal, or a bidirectional override, becomes visible text."""
+    """An escape sequence of a terminal, a bidirectional override and a line that begins elsewhere
+    than it seems become visible text."""
     assert devices.clean_text("a\x1b[2J\u202eb", 40) == "a\\u001b[2J\\u202eb"
+    assert devices.clean_text("a\u2028b\u2029c", 40) == "a\\u2028b\\u2029c"
 
 
 @pytest.mark.parametrize(

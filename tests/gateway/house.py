@@ -129,6 +129,7 @@ class House:
             board=self.board,
             limits=self.limits,
             policing=self.policing,
+            known=self.descriptors.of,
         )
         self.dispatcher = Dispatcher(
             clock=self.clock,

@@ -190,7 +190,10 @@ def test_what_nobody_announces_is_forgotten_in_time(house: House) -> None:
     old = a_descriptor("acme.old")
     pi = offering(house, LAMP, old)
     described(house, pi, LAMP, old)
-    pi = house.device("pi", (announced(LAMP),))
+    node = house.node(pi)
+    node.capabilities = (announced(LAMP),)
+    result_of(node.connect())
+    node.disconnect()
     house.clock.advance(KEEP_MS / 1000)
     sweep = Deferred.fromCoroutine
     result_of(sweep(house.descriptors.sweep(house.now_ms())))

@@ -1,7 +1,14 @@
-"""A capability distribution as pip would leave it, made of files in a directory."""
+"""A capability distribution as pip would leave it, and an interpreter that has it installed.
+
+Workers run isolated: they see what is installed and nothing that an environment variable names.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 _MODULE = '''
@@ -53,3 +60,16 @@ def install(directory: Path, name: str = "slow", module: str = _MODULE) -> Path:
     )
     (info / "entry_points.txt").write_text(f"[palyra.capabilities]\n{name} = {name}_capabilities\n")
     return directory
+
+
+def interpreter(directory: Path) -> str:
+    """A Python that has what this one has, and the distributions in ``directory``."""
+    home = directory / ".venv"
+    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if not python.exists():
+        venv.create(home, with_pip=False, symlinks=os.name != "nt")
+        paths = {"base": str(home), "platbase": str(home)}
+        packages = Path(sysconfig.get_path("purelib", "venv", paths))
+        seen = [directory, *(each for each in sys.path if "site-packages" in each)]
+        (packages / "installed.pth").write_text("".join(f"{each}\n" for each in seen))
+    return str(python)

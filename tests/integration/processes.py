@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import psutil
 
+from tests.integration import plugin
+
 HOST = "127.0.0.1"
 LIMIT_S = 20.0
 POLL_S = 0.02
@@ -62,13 +64,11 @@ def script(name: str) -> str:
     return str(path)
 
 
-def environment(plugins: Path | None = None, more: Mapping[str, str] = {}) -> dict[str, str]:
+def environment(more: Mapping[str, str] = {}) -> dict[str, str]:
     """The environment of a child: the installed package, no state root of the caller's."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("PALYRA_")}
     env |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "TERM": "dumb", "LC_ALL": "C.UTF-8"}
     env.pop("PYTHONPATH", None)
-    if plugins is not None:
-        env["PYTHONPATH"] = str(plugins)
     return env | dict(more)
 
 
@@ -97,7 +97,7 @@ def run(
             capture_output=True,
             text=True,
             cwd=cwd,
-            env=environment(more=env),
+            env=environment(env),
             timeout=limit_s,
             check=False,
         )
@@ -115,7 +115,10 @@ class Process:
         plugins: Path | None = None,
         env: Mapping[str, str] = {},
     ) -> None:
+        """With ``plugins`` it runs where the distributions in that directory are installed."""
         self.log = log
+        if plugins is not None:
+            command = [plugin.interpreter(plugins), *command]
         with log.open("ab") as out:
             self._begins = out.tell()
             self._popen = subprocess.Popen(
@@ -124,7 +127,7 @@ class Process:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=log.parent,
-                env=environment(plugins, env),
+                env=environment(env),
                 start_new_session=True,
             )
         assert self._popen.stdin is not None

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.hiddeninput import type_hidden
+from tests.integration import plugin
 from tests.integration.house import House
 from tests.integration.processes import LIMIT_S, environment, script
 
@@ -34,6 +35,8 @@ class Terminal:
     """A command, and what is on its screen; 100 columns, so that nothing has to be cut."""
 
     def __init__(self, command: Sequence[str], cwd: Path, plugins: Path | None = None) -> None:
+        if plugins is not None:
+            command = [plugin.interpreter(plugins), *command]
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 100, 0, 0))
         self._popen = subprocess.Popen(
@@ -42,7 +45,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             cwd=cwd,
-            env=environment(plugins) | {"TERM": "xterm"},
+            env=environment() | {"TERM": "xterm"},
             start_new_session=True,
         )
         os.close(theirs)

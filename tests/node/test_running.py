@@ -12,10 +12,14 @@ from twisted.internet.task import Clock
 
 from palyra.capability.outcome import Outcome as RunOutcome
 from palyra.capability.outcome import OutcomeKind, succeeded
+from palyra.config.nodepolicy import parse_node_policy
 from palyra.core.frames import Progress, Waiting
-from palyra.core.jobs import Outcome, Report, Standing
+from palyra.core.jobs import MediationAnswer, Outcome, Report, Standing
+from palyra.core.nodepolicy import NodePolicy
 from palyra.core.tracing import Tracer
-from palyra.node.mediation import Answer, Headless, IMediator
+from palyra.node.desk import Desk
+from palyra.node.mediation import Answer, IMediator
+from palyra.node.owner import Owner
 from palyra.node.running import Runs
 from tests.node.fakes import (
     FACTS,
@@ -36,7 +40,11 @@ class Host:
     """Runs over a real memory, a runner that waits for the test, and one session."""
 
     def __init__(
-        self, path: Path, mediator: IMediator | None = None, tracer: Tracer | None = None
+        self,
+        path: Path,
+        mediator: IMediator | None = None,
+        tracer: Tracer | None = None,
+        policy: NodePolicy = NodePolicy(),  # noqa: B008 - frozen
     ) -> None:
         self.turns = Turns()
         self.memory = self.turns.memory(path)
@@ -52,7 +60,7 @@ class Host:
             catalogue=catalogue(),
             runner=self.runner,
             memory=self.memory,
-            mediator=mediator or self.person,
+            owner=Owner("pi", mediator=mediator or self.person, policy=policy),
             facts=FACTS,
             now_ms=lambda: NOW_MS,
             max_waiting=2,
@@ -288,6 +296,92 @@ def test_a_no(host: Host) -> None:
     assert host.lines[-1][1] == 0
 
 
+def test_who_said_no_is_reported(host: Host) -> None:
+    """With the choice, as the gateway will keep it."""
+    host.runs.dispatched(dispatch(1, "test.ask"))
+    host.person.asked[0][1].callback(Answer.denied("ana at the terminal"))
+    assert host.speaker.reports[0].mediation == MediationAnswer("ana at the terminal", "no")
+
+
+def test_who_said_yes_is_told_at_once_and_reported(host: Host) -> None:
+    """In the message that ends the wait, and with the outcome."""
+    host.runs.dispatched(dispatch(1, "test.ask"))
+    host.person.asked[0][1].callback(Answer("session", "ana in a dialog"))
+    said = MediationAnswer("ana in a dialog", "session")
+    assert host.speaker.said[-1] == Waiting(attempt(1), True, 0, said)
+    host.turns.turn()
+    host.end()
+    assert host.speaker.reports[0].mediation == said
+
+
+RULES = """
+[[rule]]
+id = "never-here"
+effect = "deny"
+capability = ["test.*"]
+input = [{ path = "/host", equals = "internal" }]
+
+[[rule]]
+id = "fine"
+effect = "allow"
+capability = ["test.ask"]
+input = [{ path = "/host", equals = "open" }]
+
+[[rule]]
+effect = "ask"
+capability = ["test.look"]
+"""
+
+
+def test_a_rule_denies(make: Callable[..., Host]) -> None:
+    """The owner's rule is named; nobody was asked, and nothing ran."""
+    host = make(policy=parse_node_policy(RULES, "f"))
+    host.runs.dispatched(dispatch(1, "test.act", input_json=b'{"host":"internal"}'))
+    (report,) = host.speaker.reports
+    assert (report.outcome, report.error_code) == (Outcome.REJECTED, "device_policy_denied")
+    assert report.error == "The owner of pi does not allow this (rule: never-here)."
+    assert report.mediation == MediationAnswer("rule never-here", "no")
+    assert host.runner.runs == [] and waits(host) == []
+
+
+def test_a_rule_allows(make: Callable[..., Host]) -> None:
+    """It runs at once, and the report says by which rule."""
+    host = make(policy=parse_node_policy(RULES, "f"))
+    host.runs.dispatched(dispatch(1, "test.ask", input_json=b'{"host":"open"}'))
+    assert host.person.asked == [] and waits(host) == []
+    host.turns.turn()
+    host.end()
+    assert host.speaker.reports[0].mediation == MediationAnswer("rule fine", "rule")
+
+
+def test_a_rule_asks(make: Callable[..., Host]) -> None:
+    """Also about what needs no mediation by itself; a new session is told again."""
+    host = make(policy=parse_node_policy(RULES, "f"))
+    host.runs.dispatched(dispatch(1, "test.look", input_json=b'{"host":"x"}'))
+    assert waits(host) == [False]
+    again = FakeSpeaker()
+    host.runs.attach(again)
+    assert [each.answered for each in again.said if isinstance(each, Waiting)] == [False]
+    host.person.asked[0][1].callback(Answer("once", "ana"))
+    assert len(host.runner.runs) == 1
+
+
+def test_an_input_that_no_rule_can_judge(make: Callable[..., Host]) -> None:
+    """It is no JSON: it fails, whatever the rules say."""
+    host = make(policy=parse_node_policy(RULES, "f"))
+    host.runs.dispatched(dispatch(1, "test.act", input_json=b"{"))
+    assert host.reports == [(attempt(1), Outcome.FAILED, "input_invalid")]
+
+
+def test_a_mediator_that_breaks(
+    host: Host, monkeypatch: pytest.MonkeyPatch, unhandled_failures: object
+) -> None:
+    """It is a no, and its failure is in the log."""
+    monkeypatch.setattr(host.person, "ask", lambda question: 1 / 0)
+    host.runs.dispatched(dispatch(1, "test.ask"))
+    assert host.reports == [(attempt(1), Outcome.REJECTED, "mediation_unavailable")]
+
+
 def test_no_answer(host: Host) -> None:
     """After the mediation timeout it is a no that says so."""
     host.runs.dispatched(dispatch(1, "test.ask"))
@@ -297,10 +391,12 @@ def test_no_answer(host: Host) -> None:
 
 
 def test_nobody_to_ask(make: Callable[..., Host]) -> None:
-    """A host without a terminal says no at once."""
-    host = make(mediator=Headless("pi"))
+    """A host without a terminal says no at once, and nobody said it."""
+    host = make(mediator=Desk("pi", mode="auto"))
     host.runs.dispatched(dispatch(1, "test.ask"))
     assert host.reports == [(attempt(1), Outcome.REJECTED, "mediation_unavailable")]
+    assert host.speaker.reports[0].mediation is None
+    assert waits(host) == []
 
 
 def test_cancel_while_a_person_is_asked(host: Host) -> None:
@@ -368,7 +464,8 @@ def test_a_new_session_hears_who_is_asked(host: Host) -> None:
     host.turns.turn()
     last = FakeSpeaker()
     host.runs.attach(last)
-    assert last.said == [Waiting(attempt(1), True, 0)]
+    said = MediationAnswer("ana", "once")
+    assert last.said == [Waiting(attempt(1), True, 0, said)]
     host.end()
 
 

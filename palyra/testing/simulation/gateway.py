@@ -95,11 +95,12 @@ class Gateway:
             now_ms=clock.now_ms,
             silent=lambda device_id: self.sessions.silent(device_id),
         )
+        descriptors = Descriptors(log=store, inventory=self.inventory)
         self.sessions = Sessions(
             clock=clock,
             directory=store,
             inventory=self.inventory,
-            descriptors=Descriptors(log=store, inventory=self.inventory),
+            descriptors=descriptors,
             board=self.board,
             gateway_id=store.gateway_id,
             store_epoch=store.store_epoch,
@@ -124,6 +125,7 @@ class Gateway:
             board=self.board,
             limits=LIMITS,
             policing=policing,
+            known=descriptors.of,
         )
         self.dispatcher = Dispatcher(
             clock=clock,

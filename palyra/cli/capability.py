@@ -1,0 +1,60 @@
+"""``palyra capability``: the plugins of this installation."""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+from palyra.cli import pluginlines
+from palyra.cli.options import Call, VerbGroup, pass_call
+from palyra.cli.pluginlines import Plugins
+from palyra.errors import CapabilityNotInstalled
+
+_SHOWN = 64
+
+
+@click.group(cls=VerbGroup)
+def capability() -> None:
+    """See the capabilities that are installed here."""
+
+
+@capability.command("list")
+@pass_call
+def list_capabilities(call: Call) -> None:
+    """List the capabilities of this installation's plugins, and the plugins that are broken."""
+    pluginlines.show_all(call.screen, _plugins(call).entries())
+
+
+@capability.command()
+@click.argument("name")
+@pass_call
+def show(call: Call, name: str) -> None:
+    """Show a capability of this installation: what it needs, what may be configured, its schemas.
+
+    Settings are named, their values are never shown.
+    """
+    plugins = _plugins(call)
+    found = plugins.named(name)
+    if not found:
+        known = [each.name for each in plugins.entries()]
+        nearest = difflib.get_close_matches(name[:_SHOWN], known)
+        raise CapabilityNotInstalled(name[:_SHOWN], tuple(nearest))
+    pluginlines.show(call.screen, found)
+
+
+def _plugins(call: Call) -> Plugins:
+    """What is installed, as the configuration of the state root has it; no node host is needed."""
+    from platformdirs import user_cache_path
+
+    from palyra.config import load
+    from palyra.node.finding import find_once, not_installed, wishes_of
+
+    section = load(call.state_root / "palyra.toml").node
+    with call.screen.working("asking the plugins"):
+        catalogue = find_once(section, user_cache_path("palyra", False))
+    for name in not_installed(section, catalogue):
+        call.screen.aside(
+            f"warn  palyra.toml configures {name}, which no plugin here has", "yellow"
+        )
+    return Plugins(catalogue, wishes_of(section), lambda said: said.needs_mediation)

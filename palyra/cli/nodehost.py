@@ -1,0 +1,93 @@
+"""The node host of this machine, over its ``control.sock``: one request, one typed answer."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from palyra._ownersocket import AVAILABLE, check_path
+from palyra.cli.client import Answer, GatewayRefused, owner_of
+from palyra.console.models import Problem
+from palyra.errors import (
+    ControlUnavailable,
+    GatewayUnreachable,
+    NodeHostNotRunning,
+    PalyraError,
+    SocketPermission,
+)
+from palyra.node.controlwords import MAX_ANSWER, PATIENCE_S, Answered, Asked, RefusedAnswer
+
+SOCKET = Path("node-host", "control.sock")
+_PIECE = 64 * 1024
+_decoder = msgspec.json.Decoder(Answered)
+A = TypeVar("A")
+
+
+class NodeHostRefused(GatewayRefused):
+    """The node host said no, in its own words."""
+
+
+class NodeHost:
+    """A node host, by its state root."""
+
+    def __init__(self, state_root: Path) -> None:
+        self._root = state_root
+        self._path = state_root / SOCKET
+
+    def ask(self, asked: Asked, kind: type[A], timeout_s: float = PATIENCE_S) -> Answer[A]:
+        """What it answers, and the bytes it came in.  Blocks for ``timeout_s`` between pieces.
+
+        :raises NodeHostNotRunning: nobody listens; :class:`NodeHostRefused`: it said no.
+        :raises PalyraError: it cannot be asked, or does not answer.
+        """
+        if not AVAILABLE:
+            raise ControlUnavailable()
+        check_path(self._path)
+        try:
+            line = self._exchange(msgspec.json.encode(asked) + b"\n", timeout_s)
+        except OSError as error:
+            raise self._problem(error, timeout_s) from error
+        return self._read(line, kind)
+
+    def _exchange(self, line: bytes, timeout_s: float) -> bytes:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+            link.settimeout(timeout_s)
+            link.connect(str(self._path))
+            link.sendall(line)
+            answer = bytearray()
+            while not answer.endswith(b"\n"):
+                piece = link.recv(_PIECE)
+                if not piece or len(answer) > MAX_ANSWER:
+                    raise ConnectionAbortedError("it hung up before it had answered")
+                answer += piece
+            return bytes(answer)
+
+    def _read(self, line: bytes, kind: type[A]) -> Answer[A]:
+        try:
+            said = _decoder.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise self._unreadable(str(error)) from error
+        if isinstance(said, RefusedAnswer):
+            problem = Problem(said.error, said.code, said.hint, said.category, said.retryable)
+            raise NodeHostRefused(problem)
+        if not isinstance(said, kind):
+            raise self._unreadable(type(said).__name__)
+        return Answer(said, line)
+
+    def _unreadable(self, what: str) -> PalyraError:
+        cause = f"its answer is not one this version reads ({what})"
+        return GatewayUnreachable(str(self._path), cause)
+
+    def _problem(self, error: OSError, timeout_s: float) -> PalyraError:
+        if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
+            return NodeHostNotRunning(str(self._root))
+        if isinstance(error, PermissionError):
+            ask = "palyra node requests"
+            return SocketPermission(owner_of(self._path), getpass.getuser(), self._path.name, ask)
+        if isinstance(error, TimeoutError):
+            return GatewayUnreachable(str(self._path), f"no answer in {timeout_s:g}s")
+        return GatewayUnreachable(str(self._path), error.strerror or str(error))

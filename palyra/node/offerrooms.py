@@ -1,0 +1,126 @@
+"""What a node host has for its capabilities: where they run, what is offered, and who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from palyra.capability.catalogue import Catalogue, Offer
+from palyra.capability.context import CapabilityContext
+from palyra.capability.described import DescriptorCache
+from palyra.capability.descriptor import OWNER
+from palyra.capability.discovery import Discovery
+from palyra.capability.pool import WorkerPool
+from palyra.capability.registry import normal_name
+from palyra.capability.runner import OnDone, ThreadRunner
+from palyra.capability.runners import Runners
+from palyra.config.node import NodeSection
+from palyra.node.finding import Finding, pool_settings
+from palyra.node.offering import Find, InThread, MayAsk, Offering
+from palyra.node.running import Run
+from palyra.node.watchdog import Watchdog
+from palyra.transport.asyncbridge import call_from_thread
+
+
+class OfferRooms:
+    """Made without effect, open from :meth:`open` to :meth:`stop`.  Runs handlers for the jobs."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        section: NodeSection,
+        *,
+        reactor: Any,
+        elapsed_s: Callable[[], float],
+        may_ask: MayAsk,
+        file: Path | None,
+        cache: Path,
+    ) -> None:
+        """``catalogue`` is what is offered at first, and for ever without the configuration
+        ``file``, which is read at every reload.  What plugins describe is kept at ``cache``."""
+        self._pool = WorkerPool(
+            pool_settings(section.worker),
+            changed=lambda distribution, why: call_from_thread(self._dies, distribution, why),
+        )
+        self._runners = Runners(ThreadRunner(section.max_running), self._pool)
+        self._watchdog = Watchdog(
+            clock=reactor, elapsed_s=elapsed_s, runners=self._runners, hung=self._hung
+        )
+        find: Find = partial(_as_it_is, catalogue)
+        in_thread: InThread = execute
+        if file is not None:
+            discovery = Discovery(self._pool.describe, DescriptorCache(cache))
+            find, in_thread = Finding(file, discovery).find, deferToThread
+        self.offering = Offering(catalogue, find=find, in_thread=in_thread, may_ask=may_ask)
+
+    def open(self) -> None:
+        """Start what is kept warm.
+
+        :raises Malformed: plugins cannot be run as the configured user.
+        """
+        self._runners.open()
+
+    def reload(self) -> Deferred[Catalogue]:
+        """Read the configuration again, and find out what is installed now.
+
+        Runs that began end as they were.  Fails with PalyraError where the configuration cannot be
+        used; then all stays as it was.
+        """
+        return self.offering.reload().addCallback(self._reloaded)
+
+    def _reloaded(self, catalogue: Catalogue) -> Catalogue:
+        self._runners.reload()
+        self._log.info(
+            "{count} capabilities, {faults} cannot be used",
+            count=len(catalogue.offers),
+            faults=len(catalogue.faults),
+        )
+        return catalogue
+
+    async def stop(self) -> None:
+        """Cancel every run, and wait until nothing of it is left."""
+        self._watchdog.stop()
+        closed = self.offering.close()
+        await deferToThread(self._runners.close)
+        await closed
+
+    def start(
+        self,
+        offer: Offer,
+        input_bytes: bytes,
+        context: CapabilityContext,
+        max_output_bytes: int,
+        on_done: OnDone,
+    ) -> Run:
+        """As :meth:`palyra.capability.runners.Runners.start`, watched where it runs here."""
+        if offer.capability is not None:
+            self._watchdog.began(offer.name)
+        return self._runners.start(offer, input_bytes, context, max_output_bytes, on_done)
+
+    def _dies(self, distribution: str, sentence: str | None) -> None:
+        self.offering.unavailable(distribution, sentence)
+
+    def _hung(self, names: Iterable[str], late_s: float) -> None:
+        """Others' code that was let into this process has held it up."""
+        offers = self.offering.catalogue.offers
+        theirs = [
+            name
+            for name in names
+            if name in offers and normal_name(offers[name].descriptor.distribution) != OWNER
+        ]
+        self.offering.withdraw(
+            theirs,
+            f"It kept the node host from all else for {late_s:.0f} s; restart the node host.",
+        )
+
+
+def _as_it_is(catalogue: Catalogue) -> Catalogue:
+    return catalogue
