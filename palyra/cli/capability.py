@@ -48,8 +48,11 @@ def _plugins(call: Call) -> Plugins:
     from platformdirs import user_cache_path
 
     from palyra.config import load
+    from palyra.config.nodepolicy import load_node_policy
+    from palyra.node.files import NodeFiles
     from palyra.node.finding import find_once, not_installed, wishes_of
 
+    rules = load_node_policy(NodeFiles(call.state_root).policy)
     section = load(call.state_root / "palyra.toml").node
     with call.screen.working("asking the plugins"):
         catalogue = find_once(section, user_cache_path("palyra", False))
@@ -57,4 +60,8 @@ def _plugins(call: Call) -> Plugins:
         call.screen.aside(
             f"warn  palyra.toml configures {name}, which no plugin here has", "yellow"
         )
-    return Plugins(catalogue, wishes_of(section), lambda said: said.needs_mediation)
+    return Plugins(
+        catalogue,
+        wishes_of(section),
+        lambda said: rules.may_ask(said.name, risk=said.risk, needs_mediation=said.needs_mediation),
+    )

@@ -16,14 +16,15 @@ from palyra.cli.facts import Fact
 from palyra.cli.present import Screen
 from palyra.cli.tables import Cell, Column, cell
 from palyra.core.descriptors import Descriptor, Schema
+from palyra.errors import PluginFailed
 
 OK, ASKS, DISABLED, FAILED = "ok", "asks on device", "disabled", "failed"
 _STYLES = {OK: "green", ASKS: "green", DISABLED: "dim", FAILED: "red"}
 _COLUMNS = (
-    Column("NAME"),
+    Column("NAME", cut="middle", floor=16),
     Column("VERSION"),
     Column("RISK"),
-    Column("STATE", cut="end", floor=20),
+    Column("STATE", cut="end", floor=14),
     Column("FROM", cut="end", floor=12, wide=True),
     Column("TIMEOUT", right=True, wide=True),
     Column("IDEMPOTENT", wide=True),
@@ -163,6 +164,11 @@ def show(screen: Screen, entries: list[Whole]) -> None:
         return screen.json(msgspec.json.encode(document))
     for entry in entries:
         _show_one(screen, entry)
+    failed = [each for each in entries if each.state == FAILED]
+    if failed and screen.tty:
+        entry = failed[0]
+        error = PluginFailed(entry.distribution, entry.distribution_version, entry.fault)
+        screen.hint(error.hint)
     return None
 
 

@@ -28,6 +28,7 @@ from palyra.core.policy import Effect, Rule
 from palyra.errors import ConfigInvalid
 
 MAX_BYTES = 4 * 1024 * 1024
+_MODES = os.name == "posix"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -103,7 +104,7 @@ def _check_ours(found: os.stat_result, path: Path) -> None:
     """Rules that others may write are not the owner's word.  Windows has no such modes."""
     if not stat.S_ISREG(found.st_mode):
         raise ConfigInvalid(str(path), "file", "is not a file")
-    if os.name != "posix":
+    if not _MODES:
         return
     if found.st_uid not in (0, os.geteuid()):
         raise ConfigInvalid(str(path), "file", f"belongs to another user (uid {found.st_uid})")

@@ -19,7 +19,8 @@ _ANYBODY = Principal()
 
 @attrs.frozen
 class Decision:
-    """What the owner's rules say to a call; ``rule_id`` is empty where none was for it."""
+    """What the owner's rules say to a call; ``rule_id`` is empty where none was for it, and its
+    number in the file where it has no name there."""
 
     effect: Effect
     rule_id: str = ""
@@ -44,7 +45,7 @@ class NodePolicy:
         fitting = [rule for rule in self.rules if rule.concerns(asking)]
         denying = [rule for rule in fitting if rule.effect is Effect.DENY]
         for rule in denying or fitting:
-            return Decision(rule.effect, rule.rule_id)
+            return Decision(rule.effect, rule.rule_id if rule.named else str(rule.number))
         return Decision(_unruled(risk, needs_mediation))
 
     def may_ask(self, name: str, *, risk: str, needs_mediation: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from palyra.core.devices import clean_text
 MAX_SHOWN = 40
 _MAX_OPTIONS = 8
 _MAX_BITS = 128
+_PLAIN = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_SHOWN}}}\Z")
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "boolean": bool,
@@ -84,9 +86,7 @@ def kind_of(value: Any) -> str:
 
 def field_of(where: str, name: str) -> str:
     """A field of an object, as it would be written: ``input.url``, ``input["a b"]``."""
-    if name.replace("_", "a").replace("-", "a").isalnum():
-        return f"{where}.{_cut(name)}"
-    return f'{where}["{_cut(name)}"]'
+    return f"{where}.{name}" if _PLAIN.match(name) else f'{where}["{_cut(name)}"]'
 
 
 def _any_of(words: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ LABELS = {
 """Each answer as its button says it."""
 
 _WIDTH = 72
-_INDENT = "    "
+_MARK = "| "
 
 
 @attrs.frozen(slots=True)
@@ -35,8 +35,8 @@ class Shown:
 def shown(question: Question, left_s: float | None) -> Shown:
     """``question`` as a dialog; ``left_s`` None where it does not end by itself.
 
-    All that others wrote is escaped, on indented lines of its own: it can neither pass for a line
-    of ours nor push one out of sight.
+    All that others wrote is escaped, on marked lines of its own: it can neither pass for a line of
+    ours nor push one out of sight.  (A mark, and no indent: kdialog centres its lines.)
     """
     lasts_s = None if left_s is None else max(1, round(left_s))
     choices = (REFUSED, ONCE, FOR_SESSION, ALWAYS) if question.scope else (REFUSED, ONCE)
@@ -47,13 +47,13 @@ def _lines(question: Question, lasts_s: int | None) -> Iterator[str]:
     # The first line has no text of others in it: some toolkits look there for markup.
     yield "Somebody asks to use this device."
     yield ""
-    yield from _indented(f"{question.who} {question.asks()}")
+    yield from _quoted(f"{question.who} {question.asks()}")
     yield ""
     yield f"Capability (risk {clean_text(question.risk, 20)}):"
-    yield from _indented(clean_text(question.capability, 120))
+    yield from _quoted(clean_text(question.capability, 120))
     if question.scope:
         yield f"'{LABELS[FOR_SESSION]}' and '{LABELS[ALWAYS]}' are for this capability and:"
-        yield from _indented(_cut(question.scope))
+        yield from _quoted(_cut(question.scope))
     if lasts_s is not None:
         yield ""
         yield f"It is refused if nobody answers in {lasts_s}s."
@@ -70,6 +70,6 @@ def _cut(text: str) -> str:
     return f"{whole[:MAX_ARGUMENT]} (+{len(whole) - MAX_ARGUMENT} characters)"
 
 
-def _indented(text: str) -> Iterator[str]:
+def _quoted(text: str) -> Iterator[str]:
     for at in range(0, max(1, len(text)), _WIDTH):
-        yield _INDENT + text[at : at + _WIDTH]
+        yield _MARK + text[at : at + _WIDTH]

@@ -222,7 +222,6 @@ class NodeService(Service):
         self._began_ms = self._now_ms()
         self._owners = self._owner_rooms()
         self._offers = self._offer_rooms()
-        self._offers.open()
         self._tracing = open_tracing(self._traced, self.name, node.identity.device_id)
         self._memory = AttemptMemory.open(
             node.files.attempts,
@@ -230,6 +229,7 @@ class NodeService(Service):
             entropy=self._entropy,
             now_ms=self._now_ms(),
         )
+        self._offers.open()
         self._owners.serve(
             self._reactor,
             elapsed_s=time.monotonic,

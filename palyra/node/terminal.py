@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from palyra.core.consents import EXACTLY
 from palyra.core.jobs import ALWAYS, FOR_SESSION, ONCE, REFUSED
-from palyra.node.mediation import BUSY, Answer, IMediator, Question
+from palyra.node.mediation import BUSY, UNAVAILABLE, Answer, IMediator, Question
 
 try:
     import termios
@@ -98,11 +98,10 @@ class TerminalMediator:
             self._reactor.removeReader(self)
             self._asking(False)
 
-    def _settle(self, choice: str) -> None:
+    def _settle(self, said: Answer) -> None:
         _, answer = self._waiting.popleft()
         self._next()
-        allowed = choice != REFUSED
-        answer.callback(Answer(choice, self._by) if allowed else Answer.denied(self._by))
+        answer.callback(said)
 
     def _take_back(self, answer: Deferred[Answer]) -> None:
         asked = self._waiting[0][1] is answer
@@ -124,21 +123,22 @@ class TerminalMediator:
         try:
             read = os.read(self.fileno(), 1024)
         except OSError:
-            read = b""
+            self.connectionLost(None)
+            return
         self._typed = (self._typed + read)[-_MAX_TYPED:]
-        if not read:
-            self._deny_all()
+        if not read:  # Ctrl-D: nothing more will be typed
+            while self._waiting:
+                self._settle(Answer.denied(self._by))
         elif b"\n" in self._typed:
             line = self._typed.partition(b"\n")[0].decode("utf-8", "replace")
-            self._settle(_chosen(line, self._waiting[0][0]))
+            choice = _chosen(line, self._waiting[0][0])
+            no = choice == REFUSED
+            self._settle(Answer.denied(self._by) if no else Answer(choice, self._by))
 
     def connectionLost(self, reason: Any) -> None:
-        self._deny_all()
-
-    def _deny_all(self) -> None:
-        """The terminal is gone, or says that nothing more will be typed."""
+        """The terminal is gone, and nobody has said anything."""
         while self._waiting:
-            self._settle(REFUSED)
+            self._settle(Answer.no(UNAVAILABLE, "The terminal of the node host is gone."))
 
 
 def _chosen(line: str, question: Question) -> str:

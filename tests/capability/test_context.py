@@ -77,3 +77,13 @@ def test_silent_after_the_end(context: CapabilityContext, heard: Heard) -> None:
     context._end()
     context.progress(0.5)
     assert heard == []
+
+
+def test_the_end_of_time_is_seen_without_being_told(
+    clock: Clock, context: CapabilityContext
+) -> None:
+    """A blocking handler, on whose loop no timer runs, sees that its time is over."""
+    clock.now = 109.9
+    assert not context.cancelled
+    clock.now = 110.0
+    assert context.cancelled

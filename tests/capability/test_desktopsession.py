@@ -90,15 +90,16 @@ def test_units_are_stopped_by_name(tmp_path: Path) -> None:
     room.stop_unit("palyra-dialog-1.service", {"PATH": str(tmp_path)})
 
 
-@pytest.mark.skipif(not find_session(os.environ).systemd_run, reason="no systemd user manager")
-@pytest.mark.parametrize("text", ["a b", "${HOME}", "$$", "%h", "$(x)", "é\\n"])
-def test_a_real_user_manager(text: str) -> None:
+def test_a_real_user_manager() -> None:
     """What a real systemd starts gets its arguments unchanged, and its exit code comes back."""
     session = find_session(os.environ)
-    unit = f"palyra-test-{os.getpid()}.service"
-    env = session.environment(os.environ)
-    argv = ["/bin/sh", "-c", 'printf %s "$1"; exit 7', "x", text]
+    if not session.systemd_run:
+        pytest.skip("no systemd user manager answers on this machine")
+    texts = ["a b", "${HOME}", "$HOME", "$$", "%h", "$(x)", "é\\n"]
+    argv = ["/bin/sh", "-c", 'printf "%s\\0" "$@"; exit 7', "x", *texts]
     done = subprocess.run(
-        session.managed(argv, unit, (), pipe=True), env=env, capture_output=True, timeout=20
-    )
-    assert (done.returncode, done.stdout.decode()) == (7, text)
+        session.managed(argv, f"palyra-test-{os.getpid()}.service", (), pipe=True),
+        env=session.environment(os.environ), capture_output=True, timeout=30,
+    )  # fmt: skip
+    assert done.stdout.decode().split("\0")[:-1] == texts
+    assert done.returncode == 7

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from palyra.capability.frames import Limits
-from palyra.capability.limits import _tasks_of, explained, limit_of
+from palyra.capability.limits import _tasks_of, explained, limit_of, set_limits
 from palyra.errors import InputInvalid, PalyraError
 
 from .distributions import make_capability
@@ -35,15 +35,49 @@ def test_they_are_set_soft_and_hard(tmp_path: Path) -> None:
     assert found == [[value, value] for value in (512 * MIB, 64, 2 * MIB, 0)]
 
 
+class FakeResource:
+    """The module, as much of it as is used; nothing of this process is limited."""
+
+    RLIM_INFINITY = -1
+    RLIMIT_AS, RLIMIT_CORE, RLIMIT_FSIZE, RLIMIT_NOFILE, RLIMIT_NPROC = range(5)
+
+    def __init__(self) -> None:
+        self.set: dict[int, tuple[int, int]] = {}
+
+    def getrlimit(self, which: int) -> tuple[int, int]:
+        return (-1, 40) if which == self.RLIMIT_NOFILE else (-1, -1)
+
+    def setrlimit(self, which: int, limits: tuple[int, int]) -> None:
+        if which == self.RLIMIT_AS:
+            raise ValueError("macOS has no such limit")
+        self.set[which] = limits
+
+
 @LINUX
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() == 0, reason="root has no such limit")
-def test_processes_are_counted_on_top_of_those_of_the_user(tmp_path: Path) -> None:
-    """The kernel counts all threads of a user, so those of the rest of a session are added."""
-    head = "import resource\nSET = resource.getrlimit(resource.RLIMIT_NPROC)[1]"
-    name = make_capability(tmp_path, "acme.limits", "return SET", head=head)
-    with RawWorker(name, tmp_path, limits=LIMITS) as worker:
-        worker.ready()
-        assert worker.run("acme.limits").output > LIMITS.processes
+@pytest.mark.parametrize("user", [0, 1000])
+def test_what_is_lowered(user: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never above what it is, all but one that the system refuses, and processes not for root.
+
+    The kernel counts all threads of a user, so those that the user has already are added.
+    """
+    fake = FakeResource()
+    monkeypatch.setitem(sys.modules, "resource", fake)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    set_limits(LIMITS)
+    processes = fake.set.pop(fake.RLIMIT_NPROC, None)
+    assert fake.set == {
+        fake.RLIMIT_CORE: (0, 0),
+        fake.RLIMIT_FSIZE: (2 * MIB, 2 * MIB),
+        fake.RLIMIT_NOFILE: (40, 40),
+    }
+    assert (processes is None) == (user == 0)
+    assert processes is None or min(processes) > LIMITS.processes
+
+
+def test_a_system_without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no such module: nothing is set, and nothing fails."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    set_limits(LIMITS)
 
 
 @LINUX

@@ -46,6 +46,7 @@ from palyra.transport import quicframes
 from ..store import samples
 from . import quicpeers, quicwire
 from .messages import MESSAGES, MessageReader
+from .workerframes import WORKER_FRAMES
 
 LARGEST_SENTENCE = 2_048
 LARGEST_VALUE = 16 * 1024
@@ -262,35 +263,6 @@ def _quic_listener_targets() -> list[Target]:
     ]
 
 
-def _worker_targets() -> list[Target]:
-    """What a plugin's process and its host read of each other."""
-    facts = frames.Facts(_DEVICE, "f", "https://home:7444", 5, 9, "pi")
-    empty, limits = msgspec.Raw(b"null"), frames.Limits(9, 9, 9, 9)
-    said = Descriptor(
-        **{"api": 1, "name": "a.b", "version": "1", "distribution": "a", "description": "x"},
-        **{"risk": "low", "needs_mediation": False, "idempotent": True, "timeout_ms": 9},
-        **{"max_concurrency": 1, "input_schema": {"type": "object"}, "output_schema": {}},
-    )
-    asked = (
-        frames.Hello(frames.VERSION, limits),
-        frames.Run(1, "j", "a.b", empty, empty, 9, 9, facts),
-        frames.Cancel(1),
-        frames.Stop(),
-    )
-    answers = (
-        frames.Ready(frames.VERSION, (said,), (frames.PluginFault("a.c", "It is broken."),)),
-        frames.Started(1),
-        frames.Progress(1, 0.5, "half"),
-        frames.Result(1, "failed", error_code="handler_failed", error="ValueError"),
-    )
-    told = tuple(frames.encode_frame(each)[frames.HEAD_BYTES :] for each in answers)
-    heard = tuple(frames.encode_frame(each)[frames.HEAD_BYTES :] for each in asked)
-    return [
-        Target("frame-of-a-host", frames.decode_from_host, heard),
-        Target("frame-of-a-worker", frames.decode_from_worker, told),
-    ]
-
-
 def _message_target(reader: MessageReader) -> Target:
     return Target(f"message-{reader.name}", reader.read, reader.seeds)
 
@@ -322,8 +294,7 @@ TARGETS = {
         *_pki_targets(),
         *_quic_frame_targets(),
         *_quic_listener_targets(),
-        *_worker_targets(),
-        *map(_message_target, MESSAGES),
+        *map(_message_target, (*MESSAGES, *WORKER_FRAMES)),
         *map(_body_target, _BODIES),
     )
 }

@@ -14,6 +14,7 @@ from palyra.core.devices import AnnouncedCapability, Device
 from palyra.core.identifiers import JobId
 from palyra.core.jobs import Call
 from palyra.errors import (
+    CapabilityChanged,
     CapabilityDisabled,
     CapabilityNotGranted,
     CapabilityUnknown,
@@ -29,13 +30,15 @@ OFFERED = (
     AnnouncedCapability("slow", timeout_ms=90_000, needs_mediation=True),
     AnnouncedCapability("broken", available=False),
     AnnouncedCapability("secret"),
+    AnnouncedCapability("other", contract="B"),
 )
 
 
 def the_device() -> Device:
     made = a_device(a_request("pi", a_code()))
     grants = frozenset({"echo", "slow", "broken"})
-    return attrs.evolve(made, capabilities=OFFERED, grants=grants)
+    contracts = {"other": "A"}
+    return attrs.evolve(made, capabilities=OFFERED, grants=grants, contracts=contracts)
 
 
 def called(capability: str = "echo", **changes: Any) -> Call:
@@ -66,10 +69,11 @@ def test_defaults() -> None:
         ("x" * 10_000, CapabilityUnknown),
         ("secret", CapabilityNotGranted),
         ("broken", CapabilityDisabled),
+        ("other", CapabilityChanged),
     ],
 )
 def test_what_the_device_cannot_or_may_not(capability: str, error: type[Exception]) -> None:
-    """Unknown, not granted and not available are told apart."""
+    """Unknown, not granted, not available and not what was granted are told apart."""
     with pytest.raises(error):
         called(capability)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from palyra.core.frames import Dispatch, Drained, GatewayFrame, Renew
+from palyra.core.frames import CatalogAnswer, Dispatch, Drained, GatewayFrame, Renew
 from palyra.core.identifiers import AttemptId
 from palyra.core.transfers import PIECES_OVER, Incoming
 from palyra.gateway.outbox import MAX_ACKNOWLEDGED, MAX_CANCELS, Outbox

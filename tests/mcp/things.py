@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from palyra.afar.contexts import Context, Contexts
 from palyra.console.models import (
@@ -15,9 +16,10 @@ from palyra.console.models import (
     CapabilityItem,
     NodeItem,
 )
+from palyra.pki.authority import DAY_MS
 from palyra.pki.keypair import key_pem
 from tests.cli import things
-from tests.cli.farconsole import FarConsole
+from tests.cli.farconsole import OPERATOR, FarConsole
 
 DIGEST = "d" * 64
 JOB = "01M80NKQCNX4K7QM2ZT9B3FVHD"
@@ -83,28 +85,18 @@ def caller(role: str = "operator", operator_id: str = JOB) -> CallerAnswer:
 
 def kept(far: FarConsole, root: Path, name: str = "far") -> tuple[Context, Contexts]:
     """A context whose operator has a certificate."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    from tests.cli.farconsole import OPERATOR
-
     contexts = Contexts(root / "palyra")
     context = Context(name, far.url, "agent", OPERATOR)
     key = ec.generate_private_key(ec.SECP256R1())
-    issued = far.ca.issue_operator(key.public_key(), OPERATOR, _now(), life_ms=86_400_000)
+    issued = far.ca.issue_operator(
+        key.public_key(), OPERATOR, int(time.time() * 1000), life_ms=DAY_MS
+    )
     contexts.add(context, far.ca.ca_pem, key_pem(key) + issued.pem)
     return context, contexts
 
 
-def _now() -> int:
-    import time
-
-    return int(time.time() * 1000)
-
-
-@contextlib.contextmanager
-def answering(far: FarConsole, role: str = "operator") -> Iterator[FarConsole]:
+def answering(far: FarConsole, role: str = "operator") -> None:
     """A gateway with one device that has one capability."""
     far.on("GET", "auth/self", caller(role))
     far.on("GET", "nodes", things.node_list(device(item())))
     far.on("GET", "capabilities", catalogue(described()))
-    yield far

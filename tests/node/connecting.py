@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from palyra.config.addresses import HostPort
+from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import Hello, Welcome
 from palyra.core.transports import Preference, TransportChoice
 from palyra.errors import (
@@ -71,6 +72,19 @@ class FakeRejoin:
             self.identity.current = Credential("new cert", "new key", NOW_MS * 2)
 
 
+@attrs.define
+class FakeOffers:
+    """What a node offers, as the test has it."""
+
+    now: tuple[AnnouncedCapability, ...] = ()
+
+    def announced(self) -> tuple[AnnouncedCapability, ...]:
+        return self.now
+
+    def descriptor(self, digest: str) -> bytes | None:
+        return b"bytes of " + digest.encode()
+
+
 class NoRuns:
     """Runs that have nothing to do."""
 
@@ -85,6 +99,7 @@ class Node:
         FakeChannel.made = []
         self.clock = Clock()
         self.identity = FakeIdentity()
+        self.offers = FakeOffers()
         self.rejoin = FakeRejoin(self.identity)
         self.seen: list[tuple[str, Any, float]] = []
         self.chain: list[bytes] = []
@@ -102,13 +117,14 @@ class Node:
             ),
             jitter=random.uniform,
             identity=self.identity,  # type: ignore[arg-type]
-            hello=lambda epoch: Hello(DEVICE_ID, "linux", (), store_epoch=epoch),
+            hello=lambda epoch: Hello(DEVICE_ID, "linux", self.offers.now, store_epoch=epoch),
             runs=NoRuns(),  # type: ignore[arg-type]
             witness=self,
             first_retry_s=10.0,
             max_retry_s=60.0,
             rejoin=self.rejoin,  # type: ignore[arg-type]
             look=self.look,
+            offers=self.offers,
         )
 
     def look(self, address: HostPort) -> Deferred[list[bytes]]:

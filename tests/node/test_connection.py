@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
 
-from palyra.core.frames import Drained, GatewayFrame
+from palyra.core.devices import AnnouncedCapability
+from palyra.core.frames import CatalogAnswer, Drained, GatewayFrame
 from palyra.errors import (
     CertificateRefused,
     ClockSkew,
@@ -168,3 +170,56 @@ def test_a_gateway_that_does_not_say_goodbye(node: Node) -> None:
     assert ended.called
     assert node.channel.streamed.called
     assert node.channel.closed
+
+
+# -- what it offers -------------------------------------------------------------------------------
+
+OLD, NEW = (AnnouncedCapability("a.b"),), (AnnouncedCapability("a.c"),)
+
+
+def catalogs(node: Node) -> list[object]:
+    """What was said of it over the newest session."""
+    events = iter(node.channel.session.take_event, None)
+    return [each.catalog for each in events if each.catalog is not None]
+
+
+def test_a_change_is_told_at_once(node: Node) -> None:
+    """Once; what a registration has said is not said again."""
+    node.offers.now = OLD
+    node.start()
+    node.channel.registered.callback(WELCOME)
+    node.connection.offer()
+    assert catalogs(node) == []
+    node.offers.now = NEW
+    node.connection.offer()
+    node.connection.offer()
+    assert catalogs(node) == [NEW]
+
+
+def test_a_change_without_a_session_is_in_the_next_registration(node: Node) -> None:
+    """And one that comes while the gateway answers is told right after."""
+    node.start()
+    node.offers.now = OLD
+    node.connection.offer()
+    node.channel.registered.callback(WELCOME)
+    assert catalogs(node) == [OLD]
+    node.channel.streamed.callback(None)
+    node.offers.now = NEW
+    node.connection.offer()
+    node.clock.advance(node.seen[-1][2])
+    assert node.channel.hello is not None and node.channel.hello.capabilities == NEW
+    node.channel.registered.callback(WELCOME)
+    assert catalogs(node) == []
+
+
+def test_what_is_granted_is_known(node: Node) -> None:
+    """As the gateway said it last; and it gets the descriptors that it asks for."""
+    node.start()
+    node.channel.registered.callback(
+        attrs.evolve(WELCOME, granted=("a.b",), unknown_digests=("d1",))
+    )
+    assert node.connection.granted == ("a.b",)
+    events = list(iter(node.channel.session.take_event, None))
+    assert [each.descriptors for each in events if each.descriptors] == [(b"bytes of d1",)]
+    node.channel.session.received(GatewayFrame(catalog=CatalogAnswer((), ())))
+    assert node.connection.granted == ()

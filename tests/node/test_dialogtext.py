@@ -20,12 +20,12 @@ def test_all_of_it() -> None:
     assert dialog.text == (
         "Somebody asks to use this device.\n"
         "\n"
-        "    ana asks to open https://example.org/\n"
+        "| ana asks to open https://example.org/\n"
         "\n"
         "Capability (risk medium):\n"
-        "    desktop.open_url\n"
+        "| desktop.open_url\n"
         "'Allow for this session' and 'Always allow' are for this capability and:\n"
-        "    https://example.org\n"
+        "| https://example.org\n"
         "\n"
         "It is refused if nobody answers in 30s."
     )
@@ -38,13 +38,13 @@ def test_without_scope_and_end() -> None:
     dialog = shown(question(opens=""), None)
     assert dialog.choices == (REFUSED, ONCE)
     assert dialog.text.endswith("desktop.open_url")
-    assert '    ana asks: {"url":"https://example.org/"}\n' in dialog.text
+    assert '| ana asks: {"url":"https://example.org/"}\n' in dialog.text
 
 
 def test_what_is_cut_is_said() -> None:
     """A long argument and a long scope are cut, and how much is missing is shown."""
     text = shown(question(opens="x" * 600, scope="y" * 600), None).text
-    flat = text.replace("\n    ", "")
+    flat = text.replace("\n| ", "")
     assert "x" * 512 + " (+88 characters, palyra node requests" in flat
     assert "y" * 512 + " (+88 characters)" in flat
 
@@ -52,15 +52,13 @@ def test_what_is_cut_is_said() -> None:
 @settings(max_examples=60)
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
 def test_nobody_else_writes_a_line(who: str, opens: str, argument: str, scope: str) -> None:
-    """What others wrote is on indented lines only, holds no separator or control character, and
+    """What others wrote is on marked lines only, holds no separator or control character, and
     cannot make the dialog larger than a screen."""
     hostile = question(requested_by=who, opens=opens, argument=argument, scope=scope)
     plain = question(requested_by="", opens="", argument="", scope=scope and "x")
     lines = shown(hostile, 5).text.split("\n")
-    ours = [line for line in lines if not line.startswith("    ")]
-    assert ours == [
-        line for line in shown(plain, 5).text.split("\n") if not line.startswith("    ")
-    ]
+    ours = [line for line in lines if not line.startswith("| ")]
+    assert ours == [line for line in shown(plain, 5).text.split("\n") if not line.startswith("| ")]
     assert all(line.splitlines() in ([], [line]) and len(line) <= 76 for line in lines)
     assert not any(unicodedata.category(each)[0] == "C" for line in lines for each in line)
     assert len(lines) < 40

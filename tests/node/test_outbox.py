@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from palyra.core.descriptors import MAX_BYTES as MAX_DESCRIPTOR
+from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability
 from palyra.core.frames import HEARTBEAT, STOPPING, NodeEvent, Progress, Waiting
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Outcome, Report
 from palyra.core.transfers import PIECES_OVER, Incoming
-from palyra.node.outbox import MAX_WAITING, Outbox
+from palyra.node.outbox import MAX_DESCRIPTORS, MAX_WAITING, Outbox
 from palyra.wire.session import MAX_IN_MESSAGE, write_event
 from tests.node.fakes import DEVICE_ID, attempt
 
@@ -99,3 +101,60 @@ def test_no_message_is_too_large(size: int) -> None:
     assert sum(len(event.progress) for event in events) == 600
     assert sum(len(event.waiting) for event in events) == 600
     assert sum(len(event.reports) + len(event.transferred) for event in events) == 1_200
+
+
+# -- what is offered ------------------------------------------------------------------------------
+
+
+def test_a_catalog_comes_before_its_descriptors() -> None:
+    """In a message of its own, after the events that have names; only the last one is sent."""
+    outbox = Outbox(7)
+    old, new = (AnnouncedCapability("a.b"),), (AnnouncedCapability("a.c"),)
+    outbox.describe("d", b"descriptor")
+    outbox.catalog(old)
+    outbox.catalog(new)
+    outbox.say(HEARTBEAT)
+    outbox.report(report(1))
+    events = events_of(outbox)
+    assert [each.catalog for each in events if each.catalog is not None] == [new]
+    described = next(i for i, each in enumerate(events) if each.descriptors)
+    assert described > next(i for i, each in enumerate(events) if each.catalog is not None)
+    assert events[0].name == HEARTBEAT
+
+
+def test_descriptors_and_reports_take_turns() -> None:
+    """A flood of one does not keep back the other."""
+    outbox = Outbox(7)
+    for number in range(8):
+        outbox.describe(str(number), b"x" * MAX_DESCRIPTOR)
+        outbox.report(report(number, PIECES_OVER))
+    kinds = ["d" if each.descriptors else "r" for each in events_of(outbox)]
+    assert kinds[:6] == ["d", "r", "d", "r", "d", "r"]
+    assert kinds.count("r") == 8
+
+
+def test_a_descriptor_is_sent_once_while_it_waits() -> None:
+    """Whoever asks for it twice meanwhile gets it once; no more wait than a device has."""
+    outbox = Outbox(7)
+    for _ in range(2):
+        for number in range(MAX_DESCRIPTORS + 9):
+            outbox.describe(str(number), b"%d" % number)
+    sent = [each for event in events_of(outbox) for each in event.descriptors]
+    assert sent == [b"%d" % number for number in range(MAX_DESCRIPTORS)]
+
+
+def test_no_offer_is_too_large() -> None:
+    """The largest descriptors, and the longest catalog, stay below half of what QUIC takes."""
+    outbox = Outbox(2**63)
+    for number in range(MAX_DESCRIPTORS):
+        outbox.describe(str(number), b"x" * MAX_DESCRIPTOR)
+    text = "\N{GRINNING FACE}" * 64
+    said = {"digest": text, "version": text, "fault": text * 3, "contract": text}
+    outbox.catalog(
+        tuple(AnnouncedCapability(f"{n:064}", **said) for n in range(MAX_CAPABILITIES))
+    )
+    events = events_of(outbox)
+    sizes = [write_event(event, DEVICE_ID).ByteSize() for event in events if event.descriptors]
+    assert max(sizes) < QUIC_FRAME // 2
+    assert write_event(events[0], DEVICE_ID).ByteSize() < QUIC_FRAME
+    assert sum(len(event.descriptors) for event in events) == MAX_DESCRIPTORS

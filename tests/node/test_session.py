@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import (
     HEARTBEAT,
     STARTED,
     STOPPING,
+    CatalogAnswer,
     Drained,
     GatewayFrame,
     NodeEvent,
@@ -60,7 +62,8 @@ class FakeRuns:
 class Held:
     """A session with a clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, *unknown: str) -> None:
+        self.granted: list[tuple[str, ...]] = []
         self.clock = Clock()
         self.carrier = FakeCarrier()
         self.runs = FakeRuns()
@@ -72,16 +75,22 @@ class Held:
             elapsed_s=self.clock.seconds,
             jitter=random.uniform,
             carrier=self.carrier,
-            welcome=WELCOME,
+            welcome=attrs.evolve(WELCOME, unknown_digests=unknown),
             runs=self.runs,  # type: ignore[arg-type]
             drained=self.drained.append,
             directed=self.directed.append,
             heard=self._heard,
+            descriptor={"d1": b"one", "d2": b"two"}.get,
+            granted=self.granted.append,
         )
         self.session.start()
 
     def _heard(self) -> None:
         self.heard += 1
+
+    def events(self) -> list[NodeEvent]:
+        """What is waiting to be written."""
+        return list(iter(self.session.take_event, None))
 
     def names(self) -> list[str]:
         """The names of what is waiting to be written."""
@@ -292,3 +301,27 @@ def test_stopping_is_the_last_word(held: Held) -> None:
     events = [held.session.take_event() for _ in range(3)]
     assert [each and each.name for each in events] == [STARTED, STOPPING, None]
     assert events[0] is not None and events[0].reports == (report(1),)
+
+
+def test_descriptors_are_sent_to_whoever_asks() -> None:
+    """At the registration; what this node does not have is passed over."""
+    held = Held("d2", "unknown", "d1")
+    started, described = held.events()
+    assert started.name == STARTED
+    assert described.descriptors == (b"two", b"one")
+    held.session.stop()
+
+
+def test_a_catalog_and_its_answer(held: Held) -> None:
+    """What is granted now is told on, and what the gateway asks for is sent."""
+    held.names()
+    catalog = (AnnouncedCapability("a.b", digest="d1"),)
+    held.session.announce(catalog)
+    (said,) = held.events()
+    assert (said.catalog, said.session_epoch) == (catalog, 7)
+    woken = held.carrier.woken
+    held.session.received(GatewayFrame(catalog=CatalogAnswer(("a.b",), ("d1", "d3"))))
+    assert held.granted == [("a.b",)]
+    assert held.carrier.woken > woken
+    (described,) = held.events()
+    assert described.descriptors == (b"one",)

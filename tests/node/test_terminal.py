@@ -172,11 +172,19 @@ def test_the_end_of_input_is_no(terminal: Terminal) -> None:
     assert terminal.readers.watched == []
 
 
-def test_a_lost_terminal_is_no(terminal: Terminal) -> None:
-    """The reactor says that the descriptor is gone."""
+def test_a_lost_terminal_is_no(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reactor, or reading it, says that it is gone; nobody is said to have decided."""
     terminal.ask()
     terminal.mediator.connectionLost(None)
-    assert [each.code for each in terminal.answers] == ["mediation_denied"]
+    terminal.ask()
+    monkeypatch.setattr(os, "read", lambda *_: _raise())
+    terminal.mediator.doRead()
+    assert [each.code for each in terminal.answers] == ["mediation_unavailable"] * 2
+    assert {each.decided_by for each in terminal.answers} == {""}
+
+
+def _raise() -> bytes:
+    raise OSError(5, "Input/output error")
 
 
 def test_what_was_typed_before_is_no_answer(terminal: Terminal) -> None:

@@ -17,7 +17,9 @@ import msgspec
 
 from palyra.capability import Capability, Risk, hookimpl
 
-PathText = Annotated[str, msgspec.Meta(description="An absolute path.", min_length=1)]
+PathText = Annotated[str, msgspec.Meta(
+    description="An absolute path. <img/src=//example.net/x>", pattern="^/", min_length=1,
+)]
 
 
 class Fetch(msgspec.Struct, forbid_unknown_fields=True):

@@ -145,12 +145,31 @@ def test_a_form_from_the_schema(who: Visitor, pi: NodeHost) -> None:
     expect(url).to_have_value("https://example.net/")
 
 
+def test_a_form_of_a_device_s_own_capability(who: Visitor, pi: NodeHost) -> None:
+    """Nobody taught it to the gateway: the device described it, and nothing of it is markup; what
+    the gateway refuses stands at its field."""
+    who.go(f"/run?device={pi.device_id}&capability={FETCH}", "Run a capability")
+    who.says("Fetches a file from the device.")
+    who.says(f"An absolute path. {MARKUP}")
+    expect(who.main.locator("img")).to_have_count(0)
+    path = who.page.get_by_label("path")
+    expect(who.page.get_by_label("verify")).to_be_checked()
+    who.page.get_by_label("gzip").check()
+    path.fill("report.pdf")
+    who.forgive("400")
+    who.button("Run on pi").click()
+    who.says("Must match ^/")
+    expect(path).to_be_focused()
+    who.button("JSON").click()
+    written = json.loads(who.page.get_by_label("Input as JSON").input_value())
+    assert written == {"path": "report.pdf", "verify": True, "compression": "gzip"}
+
+
 def test_following_and_cancelling(who: Visitor, house: House, pi: NodeHost) -> None:
     """A long job says how far it is; a cancel is asked until the device has confirmed it."""
     file = house.path / "report.pdf"
     who.go(f"/run?device={pi.device_id}&capability={FETCH}", "Run a capability")
-    who.says("This gateway does not know its schema.")
-    who.page.get_by_label("Input as JSON").fill(json.dumps({"path": str(file)}))
+    who.page.get_by_label("path").fill(str(file))
     who.button("Run on pi").click()
     who.heading("Job")
     who.says("48%, 3.1 MiB of 6.4 MiB")

@@ -25,7 +25,14 @@ from palyra.store.tables import metadata
 from tests.store import schema2
 from tests.store.samples import a_job, dispatch, succeed, ulid
 
-NEW = {"retry_at_ms", "cancel_requested_by", "cancel_reason", "operator_id", "approval_id", "mediation"}
+NEW = {
+    "retry_at_ms",
+    "cancel_requested_by",
+    "cancel_reason",
+    "operator_id",
+    "approval_id",
+    "mediation",
+}
 """Columns of jobs that the first schema did not have."""
 
 

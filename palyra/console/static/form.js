@@ -11,11 +11,16 @@
  * - lines: `{item}`, a field of kind text or number; one a line
  * - group: `{fields}`, one level deep
  *
- * `path` is that of `validation_errors[].field`: `input.url`.
+ * `path` is that of `validation_errors[].field`: `input.url`, `input["a b"]`.
+ *
+ * A schema is a device's word, of the profile that the gateway takes: it chooses what is drawn, and
+ * names nothing of JavaScript's own.
  */
 
 const ROOT = "input";
 const TOO_DEEP = 8;
+/** Keywords by which an object's fields depend on each other. */
+const BEYOND = ["anyOf", "oneOf", "allOf", "not", "if", "patternProperties", "dependentSchemas"];
 
 /** The form of a schema, `{fields, help}`; null where it cannot be one: then there is only JSON. */
 export function formOf(schema) {
@@ -24,25 +29,30 @@ export function formOf(schema) {
   return fields && { fields, help: top.description ?? "" };
 }
 
-/** Follow `$ref` to `#/$defs/NAME`; null where that leads nowhere. */
+const pathOf = (path, name) => /^[\w-]{1,40}$/.test(name) ? `${path}.${name}` : `${path}["${name}"]`;
+
+const isObject = (node) => node !== null && typeof node === "object" && !Array.isArray(node);
+
+/** Follow `$ref` to `#/$defs/NAME`; null where that leads nowhere, or to a schema that is a word. */
 function resolved(node, schema) {
-  let found = node;
+  let found = isObject(node) ? node : null;
   for (let depth = 0; found && "$ref" in found; depth += 1) {
     const name = /^#\/\$defs\/([^/]+)$/.exec(found.$ref)?.[1];
     if (name === undefined || depth > TOO_DEEP) return null;
     const { $ref, ...beside } = found;
-    const target = schema.$defs?.[name.replaceAll("~1", "/").replaceAll("~0", "~")];
-    found = target && { ...target, ...beside };
+    const target = Object.hasOwn(schema.$defs ?? {}, name) ? schema.$defs[name] : null;
+    found = isObject(target) ? { ...target, ...beside } : null;
   }
   return found ?? null;
 }
 
 function groupFields(node, schema, path, levels) {
   const known = node.type === "object" && node.properties && !node.additionalProperties;
-  if (!known || node.patternProperties || node.anyOf || node.oneOf || node.allOf) return null;
+  if (!known || BEYOND.some((keyword) => keyword in node)) return null;
+  if (Object.keys(node.properties).some((name) => name in Object.prototype)) return null;
   const required = new Set(node.required ?? []);
   const fields = Object.entries(node.properties).map(([name, inner]) =>
-    fieldOf(name, inner, schema, `${path}.${name}`, required.has(name), levels));
+    fieldOf(name, inner, schema, pathOf(path, name), required.has(name), levels));
   return fields.every(Boolean) ? fields : null;
 }
 
@@ -202,7 +212,7 @@ export function typedFrom(fields, value) {
   const known = new Set(fields.map((each) => each.name));
   if (Object.keys(value).some((name) => !known.has(name))) return null;
   const typed = fields.map((each) =>
-    [each.name, each.name in value ? typedOf(each, value[each.name]) : bare(each)]);
+    [each.name, Object.hasOwn(value, each.name) ? typedOf(each, value[each.name]) : bare(each)]);
   return typed.some(([, text]) => text === null) ? null : Object.fromEntries(typed);
 }
 

@@ -73,11 +73,17 @@ export function inputOf() {
   /** Show what is wrong at its field; what has no field here is given back. */
   function fail(problems) {
     for (const each of drawn.values()) each.fail("");
-    const own = asJson ? new Map() : drawn;
-    const placed = problems.filter((each) => own.has(each.field));
-    for (const each of placed) own.get(each.field).fail(sentence(each.problem));
-    if (placed.length) own.get(placed[0].field).control.focus();
-    return problems.filter((each) => !own.has(each.field));
+    const places = problems.map((each) => [each, asJson ? null : placeOf(each)]);
+    const placed = places.filter(([, place]) => place);
+    for (const [, { its, text }] of placed.toReversed()) its.fail(sentence(text));
+    placed[0]?.[1].its.control.focus();
+    return places.filter(([, place]) => !place).map(([each]) => each);
+  }
+  /** Where a problem belongs, and its words there; that of an item to the field with its lines. */
+  function placeOf({ field: path, problem }) {
+    if (drawn.has(path)) return { its: drawn.get(path), text: problem };
+    const [, list, number] = /^(.*)\[(\d+)\]$/.exec(path) ?? [];
+    return drawn.has(list) ? { its: drawn.get(list), text: `line ${+number + 1} ${problem}` } : null;
   }
   return { element, use, read, fail };
 }

@@ -56,6 +56,26 @@ test("anything else gives no form", () => {
   for (const schema of others) assert.equal(formOf(schema), null, JSON.stringify(schema));
 });
 
+test("a hostile schema gives no form and nothing worse", () => {
+  const proto = JSON.parse('{"type":"object","properties":{"__proto__":{"type":"string"}}}');
+  for (const schema of [
+    proto, object({ constructor: { type: "string" } }), object({ a: true }), object({ a: false }),
+    { $ref: "#/$defs/toString" }, { $ref: "#/$defs/__proto__", $defs: {} }, { $ref: "#/$defs/a", $defs: { a: true } },
+    object({ a: { type: "array", items: true } }), object({ a: { anyOf: [true, { type: "null" }] } }),
+    object({ a: { type: "string" } }, [], { if: {}, then: {} }), true, [], null,
+  ]) assert.equal(formOf(schema), null, JSON.stringify(schema));
+});
+
+test("a field is named as the gateway names it", () => {
+  const { fields: odd } = formOf(object({
+    "a b": { type: "integer" }, "x.y": object({ z: { type: "string" } }), [`${"n".repeat(41)}`]: { type: "string" },
+  }, ["a b", "x.y"]));
+  assert.deepEqual(odd.map((each) => each.path), [
+    'input["a b"]', 'input["x.y"]', `input["${"n".repeat(41)}"]`,
+  ]);
+  assert.equal(odd[1].fields[0].path, 'input["x.y"].z');
+});
+
 test("a pattern is a device's word: it is shown and never run", () => {
   const [code] = formOf(object({ code: { type: "string", pattern: "^(a+)+$" } }, ["code"])).fields;
   assert.equal(code.pattern, "^(a+)+$");

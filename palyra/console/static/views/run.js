@@ -25,6 +25,7 @@ export async function render(main, { query }, app) {
   const go = h("button", { type: "submit", class: "main" }, "Run");
   const targets = targetsOf(aimed);
   const once = onceOnly();
+  const schemas = schemasOf(catalogue, () => choose());
   let described = null, wanted = query.get("capability") ?? "";
 
   /** The devices have changed: which capabilities they have, and what is known of them. */
@@ -38,7 +39,7 @@ export async function render(main, { query }, app) {
     choose();
   }
   function choose() {
-    const known = knownOf(chosen.value, targets.devices(), catalogue);
+    const known = schemas.of(chosen.value, targets.devices());
     replace(about, aboutOf(known));
     seconds.placeholder = String((known.descriptor?.timeout_ms ?? DEFAULT_S * 1000) / 1000);
     const text = JSON.stringify([chosen.value, known.descriptor?.digest]);
@@ -59,7 +60,9 @@ export async function render(main, { query }, app) {
     try {
       await send(call);
     } catch (error) {
-      const left = input.fail(error.validation_errors ?? []);
+      const wrong = error.validation_errors ?? [];
+      const left = input.fail(wrong);
+      if (wrong.length > 1) error.message = `${wrong.length} fields are wrong.`;
       replace(refused, problem(error), left.map((each) => h("p", { class: "bad" },
         `${visible(each.field)}: ${visible(each.problem)}`)));
     }
@@ -94,15 +97,32 @@ function optionText(name, devices) {
   return have === devices.length ? visible(name) : `${visible(name)} (on ${have} of ${devices.length})`;
 }
 
-/** What is known of a capability on some devices: its descriptor only where all have the same. */
-function knownOf(name, devices, catalogue) {
-  const theirs = devices.flatMap((each) => each.capabilities.filter((its) => its.name === name));
-  const digests = new Set(theirs.map((each) => each.digest));
-  const descriptor = catalogue.find((each) => each.name === name
-    && (devices.length ? digests.size === 1 && digests.has(each.digest) : true));
-  const why = descriptor || !name ? "" : digests.size > 1 ? "The devices have different versions of it."
-    : "This gateway does not know its schema.";
-  return { descriptor, why, announced: theirs[0] };
+/** The descriptors of capabilities, by digest; one that is asked for is there when it is `found`. */
+function schemasOf(catalogue, found) {
+  const known = new Map(catalogue.map((each) => [each.digest, each]));
+  async function ask(digest) {
+    known.set(digest, null);
+    try {
+      known.set(digest, (await get("capabilities", { digest })).capabilities[0]);
+    } catch {
+      known.set(digest, undefined);
+    }
+    found();
+  }
+  /** What is known of a capability on some devices: its descriptor only where all have the same. */
+  function of(name, devices) {
+    const theirs = devices.flatMap((each) => each.capabilities.filter((its) => its.name === name));
+    const digests = devices.length ? new Set(theirs.map((each) => each.digest))
+      : new Set(catalogue.filter((each) => each.name === name).map((each) => each.digest));
+    const [digest] = digests;
+    if (digests.size === 1 && digest && !known.has(digest)) ask(digest);
+    const descriptor = digests.size === 1 && known.get(digest)?.name === name ? known.get(digest) : undefined;
+    const why = descriptor || !name || known.get(digest) === null ? ""
+      : digests.size > 1 ? `${devices.length ? "The devices have" : "There are"} different versions of it.`
+        : "This gateway does not know its schema.";
+    return { descriptor, why, announced: theirs[0] };
+  }
+  return { of };
 }
 
 function aboutOf({ descriptor, why, announced }) {
