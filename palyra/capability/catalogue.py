@@ -85,6 +85,11 @@ class Catalogue:
         """What cannot be used."""
         return self._faults
 
+    @property
+    def broken(self) -> tuple[Fault, ...]:
+        """What cannot be used although its owner wants it to be."""
+        return tuple(each for each in self._faults if not each.by_owner)
+
     def descriptor(self, digest: str) -> bytes | None:
         """The bytes of a descriptor of ours."""
         return self._by_digest.get(digest)

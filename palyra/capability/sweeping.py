@@ -13,12 +13,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from palyra.capability.killing import MARK, POLL_S, Child, GroupTree, Tree, kill_group, reap
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PF_FORKNOEXEC = 0x40
 _MAX_ENVIRON = 1024 * 1024
 _DEAD = "ZX"
 
@@ -32,6 +33,12 @@ class Process(NamedTuple):
     group: int
     session: int
     began: int
+    flags: int = 0
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether only its end is left, for its parent to take."""
+        return self.state in _DEAD
 
 
 class Sweeps:
@@ -71,10 +78,11 @@ class Sweeps:
             marks = [f"{MARK}={mark}".encode() for mark in self._marks]
             self._adopted &= {(each.pid, each.began) for each in ours}
         for each in ours:
-            if each.state not in _DEAD and any(_carries(each.pid, mark) for mark in marks):
+            if each.is_dead:
+                if (each.pid, each.began) in self._adopted or _was_adopted(each):
+                    _reap(each.pid)
+            elif any(_carries(each.pid, mark) for mark in marks):
                 self.adopt(each)
-            elif each.state in _DEAD and (each.pid, each.began) in self._adopted:
-                reap_orphan(each.pid)
 
     def adopt(self, process: Process) -> None:
         """It is of a worker; should it become our child, it is ours to reap."""
@@ -93,7 +101,6 @@ class SweptTree(GroupTree):
     def kill(self, timeout_s: float) -> bool:
         """Whether a look at every process of the machine found none of it alive."""
         until = time.monotonic() + timeout_s
-        kill_group(self._child.pid)
         gone = self._killed(until)
         gone = reap(self._child, until - time.monotonic()) and gone
         self._sweeps.tend()
@@ -101,20 +108,29 @@ class SweptTree(GroupTree):
         return gone
 
     def _killed(self, until: float) -> bool:
-        """Look and kill until nothing is found; what forks meanwhile is found the next time."""
+        """Look and kill until nothing is found; what forks meanwhile is found the next time.
+
+        The first look comes before the first kill: it is the parents that lead to some.
+        """
+        seen: list[Process] = []
         while True:
-            known = processes()
-            leader = self._child.pid
-            found = descendants(known, leader, f"{MARK}={self._mark}".encode())
-            for each in found:
-                if each.pid != leader:
-                    self._sweeps.adopt(each)
-            alive = [each for each in found if each.state not in _DEAD]
+            seen = self._look(seen)
+            alive = [each for each in seen if not each.is_dead]
             if not alive or time.monotonic() >= until:
                 return not alive
+            kill_group(self._child.pid)
             for each in alive:
                 _kill(each)
             time.sleep(POLL_S)
+
+    def _look(self, seen: list[Process]) -> list[Process]:
+        known = processes()
+        still = [each.pid for each in seen if each.began == began_of(known, each.pid)]
+        found = descendants(known, self._child.pid, f"{MARK}={self._mark}".encode(), still)
+        for each in found:
+            if each.pid != self._child.pid and (each.pid not in still):
+                self._sweeps.adopt(each)
+        return found
 
 
 def processes() -> dict[int, Process]:
@@ -133,16 +149,28 @@ def look_at(pid: int) -> Process | None:
         return None
     fields = text[text.rindex(b")") + 2 :].split()  # its name may have anything in it, also ")"
     parent, group, session = (int(field) for field in fields[1:4])
-    return Process(pid, fields[0].decode(), parent, group, session, int(fields[19]))
+    return Process(
+        pid, fields[0].decode(), parent, group, session, int(fields[19]), int(fields[6])
+    )
 
 
-def descendants(known: Mapping[int, Process], leader: int, mark: bytes) -> list[Process]:
-    """What belongs to a worker that is not reaped yet, itself included, zombies too."""
+def began_of(known: Mapping[int, Process], pid: int) -> int:
+    """When the process of that number began; -1 where there is none."""
+    return known[pid].began if pid in known else -1
+
+
+def descendants(
+    known: Mapping[int, Process], leader: int, mark: bytes, also: Collection[int] = ()
+) -> list[Process]:
+    """What belongs to a worker that is not reaped yet, itself included, zombies too.
+
+    ``also`` are numbers of processes that are known to belong to it.
+    """
     if leader not in known:
         return []
     began = known[leader].began
     later = [each for each in known.values() if each.began >= began and each.pid != os.getpid()]
-    found = {each.pid: each for each in later if _is_of(each, leader, mark)}
+    found = {each.pid: each for each in later if each.pid in also or _is_of(each, leader, mark)}
     while more := [each for each in later if each.parent in found and each.pid not in found]:
         found.update((each.pid, each) for each in more)
     return list(found.values())
@@ -172,7 +200,17 @@ def _kill(process: Process) -> None:
             os.close(handle)
 
 
-def reap_orphan(pid: int) -> None:
-    """Take the end of a child that nobody here started."""
+def _was_adopted(child: Process) -> bool:
+    """Whether a child of ours was surely not started by us.
+
+    Ours are in our session or lead one of their own, and there is a program in them: it is the
+    orphan of a worker that is in another session, or leads one without ever having had a program.
+    """
+    if child.session == os.getsid(0):
+        return False
+    return child.session != child.pid or bool(child.flags & _PF_FORKNOEXEC)
+
+
+def _reap(pid: int) -> None:
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)

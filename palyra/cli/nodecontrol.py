@@ -45,7 +45,7 @@ _KEPT = (
     Column("CHOICE"),
     Column("CAPABILITY", cut="middle"),
     Column("FOR", cut="end"),
-    Column("HOW LONG"),
+    Column("HOLDS"),
     Column("BY", cut="end"),
     Column("WHEN"),
     Column("ARGUMENT", cut="end", wide=True),

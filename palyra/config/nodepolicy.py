@@ -68,14 +68,13 @@ def load_node_policy(path: Path) -> NodePolicy:
         others than the owner could have written it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(path, "rb", opener=_open) as file:
+            _check_ours(os.fstat(file.fileno()), path)
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return NodePolicy()
     except OSError as error:
         raise ConfigInvalid(str(path), "file", f"cannot be read ({error.strerror})") from error
-    with open(descriptor, "rb") as file:
-        _check_ours(os.fstat(descriptor), path)
-        data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise ConfigInvalid(str(path), "file", f"is longer than {MAX_BYTES // 2**20} MiB")
     return parse_node_policy(as_text(data, path), str(path))
@@ -98,6 +97,11 @@ def _rule(section: NodeRuleSection, number: int) -> Rule:
             ),
             input=tests_of(section.input or (), f"{path}.input"),
         )
+
+
+def _open(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _check_ours(found: os.stat_result, path: Path) -> None:

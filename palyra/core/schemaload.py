@@ -12,7 +12,19 @@ from palyra.core.schemaprofile import ONE, Schema, parts, referred
 _KEYWORD = 5
 _PATTERN = 600
 _WEIGHTS = {"pattern": _PATTERN, "const": 60, "uniqueItems": 20}
-_NOTHING = frozenset({"title", "description", "default", "examples", "format", "$ref", "$defs"})
+_NOTHING = frozenset(
+    {
+        "$schema",
+        "$comment",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "format",
+        "$ref",
+        "$defs",
+    }
+)
 _FRACTION, _WHOLE = 3500, 200
 """Of ``multipleOf``."""
 _IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"})
@@ -59,7 +71,7 @@ class _Load:
 
 def _own(keyword: str, value: Any) -> int:
     """Of a keyword itself, without the schemas inside it."""
-    if keyword in _NOTHING:
+    if keyword in _NOTHING or keyword.startswith("x-"):
         return 0
     if keyword == "enum":
         return _WEIGHTS["const"] + _KEYWORD * len(value)

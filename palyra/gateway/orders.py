@@ -155,10 +155,9 @@ def permitted(device: Device, name: str) -> AnnouncedCapability:
         raise CapabilityUnknown(
             device.name, name[:64], tuple(difflib.get_close_matches(name[:64], known))
         )
-    if name in device.suspended:
-        raise CapabilityChanged(device.name, name)
     if name not in device.grants:
-        raise CapabilityNotGranted(device.name, name)
+        was_granted = name in device.contracts
+        raise (CapabilityChanged if was_granted else CapabilityNotGranted)(device.name, name)
     if not capability.available:
         raise CapabilityDisabled(device.name, name)
     return capability

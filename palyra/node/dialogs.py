@@ -76,15 +76,17 @@ class DialogMediator:
     # -- is there a desktop -------------------------------------------------------------------
 
     def available(self) -> bool:
-        """Whether a dialog can be shown, as far as is known: False only where the last look saw
-        that none can.  Never blocks; a look that is too old is taken again, in a thread.
+        """Whether a dialog can be shown, as far as is known: False only where a look of a moment
+        ago saw that none can.  Never blocks; a look that is too old is taken again, in a thread.
 
         :meth:`ask` is right in any case: it says ``mediation_unavailable`` in a moment.
         """
-        fresh = self._elapsed_s() - self._seen_at_s < LOOK_AGAIN_S
-        if not (self._looking or (self._seen is not None and fresh)) and not self._stopped:
+        if not (self._looking or self._fresh() or self._stopped):
             self._look()
-        return self._seen is not False
+        return self._seen is not False or not self._fresh()
+
+    def _fresh(self) -> bool:
+        return self._seen is not None and self._elapsed_s() - self._seen_at_s < LOOK_AGAIN_S
 
     def _look(self) -> None:
         if not self._desktop.asks_systemd:

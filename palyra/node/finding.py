@@ -98,10 +98,9 @@ class Finding:
 
 def _tell(section: NodeSection, catalogue: Catalogue) -> None:
     """Into the log, what somebody should look at."""
-    for fault in catalogue.faults:
-        if not fault.by_owner:
-            cause = f"cannot be used ({fault.name}): {fault.sentence.rstrip('.')}"
-            error = PluginFailed(fault.distribution, fault.version, cause)
-            _log.warn("{sentence}", sentence=error.sentence)
+    for fault in catalogue.broken:
+        cause = f"cannot be used ({fault.name}): {fault.sentence.rstrip('.')}"
+        error = PluginFailed(fault.distribution, fault.version, cause)
+        _log.warn("{sentence}", sentence=error.sentence)
     for name in not_installed(section, catalogue):
         _log.warn("palyra.toml configures {name}, which no plugin here has", name=name)

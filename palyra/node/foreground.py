@@ -27,6 +27,7 @@ from palyra.core.pairing_uri import PairingUri
 from palyra.core.pin import PinCode
 from palyra.core.transports import Preference
 from palyra.errors import NotPaired, PairingFailed, PalyraError
+from palyra.node.dialogs import DialogMediator
 from palyra.node.files import NodeFiles
 from palyra.node.finding import find_once
 from palyra.node.identity import DeviceIdentity
@@ -149,6 +150,7 @@ class _Foreground:
             reactor=self._reactor,
             tracing=self._config.tracing,
             terminal=self._terminal(),
+            dialogs=DialogMediator(call_from_thread=self._reactor.callFromThread),
             stop=self._stop,
             watcher=self._serving_screen,
             config_file=_config_file(self._options),

@@ -97,3 +97,6 @@ class IDialogs(IMediator):
 
     def available() -> bool:
         """Whether there is a desktop now; never blocks."""
+
+    def stop() -> Deferred[None]:
+        """Close every window and ask nobody any more; fires when that is done."""

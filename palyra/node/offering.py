@@ -110,6 +110,8 @@ class Offering:
             self._failed(result)
             self._changed()  # the owner's rules may be others all the same
         self._busy = None
+        if self._closed:
+            asked, self._asked = [*asked, *self._asked], []
         for each in asked:
             each.callback(result if isinstance(result, Failure) else self._catalogue)
         busy.callback(None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from palyra.capability.pool import WorkerPool
 from palyra.capability.registry import normal_name
 from palyra.capability.runner import OnDone, ThreadRunner
 from palyra.capability.runners import Runners
+from palyra.capability.spawning import WORKER_ARGV
 from palyra.config.node import NodeSection
 from palyra.node.finding import Finding, pool_settings
 from palyra.node.offering import Find, InThread, MayAsk, Offering
@@ -43,11 +44,15 @@ class OfferRooms:
         may_ask: MayAsk,
         file: Path | None,
         cache: Path,
+        argv: Sequence[str] = WORKER_ARGV,
+        path: Sequence[str] | None = None,
     ) -> None:
         """``catalogue`` is what is offered at first, and for ever without the configuration
-        ``file``, which is read at every reload.  What plugins describe is kept at ``cache``."""
+        ``file``, which is read at every reload.  What plugins describe is kept at ``cache``.
+        ``argv`` starts a worker, and plugins are searched on ``path`` (``sys.path``)."""
         self._pool = WorkerPool(
             pool_settings(section.worker),
+            argv=argv,
             changed=lambda distribution, why: call_from_thread(self._dies, distribution, why),
         )
         self._runners = Runners(ThreadRunner(section.max_running), self._pool)
@@ -57,7 +62,7 @@ class OfferRooms:
         find: Find = partial(_as_it_is, catalogue)
         in_thread: InThread = execute
         if file is not None:
-            discovery = Discovery(self._pool.describe, DescriptorCache(cache))
+            discovery = Discovery(self._pool.describe, DescriptorCache(cache), path=path)
             find, in_thread = Finding(file, discovery).find, deferToThread
         self.offering = Offering(catalogue, find=find, in_thread=in_thread, may_ask=may_ask)
 
@@ -81,7 +86,7 @@ class OfferRooms:
         self._log.info(
             "{count} capabilities, {faults} cannot be used",
             count=len(catalogue.offers),
-            faults=len(catalogue.faults),
+            faults=len(catalogue.broken),
         )
         return catalogue
 

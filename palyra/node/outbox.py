@@ -124,13 +124,15 @@ class Outbox:
     def _take_offered(self) -> NodeEvent | None:
         """What is offered, in messages of its own: the catalog at once, since its descriptors come
         after it; of those every second message, so that neither waits for all of the other."""
-        self._described = not self._described and bool(self._descriptors)
-        if self._catalog is not None and not self._names:
+        if self._names:
+            return None
+        if self._catalog is not None:
             catalog, self._catalog = self._catalog, None
             return NodeEvent(session_epoch=self._epoch, catalog=catalog)
-        if self._descriptors and (self._described or not self._urgent):
-            return NodeEvent(session_epoch=self._epoch, descriptors=self._take_descriptors())
-        return None
+        self._described = bool(self._descriptors) and not (self._described and self._urgent)
+        if not self._described:
+            return None
+        return NodeEvent(session_epoch=self._epoch, descriptors=self._take_descriptors())
 
     def _take_descriptors(self) -> tuple[bytes, ...]:
         taken: list[bytes] = []

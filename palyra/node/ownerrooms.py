@@ -28,11 +28,19 @@ class OwnerRooms:
 
     _log = Logger()
 
-    def __init__(self, files: NodeFiles, owner: Owner, desk: Desk, consents: Consents) -> None:
+    def __init__(
+        self,
+        files: NodeFiles,
+        owner: Owner,
+        desk: Desk,
+        consents: Consents,
+        dialogs: IDialogs | None = None,
+    ) -> None:
         self._files = files
         self.owner = owner
         self.desk = desk
         self._consents = consents
+        self._dialogs = dialogs
         self._socket: ControlSocket | None = None
 
     @classmethod
@@ -60,7 +68,7 @@ class OwnerRooms:
         )
         desk = Desk(name, mode=mode, terminal=terminal, dialogs=dialogs)
         owner = Owner(name, mediator=desk, consents=consents, policy=policy)
-        return cls(files, owner, desk, consents)
+        return cls(files, owner, desk, consents, dialogs)
 
     def serve(
         self,
@@ -102,4 +110,6 @@ class OwnerRooms:
         socket, self._socket = self._socket, None
         if socket is not None:
             await socket.stop()
+        if self._dialogs is not None:
+            await self._dialogs.stop()
         await self._consents.when_written()

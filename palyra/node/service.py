@@ -323,7 +323,7 @@ class NodeService(Service):
 
     def _counted(self) -> CapabilityCount:
         catalogue = self._runs.catalogue
-        return CapabilityCount(len(catalogue.offers), len(catalogue.faults))
+        return CapabilityCount(len(catalogue.offers), len(catalogue.broken))
 
     def reload(self) -> Deferred[ReloadedAnswer]:
         """Take what the owner has written since, and what is installed now."""
@@ -339,7 +339,7 @@ class NodeService(Service):
             return ReloadedAnswer(
                 capabilities=len(catalogue.offers),
                 rules=len(self._owners.owner.policy.rules),
-                faults=[f"{each.name}: {each.sentence}" for each in catalogue.faults],
+                faults=[f"{each.name}: {each.sentence}" for each in catalogue.broken],
                 kept=kept,
             )
 

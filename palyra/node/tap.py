@@ -78,16 +78,19 @@ def makeService(options: Options) -> Service:
     """The service twistd runs."""
     from palyra.capability.catalogue import Catalogue
     from palyra.capability.discovery import own_offers
+    from palyra.node.dialogs import DialogMediator
     from palyra.node.service import NodeService, paired_host, preferring
 
     catalogue = Catalogue(*own_offers())
     node = paired_host(options.files, catalogue, options.identity)
+    reactor = the_reactor()
     service = NodeService(
         node,
         lock=options.lock,
         config=preferring(options.config.node, options.transport, node.host),
-        reactor=the_reactor(),
+        reactor=reactor,
         tracing=options.config.tracing,
+        dialogs=DialogMediator(call_from_thread=reactor.callFromThread),
         config_file=options.config_file,
         signals=True,
     )

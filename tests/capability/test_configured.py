@@ -140,7 +140,9 @@ def test_a_secret_is_nothing_but_a_file(value: Any) -> None:
 
 def test_a_table_named_file_is_no_secret_elsewhere(token: Path) -> None:
     """Only where the plugin's schema asks for one is a file read."""
-    assert refusal({"root": {"file": str(token)}}) == "settings.root: expected a text, got an object"
+    assert (
+        refusal({"root": {"file": str(token)}}) == "settings.root: expected a text, got an object"
+    )
 
 
 def test_files_that_are_no_secrets(tmp_path: Path, token: Path) -> None:

@@ -99,7 +99,14 @@ def test_nothing_new_is_not_written(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"[]", b"\xff", b'{"schema_version": 2, "made_by": "", "entries": {}}', b"[" * 9999],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"schema_version": 2, "made_by": "", "entries": {}}',
+        b"[" * 9999,
+    ],
 )
 def test_a_file_that_makes_no_sense_is_nothing(path: Path, data: bytes) -> None:
     """It is written anew."""

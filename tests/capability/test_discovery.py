@@ -50,7 +50,9 @@ class World:
     path: Path
     workers: Workers = attrs.Factory(Workers)
 
-    def add(self, name: str, *said: Descriptor, faults: Sequence[Fault] = (), body: str = "") -> str:
+    def add(
+        self, name: str, *said: Descriptor, faults: Sequence[Fault] = (), body: str = ""
+    ) -> str:
         """Install a distribution with that capability."""
         distribution = make_capability(self.path, name, body or "return 1")
         self.workers.said[distribution] = Said(said or [descriptor(name)], faults)

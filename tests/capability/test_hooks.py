@@ -119,7 +119,7 @@ def test_before_may_refuse(ask: Ask, value: str, sentence: str) -> None:
 
 def test_after_is_told_of_the_end_of_time(ask: Ask) -> None:
     """Also the run that was interrupted has an outcome."""
-    assert ask("wait", 0.05)[0] == "timed_out"
+    assert ask("wait", 0.3)[0] == "timed_out"
     assert ["after", "timed_out", "", "timed_out"] in ask("seen")[1]
 
 

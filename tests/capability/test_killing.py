@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from palyra.capability.jobobjects import JobObjects
 from palyra.capability.killing import MARK, Containment, GroupTree, Groups, containment, settled
 from palyra.capability.sweeping import Process, Sweeps, descendants
 
-from .pools import LEVELS, PATIENCE_S, lives, pid_in, until
+from .pools import LEVELS, PATIENCE_S, adopt_no_more, lives, pid_in, until
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux' /proc and control groups")
 TRACKING = [
@@ -40,6 +40,13 @@ if os.fork() == 0:
     time.sleep(600)
 note("leader")
 """
+
+
+@pytest.fixture(autouse=True)
+def no_subreaper() -> Iterator[None]:
+    """No test makes this process a reaper of the next one's orphans."""
+    yield
+    adopt_no_more()
 
 
 def start(code: str, path: Path, mark: str = "a-mark-of-a-test") -> subprocess.Popen[bytes]:
@@ -131,10 +138,10 @@ def test_a_group_is_killed(tmp_path: Path) -> None:
     code = (
         "import os, sys, time\n"
         "if os.fork() == 0:\n"
-        "    open(sys.argv[1] + '/stayed', 'w').write(f'{os.getpid()}\\n'); time.sleep(600)\n"
+        "    print(os.getpid(), file=open(sys.argv[1] + '/stayed', 'w')); time.sleep(600)\n"
         "time.sleep(600)"
     )
-    child = start(code.replace("write(f'{os.getpid()}\\n')", "write(str(os.getpid()) + chr(10))"), tmp_path)
+    child = start(code, tmp_path)
     tree = Groups().enclose(child, "")
     stayed = pid_in(tmp_path / "stayed")
     assert tree.kill(PATIENCE_S)

@@ -23,9 +23,8 @@ from .pools import LIMITS, PATIENCE_S, until
 FACTS = Facts("01D", "f1", "https://gateway:7444", 5, 100, "pi")
 FAKE = """
 import json, os, struct, sys, time
-def say(**frame):
-    body = json.dumps(frame).encode()
-    os.write(1, struct.pack(">I", len(body)) + body)
+def raw(body): os.write(1, struct.pack(">I", len(body)) + body)
+def say(**frame): raw(json.dumps(frame).encode())
 def hear():
     return json.loads(sys.stdin.buffer.read(struct.unpack(">I", sys.stdin.buffer.read(4))[0]))
 def ready(v=1): say(type="ready", v=v, descriptors=[])
@@ -135,8 +134,7 @@ def test_before_a_run(script: str, cause: str) -> None:
         ("result('x' * 200)", "output has 202 bytes; the limit is 100"),
         ("result('x' * 70_000)", "frame has 7"),
         ("ready()", "frame of type ready comes while it is running"),
-        ("os.write(1, b'\\0\\0\\0\\x42'"
-         " + b'{\"type\":\"result\",\"run_id\":7,\"kind\":\"succeeded\",\"output\":\"\\xff\"}   ')",
+        ('raw(b\'{"type":"result","run_id":7,"kind":"succeeded","output":"\\xff"}\')',
          "output is not UTF-8"),
         ("started()\nfor _ in range(99): say(type='progress', run_id=7, fraction=0, text='')",
          "frame of type progress comes too often"),

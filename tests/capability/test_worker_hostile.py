@@ -34,7 +34,7 @@ def palyra_capabilities():
     [
         ("import cups_that_is_not_there", "No module named 'cups_that_is_not_there'"),
         ("import sys; sys.exit(5)", "SystemExit: 5"),
-        ("def x(:", "SyntaxError: invalid syntax (bad.py, line 1)"),
+        ("def x(:", "SyntaxError: "),
         ("raise type('Rude' * 99, (BaseException,), {'__str__': None})", "RudeRude"),
         ("print('hello')", "palyra_capabilities: is missing; the plugin offers nothing"),
         (OFFER.format(answer="[1]"), "palyra_capabilities: must return Capability values, not int"),

@@ -24,6 +24,7 @@ VERBS = [
     "node",
     "nodes",
     "jobs",
+    "capability",
     "console",
     "operators",
     "context",

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 
+import msgspec
 import pytest
 
 from palyra.cli.present import Screen
@@ -21,6 +22,16 @@ def test_errors_are_two_lines() -> None:
     assert told(made) == (
         "error: pi is offline, last heard 3h ago; nothing was queued.\n"
         "hint:  palyra nodes show pi\n"
+    )
+
+
+def test_errors_of_several_fields() -> None:
+    """A line for each of them; what comes from a device stays on its line."""
+    made = screen()
+    fields = [{"field": "input.a", "problem": "is required"}, {"field": "b\nhint:", "problem": "x"}]
+    made.problem(msgspec.structs.replace(problem("input_invalid"), validation_errors=fields))
+    assert told(made) == (
+        "error: input.a: is required.\n       b\\u000ahint:: x.\nhint:  palyra nodes show pi\n"
     )
 
 

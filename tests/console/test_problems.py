@@ -15,6 +15,7 @@ from palyra.errors import (
     Draining,
     ExpressionInvalid,
     IdempotencyConflict,
+    InputInvalid,
     JobFinal,
     JobStillRunning,
     LimitReached,
@@ -100,6 +101,17 @@ def test_when_to_try_again_is_never_left_open(console: Console, error: PalyraErr
     status, _, headers = console.ask("POST", "/jobs", b'{"capability":"echo"}')
     assert status == 503
     assert headers.getRawHeaders("retry-after") == ["5"]
+
+
+def test_every_field_of_an_input_that_is_wrong() -> None:
+    """Each is named by itself, so that a form can say it there."""
+    wrong = [("input.a", "is required"), ("input.b[2]", "must be at most 5 (got 7)")]
+    body = problem_of(InputInvalid.of(wrong, "acme.lamp", "pi"))
+    assert body.validation_errors == [{"field": f, "problem": p} for f, p in wrong]
+    assert body.error == "input.a: is required.\ninput.b[2]: must be at most 5 (got 7)."
+    assert problem_of(InputInvalid("input", "is not JSON")).validation_errors == [
+        {"field": "input", "problem": "is not JSON"}
+    ]
 
 
 @pytest.mark.parametrize("field", ["--where", "where"])

@@ -33,6 +33,7 @@ from palyra.core.pairing_uri import PairingUri
 from palyra.core.pake import DevicePake, GatewayPake
 from palyra.core.pin import PinCode
 from palyra.core.policy import parse_where
+from palyra.core.schemas import Checker, check_profile
 from palyra.core.selection import parse as parse_expression
 from palyra.core.tracing import checked_traceparent
 from palyra.core.urlprefix import Url
@@ -218,6 +219,24 @@ def _document_targets() -> list[Target]:
     ]
 
 
+def read_schema(data: bytes) -> object:
+    """A schema of the profile, and what it says of itself as if it were a value."""
+    schema = exact_input(data).value
+    check_profile(schema, "schema")
+    assert isinstance(schema, dict)
+    return Checker(schema).faults(schema)
+
+
+def _schema_target() -> Target:
+    scan = {
+        "$ref": "#/$defs/Scan",
+        "$defs": {"Scan": {"properties": {"a": {"pattern": "^a+$"}}, "required": ["a"]}},
+    }
+    forms = {"anyOf": [{"type": "string"}, {"items": {"enum": [1, None]}}], "x-a": {"$id": "b"}}
+    schemas = tuple(map(msgspec.json.encode, (scan, forms)))
+    return Target("schema", read_schema, schemas)
+
+
 def _quic_frame_targets() -> list[Target]:
     request = quicframes.write_request
     requests = tuple(request(method)[4:] for method in quicframes.METHODS)
@@ -291,6 +310,7 @@ TARGETS = {
     for target in (
         *_text_targets(),
         *_document_targets(),
+        _schema_target(),
         *_pki_targets(),
         *_quic_frame_targets(),
         *_quic_listener_targets(),

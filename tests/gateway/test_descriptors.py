@@ -151,6 +151,49 @@ def test_a_descriptor_of_nothing_is_refused(house: House) -> None:
         house.descriptors.check(device, a_descriptor("other").encode())
 
 
+@pytest.mark.parametrize("field", ["input_schema", "output_schema", "settings_schema"])
+def test_schemas_outside_the_profile_are_refused(house: House, field: str) -> None:
+    """Whatever would read something from elsewhere, or could take for ever."""
+    said = a_descriptor(**{field: {"$ref": "https://example.org/schema"}})
+    device = offering(house, said)
+    with pytest.raises(Malformed) as caught:
+        house.descriptors.check(device, said.encode())
+    assert caught.value.field.startswith(f"descriptor.{field}")
+    assert house.descriptors.unknown(device) == ()
+
+
+def test_a_record_that_is_no_descriptor_any_more(house: House) -> None:
+    """An older version took it: it is left, and whoever offers it stays undescribed."""
+    said = a_descriptor(input_schema={"$ref": "https://example.org/schema"})
+    digest = digest_of(said)
+    result_of(house.store.keep_descriptors({digest: said.encode()}, house.now_ms()))
+    house.restart()
+    assert house.descriptors.of(digest) is None
+    control = CapabilityControl(descriptors=house.descriptors)
+    assert result_of(control.capabilities(50, None, said.name)).capabilities == []
+
+
+def test_inputs_are_checked_by_it(house: House) -> None:
+    """What is made of a schema is made once."""
+    described(house, offering(house, LAMP), LAMP)
+    known = house.descriptors.of(digest_of(LAMP))
+    assert known is not None
+    assert known.checker is known.checker
+    assert not known.checker.faults({"path": "/x"})
+    assert [each.field for each in known.checker.faults({})] == ["input.path"]
+
+
+def test_who_announces_it_is_counted(house: House) -> None:
+    """Devices that are gone, or offer something else, are not."""
+    pi, nas = offering(house, LAMP), offering(house, LAMP, name="nas")
+    assert house.descriptors.devices(digest_of(LAMP)) == 2
+    house.inventory.put(attrs.evolve(pi, capabilities=()))
+    assert house.descriptors.devices(digest_of(LAMP)) == 1
+    now_ms = house.now_ms()
+    house.inventory.remove(result_of(house.store.remove(nas.device_id, "ana", "old", now_ms)))
+    assert house.descriptors.devices(digest_of(LAMP)) == 0
+
+
 def test_what_is_no_descriptor_is_not_asked_for_again(house: House) -> None:
     """Neither from this device nor from another one that has the same."""
     bad = b'{"api":1}'

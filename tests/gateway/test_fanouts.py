@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from palyra.capability.registry import load_here, own_points
 from palyra.config.jobs import JobsSection
 from palyra.core.devices import AnnouncedCapability, Device
 from palyra.core.identifiers import AttemptId
@@ -25,6 +26,7 @@ from palyra.errors import (
 from palyra.gateway.fanouts import FanoutView
 from palyra.gateway.orders import FanoutOrder
 from palyra.testing.carrier import ScriptedNode
+from tests.gateway.described import announced
 from tests.gateway.house import House, fired, result_of
 
 S = JobState
@@ -95,6 +97,16 @@ def test_every_target_has_its_row(house: House) -> None:
     ended = view(house, fanout)
     assert ended.finished and ended.tally.counts == {S.SUCCEEDED: 1, S.REJECTED: 2}
     assert ended.tally.failures == 0 and house.fanouts.running(fanout.fanout.fanout_id) is None
+
+
+def test_what_is_wrong_with_an_input_is_one_line_of_a_row(house: House) -> None:
+    """However many fields it is; the line ends where the row does."""
+    offer = next(each for each in load_here(own_points())[0] if each.name == "desktop.open_url")
+    device = house.device(capabilities=(announced(offer.descriptor),))
+    fanout = submit(house, [device], capability=offer.name, input_json=b'{"a":1}', ttl_ms=5_000)
+    row = rows(house, fanout)["pi"]
+    assert (row.state, row.error_code) == (S.REJECTED, "input_invalid")
+    assert row.error == "input.url: is required. input.a: is not a known field."
 
 
 def test_the_rows_are_on_record_before_anything_is_sent(house: House) -> None:

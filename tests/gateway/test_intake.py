@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import attrs
 import pytest
+from twisted.internet.defer import Deferred
 
+from palyra.capability.registry import load_here, own_points
 from palyra.config.jobs import JobsSection
 from palyra.core.devices import Device, DeviceChange
 from palyra.core.identifiers import DeviceId, short_id
+from palyra.core.policy import Effect, Rule, Rules
 from palyra.errors import (
     CapabilityDisabled,
     CapabilityNotGranted,
@@ -24,6 +27,7 @@ from palyra.gateway.intake import START_GRACE_MS, VERSION_ONE_PAYLOAD, Intake, c
 from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.orders import Ask, client
 from palyra.gateway.presence import LINGER_MS
+from tests.gateway.described import a_descriptor, announced
 from tests.gateway.house import House, result_of
 from tests.store.samples import ulid
 
@@ -114,6 +118,91 @@ def test_a_device_that_was_trusted(house: House) -> None:
     revoke(house, device)
     with pytest.raises(DeviceRevoked):
         house.intake.check_device(call)
+
+
+# -- what a capability's own schema says ----------------------------------------------------------
+
+LAMP = a_descriptor()
+LONG = b'{"a":1,"path":"%b"}' % (b"x" * 30)
+DIM = Ask(capability=LAMP.name, input_json=b'{"path":"/a"}', requested_by="ana")
+
+
+def lamp(house: House, name: str = "pi", *, described: bool = True, **changes: Any) -> Device:
+    """A device with a capability of somebody else's, which the gateway has been told of."""
+    device = house.device(name, (announced(LAMP),), **changes)
+    if described:
+        data = LAMP.encode()
+        digest, said = house.descriptors.check(device, data)
+        kept = house.descriptors.keep({digest: (data, said)}, house.now_ms())
+        result_of(Deferred.fromCoroutine(kept))
+    return device
+
+
+def test_an_input_that_the_schema_does_not_allow(house: House) -> None:
+    """Every field that is wrong, before anything is written; where to read what is right."""
+    device = lamp(house)
+    house.intake.job_for(house.order(device, LAMP.name, input_json=DIM.input_json))
+    with pytest.raises(InputInvalid) as caught:
+        house.intake.job_for(house.order(device, LAMP.name, input_json=LONG))
+    assert caught.value.each == (
+        ("input.path", "must have at most 20 characters"),
+        ("input.a", "is not a known field"),
+    )
+    assert caught.value.sentence == (
+        "input.path: must have at most 20 characters.\ninput.a: is not a known field."
+    )
+    assert caught.value.hint == "palyra nodes show pi"
+
+
+def test_our_own_capabilities_have_schemas_too(house: House) -> None:
+    """Nobody describes them; they come with every installation."""
+    offer = next(each for each in load_here(own_points())[0] if each.name == "desktop.open_url")
+    device = house.device(capabilities=(announced(offer.descriptor),))
+    with pytest.raises(InputInvalid) as caught:
+        house.intake.job_for(house.order(device, offer.name))
+    assert caught.value.each == (("input.url", "is required"),)
+    assert caught.value.hint == "palyra capability show desktop.open_url"
+
+
+def test_what_is_not_described_is_left_to_the_device(house: House) -> None:
+    """It decodes its input itself."""
+    device = lamp(house, described=False)
+    assert house.intake.job_for(house.order(device, LAMP.name)).job.call.input_json == b"{}"
+
+
+def test_a_capability_that_may_not_be_used_says_nothing_of_its_input(house: House) -> None:
+    """Who may not call it learns that, and not what it takes."""
+    with pytest.raises(CapabilityNotGranted):
+        house.intake.job_for(house.order(lamp(house, grants=frozenset()), LAMP.name))
+
+
+def test_nobody_is_asked_about_a_wrong_input() -> None:
+    """Rules hear of calls that could be made; an input that is wrong is refused before."""
+    house = House(rules=Rules((Rule(rule_id="ask", number=1, effect=Effect.ASK),)))
+    try:
+        device = lamp(house)
+        right = house.order(device, LAMP.name, input_json=DIM.input_json)
+        assert house.intake.job_for(right).asked
+        with pytest.raises(InputInvalid):
+            house.intake.job_for(house.order(device, LAMP.name))
+    finally:
+        house.end()
+
+
+def test_a_row_with_a_wrong_input(house: House) -> None:
+    """One schema is asked once, for however many devices; each row says what is wrong."""
+    devices = [lamp(house, f"pi-{number}") for number in range(3)]
+    other = lamp(house, "other", described=False)
+    wrong = attrs.evolve(DIM, input_json=b'{"path":7}')
+    exact = house.intake.check(wrong)
+    for device in (*devices, other):
+        refusal = house.intake.row_for(wrong, exact, device, house.now_ms()).refusal
+        assert isinstance(refusal, InputInvalid)
+        assert refusal.each == (("input.path", "expected a text, got a number"),)
+    known = house.descriptors.of(devices[0].capabilities[0].digest)
+    assert known is not None
+    faults = exact.faults(known.digest, known.checker)
+    assert exact.faults(known.digest, known.checker) is faults
 
 
 # -- how long a call waits ------------------------------------------------------------------------

@@ -78,6 +78,16 @@ def test_the_time_that_waiting_took() -> None:
     assert outbox.take().dispatches[0].remaining_ms == 30_000
 
 
+def test_the_last_answer_to_a_catalog_is_sent() -> None:
+    """It is true of every catalog before."""
+    outbox = Outbox(lambda: 0.0, 1_000)
+    outbox.answer_catalog(CatalogAnswer(("a",), ()))
+    outbox.answer_catalog(CatalogAnswer(("b",), ("c",)))
+    assert outbox.waiting
+    assert outbox.take().catalog == CatalogAnswer(("b",), ("c",))
+    assert not outbox.waiting and outbox.take().catalog is None
+
+
 def test_a_cancel_never_overtakes() -> None:
     """It waits for its dispatch and comes in a later message; those of others do not wait."""
     outbox = Outbox(Clock().seconds, 64)

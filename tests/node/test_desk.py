@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -34,6 +34,9 @@ class FakeDialogs(FakeMediator):
 
     def available(self) -> bool:
         return self.here
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
 
 
 class Asked:

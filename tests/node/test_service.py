@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
 import socket
 import threading
 import time
@@ -74,6 +75,18 @@ class Paired:
             config=NodeSection(shutdown_grace_s=1),
             reactor=the_reactor(),
             watcher=watcher,
+        )
+
+    def reloading(self) -> NodeService:
+        """One that reads its configuration again, also at SIGHUP."""
+        plain = self.service()
+        return NodeService(
+            plain._node,
+            lock=plain._lock,
+            config=NodeSection(shutdown_grace_s=1),
+            reactor=the_reactor(),
+            config_file=self.files.state_root / "palyra.toml",
+            signals=True,
         )
 
     def unlocked(self) -> bool:
@@ -239,3 +252,53 @@ def test_what_it_announces() -> None:
         "test.ask": (False, True),
         "test.look": (True, False),
     }
+
+
+def faults(service: NodeService) -> set[str]:
+    return {each.name for each in service._runs.catalogue.faults}
+
+
+@awaiting
+async def test_a_reload_takes_what_the_owner_has_written(paired: Paired) -> None:
+    """What is offered, and what a gateway will be told; a wrong file changes nothing."""
+    file = paired.files.state_root / "palyra.toml"
+    service = paired.reloading()
+    service.startService()
+    try:
+        first = await service.reload()
+        assert (first.kept, first.faults) == ([], [])
+        assert set(service._runs.catalogue.offers) >= {"echo", "system.health"}
+        file.write_text('[node]\ndisabled = ["system.*"]\n')
+        answer = await service.reload()
+        assert answer.faults == []
+        assert faults(service) == {"system.health", "system.identity"}
+        said = {each.name: each.available for each in service._hello("").capabilities}
+        assert said["echo"] and not said["system.health"]
+        file.write_text("[node]\ndisabled = 5\n")
+        answer = await service.reload()
+        assert "node.disabled" in answer.kept[0]
+        assert faults(service) == {"system.health", "system.identity"}
+    finally:
+        await service.stopService()
+    assert paired.unlocked()
+    assert threads() == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no such signal")
+@awaiting
+async def test_a_hangup_reloads(paired: Paired) -> None:
+    """As long as the node host runs; afterwards the signal is whose it was."""
+    before = signal.getsignal(signal.SIGHUP)
+    service = paired.reloading()
+    service.startService()
+    try:
+        await service.reload()
+        changed: Deferred[None] = Deferred()
+        service._offers.offering.watch(lambda: None if changed.called else changed.callback(None))
+        (paired.files.state_root / "palyra.toml").write_text('[node]\ndisabled = ["echo"]\n')
+        signal.raise_signal(signal.SIGHUP)
+        await changed
+        assert faults(service) == {"echo"}
+    finally:
+        await service.stopService()
+    assert signal.getsignal(signal.SIGHUP) is before

@@ -1,10 +1,15 @@
-"""Promises of grants that only old records show."""
+"""Promises of grants that only old records show, or any order of what is said."""
 
 from __future__ import annotations
 
-import attrs
+from typing import Any
 
-from palyra.core.devices import AnnouncedCapability, DeviceChange
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palyra.core.devices import AnnouncedCapability, Device, DeviceChange, Risk
+from palyra.errors import Malformed
 from palyra.store import grants
 from tests.store.samples import ECHO, a_code, a_device, a_request
 
@@ -21,3 +26,54 @@ def test_what_an_older_version_did_not_grant_stays_ungranted() -> None:
     assert now.withheld == {HEALTH.name}
     granted = grants.regranted(old, DeviceChange(old.device_id, grant=frozenset({HEALTH.name})))
     assert granted.grants == {"echo", HEALTH.name}
+
+
+NAMES = st.sampled_from(["echo", "system.health", "acme.lamp", "acme.shell"])
+OFFERS = st.builds(
+    AnnouncedCapability,
+    name=NAMES,
+    available=st.booleans(),
+    risk=st.sampled_from(["low", "medium", "high"]),
+    contract=st.sampled_from(["", "A", "B"]),
+)
+CATALOGS = st.lists(OFFERS, max_size=4, unique_by=lambda each: each.name).map(tuple)
+WORDS = st.one_of(
+    st.builds(lambda name: {"grant": frozenset({name})}, NAMES),
+    st.builds(lambda name: {"withhold": frozenset({name})}, NAMES),
+    st.builds(lambda risk: {"grant_risk": risk}, st.sampled_from(Risk)),
+)
+
+
+def of_operator(device: Device, word: dict[str, Any]) -> Device:
+    """The device after an operator's word, where that may be said."""
+    try:
+        return grants.regranted(device, DeviceChange(device.device_id, **word))
+    except Malformed:
+        return device
+
+
+def check_announced(before: Device, after: Device) -> None:
+    """A grant is for another contract only where it would be given for that by itself."""
+    for name in before.contracts.keys() & after.contracts.keys():
+        now = after.capability(name)
+        if before.contracts[name] != after.contracts[name]:
+            assert now is not None and before.grant_risk.covers(now.granted_as)
+
+
+@given(st.lists(st.one_of(CATALOGS, WORDS), max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_nothing_runs_under_a_contract_that_nobody_granted(said: list[Any]) -> None:
+    """Whatever a device announces in whatever order: what may be run is what its grant was given
+    for, and what is not granted is withheld."""
+    device = attrs.evolve(a_device(a_request("lab-7", a_code())), grants=frozenset())
+    for each in said:
+        if isinstance(each, dict):
+            device = of_operator(device, each)
+        else:
+            before, device = device, grants.announced(device, each)
+            check_announced(before, device)
+        for item in device.capabilities:
+            if item.available and item.name in device.grants:
+                assert item.contract == device.contracts.get(item.name, "")
+        assert device.suspended <= device.withheld
+        assert not device.grants & device.withheld

@@ -95,12 +95,12 @@ class Gateway:
             now_ms=clock.now_ms,
             silent=lambda device_id: self.sessions.silent(device_id),
         )
-        descriptors = Descriptors(log=store, inventory=self.inventory)
+        self.descriptors = Descriptors(log=store, inventory=self.inventory)
         self.sessions = Sessions(
             clock=clock,
             directory=store,
             inventory=self.inventory,
-            descriptors=descriptors,
+            descriptors=self.descriptors,
             board=self.board,
             gateway_id=store.gateway_id,
             store_epoch=store.store_epoch,
@@ -125,7 +125,7 @@ class Gateway:
             board=self.board,
             limits=LIMITS,
             policing=policing,
-            known=descriptors.of,
+            known=self.descriptors.of,
         )
         self.dispatcher = Dispatcher(
             clock=clock,
@@ -234,6 +234,7 @@ class Gateway:
         self.inventory.load(
             await store.devices(), await store.live_certificates(), await store.revocations()
         )
+        await self.descriptors.load()
         unfinished = await store.unfinished()
         self.dispatcher.start(unfinished)
         await self.fanouts.start(unfinished)
