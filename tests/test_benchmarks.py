@@ -56,6 +56,12 @@ def console() -> Any:
     return printed("benchmarks.console")
 
 
+@pytest.fixture(scope="module")
+def workers() -> Any:
+    """A short run of ``benchmarks.workers``."""
+    return printed("benchmarks.workers")
+
+
 def test_every_figure_is_there(report: Any) -> None:
     """The report has the keys that benchmarks/README.md explains."""
     assert set(report) == {
@@ -170,3 +176,13 @@ def test_jobs_that_pages_watch_are_accounted_for(console: Any) -> None:
     }
     for pages in ("pages_1", "pages_16"):
         assert console["figures"][f"feed.{pages}.cpu_us"]["ratio"] > 0
+
+
+def test_workers_are_compared_with_threads(workers: Any) -> None:
+    """Runs in a worker have their ratio to runs in a thread, and a cold start is measured."""
+    figures = workers["figures"]
+    for part in ("one", "rate"):
+        for key in ("per_s", "p50_ms", "p99_ms", "cpu_us"):
+            assert figures[f"{part}.thread.{key}"]["ratio"] is None
+            assert figures[f"{part}.worker.{key}"]["ratio"] > 0
+    assert figures["cold.worker.ms"]["low"] > 0

@@ -7,11 +7,15 @@ import sys
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
+from importlib.util import find_spec
 for root in ("palyra", "palyra_capabilities"):
     package = importlib.import_module(root)
     for found in pkgutil.walk_packages(package.__path__, root + "."):
-        if found.name != "palyra.store.migrations.env":  # runs inside alembic only
-            importlib.import_module(found.name)
+        if found.name == "palyra.store.migrations.env":  # runs inside alembic only
+            continue
+        if found.name.startswith("palyra.mcp.") and not find_spec("mcp"):  # tox -e mcp has it
+            continue
+        importlib.import_module(found.name)
         if "twisted.internet.reactor" in sys.modules:
             sys.exit(found.name + " installs a reactor")
 """

@@ -122,7 +122,8 @@ def _offered(offer: Offer) -> AnnouncedCapability:
 def _broken(fault: Fault) -> AnnouncedCapability:
     if fault.offer is None:
         return AnnouncedCapability(fault.name, available=False, risk="medium", fault=fault.sentence)
-    return attrs.evolve(_offered(fault.offer), available=False, fault=fault.sentence)
+    sentence = "" if fault.by_owner else fault.sentence  # nothing is wrong with it
+    return attrs.evolve(_offered(fault.offer), available=False, fault=sentence)
 
 
 # -- names that are offered twice ---------------------------------------------------------------

@@ -91,9 +91,12 @@ def load_here(points: Iterable[EntryPointLike]) -> tuple[list[Offer], list[Fault
 
 
 def own_points() -> list[importlib.metadata.EntryPoint]:
-    """The entry points of the distribution that this code is part of."""
-    points = importlib.metadata.entry_points(group=hookspecs.ENTRY_POINT_GROUP)
-    return [point for point in points if normal_name(origin(point)[0]) == OWNER]
+    """The entry points of the distribution that this code is part of; nobody else's metadata is
+    read, for it may be broken."""
+    try:
+        return points_of(OWNER)
+    except importlib.metadata.PackageNotFoundError:
+        return []
 
 
 def points_of(distribution: str) -> list[importlib.metadata.EntryPoint]:

@@ -1,4 +1,4 @@
-"""``palyra capability``: the plugins of this installation."""
+"""``palyra capability``: the plugins of this installation, and new ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 
 import click
 
-from palyra.cli import pluginlines
+from palyra.cli import capability_new, pluginlines
 from palyra.cli.options import Call, VerbGroup, pass_call
 from palyra.cli.pluginlines import Plugins
 from palyra.errors import CapabilityNotInstalled
@@ -16,7 +16,7 @@ _SHOWN = 64
 
 @click.group(cls=VerbGroup)
 def capability() -> None:
-    """See the capabilities that are installed here."""
+    """See the capabilities that are installed here; write new ones."""
 
 
 @capability.command("list")
@@ -41,6 +41,9 @@ def show(call: Call, name: str) -> None:
         nearest = difflib.get_close_matches(name[:_SHOWN], known)
         raise CapabilityNotInstalled(name[:_SHOWN], tuple(nearest))
     pluginlines.show(call.screen, found)
+
+
+capability.add_command(capability_new.new)
 
 
 def _plugins(call: Call) -> Plugins:

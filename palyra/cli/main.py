@@ -31,7 +31,9 @@ VERBS = {
     "node": Lazy("palyra.cli.node", "Run the node host on this device; say what may run there."),
     "nodes": Lazy("palyra.cli.nodes", "See paired devices; use, renew, revoke and remove them."),
     "jobs": Lazy("palyra.cli.jobs", "See what was asked of devices and what became of it."),
-    "capability": Lazy("palyra.cli.capability", "See the capabilities that are installed here."),
+    "capability": Lazy(
+        "palyra.cli.capability", "See the capabilities that are installed here; write new ones."
+    ),
     "console": Lazy("palyra.cli.console", "Sign in to the gateway's page."),
     "operators": Lazy(
         "palyra.cli.operators", "Invite operators, see them, give them roles, revoke them."

@@ -75,6 +75,9 @@ def mcp(
 
     It has the rights of the context's operator, who must neither decide nor administer: give AI
     clients an operator of their own. Over stdio the client starts this command itself.
+
+    A client that runs as the gateway's own account is confined by nothing of this: it can be an
+    admin there.
     """
     if address is None and (token_file or hosts or origins):
         raise click.UsageError("--token-file, --allow-host and --allow-origin are of --http")

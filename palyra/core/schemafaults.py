@@ -27,7 +27,9 @@ from palyra.core.schemawords import (
 
 MAX_FAULTS = 16
 _MAX_VISITS = 20_000
-_MAX_COMPILED = 200
+_MAX_COMPILED = 4_000
+_WITH_DEFS = 10
+"""How many tests of one keyword take as long to compile as one that refers to ``$defs``."""
 _MAX_FORMS = 4
 """Choices between forms inside each other; each looks at the whole value again."""
 _GENERAL = "does not fit the schema"
@@ -57,6 +59,7 @@ class Explanation:
         self._visits = 0
         self._compiled: dict[tuple[int | str, str], Callable[[Any], bool]] = {}
         self._forms = 0
+        self._spent = 0
 
     def of(self, value: Any) -> tuple[FieldFault, ...]:
         """At least one fault, at most 16."""
@@ -193,9 +196,11 @@ class Explanation:
         self, key: tuple[int | str, str], make: Callable[[], Schema]
     ) -> Callable[[Any], bool]:
         if key not in self._compiled:
-            if len(self._compiled) >= _MAX_COMPILED:
+            alone = make()
+            self._spent += _WITH_DEFS if "$defs" in alone else 1
+            if self._spent > _MAX_COMPILED:
                 raise _EnoughError
-            self._compiled[key] = compiled(make()).is_valid
+            self._compiled[key] = compiled(alone).is_valid
         return self._compiled[key]
 
     def _alone(self, schema: Schema, keyword: str) -> dict[str, Any]:

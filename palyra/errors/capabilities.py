@@ -133,3 +133,22 @@ class ControlUnavailable(PalyraError):
     @property
     def hint(self) -> str:
         return "answer at its terminal or in its dialog"
+
+
+@attrs.define
+class ProjectNotWritten(PalyraError):
+    """A new plugin's directory cannot be made, or something is there; ``cause`` has no point at its
+    end."""
+
+    code = "project_not_written"
+    category = Category.CONFLICT
+    directory: str
+    cause: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.directory} was not written: {self.cause}."
+
+    @property
+    def hint(self) -> str:
+        return "palyra capability new NAME --dir DIR"

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from palyra.core.descriptors import Descriptor
-from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability, Device, Offering
+from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability, Device, Offering, clean_text
 from palyra.core.frames import CatalogAnswer, NodeEvent
 from palyra.core.identifiers import DeviceId
 from palyra.core.interfaces import IDeviceDirectory
@@ -26,6 +26,8 @@ MAX_CATALOGS = 30
 WINDOW_MS = 60_000
 MAX_FAULTS = 16
 """Descriptors that cannot be used, in one session; a node that sends more is ended."""
+MAX_SHOWN = 240
+"""Characters of names that a device chose, in one line of the log."""
 
 
 @attrs.define(eq=False)
@@ -69,7 +71,7 @@ class Offerings:
             self._log.warn(
                 "what {device} offers as {names} is not what it was granted for",
                 device=device.name,
-                names=", ".join(names),
+                names=clean_text(", ".join(names), MAX_SHOWN),
             )
 
     def unknown(self, device: Device) -> tuple[str, ...]:
@@ -128,7 +130,9 @@ class Offerings:
             return  # a newer registration says what this device offers
         except PalyraError as error:
             # Nothing is on record of it: the node comes back and says it again.
-            self._log.warn("{d} could not say what it offers: {e}", d=session.device_id, e=error)
+            self._log.warn(
+                "{d} could not say what it offers: {e}", d=session.device_id, e=error.sentence
+            )
             self._end(session, error)
 
     async def _offer(
@@ -164,7 +168,10 @@ class Offerings:
                 self._log.warn("of {device}: {why}", device=device.name, why=error.sentence)
                 if told.faults > MAX_FAULTS:
                     raise
-        await self._descriptors.keep(checked, self._now_ms())
+        try:
+            await self._descriptors.keep(checked, self._now_ms())
+        except PalyraError as error:  # the next registration asks for them again
+            self._log.error("{n} descriptors are not kept: {e}", n=len(checked), e=error.sentence)
 
     def _end(self, session: NodeSession, error: PalyraError) -> None:
         session.close(error)

@@ -104,9 +104,9 @@ class Calls:
         return await self._gateway.get(f"jobs/{quote(job_id, safe='')}", JobAnswer, wait_ms)
 
     async def cancel(self, job_id: str, reason: str = CANCELLED) -> JobAnswer:
-        """Ask for the end of a job."""
+        """Ask for the end of a job; to ask again asks for nothing more."""
         path = f"jobs/{quote(job_id, safe='')}/cancel"
-        return await self._gateway.post(path, CancelJob(reason), JobAnswer)
+        return await self._gateway.post_again(path, CancelJob(reason), JobAnswer)
 
     async def _cancelled(self, job_id: str) -> None:
         """Nobody waits for it any more."""

@@ -34,6 +34,8 @@ PAUSES_S = (0.2, 1.0, 3.0)
 
 Query = str | int | None
 T = TypeVar("T")
+_BROKEN = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
+"""A connection that was kept open had been ended by the gateway."""
 _log = logging.getLogger(__name__)
 
 
@@ -71,7 +73,12 @@ class GatewayClient:
         }
         if wait_ms:
             given["wait_ms"] = wait_ms
-        data = await self._asked("GET", path, given, None, wait_ms)
+        try:
+            data = await self._asked("GET", path, given, None, wait_ms)
+        except GatewayUnreachable as error:
+            if not isinstance(error.__cause__, _BROKEN):
+                raise
+            data = await self._asked("GET", path, given, None, wait_ms)
         return self._decoded(data, kind)
 
     async def post(self, path: str, body: msgspec.Struct, kind: type[T], wait_ms: int = 0) -> T:
@@ -82,7 +89,8 @@ class GatewayClient:
     async def post_again(
         self, path: str, body: msgspec.Struct, kind: type[T], wait_ms: int = 0
     ) -> T:
-        """As :meth:`post`, sent again where no answer came: ``body`` has an idempotency key."""
+        """As :meth:`post`, sent again where no answer came: twice is as good as once, for instance
+        because ``body`` has an idempotency key."""
         for pause_s in PAUSES_S:
             try:
                 return await self.post(path, body, kind, wait_ms)

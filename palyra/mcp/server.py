@@ -110,7 +110,7 @@ class NodeServer:
 
     async def _call(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
         try:
-            self._shelf.check()
+            await self._shelf.check()
             return await self._answer(context, params.name, params.arguments)
         except CallInterrupted as error:
             return results.of_problem(problem_of(error.cause), job_id=error.job_id)

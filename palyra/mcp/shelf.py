@@ -23,8 +23,11 @@ from palyra.mcp.names import ToolNames
 from palyra.mcp.offers import Offer, Shown, granted, offers
 from palyra.mcp.tools import CANCEL, FIND, GET, MAX_TOOLS, ToolBox, box
 
-AGAIN_S = 15.0
+AGAIN_S = (0.5, 2.0, 15.0)
 """Before a gateway whose events cannot be followed is tried again."""
+FOLLOW_S = 3600.0
+"""How long one stream is followed: the next one, and all that is asked then, renews the certificate
+when that is due."""
 SETTLE_S = 1.0
 """What changes together is looked at once."""
 MAX_KNOWN = 1_000
@@ -56,15 +59,18 @@ class Shelf:
         self._names = ToolNames((FIND, GET, CANCEL))
         self._known: dict[str, CapabilityDescription] = {}
         self._seen: dict[str, frozenset[tuple[str, str, str]]] = {}
-        self._problem: PalyraError | None = None
         self._current = False
         self.box = ToolBox()
         self.changed: Callable[[], Awaitable[None]] | None = None
 
-    def check(self) -> None:
-        """:raises McpOperatorRefused: the operator was given a role that is not served."""
-        if self._problem is not None:
-            raise self._problem
+    async def check(self) -> None:
+        """Before a call: a role that changes ends the stream, and is then asked for.
+
+        :raises McpOperatorRefused: the operator was given a role that is not served.
+        :raises PalyraError: as :meth:`load`.
+        """
+        if not self._current:
+            await self._caller()
 
     async def load(self) -> None:
         """Read who asks, and what is granted.
@@ -83,13 +89,10 @@ class Shelf:
 
     async def _caller(self) -> CallerItem:
         try:
-            caller = check_caller((await self._gateway.get("auth/self", CallerAnswer)).caller)
-        except McpOperatorRefused as error:
-            self._problem = error
-            self.box = ToolBox()
+            return check_caller((await self._gateway.get("auth/self", CallerAnswer)).caller)
+        except McpOperatorRefused:
+            await self._put(ToolBox())
             raise
-        self._problem = None
-        return caller
 
     async def _described(self, found: list[Offer]) -> list[Shown]:
         """Those whose descriptor the gateway knows."""
@@ -125,13 +128,17 @@ class Shelf:
 
     async def watch(self) -> None:
         """Follow what changes at the gateway, until cancelled; it may go away and come back."""
+        tries = 0
         while True:
-            self._current = False
             try:
-                await self._gateway.follow("events", FeedEvent, self._note, topic="devices")
+                with anyio.move_on_after(FOLLOW_S):
+                    await self._gateway.follow("events", FeedEvent, self._note, topic="devices")
             except PalyraError as error:
+                tries = 0 if self._current else tries
                 _log.warning("the gateway is not followed: %s", clean_text(str(error), 300))
-            await anyio.sleep(AGAIN_S)
+            self._current = False
+            await anyio.sleep(AGAIN_S[min(tries, len(AGAIN_S) - 1)])
+            tries += 1
 
     async def _note(self, event: FeedEvent) -> bool:
         """Load again where an event says that the tools may be others.  Never the last one."""

@@ -42,7 +42,7 @@ def _find() -> Tool:
     where = {
         "type": "string",
         "maxLength": arguments.MAX_WHERE,
-        "description": "An expression such as: presence = online and label.site = prague. Empty: all.",
+        "description": "Such as: presence = online and label.site = prague. Empty: all.",
     }
     limit = {"type": "integer", "minimum": 1, "maximum": arguments.MAX_FOUND}
     return Tool(

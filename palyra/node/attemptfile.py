@@ -15,7 +15,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import Attribute, Interface, implementer
 
 from palyra.core.identifiers import AttemptId, Entropy
-from palyra.core.jobs import Outcome, Report
+from palyra.core.jobs import MediationAnswer, Outcome, Report
 from palyra.errors import DiskFull, PalyraError, StoreCorrupt, StoreUnavailable
 
 _SCHEMA = """
@@ -32,6 +32,8 @@ CREATE TABLE IF NOT EXISTS attempts (
     acknowledged INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 """
+_ADDED = ("decided_by", "choice")
+"""Columns (TEXT) that the first files did not have: what was said at the device."""
 _FORGET = "DELETE FROM attempts WHERE forget_at_ms < ? AND acknowledged"
 
 
@@ -122,7 +124,7 @@ class AttemptFile:
     def finish(self, report: Report) -> Deferred[None]:
         return self._write(
             "UPDATE attempts SET outcome = ?, output_json = ?, error_code = ?, error = ?,"
-            " stopped = ?, took_ms = ? WHERE attempt_id = ?",
+            " stopped = ?, took_ms = ?, decided_by = ?, choice = ? WHERE attempt_id = ?",
             (
                 report.outcome.value,
                 report.output_json,
@@ -130,6 +132,8 @@ class AttemptFile:
                 report.error,
                 int(report.stopped),
                 report.took_ms,
+                report.mediation and report.mediation.decided_by,
+                report.mediation and report.mediation.choice,
                 report.attempt_id,
             ),
         )
@@ -157,15 +161,22 @@ class AttemptFile:
 def _rows(database: sqlite3.Connection) -> Iterable[KeptAttempt]:
     rows = database.execute(
         "SELECT attempt_id, forget_at_ms, acknowledged, outcome, output_json, error_code, error,"
-        " stopped, took_ms FROM attempts ORDER BY rowid"
+        " stopped, took_ms, decided_by, choice FROM attempts ORDER BY rowid"
     )
     for attempt, forget_at_ms, acknowledged, outcome, output_json, code, text, *rest in rows:
         attempt_id = AttemptId(attempt)
         report = None
         if outcome is not None and not acknowledged:
-            stopped, took_ms = rest
+            stopped, took_ms, decided_by, choice = rest
             report = Report(
-                attempt_id, Outcome(outcome), output_json or b"", code, text, bool(stopped), took_ms
+                attempt_id=attempt_id,
+                outcome=Outcome(outcome),
+                output_json=output_json or b"",
+                error_code=code,
+                error=text,
+                stopped=bool(stopped),
+                took_ms=took_ms,
+                mediation=MediationAnswer(decided_by, choice) if choice else None,
             )
         yield KeptAttempt(attempt_id, forget_at_ms, report, bool(acknowledged))
 
@@ -175,6 +186,10 @@ def _prepare(database: sqlite3.Connection, entropy: Entropy, now_ms: int) -> str
     for pragma in ("journal_mode=WAL", "synchronous=FULL"):
         database.execute(f"PRAGMA {pragma}")
     database.executescript(_SCHEMA)
+    there = {row[1] for row in database.execute("PRAGMA table_info(attempts)")}
+    for column in _ADDED:
+        if column not in there:
+            database.execute(f"ALTER TABLE attempts ADD COLUMN {column} TEXT")
     database.execute(_FORGET, (now_ms,))
     database.execute("INSERT OR IGNORE INTO meta VALUES ('memory_id', ?)", (entropy(16).hex(),))
     (memory_id,) = database.execute("SELECT value FROM meta WHERE key = 'memory_id'").fetchone()

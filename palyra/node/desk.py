@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -54,14 +54,12 @@ class Desk:
         mode: Mode,
         terminal: IMediator | None = None,
         dialogs: IDialogs | None = None,
-        listed: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """``name`` is the device's; ``listed`` is told how many are open when that changes."""
+        """``name`` is the device's."""
         self._name = name
         self._mode = mode
         self._terminal = terminal
         self._dialogs = dialogs
-        self._listed = listed
         self._open: dict[str, _Open] = {}
 
     def ask(self, question: Question) -> Deferred[Answer]:
@@ -73,9 +71,8 @@ class Desk:
             return succeed(Answer.no(BUSY, sentence))
         answer: Deferred[Answer] = Deferred(lambda _: self._take_back(key))
         entry = self._open[key] = _Open(question, answer)
-        self._listed(len(self._open))
         if face is not None:
-            entry.shown = face.ask(question)
+            entry.shown = maybeDeferred(face.ask, question)
             entry.shown.addCallbacks(
                 lambda said: self._face_said(entry, said),
                 lambda failure: self._face_failed(entry, failure),
@@ -137,4 +134,3 @@ class Desk:
         entry = self._open.pop(key)
         if entry.shown is not None:
             entry.shown.cancel()
-        self._listed(len(self._open))

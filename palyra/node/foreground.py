@@ -27,6 +27,7 @@ from palyra.core.pairing_uri import PairingUri
 from palyra.core.pin import PinCode
 from palyra.core.transports import Preference
 from palyra.errors import NotPaired, PairingFailed, PalyraError
+from palyra.node.announcing import announcement, default_name
 from palyra.node.dialogs import DialogMediator
 from palyra.node.files import NodeFiles
 from palyra.node.finding import find_once
@@ -34,13 +35,7 @@ from palyra.node.identity import DeviceIdentity
 from palyra.node.mediation import IMediator
 from palyra.node.pairing import Pairing, unfinished
 from palyra.node.screen import PairingScreen, Screen, ServingScreen
-from palyra.node.service import (
-    NodeService,
-    announcement,
-    default_name,
-    paired_host,
-    preferring,
-)
+from palyra.node.service import NodeService, paired_host, preferring
 from palyra.node.terminal import TerminalMediator
 from palyra.node.typedpins import PinPrompt, can_ask, pair_by_pin
 from palyra.observe.logs import file_observer

@@ -184,13 +184,22 @@ class Runs:
             return
         offer = self.catalogue.offers.get(dispatch.capability)
         if offer is None:
-            text = f"{self._facts.name} has no capability {dispatch.capability}."
-            self._refuse(dispatch, Outcome.FAILED, "capability_unknown", text)
+            self._refuse(dispatch, Outcome.FAILED, *self._not_offered(dispatch.capability))
         elif self._memory.is_full(self._now_ms()) or len(self._running) >= self._max_waiting:
             text = f"{self._facts.name} is busy ({len(self._running)} of {self._max_waiting})."
             self._refuse(dispatch, Outcome.REJECTED, "node_busy", text)
         else:
             self._accept(_Running(dispatch, offer, self._elapsed_s()))
+
+    def _not_offered(self, name: str) -> tuple[str, str]:
+        """Code and sentence for a capability that cannot be run here, now."""
+        device = self._facts.name
+        fault = next((each for each in self.catalogue.faults if each.name == name), None)
+        if fault is None:
+            return "capability_unknown", f"{device} has no capability {name}."
+        if fault.by_owner:
+            return "capability_disabled", f"{name} is switched off on {device}."
+        return "capability_disabled", f"{name} cannot be run on {device}: {fault.sentence}"
 
     def cancel(self, attempt_id: AttemptId, reason: str) -> None:
         """Stop an attempt; its report tells what became of it."""

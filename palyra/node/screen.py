@@ -18,7 +18,7 @@ from palyra.errors import GatewayUnreachable, PalyraError, PinMismatch, PinNotCh
 from palyra.node.identity import IdentityStore
 from palyra.node.link import Route
 from palyra.node.rejoin import is_final
-from palyra.node.service import Watcher, skew
+from palyra.node.watcher import Watcher, skew
 
 APPROVAL_S = 600
 MAX_TEXT = 512

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import platform
 import random
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import msgspec
@@ -20,26 +17,23 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from palyra import __version__
 from palyra._lock import RootLock
 from palyra.capability.catalogue import Catalogue
 from palyra.capability.context import DeviceFacts
 from palyra.config.addresses import HostPort
 from palyra.config.node import NodeSection
 from palyra.config.tracing import TracingSection
-from palyra.core.announcement import Announcement
-from palyra.core.devices import AnnouncedCapability, clean_name
-from palyra.core.frames import Hello, Welcome
-from palyra.core.identifiers import Entropy, Fingerprint, grouped, short_id
+from palyra.core.frames import Hello
+from palyra.core.identifiers import Entropy
 from palyra.core.transports import Preference, TransportChoice
 from palyra.errors import NotPaired, PalyraError
+from palyra.node.announcing import announcement
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
 from palyra.node.controlwords import CapabilityCount, ReloadedAnswer, State, StatusAnswer
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.hangup import Hangup
 from palyra.node.identity import DeviceIdentity
-from palyra.node.link import Route
 from palyra.node.mediation import IDialogs, IMediator
 from palyra.node.offerrooms import OfferRooms
 from palyra.node.ownerrooms import OwnerRooms
@@ -47,6 +41,7 @@ from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
 from palyra.node.routes import Memory, Routes
 from palyra.node.running import Runs
+from palyra.node.watcher import Watcher
 from palyra.observe.tracing import open_tracing
 from palyra.transport.asyncbridge import call_from_thread
 from palyra.transport.chain import fetch_chain
@@ -56,107 +51,6 @@ from palyra.transport.quicclient import QuicChannel
 MAX_IN_FLIGHT = 256
 NO_TRACING = TracingSection()
 _PREFERENCES = frozenset(each.value for each in Preference)
-
-
-class Watcher:
-    """Watches a node host through the log; a foreground host shows more."""
-
-    _log = Logger()
-
-    def online(self, welcome: Welcome, route: Route) -> None:
-        """Registered."""
-        self._log.info("online as {name}, {route}", name=welcome.device_name, route=route)
-
-    def offline(self, error: PalyraError | None, retry_s: float) -> None:
-        """Not connected."""
-        cause = error.sentence if error is not None else "the gateway closed the session"
-        self._log.warn("offline, retry in {s:.0f}s: {cause}", s=retry_s, cause=cause)
-
-    def renewed(self, ends_ms: int) -> None:
-        """There is a new certificate."""
-        self._log.info("certificate renewed, valid until {end}", end=_when(ends_ms))
-
-    def renewal_failed(self, error: PalyraError | None, left_s: float) -> None:
-        """It runs out soon."""
-        self._log.warn(
-            "certificate not renewed, {left} min left: {cause}",
-            left=max(0, round(left_s / 60)),
-            cause=error.sentence if error is not None else "a fault here, see the log",
-        )
-
-    def identity_shown(self, name: str, device_id: str, fingerprint: Fingerprint) -> None:
-        """This device asks to be let in again by its identity key; an operator must decide."""
-        self._log.warn(
-            "rejoin: {name}  {device}  {fingerprint}",
-            name=name,
-            device=short_id(device_id),
-            fingerprint=grouped(fingerprint),
-        )
-
-    def waiting(self, request_id: str) -> None:
-        """Until an operator decides."""
-        self._log.warn(
-            "rejoin: waiting for an operator to approve {request}", request=short_id(request_id)
-        )
-
-    def retrying(self, cause: str) -> None:
-        """The gateway does not answer whether one did."""
-        self._log.warn("rejoin: {cause} Asking again.", cause=cause)
-
-    def rejoined(self, ends_ms: int) -> None:
-        """There is a certificate again."""
-        self._log.info(
-            "rejoined by identity key, certificate valid until {end}", end=_when(ends_ms)
-        )
-
-    def fell_back(self, line: str) -> None:
-        """QUIC does not answer, and gRPC does.  The routes have logged the line."""
-
-    def clock_differs(self, ahead_ms: int) -> None:
-        """By more than a minute."""
-        self._log.warn("{sentence}", sentence=skew(ahead_ms))
-
-    def noticed(self, line: str, jobs: int) -> None:
-        """A job started or ended; ``jobs`` are being worked on now.  The log does not tell: even
-        a line that it drops would cost a quarter of what a small job does here."""
-
-
-def skew(ahead_ms: int) -> str:
-    """What to say of a clock that is ahead of the gateway's, or behind it where negative."""
-    side = "ahead of" if ahead_ms > 0 else "behind"
-    return f"This clock is {max(1, round(abs(ahead_ms) / 60_000))} min {side} the gateway's."
-
-
-def _when(unix_ms: int) -> str:
-    return f"{datetime.datetime.fromtimestamp(unix_ms / 1000).astimezone():%d %b %H:%M}"
-
-
-class Announces(Protocol):
-    """Whoever knows what this device offers."""
-
-    def announced(self) -> tuple[AnnouncedCapability, ...]:
-        """Every capability."""
-
-
-def announcement(offers: Announces, name: str) -> Announcement:
-    """What this device says of itself."""
-    return Announcement(
-        name=name,
-        platform=platform_name(),
-        version=__version__,
-        capabilities=offers.announced(),
-    )
-
-
-def platform_name() -> str:
-    """``linux x86_64``, ``macos arm64``, ``windows amd64``."""
-    system = {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
-    return f"{system} {platform.machine().lower()}"
-
-
-def default_name(configured: str) -> str:
-    """The configured name, else the host's."""
-    return clean_name(configured or platform.node())
 
 
 @attrs.define

@@ -19,6 +19,9 @@ from palyra.core.journal import JournalEntry
 from palyra.core.pairing import PairingRequest
 from palyra.store import grants
 
+MAX_LISTED = 16
+"""Capabilities that one event names."""
+
 
 def approved(request: PairingRequest, device: Device) -> JournalEntry:
     """An operator said yes to a device."""
@@ -70,7 +73,7 @@ def reoffered(before: Device, after: Device, at_ms: int) -> list[JournalEntry]:
     suspended, restored = grants.turned(before, after)
     shown = ((journal.SUSPENDED, suspended), (journal.RESTORED, restored))
     return [
-        JournalEntry(after.device_id, at_ms, kind, {"capabilities": ", ".join(names)})
+        JournalEntry(after.device_id, at_ms, kind, {"capabilities": _listed(names)})
         for kind, names in shown
         if names
     ]
@@ -95,6 +98,12 @@ def ended(
     """The same of a job that is known by these alone."""
     details = {"job_id": job_id, "capability": capability, "state": state.value}
     return JournalEntry(device_id, at_ms, journal.JOB_ENDED, details)
+
+
+def _listed(names: list[str]) -> str:
+    """Names that a device chose, as many as fit a line."""
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shown(device: Device) -> dict[str, str]:

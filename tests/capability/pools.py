@@ -87,9 +87,7 @@ class Host:
             deadline_s=time.monotonic() + in_s,
             on_progress=lambda *told: self.progress.append(told),
         )
-        return self.pool.start(
-            offer, raw, context, max_output_bytes, on_done or self.outcomes.put
-        )
+        return self.pool.start(offer, raw, context, max_output_bytes, on_done or self.outcomes.put)
 
     def outcome(self) -> Outcome:
         """The next outcome."""

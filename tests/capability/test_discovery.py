@@ -194,7 +194,7 @@ def test_the_owner_switches_off(world: World) -> None:
         (fault,) = catalogue.faults
         assert (fault.sentence, fault.by_owner) == (SWITCHED_OFF, True)
         (said,) = catalogue.announced()
-        assert (said.name, said.available, said.fault) == ("acme.scan", False, SWITCHED_OFF)
+        assert (said.name, said.available, said.fault) == ("acme.scan", False, "")
         assert catalogue.descriptor(said.digest) is not None
     assert list(world.find(Wishes(disabled=("acme", "scan.*"))).offers) == ["acme.scan"]
 

@@ -6,8 +6,11 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from palyra.capability.catalogue import Fault
 from palyra.capability.installed import Installed, installed
+from palyra.capability.registry import own_points
 from tests.capability.distributions import make_capability, make_distribution
 
 
@@ -60,6 +63,17 @@ def test_metadata_that_cannot_be_read_is_that_distributions_fault(tmp_path: Path
     assert one.name == "acme-scan"
     assert (fault.name, fault.distribution) == ("acme-fax", "acme-fax")
     assert fault.sentence == "Its metadata cannot be read; install it again."
+
+
+def test_ours_are_found_beside_what_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway in the same environment starts all the same."""
+    make_capability(tmp_path, "acme.fax", "return 1")
+    (metadata(tmp_path, "acme-fax") / "entry_points.txt").write_text("[palyra.capabilities]\nx\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert {each.name for each in own_points()} >= {"echo", "system"}
+    assert [each.name for each in installed()[1]] == ["acme-fax"]
 
 
 def test_a_name_that_is_none_is_a_fault(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from palyra.capability import cgroups, killing, sweeping
 from palyra.capability.jobobjects import JobObjects
-from palyra.capability.killing import MARK, Containment, GroupTree, Groups, containment, settled
+from palyra.capability.killing import MARK, Containment, Groups, GroupTree, containment, settled
 from palyra.capability.sweeping import Process, Sweeps, descendants
 
 from .pools import LEVELS, PATIENCE_S, adopt_no_more, lives, pid_in, until
@@ -103,7 +103,7 @@ def test_a_descendant_without_mark_or_session(tmp_path: Path) -> None:
         "    os.execve(sys.executable, [sys.executable, '-I', '-c', code, sys.argv[1]], {})\n"
         "time.sleep(600)"
     )
-    child, tree = enclosed(LEVELS["swept"], code, tmp_path)
+    _, tree = enclosed(LEVELS["swept"], code, tmp_path)
     bare = pid_in(tmp_path / "bare")
     assert tree.kill(PATIENCE_S)
     assert not lives(bare)
@@ -116,7 +116,7 @@ def test_other_children_keep_their_exit_status(tmp_path: Path) -> None:
     sweeps = Sweeps.open()
     assert sweeps is not None
     until(lambda: killing.has_exited(other.pid), "the other child has ended")
-    child, tree = enclosed(lambda: sweeps, LEAVE + "time.sleep(600)", tmp_path)
+    _, tree = enclosed(lambda: sweeps, LEAVE + "time.sleep(600)", tmp_path)
     escaped = pid_in(tmp_path / "escaped")
     until(lambda: _parent(escaped) == os.getpid(), "the orphan is adopted")
     sweeps.tend()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ import pytest
 
 from palyra.capability.catalogue import Offer
 from palyra.capability.outcome import Outcome, OutcomeKind
-from palyra.capability.placing import Placing
 from palyra.capability.pool import PoolSettings, WorkerPool
 from palyra.errors import Malformed
 
@@ -50,7 +50,9 @@ def test_describe(host: Host) -> None:
 
 def test_describe_names_what_is_wrong(host: Host, tmp_path: Path) -> None:
     """A plugin that cannot be imported, and a process that dies over it, are faults."""
-    make_distribution(tmp_path, "broken", "1.0", {"broken": "import nothing_there"}, {"b": "broken"})
+    make_distribution(
+        tmp_path, "broken", "1.0", {"broken": "import nothing_there"}, {"b": "broken"}
+    )
     make_distribution(
         tmp_path, "dying", "1.0",
         {"dying": "import os, sys; print('so long', file=sys.stderr, flush=True); os._exit(3)"},
@@ -66,7 +68,9 @@ def test_describe_names_what_is_wrong(host: Host, tmp_path: Path) -> None:
 
 def test_describe_does_not_wait_for_ever(tmp_path: Path) -> None:
     """A plugin that never ends its import is a fault, and nothing of it is left."""
-    make_distribution(tmp_path, "slow", "1.0", {"slow": "import time; time.sleep(600)"}, {"s": "slow"})
+    make_distribution(
+        tmp_path, "slow", "1.0", {"slow": "import time; time.sleep(600)"}, {"s": "slow"}
+    )
     with hosting(tmp_path, start_s=0.5) as host:
         said = host.pool.describe("slow")
         assert "it was not ready in 0.5 s" in said.faults[0].sentence
@@ -381,8 +385,27 @@ def test_an_unknown_user() -> None:
     pool.close()
 
 
-def test_an_outcome_is_given_once() -> None:
-    """Nothing waits in an empty pool, and time has nothing to do with it."""
-    placing = Placing(4, 60, 10, 2, lambda: 0.0)
-    placing.look()
-    assert (placing.next_look(), placing.reports, placing.orders) == (float("inf"), [], [])
+@POSIX
+@pytest.mark.parametrize("body", [WAIT, BLOCK])
+def test_workers_end_with_their_host(tmp_path: Path, body: str) -> None:
+    """A host that is killed leaves no worker behind, whatever its handler does."""
+    make_capability(tmp_path, "acme.wait", waiting(tmp_path / "pid", body))
+    code = (
+        "import sys; sys.path[:] = sys.argv[1].split(':')\n"
+        "from pathlib import Path\n"
+        "from tests.capability.pools import Host\n"
+        "from palyra.capability.catalogue import Offer\n"
+        "host = Host(Path(sys.argv[2]))\n"
+        "host.start(Offer(host.pool.describe('acme-wait').descriptors[0]))\n"
+        "host.outcome()\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    search = ":".join([str(root), *sys.path])
+    process = subprocess.Popen([sys.executable, "-c", code, search, str(tmp_path)])
+    try:
+        pid = pid_in(tmp_path / "pid")
+        process.kill()
+        until(lambda: not lives(pid), "the worker is gone")
+    finally:
+        process.kill()
+        process.wait()

@@ -28,6 +28,7 @@ VERBS = [
     "console",
     "operators",
     "context",
+    "mcp",
     "ca",
     "audit",
     "state",

@@ -84,9 +84,9 @@ def test_requests_on_a_terminal(host: FakeNodeHost) -> None:
     status, shown = on_terminal(host.root, "node", "requests")
     assert (status, shown) == (
         0,
-        "REQUEST  CAPABILITY        RISK    WHO            ARGUMENT                  LEFT\n"
-        "B8Q2ZN   desktop.open_url  medium  ana            https://example.org/a     1:54\n"
-        'T6MW3K   files.fetch       high    agent-\\u20~or)  {"path":"/srv/\\u202er~  0:05\n'
+        "REQUEST  CAPABILITY        RISK    WHO                 ARGUMENT             LEFT\n"
+        "B8Q2ZN   desktop.open_url  medium  ana                 https://example.or~  1:54\n"
+        'T6MW3K   files.fetch       high    agent-\\u202ecl~or)  {"path":"/srv/\\u20~  0:05\n'
         "hint  palyra node allow B8Q2ZN\n",
     )
 
@@ -206,7 +206,7 @@ def test_remembered(host: FakeNodeHost, capsys: pytest.CaptureFixture[str]) -> N
     lines = shown.splitlines()
     assert status == 0
     assert lines[0].split() == ["CHOICE", "CAPABILITY", "FOR", "HOLDS", "BY", "WHEN"]
-    assert lines[1].startswith("K1D9WA  desktop.ope~url  https://exampl~  always ")
+    assert lines[1].startswith("K1D9WA  desktop.ope~url  https://example~  always ")
     assert '{"path":"/srv"}' in lines[2] and lines[3] == "hint  palyra node forget K1D9WA"
     _, out, _ = host.run(capsys, "requests", "--remembered")
     assert out.splitlines()[0].split("\t") == [

@@ -149,6 +149,16 @@ class DescriptorsContract(GrantsContract):
         rows = self.wait(self.store.audit_rows(AuditQuery(limit=1))).rows
         assert rows[0].line.action == SUSPENDED
 
+    def test_an_event_names_only_some(self) -> None:
+        """A device that changes everything at once fills no record with names of its choice."""
+        every = [attrs.evolve(LAMP, name=f"acme.x{number:02}") for number in range(18)]
+        granted = frozenset(each.name for each in every)
+        request = self.pair(*every, grants=granted)
+        device = self.announce(request, *(attrs.evolve(each, contract="B") for each in every))
+        assert device.suspended == granted
+        named = ", ".join(sorted(granted)[:16])
+        assert self.turns(request.device_id) == [(SUSPENDED, f"{named} and 2 more")]
+
     def test_a_registration_suspends_too(self) -> None:
         """In its transaction."""
         request, _ = self.lamp()

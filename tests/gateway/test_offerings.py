@@ -218,6 +218,22 @@ def test_a_catalog_that_is_not_on_record_ends_the_session(
     assert device_of(house).capabilities == (ECHO,)
 
 
+def test_descriptors_that_are_not_on_record(
+    house: House, monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
+    """The session goes on without them, and the next registration is asked again."""
+    node = online(house, announced(LAMP))
+
+    async def refused(descriptors: object, now_ms: int) -> None:
+        raise DiskFull("/x")
+
+    monkeypatch.setattr(house.store.store, "keep_descriptors", refused)
+    node.say(NodeEvent(descriptors=(LAMP.encode(),)))
+    assert ended_with(node) == [] and "error palyra.gateway.offerings.Offerings" in told
+    node.disconnect()
+    assert result_of(node.register()).unknown_digests == (descriptor_digest(LAMP.encode()),)
+
+
 def test_what_was_said_last_is_left_when_the_session_ends(house: House) -> None:
     """Nothing of it happens later."""
     node = online(house, ECHO)

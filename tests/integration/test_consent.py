@@ -184,7 +184,7 @@ def test_a_changed_capability_waits_for_a_new_grant(owned: Owned) -> None:
     assert granted.code == 0, granted
     job_id = owned.gateway.submit(owned.node.device_id, "door.look")
     owned.says("allow", owned.asked(job_id))
-    assert owned.gateway.ended(job_id).output_json == b'"ajar"'
+    assert bytes(owned.gateway.ended(job_id).output_json) == b'"ajar"'
 
 
 def test_nobody_runs_nobody_answers(house: House) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import anyio
 import attrs
 import msgspec
 import pytest
 
 pytest.importorskip("mcp")
+
+import anyio
 
 from palyra.afar.refusals import GatewayRefused
 from palyra.console.models import JobAnswer

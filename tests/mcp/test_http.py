@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import anyio
-import httpx2
 import pytest
 
 pytest.importorskip("mcp")
+
+import anyio
+import httpx2
 
 from tests.integration.house import House
 from tests.mcp.world import World, asynchronously, facts_of, text_of
@@ -17,7 +18,7 @@ BODY = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 def test_two_clients_at_once(world: World, house: House) -> None:
     """Of either version; each hears the progress of its own call only."""
-    agent = world.agent()
+    agent = world.common
 
     async def act() -> None:
         with agent.serving(house) as server:
@@ -44,7 +45,7 @@ def test_two_clients_at_once(world: World, house: House) -> None:
 def test_who_is_not_let_in(world: World, house: House) -> None:
     """Another name, another page, another token; the file with the token is the owner's alone,
     and what is said of a request is nothing."""
-    agent = world.agent()
+    agent = world.common
 
     async def act() -> None:
         with agent.serving(house) as server:
@@ -92,7 +93,7 @@ def test_a_gateway_that_goes_away_and_comes_back(house: House) -> None:
 
 def test_only_loopback(world: World, house: House) -> None:
     """Another address is refused at the start."""
-    agent = world.agent()
+    agent = world.common
     refused = agent.cli("mcp", "--context", agent.name, "--http", "0.0.0.0:0")
     assert refused.code == 2 and "loopback" in refused.err
     stray = agent.cli("mcp", "--context", agent.name, "--allow-host", "x:1")

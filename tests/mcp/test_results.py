@@ -95,6 +95,14 @@ def test_devices() -> None:
     assert "never instructions" in text_of(result)
 
 
+def test_many_devices() -> None:
+    """As many as there is room for; that there are more is said."""
+    long = device(*(item(f"test.{'x' * 55}{number:03}") for number in range(200)))
+    result = of_devices([long] * 50, more=False)
+    assert facts_of(result)["more"] and 1 < len(facts_of(result)["devices"]) < 50
+    assert len(text_of(result).encode()) < MAX_OUTPUT + 200
+
+
 def test_a_refusal() -> None:
     """Sentence, code, what is wrong with which field, and the hint; the job, where there is one."""
     problem = Problem("No.", "code_x", "do y", "invalid", False, [{"path": "/a", "problem": "b"}])

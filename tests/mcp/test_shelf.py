@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import anyio
 import msgspec
 import pytest
 
 pytest.importorskip("mcp")
+
+import anyio
 
 from palyra.console.models import FeedEvent, Problem
 from palyra.errors import McpOperatorRefused
@@ -28,7 +29,7 @@ OTHER = "e" * 64
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What changed is looked at at once."""
     monkeypatch.setattr(shelves, "SETTLE_S", 0.0)
-    monkeypatch.setattr(shelves, "AGAIN_S", 0.0)
+    monkeypatch.setattr(shelves, "AGAIN_S", (0.0,))
 
 
 @pytest.mark.parametrize("role", ["admin", "approver"])
@@ -124,16 +125,16 @@ def test_a_role_that_grows_ends_the_service(far: FarConsole, tmp_path: Path) -> 
         async with asking(far, tmp_path) as gateway:
             shelf = Shelf(gateway)
             await shelf.load()
-            shelf.check()
+            await shelf.check()
             answering(far, "admin")
             with pytest.raises(McpOperatorRefused):
                 await shelf.load()
             with pytest.raises(McpOperatorRefused):
-                shelf.check()
+                await shelf.check()
             assert not shelf.box.tools
             answering(far)
             await shelf.load()
-            shelf.check()
+            await shelf.check()
             assert shelf.box.capabilities
 
     asynchronously(act)

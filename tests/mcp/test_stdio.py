@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 pytest.importorskip("mcp")
 
+import anyio
 from mcp import Client
 from mcp.types import ElicitRequestParams, ElicitResult
 
@@ -27,7 +27,7 @@ HELD = {"text": "secret", "ask": True}
 def test_tools_and_their_calls(world: World) -> None:
     """What is granted is listed with its schema; calls run, and what is wrong comes back as an
     error of the tool."""
-    agent = world.agent()
+    agent = world.common
 
     async def act() -> None:
         async with agent.over_stdio() as client:
@@ -58,7 +58,7 @@ def test_tools_and_their_calls(world: World) -> None:
 def test_a_call_that_a_rule_holds_back(world: World, mode: str) -> None:
     """It waits for somebody else, who decides elsewhere; then job_get has its result.  Whatever a
     client answers when it is asked to open the console decides nothing."""
-    agent = world.agent()
+    agent = world.common
     opened: list[Any] = []
 
     async def opens(_: Any, asked: ElicitRequestParams) -> ElicitResult:
@@ -86,7 +86,7 @@ def test_a_call_that_a_rule_holds_back(world: World, mode: str) -> None:
 
 def test_a_long_call(world: World, tmp_path: Path) -> None:
     """Its progress is heard; cancelled at the client it ends on the device; job_cancel does too."""
-    agent = world.agent()
+    agent = world.common
     started, release = tmp_path / "started", tmp_path / "release"
     slow = {"target": "pi", "input": {"started": str(started), "release": str(release)}}
     heard: list[str | None] = []
@@ -95,7 +95,7 @@ def test_a_long_call(world: World, tmp_path: Path) -> None:
         heard.append(message)
 
     async def begun() -> bool:
-        return started.exists()
+        return started.exists() and "It runs." in heard
 
     async def ended() -> bool:
         jobs = await anyio.to_thread.run_sync(world.gateway.jobs)
@@ -119,13 +119,16 @@ def test_a_long_call(world: World, tmp_path: Path) -> None:
             denied = await client.call_tool("job_cancel", {"job_id": other})
             assert denied.is_error and "not_your_job" in text_of(denied)
 
-    asynchronously(act)
-    assert "It runs." in heard
+    try:
+        asynchronously(act)
+    except BaseException:
+        print(world.gateway.jobs()[0], heard, world.node.process.output()[-2500:])
+        raise
 
 
 def test_a_client_that_goes_away(world: World, tmp_path: Path) -> None:
     """What it had asked for is not left running."""
-    agent = world.agent()
+    agent = world.common
     started = tmp_path / "started"
     slow = {"started": str(started), "release": str(tmp_path / "release")}
 
@@ -145,7 +148,7 @@ def test_a_client_that_goes_away(world: World, tmp_path: Path) -> None:
 
 def test_grants_that_change_are_told(world: World) -> None:
     """The client hears that there is another list, whichever version it speaks."""
-    agent = world.agent()
+    agent = world.common
 
     def grant(**changes: Any) -> None:
         path = f"devices/{world.node.device_id}/grants"
@@ -235,7 +238,7 @@ sys.exit(status)
 
 def test_nothing_but_frames_on_stdout(world: World) -> None:
     """What is printed in the process goes to stderr; and our reactor is not in it."""
-    agent = world.agent()
+    agent = world.common
     about = {"protocolVersion": "2025-06-18", "capabilities": {}}
     about["clientInfo"] = {"name": "t", "version": "1"}
     frames = [

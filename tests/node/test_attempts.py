@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from palyra.core.jobs import Outcome, Report, Standing
+from palyra.core.jobs import MediationAnswer, Outcome, Report, Standing
 from palyra.errors import DiskFull, StoreCorrupt, StoreUnavailable
 from palyra.node import attempts
 from palyra.node.attempts import REMEMBER_MS, AttemptMemory
@@ -95,6 +95,23 @@ def test_a_finished_report_survives_until_it_is_acknowledged(disk: Disk) -> None
     assert memory.unacknowledged() == []
     assert memory.standings() == {}
     assert memory.knows(attempt(1))
+
+
+def test_what_was_said_at_the_device_survives_with_the_report(disk: Disk) -> None:
+    """Who decided, and what; also in a file of the time before."""
+    disk.memory.stop()
+    with sqlite3.connect(disk.path) as old:
+        old.execute("ALTER TABLE attempts DROP COLUMN decided_by")
+        old.execute("ALTER TABLE attempts DROP COLUMN choice")
+    old.close()
+    disk.memory = disk.turns.memory(disk.path)
+    disk.accept(1)
+    said = MediationAnswer("ana at the terminal", "always")
+    report = attrs.evolve(done(1), mediation=said)
+    disk.turns.wait(disk.memory.finished(report, durable=True))
+    disk.accept(2)
+    plain = disk.finish(2)
+    assert list(disk.restart().unacknowledged()) == [report, plain]
 
 
 def test_a_death_is_told_until_it_is_acknowledged(disk: Disk) -> None:

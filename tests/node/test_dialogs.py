@@ -272,7 +272,7 @@ def test_available(house: House) -> None:
     assert house.mediator.available()  # somebody may have signed in: asking will tell
     house.turn()
     assert house.mediator.available()
-    (house.path / "zenity").unlink()
+    (house.root / "zenity").unlink()
     house.now_s += 11
     assert house.mediator.available()
     house.turn()

@@ -89,8 +89,10 @@ class World:
 
     def __init__(self, path: Path) -> None:
         self.file = path / "palyra.toml"
-        discovery = Discovery(lambda _: Said([descriptor()]), path=[])
-        self.make = lambda: Finding(self.file, discovery)
+        self._discovery = Discovery(lambda _: Said([descriptor()]), path=[])
+
+    def make(self) -> Finding:
+        return Finding(self.file, self._discovery)
 
     def write(self, text: str) -> None:
         self.file.write_text(text)

@@ -63,7 +63,7 @@ def world() -> World:
     return World()
 
 
-def failed(deferred: Deferred[Catalogue]) -> BaseException:
+def failed(deferred: Deferred[Catalogue]) -> BaseException | None:
     kept: list[Failure] = []
     deferred.addErrback(kept.append)
     return kept[0].value

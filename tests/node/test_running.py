@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
+from palyra.capability.catalogue import Catalogue, Fault
 from palyra.capability.outcome import Outcome as RunOutcome
 from palyra.capability.outcome import OutcomeKind, succeeded
 from palyra.config.nodepolicy import parse_node_policy
@@ -162,6 +163,23 @@ def test_an_unknown_capability(host: Host) -> None:
     host.runs.dispatched(dispatch(capability="printer.print"))
     assert host.reports == [(attempt(1), Outcome.FAILED, "capability_unknown")]
     assert host.speaker.reports[0].error == "pi has no capability printer.print."
+
+
+def test_a_capability_that_cannot_be_run(host: Host) -> None:
+    """By the owner's wish, or because something is wrong with it: that comes between an
+    announcement and the dispatch."""
+    faults = [
+        Fault("printer.print", "acme", "1", "It is switched off on this device.", by_owner=True),
+        Fault("printer.scan", "acme", "1", "No module named 'cups'"),
+    ]
+    host.runs.catalogue = Catalogue([], faults)
+    for number, fault in enumerate(faults):
+        host.runs.dispatched(dispatch(number, fault.name))
+    assert {code for _, _, code in host.reports} == {"capability_disabled"}
+    assert [each.error for each in host.speaker.reports] == [
+        "printer.print is switched off on pi.",
+        "printer.scan cannot be run on pi: No module named 'cups'",
+    ]
 
 
 def test_a_busy_node_refuses(host: Host) -> None:

@@ -26,16 +26,11 @@ from palyra.core.frames import Welcome
 from palyra.core.identifiers import Fingerprint, short_id
 from palyra.core.transports import Transport
 from palyra.errors import GatewayUnreachable, Malformed, NotPaired, PalyraError, StoreCorrupt
+from palyra.node.announcing import announcement, default_name
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.link import Route
-from palyra.node.service import (
-    NodeHost,
-    NodeService,
-    Watcher,
-    announcement,
-    default_name,
-    paired_host,
-)
+from palyra.node.service import NodeHost, NodeService, paired_host
+from palyra.node.watcher import Watcher
 from palyra.pki.authority import Authority
 from palyra.pki.csr import check_csr
 from tests.node.awaiting import awaiting

@@ -15,6 +15,7 @@ from palyra.core.announcement import Announcement
 from palyra.core.frames import Hello, Welcome
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.errors import PalyraError
+from palyra.node.announcing import announcement
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
 from palyra.node.link import Route
@@ -22,7 +23,7 @@ from palyra.node.owner import Owner
 from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
 from palyra.node.running import Runs
-from palyra.node.service import MAX_IN_FLIGHT, announcement
+from palyra.node.service import MAX_IN_FLIGHT
 from palyra.testing.simulation.channel import EnrolmentChannel
 from palyra.testing.simulation.clock import EPOCH_S, HostClock, Timeline
 from palyra.testing.simulation.datagrams import GRPC_ADDRESS, routes

@@ -11,7 +11,7 @@ from palyra.core.devices import ClientKind, Device
 from palyra.core.identifiers import DeviceId, RequestId, new_ulid, sha256_hex
 from palyra.core.pairing import CodeMethod, PairingCode, PairingRequest, RequestState
 from palyra.gateway.issuing import Issuer
-from palyra.node.service import announcement
+from palyra.node.announcing import announcement
 from palyra.store.memory import MemoryStore
 from palyra.testing.simulation.clock import HostClock
 from palyra.testing.simulation.device import CATALOGUE

@@ -1,0 +1,1 @@
+"""``files.fetch``: files of a device, from the directories that its owner allows."""
