@@ -11,6 +11,8 @@ from pathlib import Path
 from palyra.capability.killing import Child, Containment, GroupTree, Tree, kill_group, reap, settled
 
 _SYSTEMD = Path("/run/systemd/system")
+_PREFIX = "palyra-worker-"
+_STALE_S = 0.5
 _numbers = itertools.count(1)
 
 
@@ -37,6 +39,8 @@ class ControlGroups:
             leaf.rmdir()
         except OSError:
             return None
+        if able:
+            clear_stale(base)
         return cls(base, otherwise) if able else None
 
     def enclose(self, child: Child, mark: str) -> Tree:
@@ -83,6 +87,17 @@ class GroupedTree(GroupTree):
         return gone
 
 
+def clear_stale(base: Path) -> None:
+    """End what is in groups of hosts that were killed, and remove these groups."""
+    for leaf in base.glob(f"{_PREFIX}*-*"):
+        host = leaf.name.removeprefix(_PREFIX).partition("-")[0]
+        if host.isdecimal() and not Path("/proc", host).exists():
+            with contextlib.suppress(OSError):
+                (leaf / "cgroup.kill").write_text("1")
+            settled(lambda leaf=leaf: not populated(leaf), _STALE_S)  # type: ignore[misc]
+            remove_group(leaf)
+
+
 def own_group() -> Path | None:
     """The directory of this process's control group."""
     mount = _mount_point()
@@ -125,7 +140,7 @@ def _attribute(base: Path, name: str) -> bytes:
 
 
 def _make_leaf(base: Path) -> Path:
-    leaf = base / f"palyra-worker-{os.getpid()}-{next(_numbers)}"
+    leaf = base / f"{_PREFIX}{os.getpid()}-{next(_numbers)}"
     leaf.mkdir()
     return leaf
 

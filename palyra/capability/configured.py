@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
+from palyra.capability.settings import SECRET_MARK
 from palyra.core.descriptors import Descriptor, Schema
 from palyra.core.schemas import Checker
 from palyra.errors import SettingsInvalid
 
-SECRET = "x-palyra-secret"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_BYTES = 48 * 1024
 """Of all settings of a capability, as JSON; they travel beside the input of every run."""
@@ -84,7 +84,7 @@ class _Reader:
 
     def _value(self, value: Any, schemas: Sequence[Any], field: str) -> Any:
         said = [each for schema in schemas for each in self._meant(schema)]
-        if any(each.get(SECRET) is True for each in said):
+        if any(each.get(SECRET_MARK) is True for each in said):
             return _secret(value, field)
         if isinstance(value, dict):
             return {

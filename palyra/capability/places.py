@@ -17,11 +17,12 @@ from palyra.capability.wording import one_line
 from palyra.errors import WorkerDied
 
 _MAX_ERROR = 1024
+_LONGEST_S = 7 * 86_400.0
 _CODE_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 _KINDS = {kind.value: kind for kind in OutcomeKind}
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class PoolRun:
     """One run of an offer; :meth:`cancel` is all a caller does with it."""
 
@@ -59,7 +60,7 @@ class PoolRun:
             capability=self.name,
             input=msgspec.Raw(self.input_bytes or b"{}"),
             settings=msgspec.Raw(self.offer.settings or b"null"),
-            remaining_ms=max(1, int((self.context.deadline_s - now) * 1000)),
+            remaining_ms=max(1, int(min(self.context.deadline_s - now, _LONGEST_S) * 1000)),
             max_output_bytes=self.max_output_bytes,
             device=_facts(self.context.device),
         )
@@ -88,7 +89,7 @@ class PoolRun:
         return interrupted(kind, self.name, began=self.began, stopped=True)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Place:
     """Where one worker of a distribution runs; the pool has ``max_workers`` of these.
 

@@ -32,12 +32,14 @@ from palyra.capability.frames import (
 )
 from palyra.capability.pipes import Mutterings, Pen, read_frame
 from palyra.capability.spawning import Spawned
+from palyra.capability.wording import one_line
 from palyra.errors import Malformed
 
 KILL_S = 5.0
 """How long a look is kept at whether all of a killed worker is gone, in seconds."""
 _SELF_S = 0.5
 """How long a worker that closed its pipe has to end by itself, so that its status is known."""
+_MAX_CAUSE = 300
 _PROGRESS_PER_SECOND = 20
 _PROGRESS_AT_ONCE = 40
 
@@ -191,7 +193,7 @@ class Worker:
             while (body := read_frame(self._frames, self._limit)) is not None:
                 self._take(decode_from_worker(body))
         except Malformed as exc:
-            cause = f"it broke the protocol: {exc.field} {exc.problem}"
+            cause = one_line(f"it broke the protocol: {exc.field} {exc.problem}", _MAX_CAUSE)
         except (OSError, ValueError):
             pass
         finally:

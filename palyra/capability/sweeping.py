@@ -149,9 +149,7 @@ def look_at(pid: int) -> Process | None:
         return None
     fields = text[text.rindex(b")") + 2 :].split()  # its name may have anything in it, also ")"
     parent, group, session = (int(field) for field in fields[1:4])
-    return Process(
-        pid, fields[0].decode(), parent, group, session, int(fields[19]), int(fields[6])
-    )
+    return Process(pid, fields[0].decode(), parent, group, session, int(fields[19]), int(fields[6]))
 
 
 def began_of(known: Mapping[int, Process], pid: int) -> int:

@@ -9,8 +9,8 @@ import attrs
 import msgspec
 
 from palyra.capability.catalogue import Catalogue, Fault, Offer
-from palyra.capability.configured import SECRET
 from palyra.capability.discovery import Wishes
+from palyra.capability.settings import SECRET_MARK
 from palyra.cli import facts, words
 from palyra.cli.facts import Fact
 from palyra.cli.present import Screen
@@ -265,7 +265,7 @@ def _settings(schema: Schema | None, configured: Mapping[str, Any]) -> Iterator[
     for each in meant:
         for name, said in each.get("properties", {}).items():
             parts = _meant(said, schema)
-            secret = any(part.get(SECRET) is True for part in parts)
+            secret = any(part.get(SECRET_MARK) is True for part in parts)
             kind = " or ".join(dict.fromkeys(_kinds(parts))) or "any value"
             yield Setting(name, kind, name in required, secret, name in configured)
 

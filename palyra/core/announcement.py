@@ -59,11 +59,26 @@ _decoder = msgspec.json.Decoder(_Announcement)
 def encode_announcement(announcement: Announcement) -> bytes:
     """The JSON of an announcement, cleaned as the gateway will clean it.
 
+    What is said of so many capabilities that it would be too long is left out, the details first:
+    all of it is said again when the device registers.
+
     :raises Malformed: the gateway would refuse it.
     """
-    data = msgspec.json.encode(_clean(announcement))
+    whole = _clean(announcement)
+    for said in (whole, _without_details(whole), attrs.evolve(whole, capabilities=())):
+        data = msgspec.json.encode(said)
+        if len(data) <= MAX_BYTES:
+            break
     decode_announcement(data)
     return data
+
+
+def _without_details(announcement: Announcement) -> Announcement:
+    bare = (
+        attrs.evolve(each, digest="", contract="", version="", fault="")
+        for each in announcement.capabilities
+    )
+    return attrs.evolve(announcement, capabilities=tuple(bare))
 
 
 def decode_announcement(data: bytes) -> Announcement:

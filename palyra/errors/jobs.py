@@ -68,16 +68,20 @@ class CapabilityNotGranted(PalyraError):
 
 @attrs.define
 class CapabilityDisabled(PalyraError):
-    """The device announces the capability as not available."""
+    """The device announces the capability as not available.  ``fault`` is what is wrong with it;
+    empty: nothing, its owner has switched it off."""
 
     code = "capability_disabled"
     category = Category.PRECONDITION
     name: str
     capability: str
+    fault: str = ""
 
     @property
     def sentence(self) -> str:
-        return f"{self.capability} is not available on {self.name}."
+        if not self.fault:
+            return f"{self.capability} is switched off on {self.name}."
+        return f"{self.capability} is not available on {self.name}: {self.fault.rstrip('.')}."
 
     @property
     def hint(self) -> str:

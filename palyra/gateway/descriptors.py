@@ -229,11 +229,14 @@ def _read(data: bytes) -> Descriptor:
 
 
 def _is_same(announced: AnnouncedCapability, said: Descriptor) -> bool:
-    """Whether a capability was announced as what it is: rules and grants look at no more."""
+    """Whether a capability was announced as what it is: rules and grants look at no more.
+
+    A person may be asked although the capability needs nobody: that is the device owner's rule.
+    """
     return (
         announced.name == said.name
         and announced.risk == said.risk
-        and announced.needs_mediation == said.needs_mediation
+        and announced.needs_mediation >= said.needs_mediation
         and announced.idempotent == said.idempotent
         and announced.contract == said.contract()
     )

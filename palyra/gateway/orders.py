@@ -159,7 +159,7 @@ def permitted(device: Device, name: str) -> AnnouncedCapability:
         was_granted = name in device.contracts
         raise (CapabilityChanged if was_granted else CapabilityNotGranted)(device.name, name)
     if not capability.available:
-        raise CapabilityDisabled(device.name, name)
+        raise CapabilityDisabled(device.name, name, capability.fault)
     return capability
 
 

@@ -48,7 +48,7 @@ def read_hello(message: node_pb2.RegisterNodeRequest) -> Hello:
     return Hello(
         device_id=DeviceId(parse_ulid(message.device_id.ulid, "device_id")),
         platform=clean_text(message.platform, 64),
-        capabilities=read_capabilities(message.capabilities),
+        capabilities=capabilities_of(message.capabilities),
         version=clean_text(hello.version, 64),
         memory_id=hello.memory_id[:64],
         store_epoch=hello.store_epoch[:64],
@@ -123,7 +123,7 @@ def write_welcome(welcome: Welcome) -> node_pb2.RegisterNodeResponse:
     )
 
 
-def read_capabilities(
+def capabilities_of(
     messages: Collection[node_pb2.DeviceCapability],
 ) -> tuple[AnnouncedCapability, ...]:
     """What a node offers, checked."""

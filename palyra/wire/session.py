@@ -31,7 +31,7 @@ from palyra.core.tracing import checked_traceparent
 from palyra.core.transfers import MAX_PIECE_BYTES
 from palyra.errors import Malformed
 from palyra.wire.checks import VERSION, check_version, checked_attempt_id
-from palyra.wire.registration import read_capabilities, write_capability
+from palyra.wire.registration import capabilities_of, write_capability
 from palyra.wire.v1 import node_pb2
 
 MAX_ERROR_TEXT = 1_024
@@ -111,7 +111,7 @@ def read_event(message: node_pb2.NodeEventRequest) -> NodeEvent:
             if report.output_transfer
         ),
         catalog=(
-            read_capabilities(message.catalog.capabilities) if message.HasField("catalog") else None
+            capabilities_of(message.catalog.capabilities) if message.HasField("catalog") else None
         ),
         descriptors=tuple(map(_read_descriptor, message.descriptors)),
     )

@@ -13,11 +13,11 @@ import msgspec
 import pytest
 
 from palyra.capability.configured import MAX_BYTES, MAX_SECRET_BYTES, settings_of
+from palyra.capability.settings import Secret
 from palyra.core.descriptors import Descriptor
 from palyra.errors import SettingsInvalid
 from tests.capability.test_described import descriptor
 
-Secret = Annotated[str, msgspec.Meta(extra_json_schema={"x-palyra-secret": True})]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="modes mean nothing there")
 
 

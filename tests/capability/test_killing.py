@@ -232,6 +232,16 @@ def test_no_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert tree.kill(PATIENCE_S)
 
 
+def test_groups_of_killed_hosts_are_removed(tmp_path: Path) -> None:
+    """A group whose host is no more goes, with those below it; one whose host lives stays."""
+    ended = start("pass", tmp_path)
+    ended.wait()
+    for host in (ended.pid, os.getpid()):
+        (tmp_path / f"palyra-worker-{host}-1" / "below").mkdir(parents=True)
+    cgroups.clear_stale(tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == [f"palyra-worker-{os.getpid()}-1"]
+
+
 def test_something_settles() -> None:
     """settled() asks at least once, and not longer than it may."""
     answers = iter([False, True])

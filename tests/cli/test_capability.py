@@ -5,20 +5,20 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import pytest
 
 from palyra.capability.catalogue import Catalogue, Fault, Offer
 from palyra.capability.discovery import SWITCHED_OFF, Wishes
+from palyra.capability.settings import Secret
 from palyra.cli import main, pluginlines
 from palyra.cli.pluginlines import Plugins
 from palyra.cli.present import Screen
 from palyra.config.node import NodeSection
 from tests.capability.test_described import descriptor
 
-Secret = Annotated[str, msgspec.Meta(extra_json_schema={"x-palyra-secret": True})]
 MISSING = "No module named 'cups'"
 
 

@@ -112,3 +112,16 @@ def test_what_people_see_is_harmless() -> None:
     announcement = decode_announcement(data)
     assert announcement.name == "evil-31m"
     assert announcement.platform == "\\u202elinux"
+
+
+def test_a_device_that_offers_very_much_can_pair() -> None:
+    """Details of so many capabilities that they do not fit are left out; the names are there."""
+    offered = tuple(
+        AnnouncedCapability(f"acme.{'x' * 50}{n}", digest="d" * 64, contract="c" * 64, risk="high")
+        for n in range(MAX_CAPABILITIES)
+    )
+    data = encode_announcement(Announcement("pi", capabilities=offered))
+    assert len(data) <= MAX_BYTES
+    said = decode_announcement(data).capabilities
+    assert [each.name for each in said] == [each.name for each in offered]
+    assert {(each.digest, each.risk) for each in said} == {("", "high")}

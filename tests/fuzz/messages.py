@@ -23,7 +23,7 @@ from palyra.core.frames import (
 )
 from palyra.core.handshake import Begun
 from palyra.core.identifiers import AttemptId, DeviceId
-from palyra.core.jobs import Outcome, Report, Standing
+from palyra.core.jobs import MediationAnswer, Outcome, Report, Standing
 from palyra.core.pairing import CodeMethod
 from palyra.core.transcript import DeviceProof, Enrolment
 from palyra.errors import LimitReached
@@ -116,7 +116,9 @@ def _session_readers() -> list[MessageReader]:
         3,
         (Report(_ATTEMPT, Outcome.FAILED, b"[1]", "failed", "no"),),
         (Progress(_ATTEMPT, 0.5, "half"),),
-        (Waiting(_ATTEMPT, False, 9),),
+        (Waiting(_ATTEMPT, True, 9, MediationAnswer("ana", "once")),),
+        catalog=hello.capabilities,
+        descriptors=(b"{}",),
     )
     published = session.write_event(NodeEvent("capability.result"), _DEVICE)
     published.payload_json = b'{"request_id":"r","success":true,"output_json":[1],"error":""}'

@@ -132,7 +132,7 @@ def test_a_digest_that_is_none_is_not_asked_for(house: House) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"risk": "low"}, {"needs_mediation": True}, {"idempotent": True}, {"contract": "0" * 64}],
+    [{"risk": "low"}, {"idempotent": True}, {"contract": "0" * 64}],
 )
 def test_a_descriptor_must_be_what_was_announced(house: House, changes: dict[str, object]) -> None:
     """Rules and grants look at what is announced: it may not say less than the descriptor."""
@@ -142,6 +142,18 @@ def test_a_descriptor_must_be_what_was_announced(house: House, changes: dict[str
     assert house.descriptors.unknown(device) == ()
     honest = offering(house, LAMP, name="nas")
     assert house.descriptors.unknown(honest) == (digest_of(LAMP),)
+
+
+def test_its_owner_may_want_a_person_to_be_asked(house: House) -> None:
+    """A capability may be announced as one that asks where its plugin would not; that it asks
+    nobody where its plugin wants so may not be announced."""
+    more = house.device("pi", (announced(LAMP, needs_mediation=True),))
+    digest, _ = house.descriptors.check(more, LAMP.encode())
+    assert digest == digest_of(LAMP)
+    asking = a_descriptor(needs_mediation=True)
+    less = house.device("nas", (announced(asking, needs_mediation=False),))
+    with pytest.raises(Malformed):
+        house.descriptors.check(less, asking.encode())
 
 
 def test_a_descriptor_of_nothing_is_refused(house: House) -> None:

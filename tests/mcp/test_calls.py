@@ -18,7 +18,7 @@ import anyio
 
 from palyra.afar.refusals import GatewayRefused
 from palyra.console.models import JobAnswer
-from palyra.mcp import calls
+from palyra.mcp import calls, gatewayclient
 from palyra.mcp.calls import CANCELLED, Asked, CallInterrupted, Calls
 from tests.cli.conftest import Stream
 from tests.cli.farconsole import FarConsole
@@ -52,6 +52,7 @@ class Told:
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What broke is tried again at once."""
     monkeypatch.setattr(calls, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(gatewayclient, "PAUSES_S", (0.0, 0.0))
 
 
 def invokes(far: FarConsole, **changes: Any) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("mcp")
 
+import httpx2
+
 from palyra.afar.contexts import CA, PAIR, PENDING
 from palyra.afar.refusals import AnswerUnreadable, GatewayRefused
 from palyra.console.models import CallerAnswer, CancelJob, JobAnswer, JobEvent, NodeList
@@ -100,6 +102,31 @@ def test_a_gateway_that_is_not_there(tmp_path: Path) -> None:
         await context.__aexit__(None, None, None)
 
     asynchronously(act)
+
+
+def test_a_connection_that_was_ended_meanwhile(
+    far: FarConsole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is only read is asked for again, once."""
+    ended = httpx2.RemoteProtocolError("Server disconnected without sending a response.")
+    failures = [ended, ended, ended]
+
+    async def act() -> None:
+        async with asking(far, tmp_path) as client:
+            whole = client._client
+
+            def broken() -> httpx2.AsyncClient:
+                if failures:
+                    raise failures.pop()
+                return whole()
+
+            monkeypatch.setattr(client, "_client", broken)
+            with pytest.raises(GatewayUnreachable, match="Server disconnected"):
+                await client.get("auth/self", CallerAnswer)
+            assert (await client.get("auth/self", CallerAnswer)).caller.role == "operator"
+
+    asynchronously(act)
+    assert not failures
 
 
 def test_a_keyed_request_is_sent_again(far: FarConsole, tmp_path: Path) -> None:

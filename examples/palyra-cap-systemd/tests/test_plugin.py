@@ -8,7 +8,7 @@ from palyra.capability import OutcomeKind
 from palyra.testing.capability import check_conformance
 
 from palyra_cap_systemd import show
-from palyra_cap_systemd.plugin import NAME, Status, capability
+from palyra_cap_systemd.plugin import Status, capability
 
 RUNNING = b"""\
 Id=ssh.service

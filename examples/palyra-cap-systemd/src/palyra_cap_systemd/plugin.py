@@ -15,6 +15,7 @@ from palyra.errors import InputInvalid
 from palyra_cap_systemd.show import Show, full_name, number, parsed, systemctl
 
 NAME = "systemd.unit_status"
+_Pattern = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,7 +49,7 @@ class Status(msgspec.Struct):
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """Which units may be asked about, by name or pattern (``nginx.service``, ``backup-*``)."""
 
-    units: Annotated[list[Annotated[str, Meta(max_length=255)]], Meta(max_length=256)] = ["*"]
+    units: Annotated[tuple[_Pattern, ...], Meta(max_length=256)] = ("*",)
 
 
 def capability(show: Show, now_s: Callable[[], float], up_s: Callable[[], float]) -> Capability:
