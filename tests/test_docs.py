@@ -20,6 +20,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from palyra import errors
+from palyra.cli.capability_new import Project
 from palyra.cli.main import palyra
 from palyra.config import Config
 from palyra.config.root import parse
@@ -42,7 +43,12 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
 PUBLISHED = 32
 """Field numbers below are version 1 and stand in no table."""
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")])
+PLUGINS = ROOT / "docs" / "plugins.md"
+PAGES = sorted(
+    page
+    for pages in ("*.md", "docs/**/*.md", "benchmarks/**/*.md", "examples/**/*.md")
+    for page in ROOT.glob(pages)
+)
 
 
 def tokens(page: Path) -> Iterator[Token]:
@@ -121,6 +127,22 @@ def test_the_first_configuration_example_is_every_default() -> None:
     assert {name: list(section) for name, section in sections.items()} == {
         name: list(section) for name, section in msgspec.to_builtins(Config()).items()
     }
+
+
+def test_the_code_for_authors_of_plugins_is_tested_code() -> None:
+    """Every Python block of that page stands so in an example or in the project that
+    ``capability new`` writes, whose own tests are run elsewhere."""
+    files = [path.read_text(encoding="utf-8") for path in ROOT.glob("examples/*/**/*.py")]
+    sources = [*files, *Project.named("printer", None).files().values()]
+    blocks = blocks_of(PLUGINS, "python")
+    assert len(blocks) > 5
+    assert not [block for block in blocks if not any(block in each for each in sources)]
+
+
+def test_the_settings_of_plugins_are_valid() -> None:
+    """Every TOML block of that page is a palyra.toml that a node host takes."""
+    for block in blocks_of(PLUGINS, "toml"):
+        parse(block, PLUGINS.name)
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -78,8 +78,7 @@ class GroupedTree(GroupTree):
     def kill(self, timeout_s: float) -> bool:
         """Whether the kernel says that nothing is in the group any more."""
         kill_group(self._child.pid)
-        with contextlib.suppress(OSError):
-            (self._leaf / "cgroup.kill").write_text("1")
+        _kill(self._leaf)
         gone = settled(lambda: not populated(self._leaf), timeout_s)
         gone = reap(self._child, timeout_s) and gone
         if gone:
@@ -92,8 +91,7 @@ def clear_stale(base: Path) -> None:
     for leaf in base.glob(f"{_PREFIX}*-*"):
         host = leaf.name.removeprefix(_PREFIX).partition("-")[0]
         if host.isdecimal() and not Path("/proc", host).exists():
-            with contextlib.suppress(OSError):
-                (leaf / "cgroup.kill").write_text("1")
+            _kill(leaf)
             settled(lambda leaf=leaf: not populated(leaf), _STALE_S)  # type: ignore[misc]
             remove_group(leaf)
 
@@ -143,6 +141,16 @@ def _make_leaf(base: Path) -> Path:
     leaf = base / f"{_PREFIX}{os.getpid()}-{next(_numbers)}"
     leaf.mkdir()
     return leaf
+
+
+def _kill(leaf: Path) -> None:
+    """Kill everything in a group and below it, at once."""
+    with contextlib.suppress(OSError):
+        file = os.open(leaf / "cgroup.kill", os.O_WRONLY)  # nobody may read it, and none is made
+        try:
+            os.write(file, b"1")
+        finally:
+            os.close(file)
 
 
 def populated(leaf: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from palyra.cli import console_checks, key_checks, local_checks, words
+from palyra.cli import console_checks, key_checks, local_checks, node_checks, words
 from palyra.cli.client import SOCKET_NAME, Console
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
@@ -42,7 +42,7 @@ def doctor(call: Call) -> int:
     gateway, socket = _gateway(call.console, str(root / SOCKET_NAME) if afar is None else afar.url)
     checks = [socket]
     if afar is None:
-        checks = _local(root, socket, running=gateway is not None)
+        checks = [*_local(root, socket, running=gateway is not None), *node_checks.checks(root)]
     if gateway is not None:
         checks += gateway.checks
     if call.screen.as_json:

@@ -82,7 +82,7 @@ class CapabilityCount(msgspec.Struct, frozen=True):
 
 class StatusAnswer(Said, frozen=True, tag="status"):
     """``transport`` and ``address`` are empty without a session; ``requests`` is how many
-    questions are open."""
+    questions are open; ``containment`` is by what a plugin's processes are kept together."""
 
     state: State
     name: str
@@ -94,6 +94,7 @@ class StatusAnswer(Said, frozen=True, tag="status"):
     capabilities: CapabilityCount
     jobs: int
     requests: int
+    containment: str
 
 
 class RequestItem(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from palyra._lock import RootLock
 from palyra.capability.catalogue import Catalogue
 from palyra.capability.context import DeviceFacts
+from palyra.capability.killing import containment
 from palyra.config.addresses import HostPort
 from palyra.config.node import NodeSection
 from palyra.config.tracing import TracingSection
@@ -114,6 +115,7 @@ class NodeService(Service):
         routes = self._routes()
         rejoin = self._rejoin()
         self._began_ms = self._now_ms()
+        self._containment = containment()
         self._owners = self._owner_rooms()
         self._offers = self._offer_rooms()
         self._tracing = open_tracing(self._traced, self.name, node.identity.device_id)
@@ -213,6 +215,7 @@ class NodeService(Service):
             capabilities=self._counted(),
             jobs=self._runs.count,
             requests=len(self._owners.desk.questions()),
+            containment=self._containment,
         )
 
     def _counted(self) -> CapabilityCount:

@@ -85,7 +85,7 @@ def test_a_call_that_a_rule_holds_back(world: World, mode: str) -> None:
 
 
 def test_a_long_call(world: World, tmp_path: Path) -> None:
-    """Its progress is heard; cancelled at the client it ends on the device; job_cancel does too."""
+    """Its progress is heard; cancelled at the client it ends on the device."""
     agent = world.common
     started, release = tmp_path / "started", tmp_path / "release"
     slow = {"target": "pi", "input": {"started": str(started), "release": str(release)}}
@@ -115,11 +115,38 @@ def test_a_long_call(world: World, tmp_path: Path) -> None:
             job = (await anyio.to_thread.run_sync(world.gateway.jobs))[0]
             cancelled = await client.call_tool("job_get", {"job_id": job.job_id})
             assert cancelled.is_error and facts_of(cancelled)["state"] == "cancelled"
+
+    asynchronously(act)
+
+
+def test_ending_a_job_by_its_id(world: World, tmp_path: Path) -> None:
+    """One's own ends, and the call that waits for it says so; another operator's goes on."""
+    agent = world.common
+    started = tmp_path / "started"
+    slow = {"started": str(started), "release": str(tmp_path / "release")}
+    results: list[Any] = []
+
+    async def begun() -> bool:
+        return started.exists()
+
+    async def act() -> None:
+        async with agent.over_stdio() as client:
+
+            async def call() -> None:
+                arguments = {"target": "pi", "input": slow}
+                results.append(await client.call_tool("test_slow_echo", arguments))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(call)
+                await until(begun)
+                job = (await anyio.to_thread.run_sync(world.gateway.jobs))[0]
+                await client.call_tool("job_cancel", {"job_id": job.job_id})
             other = world.gateway.submit(world.node.device_id, "echo", b'{"ask": true}')
             denied = await client.call_tool("job_cancel", {"job_id": other})
             assert denied.is_error and "not_your_job" in text_of(denied)
 
     asynchronously(act)
+    assert results[0].is_error and facts_of(results[0])["state"] == "cancelled"
 
 
 def test_a_client_that_goes_away(world: World, tmp_path: Path) -> None:

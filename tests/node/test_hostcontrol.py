@@ -40,7 +40,7 @@ from tests.node.fakes import NOW_MS
 
 JOB = "01M80NKQCNB8Q2ZNZT9B3FVHD0"
 STATUS = StatusAnswer(
-    "online", "pi", JOB, 1, NOW_MS, "quic", "gw:7444", CapabilityCount(5, 1), 0, 0
+    "online", "pi", JOB, 1, NOW_MS, "quic", "gw:7444", CapabilityCount(5, 1), 0, 0, "x"
 )
 RELOADED = ReloadedAnswer(5, 2, [], [])
 

@@ -1,0 +1,71 @@
+"""Tests of :mod:`palyra.cli.node_checks`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from palyra.cli import node_checks
+from palyra.cli.client import Answer
+from palyra.cli.nodehost import NodeHost
+from palyra.node.controlwords import CapabilityCount, StatusAnswer
+
+STATUS = StatusAnswer(
+    "online", "pi", "D", 812, 1, "quic", "gw:7444", CapabilityCount(5, 0), 0, 0, "process groups"
+)
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, status: StatusAnswer) -> None:
+    """Let a node host say that."""
+
+    def ask(*_: Any) -> Answer[StatusAnswer]:
+        return Answer(status, msgspec.json.encode(status))
+
+    monkeypatch.setattr(NodeHost, "ask", ask)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A state root that had a node host."""
+    (tmp_path / "node-host").mkdir(mode=0o700)
+    return tmp_path
+
+
+def test_a_gateway_alone_has_no_such_lines(tmp_path: Path) -> None:
+    """Where no node host ever was nothing is said of one."""
+    assert node_checks.checks(tmp_path) == []
+
+
+def test_nobody_runs(root: Path) -> None:
+    """It is said, with the command that starts it."""
+    host, rules = node_checks.checks(root)
+    assert (host.verdict, host.hint) == ("warn", "palyra node run")
+    assert (rules.verdict, rules.finding) == ("ok", "0 rules")
+
+
+def test_how_plugins_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that runs says what it offers and how plugins are kept apart, and what is broken."""
+    answering(monkeypatch, STATUS)
+    host, plugins, _ = node_checks.checks(root)
+    assert (host.verdict, host.finding) == ("ok", "pi is online, pid 812")
+    assert plugins.verdict == "ok"
+    assert plugins.finding == "5 capabilities, 0 faults; processes kept by process groups"
+    count = CapabilityCount(1, 1)
+    answering(monkeypatch, msgspec.structs.replace(STATUS, state="offline", capabilities=count))
+    host, plugins, _ = node_checks.checks(root)
+    assert (host.verdict, plugins.verdict) == ("warn", "warn")
+    assert plugins.finding.startswith("1 capability, 1 fault;")
+    assert plugins.hint == "palyra capability list"
+
+
+def test_rules_that_cannot_be_read(root: Path) -> None:
+    """They are named by their path, before a node host refuses to start for them."""
+    file = root / "node-host" / "node-policy.toml"
+    file.write_text('[[rule]]\neffect = "perhaps"\n')
+    file.chmod(0o600)
+    rules = node_checks.checks(root)[-1]
+    assert (rules.verdict, rules.where) == ("FAIL", str(file))
+    assert "rule[0].effect" in rules.finding
