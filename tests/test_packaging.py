@@ -88,6 +88,12 @@ def test_every_module_is_in_the_wheel(wheel_names: set[str]) -> None:
     assert modules <= wheel_names
 
 
+def test_the_templates_are_in_the_wheel(wheel_names: set[str]) -> None:
+    """``palyra capability new`` finds what it writes."""
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "palyra").rglob("*.j2")}
+    assert templates and templates <= wheel_names
+
+
 def test_the_wheel_is_typed(wheel_names: set[str]) -> None:
     """Both import packages carry py.typed, and the generated modules their stubs."""
     typed = {"palyra/py.typed", "palyra_capabilities/py.typed", "palyra/wire/v1/node_pb2.pyi"}
@@ -136,6 +142,7 @@ def test_the_entry_points(wheel: zipfile.ZipFile) -> None:
         "LICENSE",
         "capabilities/echo.py",
         "docs/index.md",
+        "examples/palyra-cap-files/pyproject.toml",
         "proto/generate.py",
         "proto/palyra/wire/v1/node.proto",
         "pyproject.toml",
