@@ -23,6 +23,7 @@ from palyra import errors
 from palyra.cli.capability_new import Project
 from palyra.cli.main import palyra
 from palyra.config import Config
+from palyra.config.nodepolicy import load_node_policy
 from palyra.config.root import parse
 from palyra.console.app import PREFIX
 from palyra.console.openapi import document
@@ -36,6 +37,9 @@ from palyra.core.transcript import DeviceProof, Enrolment
 from palyra.wire.v1 import node_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
+DEVICE = ROOT / "docs" / "device.md"
+MCP = ROOT / "docs" / "mcp.md"
+RULES = ROOT / "docs" / "examples" / "node-policy.toml"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 API = ROOT / "docs" / "api.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -117,6 +121,37 @@ def test_the_configuration_examples_are_valid() -> None:
     assert blocks
     for block in blocks:
         parse(block, CONFIGURATION.name)
+
+
+def test_configuration_examples_of_other_pages_are_valid() -> None:
+    """What an owner or an operator copies from these pages is taken as it is."""
+    for page in (DEVICE, MCP):
+        found = [block for block in blocks_of(page, "toml") if not block.startswith("[[rule]]")]
+        assert found
+        for block in found:
+            parse(block, page.name)
+
+
+def test_the_rules_of_a_device_say_what_the_page_tells(tmp_path: Path) -> None:
+    """The page has the example file, word for word, and its table is what those rules decide."""
+    assert RULES.read_text(encoding="utf-8") in blocks_of(DEVICE, "toml")
+    file = tmp_path / RULES.name
+    file.write_bytes(RULES.read_bytes())
+    file.chmod(0o600)
+    policy = load_node_policy(file)
+    told = [row for row in rows(DEVICE) if len(row) == 5 and row[1] in ("low", "medium", "high")]
+    assert len(told) > 5
+    for capability, risk, needed, given, said in told:
+        decision = policy.decide(
+            *quoted(capability),
+            risk=risk,
+            needs_mediation=needed == "yes",
+            value=json.loads(*quoted(given)),
+        )
+        words = {"allow": "allows", "deny": "denies", "ask": "asks"}[decision.effect.value]
+        rule = f"rule {decision.rule_id} {words}"
+        alone = "asks" if words == "asks" else "is allowed"
+        assert said == (rule if decision.rule_id else alone)
 
 
 def test_the_first_configuration_example_is_every_default() -> None:
@@ -323,10 +358,16 @@ def modules(room: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("room", "heading"), [("gateway", "The gateway"), ("node", "The node host")]
+    ("room", "heading"),
+    [
+        ("gateway", "The gateway"),
+        ("node", "The node host"),
+        ("capability", "Capabilities"),
+        ("mcp", "AI clients"),
+    ],
 )
 def test_every_file_of_a_room_is_told(room: str, heading: str) -> None:
-    """The tables of the architecture have each file of the two largest rooms, and no other."""
+    """The tables of the architecture have each file of these rooms, and no other."""
     text = ARCHITECTURE.read_text(encoding="utf-8")
     section = text.partition(f"## {heading}, file by file")[2].partition("\n## ")[0]
     table = (line for line in section.splitlines() if line.startswith("| `"))

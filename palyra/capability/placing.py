@@ -23,6 +23,7 @@ from palyra.errors import PluginFailed
 MAX_RUNS = 1000
 """After so many runs a worker is replaced."""
 MAX_TRIES = 2
+_INTERRUPTED = (OutcomeKind.TIMED_OUT, OutcomeKind.CANCELLED)
 STOPPING = "the node host is stopping"
 
 
@@ -116,8 +117,14 @@ class Placing:
         run = place.run
         if run is None or place.state is not State.RUNNING:
             return
+        said = outcome(run)
+        if run.began and said.kind in _INTERRUPTED:
+            # Only with its worker has all of it stopped: threads, and processes it has started.
+            run.interrupted_as = said.kind
+            self._end(place, "its run was interrupted", wanted=True)
+            return
         self._leave(run)
-        self._settle(run, outcome(run))
+        self._settle(run, said)
         place.runs += 1
         self._rest(place)
         self._fill()
@@ -285,10 +292,11 @@ class Placing:
     # -- deaths -----------------------------------------------------------------------------
 
     def _orphaned(self, run: PoolRun, death: Death) -> None:
-        """The worker of a run died under it; one whose handler was not called gets another."""
+        """The worker of a run died under it; one whose handler was not called gets another, where
+        it does no harm if the worker has lied about that."""
         run.tries += 1
-        nothing_ran = not run.began and run.interrupted_as is None
-        if nothing_ran and run.tries < MAX_TRIES and not self.closing:
+        again = run.offer.descriptor.idempotent and not run.began and run.interrupted_as is None
+        if again and run.tries < MAX_TRIES and not self.closing:
             self._waiting.insert(0, run)
         else:
             self._settle(run, run.death(death.cause, gone=death.gone))

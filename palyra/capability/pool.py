@@ -67,8 +67,8 @@ class WorkerPool:
 
     ``clock`` is monotonic seconds and the clock of every context's deadline.  Runs wait for a place
     in the order of start, and their deadlines tick; an idle worker of another distribution is
-    stopped to make room.  A run whose worker died before the handler was called is given to one
-    more worker.  ``changed`` is told, by one thread, which distributions cannot be used.
+    stopped to make room.  An idempotent run whose worker died before the handler was called is
+    given to one more worker.  ``changed`` is told, by one thread, which distributions cannot be used.
     """
 
     def __init__(
@@ -267,8 +267,8 @@ class WorkerPool:
             self._report()
             for distribution, sentence in news:
                 self._tell(distribution, sentence)
-            if tend and self._spawner is not None:
-                self._spawner.containment.tend()
+            if tend:
+                self._tend()
             over = self._is_over()
 
     def _wait(self) -> None:
@@ -287,6 +287,13 @@ class WorkerPool:
         elif due or self._tend_at == math.inf:
             self._tend_at = now + _TEND_S
         return due
+
+    def _tend(self) -> None:
+        assert self._spawner is not None
+        try:
+            self._spawner.containment.tend()
+        except OSError as exc:  # no file to spare, perhaps; later is soon enough
+            _logger.warn("orphans of workers are not looked after: {e}", e=exc.strerror)
 
     def _is_over(self) -> bool:
         with self._lock:

@@ -42,6 +42,7 @@ _SELF_S = 0.5
 _MAX_CAUSE = 300
 _PROGRESS_PER_SECOND = 20
 _PROGRESS_AT_ONCE = 40
+"""More than a worker of ours can have said since its run began, however late it is heard."""
 
 Log = Callable[[str, str], None]
 """Takes a distribution and a line that one of its workers wrote; called from any thread."""
@@ -119,8 +120,8 @@ class Worker:
         self._run_id = 0
         self._began = False
         self._max_output_bytes = 0
-        self._progress_left = 0.0
-        self._progress_at_s = 0.0
+        self._progress = 0
+        self._run_since_s = 0.0
         self._pen = Pen(child.stdin)
         self._mutterings = Mutterings(lambda line: log(distribution, line))
         self._ending = threading.Event()
@@ -157,8 +158,8 @@ class Worker:
             self._run_id = run.run_id
             self._began = False
             self._max_output_bytes = run.max_output_bytes
-            self._progress_left = _PROGRESS_AT_ONCE
-            self._progress_at_s = self._clock()
+            self._progress = 0
+            self._run_since_s = self._clock()
             self._mutterings.new_run()
             self._pen.write(encode_frame(run))
 
@@ -203,7 +204,7 @@ class Worker:
         self._ending.wait()
         cause = self._cause
         exited = not cause and self._tree.exited(_SELF_S)
-        gone = self._tree.kill(KILL_S)
+        gone = self._killed()
         for thread in self._threads:
             thread.join(KILL_S)
         self._close()
@@ -213,6 +214,14 @@ class Worker:
         if last := self._mutterings.last_line().rstrip("."):
             cause = f"{cause}; its last line: {last}"
         self._listener.died(self, Death(cause, self._wanted, gone))
+
+    def _killed(self) -> bool:
+        """Kill all of it; whether it is known that nothing is left."""
+        try:
+            return self._tree.kill(KILL_S)
+        except OSError:  # this process has no file to spare, so it cannot look
+            self._child.kill()
+            return False
 
     def _close(self) -> None:
         """Close the pipes, but none that a thread still reads: it would wait for that thread."""
@@ -267,7 +276,8 @@ class Worker:
         if frame.run_id != self._run_id:
             raise Malformed("frame", f"is of run {frame.run_id}; run {self._run_id} is under way")
         if isinstance(frame, Result):
-            self._check_output(frame)
+            if frame.kind == "succeeded":  # else there is none, and its ``null`` may be too long
+                self._check_output(frame)
         elif isinstance(frame, Started) is self._began:
             raise Malformed("frame", f"of type {kind} comes out of order")
 
@@ -292,11 +302,9 @@ class Worker:
 
     def _count_progress(self) -> None:
         """A worker limits itself to ten a second; what sends a flood is no worker of ours."""
-        now = self._clock()
-        earned = (now - self._progress_at_s) * _PROGRESS_PER_SECOND
-        self._progress_left = min(_PROGRESS_AT_ONCE, self._progress_left + earned) - 1
-        self._progress_at_s = now
-        if self._progress_left < 0:
+        self._progress += 1
+        earned = (self._clock() - self._run_since_s) * _PROGRESS_PER_SECOND
+        if self._progress > _PROGRESS_AT_ONCE + earned:
             raise Malformed("frame", "of type progress comes too often")
 
 

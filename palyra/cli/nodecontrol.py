@@ -181,6 +181,7 @@ def _show_one(screen: Screen, item: RequestItem) -> None:
     red = "red" if item.risk == "high" else ""
     given = [
         Fact("request", short_id(item.request_id), item.request_id),
+        Fact("job", words.escaped(short_id(item.job_id)) or words.NOTHING, item.job_id),
         Fact.same("who", words.escaped(item.requested_by)),
         Fact("capability", words.escaped(f"{item.capability}, {item.risk}"), item.capability, red),
         Fact("argument", _argument(item), item.argument),
@@ -189,7 +190,7 @@ def _show_one(screen: Screen, item: RequestItem) -> None:
         Fact("left", words.countdown(item.left_ms), str(item.left_ms)),
     ]
     if not screen.tty:
-        given.insert(3, Fact.same("risk", item.risk))
+        given.insert(4, Fact.same("risk", item.risk))
     facts.show(screen, given)
     if screen.tty:
         screen.hint(f"palyra node allow {short_id(item.request_id)}")

@@ -62,7 +62,8 @@ def node_policy_of(file: NodePolicyFile) -> NodePolicy:
 
 
 def load_node_policy(path: Path) -> NodePolicy:
-    """The owner's rules; a file that is not there has none.
+    """The owner's rules; none where there is no file.  A link that leads nowhere is no such case:
+    its rules are somewhere.
 
     :raises ConfigInvalid: naming the file, the value's path and what is wrong with it; or that
         others than the owner could have written it.
@@ -71,9 +72,9 @@ def load_node_policy(path: Path) -> NodePolicy:
         with open(path, "rb", opener=_open) as file:
             _check_ours(os.fstat(file.fileno()), path)
             data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return NodePolicy()
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return NodePolicy()
         raise ConfigInvalid(str(path), "file", f"cannot be read ({error.strerror})") from error
     if len(data) > MAX_BYTES:
         raise ConfigInvalid(str(path), "file", f"is longer than {MAX_BYTES // 2**20} MiB")

@@ -1,7 +1,7 @@
 """What a yes that outlives its call is for: one capability as it is now, and the scope shown.
 
-The scope is the origin of a web address where the input is nothing but one, and else exactly that
-input; of high risk always the latter.
+The scope is the origin of a web address where the input is nothing but one, under the name it has
+there, and else exactly that input; of high risk always the latter.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from palyra.core.urlprefix import Url
 
 EXACTLY = "exactly this"
 """How a scope is shown that is the input itself."""
+MAX_ORIGIN = 300
+"""Characters of an origin that a person can be shown: of more than any host can have."""
+MAX_MEMBER = 128
 _WEB = frozenset({"http", "https"})
 
 
@@ -35,17 +38,21 @@ class Scope:
 def scope_of(given: ExactInput, *, risk: str, opens: str = "") -> Scope:
     """The scope of a call's input; ``opens`` is the URL or path that it turned out to mean, which
     may be another one next time (a link in the file system)."""
-    origin = _origin(given.value) if risk != "high" else ""
+    member, origin = _origin(given.value) if risk != "high" else ("", "")
     if origin:
-        return Scope(f"origin {origin}", origin)
+        return Scope(f"origin {origin} {member}", origin)
     digest = hashlib.sha256(lp(b"palyra-consent-v1", given.json, opens.encode("utf-8", "replace")))
     return Scope(f"input {digest.hexdigest()}", EXACTLY)
 
 
-def _origin(value: object) -> str:
-    """The origin of the one web address that is all of an input; empty where there is more."""
+def _origin(value: object) -> tuple[str, str]:
+    """The origin of the one web address that is all of an input, after the name it has there; empty
+    where there is more, or a name or an origin that nobody has."""
     if not isinstance(value, dict) or len(value) != 1:
-        return ""
-    (text,) = value.values()
+        return "", ""
+    ((member, text),) = value.items()
     url = Url.parse(text) if isinstance(text, str) else None
-    return url.origin if url is not None and url.scheme in _WEB and url.host else ""
+    if url is None or url.scheme not in _WEB or not url.host:
+        return "", ""
+    fits = len(url.origin) <= MAX_ORIGIN and len(member) <= MAX_MEMBER
+    return (member, url.origin) if fits else ("", "")

@@ -221,8 +221,9 @@ def _ask_again(_: JobInputs, job: Job) -> None:
 @_dispatched.upon(JobInputs.mediation_asked).to(_awaiting)
 @_awaiting.upon(JobInputs.mediation_asked).to(_awaiting)
 def _ask(_: JobInputs, job: Job, deadline_ms: int, now_ms: int) -> None:
+    if job.state is not JobState.AWAITING:  # else a gateway that was away is told again
+        job.mediation = Mediation(asked_at_ms=now_ms)
     job.state = JobState.AWAITING
-    job.mediation = Mediation(asked_at_ms=now_ms)
     job.waiting_for = "mediation"
     job.deadline_ms = deadline_ms
 

@@ -85,6 +85,8 @@ class Descriptors:
         self._bytes = 0
         self._ready: dict[str, Known] = {}
         self._order = sorted((each.descriptor.name, each.digest) for each in own().values())
+        self._checked: set[str] = set()
+        """Those of the kept whose schemas were checked since the start."""
         self._refused: dict[Hashable, None] = {}
         self._full = False
 
@@ -101,7 +103,8 @@ class Descriptors:
         if known is not None or digest not in self._kept:
             return known
         try:
-            return self._make_ready(digest, _read(self._kept[digest]))
+            read = decode_descriptor if digest in self._checked else _read
+            return self._make_ready(digest, read(self._kept[digest]))
         except Malformed as error:  # an older version took it
             self._log.warn("a descriptor on record: {why}", why=error.sentence)
             return None
@@ -120,6 +123,25 @@ class Descriptors:
         return [each for each in islice(self._order, begin, begin + limit) if each[0] == name]
 
     # -- what devices describe --------------------------------------------------------------------
+
+    def believed(self, offered: tuple[AnnouncedCapability, ...]) -> tuple[AnnouncedCapability, ...]:
+        """What a device offers; where its descriptor is known and says otherwise, that counts."""
+        return tuple(map(self._believed, offered))
+
+    def _believed(self, item: AnnouncedCapability) -> AnnouncedCapability:
+        known = self.of(item.digest)
+        if known is None or _is_same(item, known):
+            return item
+        said = known.descriptor
+        if item.name != said.name:
+            return attrs.evolve(item, digest="")
+        return attrs.evolve(
+            item,
+            risk=said.risk,
+            needs_mediation=item.needs_mediation or said.needs_mediation,
+            idempotent=item.idempotent and said.idempotent,
+            contract=known.contract,
+        )
 
     def unknown(self, device: Device) -> tuple[str, ...]:
         """The digests that a device is to be asked for."""
@@ -145,7 +167,7 @@ class Descriptors:
         except Malformed:
             self._refuse(digest)
             raise
-        if not _is_same(announced, said):
+        if not _is_same(announced, Known(digest, said, said.contract())):
             self._refuse((device.device_id, digest))
             raise Malformed(_FIELD, f"is not what {announced.name} was announced as")
         return digest, said
@@ -170,8 +192,9 @@ class Descriptors:
             self._make_ready(digest, said)
 
     async def sweep(self, now_ms: int) -> None:
-        """Forget what no device has announced for long."""
-        for digest in await self._store.forget_descriptors(now_ms - KEEP_MS):
+        """Forget what no device has announced for long; where room is short, what none does now."""
+        keep_ms = 0 if self._is_full() else KEEP_MS
+        for digest in await self._store.forget_descriptors(now_ms - keep_ms):
             self._drop(digest)
 
     # -- inside -----------------------------------------------------------------------------------
@@ -202,6 +225,7 @@ class Descriptors:
             insort(self._order, (name, digest))
 
     def _make_ready(self, digest: str, said: Descriptor) -> Known:
+        self._checked.add(digest)
         known = self._ready[digest] = Known(digest, said, said.contract())
         if len(self._ready) > MAX_READY:
             del self._ready[next(iter(self._ready))]
@@ -212,6 +236,7 @@ class Descriptors:
         if data is not None:
             self._bytes -= len(data)
             self._ready.pop(digest, None)
+            self._checked.discard(digest)
             del self._order[bisect_left(self._order, (_named.decode(data).name, digest))]
 
 
@@ -228,17 +253,18 @@ def _read(data: bytes) -> Descriptor:
     return said
 
 
-def _is_same(announced: AnnouncedCapability, said: Descriptor) -> bool:
+def _is_same(announced: AnnouncedCapability, known: Known) -> bool:
     """Whether a capability was announced as what it is: rules and grants look at no more.
 
     A person may be asked although the capability needs nobody: that is the device owner's rule.
     """
+    said = known.descriptor
     return (
         announced.name == said.name
         and announced.risk == said.risk
         and announced.needs_mediation >= said.needs_mediation
         and announced.idempotent == said.idempotent
-        and announced.contract == said.contract()
+        and announced.contract == known.contract
     )
 
 

@@ -4,10 +4,11 @@ descriptors that they were asked for."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,6 +25,9 @@ from palyra.gateway.nodesession import NodeSession
 
 MAX_CATALOGS = 30
 WINDOW_MS = 60_000
+MAX_DESCRIBED = 1_024
+DESCRIBED_MS = 3_600_000
+"""So many descriptors of one device are looked at in an hour: each may take some 20 ms."""
 MAX_FAULTS = 16
 """Descriptors that cannot be used, in one session; a node that sends more is ended."""
 MAX_SHOWN = 240
@@ -53,14 +57,15 @@ class Offerings:
         inventory: Inventory,
         descriptors: Descriptors,
         gateway_id: str,
-        now_ms: Callable[[], int],
+        clock: IReactorTime,
     ) -> None:
         self._directory = directory
         self._inventory = inventory
         self._descriptors = descriptors
         self._gateway_id = gateway_id
-        self._now_ms = now_ms
+        self._clock = clock
         self._catalogs = Windows(MAX_CATALOGS, WINDOW_MS)
+        self._described = Windows(MAX_DESCRIBED, DESCRIBED_MS)
         self._told: dict[NodeSession, _Told] = {}
 
     def registered(self, before: Device | None, device: Device) -> None:
@@ -74,12 +79,20 @@ class Offerings:
                 names=clean_text(", ".join(names), MAX_SHOWN),
             )
 
+    def believed(self, offered: tuple[AnnouncedCapability, ...]) -> tuple[AnnouncedCapability, ...]:
+        """What a device offers, as far as it does not contradict what is known."""
+        return self._descriptors.believed(offered)
+
     def unknown(self, device: Device) -> tuple[str, ...]:
         """The digests of the descriptors that the device is asked for."""
+        if self._described.wait_ms(device.device_id, self._now_ms()):
+            return ()
         return self._descriptors.unknown(device)
 
     def said(self, session: NodeSession, event: NodeEvent) -> None:
         """A node says what it offers from now on, or describes it."""
+        if not session.live:
+            return  # what it said before in this event has ended it
         told = self._told.setdefault(session, _Told())
         try:
             self._count(session.device_id, told, event)
@@ -144,7 +157,7 @@ class Offerings:
                 device_id=session.device_id,
                 gateway_id=self._gateway_id,
                 session_epoch=session.epoch,
-                capabilities=catalog,
+                capabilities=self.believed(catalog),
                 at_ms=self._now_ms(),
             )
         )
@@ -159,7 +172,13 @@ class Offerings:
         if device is None:
             raise NotFound("device", session.device_id)
         checked: dict[str, tuple[bytes, Descriptor]] = {}
-        for data in descriptors:
+        for number, data in enumerate(descriptors):
+            if number:  # heartbeats must not wait for hundreds of them
+                await deferLater(self._clock, 0)
+            now_ms = self._now_ms()
+            if not session.live or self._described.wait_ms(session.device_id, now_ms):
+                break
+            self._described.add(session.device_id, now_ms)
             try:
                 digest, said = self._descriptors.check(device, data)
                 checked[digest] = data, said
@@ -176,6 +195,9 @@ class Offerings:
     def _end(self, session: NodeSession, error: PalyraError) -> None:
         session.close(error)
         session.ended(error.code)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.seconds() * 1000)
 
     def _failed(self, failure: Failure, session: NodeSession) -> None:
         self._log.failure("what {d} offers was not taken", failure, d=session.device_id)

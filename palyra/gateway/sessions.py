@@ -97,7 +97,7 @@ class Sessions:
             inventory=inventory,
             descriptors=descriptors,
             gateway_id=gateway_id,
-            now_ms=self._now_ms,
+            clock=clock,
         )
         self._greetings: dict[DeviceId, _Greeting] = {}
         self._owners: dict[DeviceId, NodeSession] = {}
@@ -130,7 +130,7 @@ class Sessions:
             fingerprint=peer.fingerprint,
             platform=hello.platform,
             version=hello.version,
-            capabilities=hello.capabilities,
+            capabilities=self._offerings.believed(hello.capabilities),
             gateway_id=self._gateway_id,
             memory_id=hello.memory_id,
             transport=peer.transport,

@@ -46,6 +46,20 @@ Context = ServerRequestContext[Any, Any]
 """Of one request."""
 
 
+class _Protocol(Server[Any]):
+    """The SDK's server, which tells every client that its tools may become others: over HTTP
+    nobody else says so when a connection begins."""
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        told = notification_options or NotificationOptions(tools_changed=True)
+        return super().create_initialization_options(told, experimental_capabilities, extensions)
+
+
 class NodeServer:
     """Serves the tools of one operator to any number of connections."""
 
@@ -57,7 +71,7 @@ class NodeServer:
         self._bus = InMemorySubscriptionBus()
         self._running = 0
         shelf.changed = self.changed
-        self.protocol: Server[Any] = Server(
+        self.protocol: Server[Any] = _Protocol(
             "palyra",
             version=__version__,
             title="Palyra: paired devices",
@@ -67,11 +81,6 @@ class NodeServer:
             on_subscriptions_listen=ListenHandler(self._bus, max_subscriptions=MAX_TOLD),
             get_tool_input_schema=lambda name: self._shelf.box.schema(name),
         )
-
-    @property
-    def options(self) -> InitializationOptions:
-        """What a connection is told when it begins."""
-        return self.protocol.create_initialization_options(NotificationOptions(tools_changed=True))
 
     def _instructions(self) -> str:
         left_out = self._shelf.box.left_out

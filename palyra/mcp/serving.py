@@ -93,7 +93,8 @@ async def _composed(
 
 async def _over_stdio(server: NodeServer) -> None:
     async with stdio_server() as (incoming, outgoing):
-        await server.protocol.run(incoming, outgoing, server.options)
+        options = server.protocol.create_initialization_options()
+        await server.protocol.run(incoming, outgoing, options)
 
 
 class _OneLine(logging.Formatter):

@@ -60,15 +60,15 @@ class _Conversation(LineOnlyReceiver):
             return
         self._asked = True
         self._stop_waiting()
-        answered = maybeDeferred(self._answer, line)
-        answered.addErrback(self._refused)
+        answered = maybeDeferred(self._answer, line).addCallback(_line)
+        answered.addErrback(lambda failure: _line(self._refused(failure)))
         answered.addCallback(self._say)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """A request that is too long, or no line."""
         if not self._asked:
             self._asked = True
-            self._say(_refusal(Malformed("request", f"must be at most {MAX_ASKED} bytes")))
+            self._say(_line(_refusal(Malformed("request", f"must be at most {MAX_ASKED} bytes"))))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Whatever it was, nobody waits for the answer any more."""
@@ -101,11 +101,11 @@ class _Conversation(LineOnlyReceiver):
             error = PalyraError()
         return _refusal(error)
 
-    def _say(self, answer: Answered) -> None:
+    def _say(self, line: bytes) -> None:
         transport: Any = self.transport
         if transport is not None and self in self.factory.open:
             self._said = True
-            transport.write(msgspec.json.encode(answer) + b"\n")
+            transport.write(line)
             transport.loseConnection()
             self._wait()
 
@@ -178,6 +178,10 @@ class ControlSocket:
         port, self._port = self._port, None
         stopped: Deferred[None] = port.stopListening()
         return stopped.addCallback(lambda _: self._conversations.end())
+
+
+def _line(answer: Answered) -> bytes:
+    return msgspec.json.encode(answer) + b"\n"
 
 
 def _refusal(error: PalyraError) -> RefusedAnswer:

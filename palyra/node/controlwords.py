@@ -99,7 +99,8 @@ class StatusAnswer(Said, frozen=True, tag="status"):
 
 class RequestItem(msgspec.Struct, frozen=True):
     """One open question.  ``argument`` may be the beginning of ``argument_length`` characters;
-    ``opens`` is the URL or path that it means, ``scope`` what a longer yes would be for."""
+    ``opens`` is the URL or path that it means, ``scope`` what a longer yes would be for, and
+    ``job_id`` what the gateway calls it."""
 
     request_id: str
     capability: str
@@ -110,6 +111,7 @@ class RequestItem(msgspec.Struct, frozen=True):
     opens: str
     scope: str
     left_ms: int
+    job_id: str = ""
 
 
 class RequestsAnswer(Said, frozen=True, tag="requests"):

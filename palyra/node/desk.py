@@ -84,7 +84,7 @@ class Desk:
         return [each.question for each in self._open.values()]
 
     def find(self, wanted: str) -> Question:
-        """The open question that an id of a job, or its beginning, means.
+        """The open question that an id, or its beginning, means.
 
         :raises NotFound, AmbiguousTarget: none, or several.
         """

@@ -8,7 +8,7 @@ import attrs
 
 from palyra.core.devices import clean_text
 from palyra.core.jobs import ALWAYS, FOR_SESSION, ONCE, REFUSED
-from palyra.node.mediation import MAX_ARGUMENT, Question
+from palyra.node.mediation import MAX_ARGUMENT, Question, beginning
 
 TITLE = "Palyra"
 LABELS = {
@@ -60,14 +60,9 @@ def _lines(question: Question, lasts_s: int | None) -> Iterator[str]:
 
 
 def _cut(text: str) -> str:
-    """``text`` whole, or its beginning and how much is missing.
-
-    It is escaped before it is cut: an escape is longer than its character.
-    """
-    whole = clean_text(text, None)
-    if len(whole) <= MAX_ARGUMENT:
-        return whole
-    return f"{whole[:MAX_ARGUMENT]} (+{len(whole) - MAX_ARGUMENT} characters)"
+    """``text`` whole, or its beginning and how much is missing."""
+    shown, missing = beginning(text, MAX_ARGUMENT)
+    return f"{shown} (+{missing} characters)" if missing else shown
 
 
 def _quoted(text: str) -> Iterator[str]:

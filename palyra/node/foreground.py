@@ -156,7 +156,9 @@ class _Foreground:
         self._service = service
 
     def _terminal(self) -> IMediator | None:
-        """The terminal, where a person sits at it."""
+        """The terminal, where a person sits at it; a loop on Windows can watch none."""
+        if os.name == "nt":
+            return None
         if sys.stdin is None or not sys.stdin.isatty() or not self._screen.tty:
             return None
         return TerminalMediator(

@@ -96,6 +96,7 @@ class HostControl:
             opens=question.opens[:limit],
             scope=question.scope,
             left_ms=max(0, int((question.until_s - self._elapsed_s()) * 1000)),
+            job_id=question.job_id,
         )
 
     def _decide(self, wanted: str, choice: str, by: str) -> DecidedAnswer:

@@ -13,32 +13,33 @@ from palyra.core.jobs import REFUSED
 MAX_ARGUMENT = 512
 MAX_WHO = 120
 BUSY, UNAVAILABLE, DENIED = "mediation_busy", "mediation_unavailable", "mediation_denied"
+VOID = "mediation_void"
+"""The yes was for something that is another thing by now."""
 
 
 @attrs.frozen
 class Question:
     """What a person is asked.  ``argument`` is the input's JSON, in its one spelling.
 
+    ``question_id``, a ULID, is what it is answered by.  The node host draws it: a gateway that
+    could choose it might put another question in the place of the one that a person has read.
+
     ``scope`` is what a yes for the session, or for always, will be for: part of the argument, in
     words that may be shown.  Empty: such a yes cannot be given.
     """
 
-    attempt_id: str
+    question_id: str
     requested_by: str
     capability: str
     risk: str
     argument: str
-    job_id: str = ""
     scope: str = ""
     until_s: float = 0.0
     """When nobody needs to answer any more, on the host's monotonic clock."""
     opens: str = ""
     """The URL or path that will be opened, as the input names it; empty where it is none."""
-
-    @property
-    def question_id(self) -> str:
-        """What it is answered by: the job's id, or the attempt's where no job was named."""
-        return self.job_id or self.attempt_id
+    job_id: str = ""
+    """The job as the gateway calls it, safe to show; empty where it names none."""
 
     @property
     def who(self) -> str:
@@ -49,12 +50,25 @@ class Question:
         """``asks to open URL`` or ``asks: ARGUMENT``: safe to show, at most ``limit`` characters
         of it, and what is cut is said, with where all of it can be seen."""
         verb, text = ("asks to open ", self.opens) if self.opens else ("asks: ", self.argument)
-        # Escaped whole before it is cut: an escape is longer than its character.
-        whole = clean_text(text, None)
-        if len(whole) <= limit:
-            return verb + whole
+        shown, missing = beginning(text, limit)
+        if not missing:
+            return verb + shown
         see = f"palyra node requests {short_id(self.question_id)}"
-        return f"{verb}{whole[:limit]} (+{len(whole) - limit} characters, {see})"
+        return f"{verb}{shown} (+{missing} characters, {see})"
+
+
+def beginning(text: str, limit: int) -> tuple[str, int]:
+    """As much of ``text`` as fits, safe to show, and how many of its characters are missing.
+
+    No more of it is looked at than is shown: a gateway may send millions of characters.
+    """
+    shown = ""
+    for at, character in enumerate(text[: limit + 1]):
+        piece = clean_text(character, None)
+        if len(shown) + len(piece) > limit:
+            return shown, len(text) - at
+        shown += piece
+    return shown, 0
 
 
 @attrs.frozen

@@ -28,11 +28,15 @@ def _ascii(parts: SplitResult) -> str:
 
 
 def shown_path(path: str) -> str:
-    """The path that it leads to, links resolved; as it is where it leads nowhere.  May block."""
+    """The path that it leads to, links resolved; as it is where it leads nowhere.  May block.
+
+    Bytes of a name that are no UTF-8 are spelled out: they could be neither shown nor sent.
+    """
     try:
-        return os.path.realpath(path)
+        found = os.path.realpath(path)
     except (OSError, ValueError):
-        return path
+        found = path
+    return found.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 OPEN_URL, OPEN_PATH = "desktop.open_url", "desktop.open_path"
@@ -49,3 +53,8 @@ def opened_by(capability: str, value: object) -> str:
     member, shown = _OPENERS.get(capability, ("", str))
     found = value.get(member) if member and isinstance(value, dict) else None
     return shown(found) if isinstance(found, str) else ""
+
+
+def leading_to(value: object, opens: str) -> object:
+    """The input of ``OPEN_PATH``, with the path that it leads to in the place of its own."""
+    return {**value, "path": opens} if isinstance(value, dict) and opens else value

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 
+import attrs
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.threads import deferToThread
 
 from palyra.capability.catalogue import Offer
 from palyra.core.calldigest import ExactInput, exact_input
 from palyra.core.consents import Scope, scope_of
+from palyra.core.devices import clean_text
 from palyra.core.frames import Dispatch
+from palyra.core.identifiers import new_ulid
 from palyra.core.jobs import ALWAYS, BY_RULE, FOR_SESSION, ONCE
-from palyra.core.nodepolicy import NodePolicy
+from palyra.core.nodepolicy import Decision, NodePolicy
 from palyra.core.policy import Effect
 from palyra.node.consents import Consents
-from palyra.node.mediation import Answer, IMediator, Question
-from palyra.node.opening import OPEN_PATH, opened_by
+from palyra.node.mediation import VOID, Answer, IMediator, Question
+from palyra.node.opening import OPEN_PATH, leading_to, opened_by
 
 RULE_DENIES = "device_policy_denied"
 _UNASKED = Answer(ONCE)
 _NOTHING = ExactInput(None, b"")
+_MAX_JOB = 26
+
+
+def _new_id() -> str:
+    return new_ulid(int(time.time() * 1000), os.urandom)
+
+
+@attrs.frozen
+class _Case:
+    """A call to be decided; ``opens`` is the URL or path it means, as it was found to be."""
+
+    dispatch: Dispatch
+    offer: Offer
+    until_s: float
+    asking: Callable[[], object]
+    given: ExactInput
+    opens: str = ""
+
+    @property
+    def opens_path(self) -> bool:
+        """Whether the file system says what it means, which may be another thing later."""
+        return self.offer.name == OPEN_PATH
 
 
 class Owner:
-    """Decides for this device.  ``policy`` may be replaced: what comes next is judged by it."""
+    """Decides for this device.  ``policy`` may be replaced: what comes next is judged by it, and
+    what it denies does not run, whatever a person says who was asked before."""
 
     def __init__(
         self,
@@ -34,73 +62,108 @@ class Owner:
         consents: Consents | None = None,
         policy: NodePolicy = NodePolicy(),  # noqa: B008 - frozen
         in_thread: Callable[..., Deferred[str]] = deferToThread,
+        new_id: Callable[[], str] = _new_id,
     ) -> None:
-        """``name`` is the device's.  Without ``consents`` nothing is remembered."""
+        """``name`` is the device's; ``new_id`` draws the id of a question, which nobody else can
+        foresee.  Without ``consents`` nothing is remembered."""
         self._name = name
         self._mediator = mediator
         self._consents = consents
         self._in_thread = in_thread
+        self._new_id = new_id
         self.policy = policy
 
     def may_ask(self, capability: str, risk: str, needs_mediation: bool) -> bool:
         """Whether a person may be asked about calls of that capability."""
         return self.policy.may_ask(capability, risk=risk, needs_mediation=needs_mediation)
 
-    def decide(self, dispatch: Dispatch, offer: Offer, until_s: float) -> Deferred[Answer]:
-        """Whether it may run; fired already where nobody needs to be asked.  ``until_s`` is how
-        long a person may take, on the host's monotonic clock.
+    def decide(
+        self,
+        dispatch: Dispatch,
+        offer: Offer,
+        until_s: float,
+        asking: Callable[[], object] = lambda: None,
+    ) -> Deferred[Answer]:
+        """Whether it may run; fired already where nothing needs to be waited for.  ``until_s`` is
+        how long a person may take, on the host's monotonic clock; ``asking`` is called when one is
+        asked, and has not answered at once.
 
         Fails with InputInvalid where the input is no JSON.  Cancelling it takes the question back.
         """
-        return maybeDeferred(self._decide, dispatch, offer, until_s)
+        return maybeDeferred(self._decide, dispatch, offer, until_s, asking)
 
-    def _decide(self, dispatch: Dispatch, offer: Offer, until_s: float) -> Deferred[Answer]:
-        about = offer.descriptor
-        given = _NOTHING
-        if self.policy.rules:
-            given = exact_input(dispatch.input_json, about.name)
-        decision = self.policy.decide(
-            about.name, risk=about.risk, needs_mediation=about.needs_mediation, value=given.value
+    def _decide(
+        self, dispatch: Dispatch, offer: Offer, until_s: float, asking: Callable[[], object]
+    ) -> Deferred[Answer]:
+        case = _Case(dispatch, offer, until_s, asking, _NOTHING)
+        if not self.policy.rules and self._judge(case).effect is not Effect.ASK:
+            return succeed(_UNASKED)  # nearly always: its input need not be looked at
+        case = attrs.evolve(case, given=exact_input(dispatch.input_json, offer.name))
+        if not case.opens_path:
+            opens = opened_by(offer.name, case.given.value)
+            return self._judged(attrs.evolve(case, opens=opens))
+        if self._judge(case).effect is Effect.DENY:
+            return self._judged(case)  # the disk need not be looked at
+        return self._led(case).addCallback(
+            lambda opens: self._judged(attrs.evolve(case, opens=opens))
         )
+
+    def _led(self, case: _Case) -> Deferred[str]:
+        """Where its path leads now; in a thread, for a disk may be far away."""
+        return self._in_thread(opened_by, case.offer.name, case.given.value)
+
+    def _judged(self, case: _Case) -> Deferred[Answer]:
+        decision = self._judge(case)
         if decision.effect is Effect.ASK:
-            return self._ask(dispatch, offer, until_s)
+            return self._ask(case)
+        if decision.effect is Effect.DENY:
+            return succeed(self._denied(decision))
         if not decision.rule_id:
             return succeed(_UNASKED)
-        by = f"rule {decision.rule_id}"
-        if decision.effect is Effect.ALLOW:
-            return succeed(Answer(BY_RULE, by))
+        return succeed(Answer(BY_RULE, f"rule {decision.rule_id}"))
+
+    def _judge(self, case: _Case) -> Decision:
+        """What the rules say now.  Of a path they see where it leads, and deny what they deny as it
+        is written too: a link is no way around them."""
+        decision = self._ruled(case, case.given.value)
+        if not case.opens_path or decision.effect is Effect.DENY:
+            return decision
+        return self._ruled(case, leading_to(case.given.value, case.opens))
+
+    def _ruled(self, case: _Case, value: object) -> Decision:
+        about = case.offer.descriptor
+        return self.policy.decide(
+            about.name, risk=about.risk, needs_mediation=about.needs_mediation, value=value
+        )
+
+    def _denied(self, decision: Decision) -> Answer:
         sentence = f"The owner of {self._name} does not allow this (rule: {decision.rule_id})."
-        return succeed(Answer.no(RULE_DENIES, sentence, by))
+        return Answer.no(RULE_DENIES, sentence, f"rule {decision.rule_id}")
 
-    def _ask(self, dispatch: Dispatch, offer: Offer, until_s: float) -> Deferred[Answer]:
-        given = exact_input(dispatch.input_json, offer.name)
-        if offer.name != OPEN_PATH:
-            opens = opened_by(offer.name, given.value)
-            return self._put(dispatch, offer, until_s, given, opens)
-        resolved = self._in_thread(opened_by, offer.name, given.value)  # a disk may be far away
-        return resolved.addCallback(lambda text: self._put(dispatch, offer, until_s, given, text))
+    # -- the person ---------------------------------------------------------------------------
 
-    def _put(
-        self, dispatch: Dispatch, offer: Offer, until_s: float, given: ExactInput, opens: str
-    ) -> Deferred[Answer]:
+    def _ask(self, case: _Case) -> Deferred[Answer]:
         """Say what was said before, or put the question to the person."""
-        scope = scope_of(given, risk=offer.descriptor.risk, opens=opens)
+        offer, dispatch = case.offer, case.dispatch
+        scope = scope_of(case.given, risk=offer.descriptor.risk, opens=case.opens)
         said = self._said_before(offer, scope)
         if said is not None:
             return succeed(said)
         question = Question(
-            attempt_id=dispatch.attempt_id,
-            job_id=dispatch.job_id,
+            question_id=self._new_id(),
             requested_by=dispatch.requested_by,
             capability=offer.name,
             risk=offer.descriptor.risk,
-            argument=given.json.decode(),
+            argument=case.given.json.decode(),
             scope=scope.shown if self._consents is not None else "",
-            until_s=until_s,
-            opens=opens,
+            until_s=case.until_s,
+            opens=case.opens,
+            job_id=clean_text(dispatch.job_id, _MAX_JOB),
         )
         answer = self._mediator.ask(question)
-        return answer.addCallback(self._answered, question, offer, scope)
+        if not answer.called:
+            case.asking()
+        return answer.addCallback(self._answered, case, scope)
 
     def _said_before(self, offer: Offer, scope: Scope) -> Answer | None:
         if self._consents is None:
@@ -108,14 +171,31 @@ class Owner:
         found = self._consents.find(offer.name, offer.digest, scope)
         return None if found is None else Answer(found.choice, found.decided_by)
 
-    def _answered(self, answer: Answer, question: Question, offer: Offer, scope: Scope) -> Answer:
+    def _answered(self, answer: Answer, case: _Case, scope: Scope) -> Answer | Deferred[Answer]:
+        if not answer.allowed or not case.opens_path:
+            return self._allowed(answer, case, scope)
+        return self._led(case).addCallback(self._still_there, answer, case, scope)
+
+    def _still_there(self, opens: str, answer: Answer, case: _Case, scope: Scope) -> Answer:
+        """The answer, where its path still leads to what the person saw."""
+        if opens == case.opens:
+            return self._allowed(answer, case, scope)
+        sentence = f"The path leads elsewhere since {self._name} was asked about it."
+        return Answer.no(VOID, sentence)
+
+    def _allowed(self, answer: Answer, case: _Case, scope: Scope) -> Answer:
+        """The answer, unless the owner's rules have become others meanwhile; it is remembered where
+        it is for longer."""
+        decision = self._judge(case) if answer.allowed else Decision(Effect.ASK)
+        if decision.effect is Effect.DENY:
+            return self._denied(decision)
         if answer.choice in (FOR_SESSION, ALWAYS) and self._consents is not None:
             self._consents.remember(
                 answer.choice,
-                offer.name,
-                offer.digest,
+                case.offer.name,
+                case.offer.digest,
                 scope,
-                argument=question.opens or question.argument,
+                argument=case.opens or case.given.json.decode(),
                 decided_by=answer.decided_by,
             )
         return answer

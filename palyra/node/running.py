@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import attrs
@@ -164,9 +165,9 @@ class Runs:
         to the next session.
         """
         self._closing = True
-        for attempt_id, running in list(self._running.items()):
+        for running in list(self._running.values()):
             if running.question is not None:
-                self.cancel(attempt_id, "the node host is stopping")
+                running.question.cancel()
 
     def when_idle(self) -> Deferred[None]:
         """Fires when nothing runs, and a gateway that listens has every report."""
@@ -224,14 +225,22 @@ class Runs:
         dispatch = running.dispatch
         self._running[dispatch.attempt_id] = running
         until_s = running.began_s + self._mediation_timeout_s
-        question = running.question = self._owner.decide(dispatch, running.offer, until_s)
+        asking = partial(self._asking, running)
+        question = self._owner.decide(dispatch, running.offer, until_s, asking)
         if not question.called:
-            running.asked = True
-            self._say_waiting(running)
+            running.question = question
             question.addTimeout(self._mediation_timeout_s, self._reactor)
+            if running.asked:
+                self._say_waiting(running)
         question.addCallbacks(
             self._answered, self._unanswered, callbackArgs=(running,), errbackArgs=(running,)
         )
+
+    def _asking(self, running: _Running) -> None:
+        """A person is asked, at once or after a look at what it is about."""
+        running.asked = True
+        if running.question is not None:
+            self._say_waiting(running)
 
     def _answered(self, answer: Answer, running: _Running) -> None:
         running.question = None
@@ -250,6 +259,9 @@ class Runs:
         error = failure.value
         if running.cancelled and isinstance(error, CancelledError):
             self._end(running, Outcome.CANCELLED, "cancelled", "Cancelled before it began.")
+        elif self._closing and isinstance(error, CancelledError):
+            text = f"The node host of {self._facts.name} stopped before anybody had answered."
+            self._end(running, Outcome.REJECTED, UNAVAILABLE, text)
         elif isinstance(error, InputInvalid):
             self._end(running, Outcome.FAILED, error.code, error.sentence)
         elif not isinstance(error, TimeoutError):
@@ -356,10 +368,9 @@ class Runs:
         """That a person is asked, and how long that may take, or that there was a yes."""
         if self._speaker is not None:
             left_s = running.began_s + self._mediation_timeout_s - self._elapsed_s()
-            answered = running.question is None
-            left_ms = 0 if answered else max(1, int(left_s * 1000))
-            attempt_id = running.dispatch.attempt_id
-            self._speaker.waiting(Waiting(attempt_id, answered, left_ms, running.mediation))
+            about, said = running.dispatch.attempt_id, running.question is None
+            left_ms = 0 if said else max(1, int(left_s * 1000))
+            self._speaker.waiting(Waiting(about, said, left_ms, running.mediation))
 
     def _notice(self, running: _Running, what: str) -> None:
         dispatch = running.dispatch

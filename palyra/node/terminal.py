@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +24,9 @@ except ImportError:  # Windows
     termios = None  # type: ignore[assignment]
 
 MAX_ASKING = 32
+SETTLE_S = 1.0
+"""How long after a question was taken back a yes is one to that: a gateway may change what it asks
+at the moment when somebody answers."""
 _MAX_TYPED = 4096
 _RED, _PLAIN = "\x1b[31m", "\x1b[0m"
 _ONCE_ONLY = {"n": REFUSED, "o": ONCE}
@@ -53,6 +57,7 @@ class TerminalMediator:
         self._colour = colour
         self._waiting: deque[tuple[Question, Deferred[Answer]]] = deque()
         self._typed = b""
+        self._settled_at_s = 0.0
 
     def ask(self, question: Question) -> Deferred[Answer]:
         if len(self._waiting) >= MAX_ASKING:
@@ -75,7 +80,7 @@ class TerminalMediator:
         if question.scope:
             letters += "  [s]ession  [a]lways"
             # What is shown whole is what such a yes is for; where it is for more, that is said.
-            if question.scope not in (EXACTLY, question.opens):
+            if question.scope != EXACTLY:
                 self._say(f"session and always are for {question.scope}\n")
         self._say(f"{question.who} {question.asks()}  ({about})   {letters}: ")
 
@@ -108,6 +113,7 @@ class TerminalMediator:
         self._waiting = deque(entry for entry in self._waiting if entry[1] is not answer)
         if asked:
             self._say("\n(no answer is needed any more)\n")
+            self._settled_at_s = self._reactor.seconds() + SETTLE_S
             self._next()
 
     # -- IReadDescriptor --------------------------------------------------------------------------
@@ -120,7 +126,10 @@ class TerminalMediator:
 
     def doRead(self) -> None:
         # Never a whole line of a text stream: one that does not end would block the reactor.
+        # Nor what a question of this turn has thrown away since the reactor saw it.
         try:
+            if not select.select([self], [], [], 0)[0]:
+                return
             read = os.read(self.fileno(), 1024)
         except OSError:
             self.connectionLost(None)
@@ -133,6 +142,9 @@ class TerminalMediator:
             line = self._typed.partition(b"\n")[0].decode("utf-8", "replace")
             choice = _chosen(line, self._waiting[0][0])
             no = choice == REFUSED
+            if not no and self._reactor.seconds() < self._settled_at_s:
+                self._say("(too soon: another question is asked now)\n")
+                return self._prompt()
             self._settle(Answer.denied(self._by) if no else Answer(choice, self._by))
 
     def connectionLost(self, reason: Any) -> None:

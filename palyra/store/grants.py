@@ -3,6 +3,8 @@
 What was seen once is in ``grants`` or ``withheld``; only what was never seen is granted by itself,
 up to the device's ``grant_risk``.  A grant is for a contract: where the device offers another one
 under that name, the grant is suspended until the old one is back or an operator grants the new one.
+A grant of what named no contract is for the first one that comes, as long as its risk is no higher
+than what was known when it was given.
 Pure functions, as in :mod:`palyra.store.rules`.
 """
 
@@ -35,7 +37,8 @@ def approved(device: Device, kept: Device | None) -> Device:
     """
     seen = _names(device.capabilities) | (kept.withheld if kept else frozenset())
     away = device.grants - _names(device.capabilities)
-    bound = {name: each for name, each in (kept.contracts if kept else {}).items() if name in away}
+    before = kept.contracts if kept else {}
+    bound = {name: each for name, each in before.items() if each and name in away}
     said = _contracts(device.capabilities, device.grants)
     return attrs.evolve(device, withheld=seen - device.grants, contracts=bound | said)
 
@@ -48,12 +51,13 @@ def announced(device: Device, capabilities: tuple[AnnouncedCapability, ...]) -> 
     granted = frozenset(each.name for each in new if _is_given(device, each))
     judged = _judged(device, capabilities)
     grants = (device.grants | granted | judged.restored) - judged.suspended
+    contracts = {**device.contracts, **judged.bound, **_contracts(new, granted)}
     return attrs.evolve(
         device,
         capabilities=capabilities,
         grants=grants,
         withheld=(known | _names(new)) - grants,
-        contracts={**device.contracts, **judged.bound, **_contracts(new, granted)},
+        contracts={name: each for name, each in contracts.items() if each or name not in grants},
     )
 
 
@@ -87,24 +91,32 @@ class _Judged:
     suspended: frozenset[str]
     restored: frozenset[str]
     bound: Mapping[str, str]
-    """Contracts that grants are for from now on."""
+    """Contracts that grants are for from now on; empty where a grant is for none."""
 
 
 def _judged(device: Device, capabilities: Sequence[AnnouncedCapability]) -> _Judged:
     suspended, restored, bound = set(), set(), {}
     for each in capabilities:
-        contract = device.contracts.get(each.name)
+        contract = device.contracts.get(each.name, "")
         if not each.available or each.name == INVOKE_OTHERS:
             continue  # nothing can be run under that name; it is judged when it can be
         if each.name not in device.grants:
-            if contract is not None and each.contract == contract:
+            if contract and each.contract == contract:
                 restored.add(each.name)
-        elif each.contract != (contract or ""):
-            if contract is None or (each.contract and _is_given(device, each)):
-                bound[each.name] = each.contract
-            else:
-                suspended.add(each.name)
+        elif each.contract == contract:
+            continue
+        elif _is_given(device, each) or not (contract or _is_riskier(device, each)):
+            bound[each.name] = each.contract
+        else:
+            suspended.add(each.name)
+            bound[each.name] = contract
     return _Judged(frozenset(suspended), frozenset(restored), bound)
+
+
+def _is_riskier(device: Device, item: AnnouncedCapability) -> bool:
+    """Whether it may do more than what the device said of it when it was heard of last."""
+    last = device.capability(item.name)
+    return last is not None and not last.granted_as.covers(item.granted_as)
 
 
 def _contracts(

@@ -62,8 +62,9 @@ class RunResult:
     """How a run ended.
 
     ``output`` is the JSON that was answered, as plain values; None where nothing was.  ``stopped``
-    is False where the handler did not end when it was told to.  ``stderr`` is what its process had
-    written, stdout too, when the run ended; a thread writes where its test does, and it is empty.
+    is False where the handler did not end when it was told to.  ``stderr`` is what was read
+    of what its process has written, stdout too, since the run before; the rest comes with the next
+    one.  A thread writes where its test does, and it is empty.
     """
 
     kind: OutcomeKind

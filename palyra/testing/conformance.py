@@ -23,7 +23,7 @@ from palyra.capability.spawning import WORKER_ARGV
 from palyra.core.descriptors import decode_descriptor
 from palyra.core.schemas import Checker, check_profile
 from palyra.errors import Malformed, SettingsInvalid
-from palyra.testing.capabilityhost import CapabilityHost, Source
+from palyra.testing.capabilityhost import CapabilityHost, Source, Watched
 
 UNKNOWN = "palyra_unknown_field"
 """A field that no capability knows."""
@@ -224,7 +224,7 @@ def _runs(
 def _cancelled(host: CapabilityHost, offer: Offer, raw: bytes) -> Finding:
     asked: list[float] = []
 
-    def at_once(watched: Any) -> None:
+    def at_once(watched: Watched) -> None:
         watched.began()
         asked.append(time.monotonic())
 

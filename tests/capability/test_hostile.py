@@ -198,6 +198,8 @@ def nobody() -> Iterator[Host]:
         path = Path(directory)
         path.chmod(0o755)
         libraries = [Path(each) for each in sys.path if each.endswith("site-packages")]
+        if not all(map(_for_everybody, libraries)):
+            pytest.skip("nobody cannot read the libraries of this environment")
         argv = [python, *worker_argv(path, *libraries)[1:]]
         limits = msgspec.structs.replace(LIMITS, processes=20)
         with hosting(path, argv=argv, user="nobody", limits=limits) as host:

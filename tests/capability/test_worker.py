@@ -85,8 +85,9 @@ def test_it_stays_small(tmp_path: Path) -> None:
     name = make_capability(tmp_path, "acme.loaded", "return sorted(sys.modules)")
     with RawWorker(name, tmp_path) as worker:
         worker.ready()
-        loaded = {module.partition(".")[0] for module in worker.run("acme.loaded").output}
-    large = {"twisted", "zope", "grpc", "sqlalchemy", "aioquic", "cryptography", "click", "OpenSSL"}
+        loaded = set(worker.run("acme.loaded").output)
+    # zope alone is a namespace, which an interpreter may make when it starts.
+    large = {"zope.interface", "twisted", "grpc", "sqlalchemy", "aioquic", "cryptography", "click"}
     assert "palyra" in loaded
     assert not loaded & large
 

@@ -37,6 +37,7 @@ URL = RequestItem(
     opens="https://example.org/a",
     scope="https://example.org",
     left_ms=114_000,
+    job_id=CHOICE,
 )
 FILE = RequestItem(
     request_id=OTHER,
@@ -117,6 +118,7 @@ def test_one_request_whole(host: FakeNodeHost) -> None:
     assert (status, shown) == (
         0,
         "request     T6MW3K\n"
+        "job         -\n"
         "who         agent-\\u202eclaude (operator)\n"
         "capability  files.fetch, high\n"
         "argument    {\n"
@@ -143,6 +145,7 @@ def test_one_request_for_scripts(host: FakeNodeHost, capsys: pytest.CaptureFixtu
     assert status == 0
     assert dict(line.split("\t") for line in out.splitlines()) == {
         "request": JOB,
+        "job": CHOICE,
         "who": "ana",
         "capability": "desktop.open_url",
         "risk": "medium",

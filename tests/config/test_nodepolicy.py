@@ -102,7 +102,8 @@ def test_rules_of_another_user(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_is_no_file_of_rules(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory, a pipe that would block, bytes that are no text, one that is too long."""
+    """A directory, a pipe that would block, bytes that are no text, one that is too long, a link
+    in a circle or to nowhere: a disk that is not mounted allows nothing."""
     os.mkfifo(path)
     with pytest.raises(ConfigInvalid, match="is not a file"):
         load_node_policy(path)
@@ -118,9 +119,11 @@ def test_what_is_no_file_of_rules(path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ConfigInvalid, match="longer than 4 MiB"):
         load_node_policy(path)
     path.unlink()
-    path.symlink_to(path)
-    with pytest.raises(ConfigInvalid, match="cannot be read"):
-        load_node_policy(path)
+    for elsewhere in (path, path.with_name("nowhere")):
+        path.symlink_to(elsewhere)
+        with pytest.raises(ConfigInvalid, match="cannot be read"):
+            load_node_policy(path)
+        path.unlink()
 
 
 def test_where_files_have_no_modes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,10 @@ def scope(data: bytes, risk: str = "medium", opens: str = "") -> Scope:
     ],
 )
 def test_a_web_address_is_for_its_origin(url: str, origin: str) -> None:
-    """Scheme, host and port, in one spelling."""
+    """Scheme, host and port, in one spelling, under the name that the address has."""
     found = scope(b'{"url":"%s"}' % url.encode())
-    assert found == Scope(f"origin {origin}", origin) and not found.exact
+    assert found == Scope(f"origin {origin} url", origin) and not found.exact
+    assert scope(b'{"upload_to":"%s"}' % url.encode()) != found
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,8 @@ def test_a_web_address_is_for_its_origin(url: str, origin: str) -> None:
         b'{"url":"https://ana@example.org/"}',
         b'{"url":"https://ex\xd0\xb0mple.org/"}',
         b'{"url":"https://example.org/","to":"/etc"}',
+        b'{"url":"https://%s/"}' % b".".join([b"a" * 60] * 10),
+        b'{"%s":"https://example.org/"}' % (b"u" * 200),
     ],
 )
 def test_the_rest_is_for_exactly_that(data: bytes) -> None:

@@ -188,6 +188,7 @@ def test_who_decided_at_the_device_is_kept() -> None:
     job = a_job(S.DISPATCHED)
     machine = job_machine(job)
     machine.mediation_asked(500, 100)
+    machine.mediation_asked(600, 150)  # told again: it was asked when it was
     assert job.mediation == Mediation(asked_at_ms=100)
     machine.mediation_allowed(1_400, 200, MediationAnswer("ana in a dialog", "session"))
     said = Mediation(100, 200, "ana in a dialog", "session")

@@ -262,6 +262,26 @@ def test_what_nobody_announces_is_forgotten_in_time(house: House) -> None:
     assert result_of(control.capabilities(50, None, old.name)).capabilities == []
 
 
+def test_where_room_is_short_only_what_is_announced_stays(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that has described ever more things does not leave the others without schemas."""
+    monkeypatch.setattr(room, "MAX_KEPT", 2)
+    old = a_descriptor("acme.old")
+    pi = offering(house, LAMP, old)
+    described(house, pi, LAMP, old)
+    node = house.node(pi)
+    node.capabilities = (announced(LAMP),)
+    result_of(node.connect())
+    new = offering(house, a_descriptor("acme.new"), name="nas")
+    assert house.descriptors.unknown(new) == ()
+    house.clock.advance(1)
+    result_of(Deferred.fromCoroutine(house.descriptors.sweep(house.now_ms())))
+    assert house.descriptors.of(digest_of(old)) is None
+    assert house.descriptors.of(digest_of(LAMP)) is not None
+    assert house.descriptors.unknown(new) == (digest_of(a_descriptor("acme.new")),)
+
+
 # -- as they are listed -------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from palyra.errors import (
     PalyraError,
     StoreUnavailable,
 )
+from palyra.gateway import offerings
 from palyra.gateway.offerings import MAX_CATALOGS, MAX_FAULTS
 from palyra.testing.carrier import ScriptedNode
 from tests.gateway.described import a_descriptor, announced, faulty
@@ -101,6 +102,7 @@ def test_a_descriptor_that_cannot_be_used_is_told_once(house: House, told: list[
     bad = b"[]"
     node = online(house, announced(LAMP), announced(LAMP, name="x", digest=descriptor_digest(bad)))
     node.say(NodeEvent(descriptors=(bad, LAMP.encode())))
+    house.clock.advance(0)
     assert house.descriptors.of(descriptor_digest(LAMP.encode())) is not None
     assert told.count("warn palyra.gateway.offerings.Offerings") == 1
     assert ended_with(node) == []
@@ -124,10 +126,47 @@ def test_more_descriptors_than_capabilities_end_the_session(house: House) -> Non
     for _ in range(2):
         for _ in range(16):
             node.say(NodeEvent(descriptors=(LAMP.encode(),) * 16))
+        for _ in range(256):
+            house.clock.advance(0)
         assert ended_with(node) == []
         offer(node, announced(LAMP))
     node.say(NodeEvent(descriptors=(LAMP.encode(),) * 257))
     assert isinstance(ended_with(node)[0], Malformed)
+
+
+def test_between_descriptors_others_have_their_turn(house: House) -> None:
+    """Each may take long to check; what is left when the session ends is not looked at."""
+    others = [a_descriptor(f"acme.{name}") for name in ("a", "b", "c")]
+    node = online(house, *map(announced, others))
+    node.say(NodeEvent(descriptors=tuple(each.encode() for each in others)))
+    digests = [descriptor_digest(each.encode()) for each in others]
+    assert all(house.descriptors.of(each) is None for each in digests)
+    node.disconnect()
+    house.clock.advance(0)
+    assert [house.descriptors.of(each) is None for each in digests] == [False, True, True]
+
+
+def test_a_device_does_not_keep_its_gateway_busy_with_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So many are looked at in an hour, whatever sessions they come in; then it is asked again."""
+    monkeypatch.setattr(offerings, "MAX_DESCRIBED", 1)
+    made = House()
+    node = online(made, announced(LAMP), announced(RISKIER, name="other"))
+    other = announced(a_descriptor("acme.fan"))
+    node.say(NodeEvent(descriptors=(LAMP.encode(), b"[]")))
+    made.clock.advance(0)
+    assert made.descriptors.of(descriptor_digest(LAMP.encode())) is not None
+    answer = offer(node, other)
+    assert answer is not None and answer.unknown_digests == ()
+    node.say(NodeEvent(descriptors=(a_descriptor("acme.fan").encode(),)))
+    assert made.descriptors.of(other.digest) is None
+    made.pass_time(3_600)
+    result_of(node.connect())
+    node.take()
+    answer = offer(node, other)
+    assert answer is not None and answer.unknown_digests == (other.digest,)
+    made.end()
 
 
 # -- catalogs -----------------------------------------------------------------------------------
@@ -244,6 +283,22 @@ def test_what_was_said_last_is_left_when_the_session_ends(house: House) -> None:
     house.store.holding = False
     house.store.release()
     assert [each.name for each in device_of(house).capabilities] == ["a"]
+
+
+def test_what_is_known_counts_for_more_than_what_is_said(house: House) -> None:
+    """A device that calls a known capability harmless is not believed, however it says so."""
+    node = online(house, announced(RISKIER))
+    node.say(NodeEvent(descriptors=(RISKIER.encode(),)))
+    less = announced(RISKIER, risk="low", idempotent=True, contract="")
+    offer(node, less)
+    assert device_of(house).capabilities == (announced(RISKIER),)
+    node.capabilities = (less, attrs.evolve(less, name="acme.other"))
+    node.disconnect()
+    result_of(node.register())
+    first, second = device_of(house).capabilities
+    assert first == announced(RISKIER) and second == attrs.evolve(
+        less, name="acme.other", digest=""
+    )
 
 
 # -- grants -------------------------------------------------------------------------------------

@@ -61,9 +61,9 @@ class Owned:
         """Wait until the owner is asked; what the command calls the question."""
 
         def look() -> str | None:
-            listed = self.says("requests").out.splitlines()
-            found = [line.split("\t")[0] for line in listed if line]
-            return next((each for each in found if each == job_id), None)
+            listed = json.loads(self.says("requests", "--json").out)["requests"]
+            found = (each["request_id"] for each in listed if each["job_id"] == job_id)
+            return next(found, None)
 
         return eventually(look, "the owner is asked")
 

@@ -107,15 +107,32 @@ def world() -> Iterator[World]:
         yield World(house)
 
 
-@pytest.mark.parametrize("project", [FILES, SYSTEMD], ids=lambda each: each.name)
-def test_an_example_passes_its_own_tests(project: Path, tmp_path: Path) -> None:
-    """Its wheel, installed into a clean environment, with the kit that every author has."""
-    python = wheels.install(tmp_path / "home", wheels.built(project, tmp_path))
-    tests = tmp_path / "project"
+def own_tests(project: Path, where: Path) -> str:
+    """Install the wheel of a project into a clean environment and run its own tests there; the
+    interpreter of that."""
+    python = wheels.install(where / "home", wheels.built(project, where))
+    tests = where / "project"  # without the sources: what is tested is what was installed
     shutil.copytree(project / "tests", tests / "tests")
     shutil.copy(project / "pyproject.toml", tests)
     ran = worked(run([python, "-m", "pytest", "-p", "no:cacheprovider"], tests, limit_s=120))
-    assert " passed" in ran.out and "skipped" not in ran.out
+    assert " passed" in ran.out and "skipped" not in ran.out, ran
+    return python
+
+
+@pytest.mark.parametrize("project", [FILES, SYSTEMD], ids=lambda each: each.name)
+def test_an_example_passes_its_own_tests(project: Path, tmp_path: Path) -> None:
+    """With the kit that every author has."""
+    own_tests(project, tmp_path)
+
+
+def test_a_new_project_passes_its_own_tests(tmp_path: Path) -> None:
+    """At once, as ``capability new`` has written it; and the conformance check after them."""
+    new = [script("palyra"), "capability", "new", "printer", "--dir", str(tmp_path)]
+    worked(run(new, tmp_path))
+    python = own_tests(tmp_path / "palyra-cap-printer", tmp_path)
+    check = [python, "-m", "palyra.testing.capability", "palyra-cap-printer"]
+    checked = run([*check, "--example", 'printer.say_hello={"name":"Ana"}'], tmp_path)
+    assert "ok    cancel          printer.say_hello\n" in worked(checked).out
 
 
 def test_a_file_is_fetched(world: World) -> None:

@@ -110,3 +110,10 @@ def test_a_refusal() -> None:
     assert result.is_error and facts_of(result)["error"]["code"] == "code_x"
     for part in ("No.", "code: code_x", '"path": "/a"', "hint: do y", "job_id: J1"):
         assert part in text_of(result)
+
+
+def test_a_refusal_of_several_fields() -> None:
+    """Each field has a line, and no other character that is not seen gets in."""
+    problem = Problem("input.a: is required.\ninput.b: is \u202eno.", "x", "y", "invalid", False)
+    lines = text_of(of_problem(problem)).splitlines()
+    assert lines[:2] == ["input.a: is required.", "input.b: is \\u202eno."]

@@ -112,3 +112,15 @@ def test_who_listens_hears_of_another_list(far: FarConsole, tmp_path: Path) -> N
         assert "test_tool" not in names
 
     asynchronously(lambda: serve(far, tmp_path, act))
+
+
+def test_every_client_is_told_that_tools_change(far: FarConsole, tmp_path: Path) -> None:
+    """Whichever way it came: a client that does not know would not listen."""
+
+    async def act() -> None:
+        async with asking(far, tmp_path) as gateway:
+            made = NodeServer(gateway, Shelf(gateway), Calls(gateway))
+            told = made.protocol.create_initialization_options().capabilities
+            assert told.tools is not None and told.tools.list_changed
+
+    asynchronously(act)

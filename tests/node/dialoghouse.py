@@ -21,7 +21,7 @@ URL = "https://example.org/"
 def question(**given: Any) -> Question:
     """ana, who asks to open a page."""
     facts: dict[str, Any] = {
-        "attempt_id": "A",
+        "question_id": "A",
         "requested_by": "ana",
         "capability": "desktop.open_url",
         "risk": "medium",

@@ -117,6 +117,18 @@ async def test_what_is_refused(tmp_path: Path, line: bytes, code: str, in_error:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """Whoever asked is told so, and does not wait for ever."""
+    bound = Bound(tmp_path)
+    bound.host.ask("\udcff")
+    try:
+        said = await bound.ask(b'{"verb":"requests"}\n')
+    finally:
+        await bound.socket.stop()
+    assert (said["answer"], said["code"]) == ("refused", "internal")
+
+
+@pytest_twisted.ensureDeferred
 async def test_another_user_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a byte is read."""
     monkeypatch.setattr(controlsocket, "peer_uid", lambda connection: os.geteuid() + 12_345)

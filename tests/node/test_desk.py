@@ -19,9 +19,9 @@ from tests.node.fakes import FakeMediator
 JOB = "01M80NKQCNB8Q2ZNZT9B3FVHD0"
 
 
-def question(job_id: str = JOB, scope: str = "https://example.org") -> Question:
-    """A question about that job."""
-    return Question("A", "ana", "desktop.open_url", "medium", "{}", job_id, scope)
+def question(question_id: str = JOB, scope: str = "https://example.org") -> Question:
+    """A question of that id."""
+    return Question(question_id, "ana", "desktop.open_url", "medium", "{}", scope)
 
 
 @implementer(IDialogs)
@@ -182,4 +182,4 @@ def test_what_may_be_said() -> None:
         asked.desk.answer("B8Q2", "once", "ana")
     with pytest.raises(NotFound):
         asked.desk.find("zz\u202e")
-    assert asked.desk.find("b8q2znzt9b3fvhd1").job_id.endswith("HD1")
+    assert asked.desk.find("b8q2znzt9b3fvhd1").question_id.endswith("HD1")

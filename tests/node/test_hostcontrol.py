@@ -39,6 +39,7 @@ from palyra.node.mediation import Answer, Question
 from tests.node.fakes import NOW_MS
 
 JOB = "01M80NKQCNB8Q2ZNZT9B3FVHD0"
+OTHER = "01M80NKQCNT6MW3KZT9B3FVHD0"
 STATUS = StatusAnswer(
     "online", "pi", JOB, 1, NOW_MS, "quic", "gw:7444", CapabilityCount(5, 1), 0, 0, "x"
 )
@@ -72,7 +73,7 @@ class Controlled:
     def ask(self, argument: str = "{}", scope: str = "exactly this") -> list[Answer]:
         """A question that is open."""
         answers: list[Answer] = []
-        question = Question("A", "ana", "x.y", "high", argument, JOB, scope, 120.0, "/srv/a")
+        question = Question(JOB, "ana", "x.y", "high", argument, scope, 120.0, "/srv/a", OTHER)
         self.desk.ask(question).addCallback(answers.append)
         return answers
 
@@ -99,7 +100,7 @@ def test_what_is_asked(host: Controlled) -> None:
     assert host.say(Requests()) == RequestsAnswer([])
     host.ask("a" * 1000)
     item = RequestItem(
-        JOB, "x.y", "high", "ana", "a" * 512, 1000, "/srv/a", "exactly this", 114_000
+        JOB, "x.y", "high", "ana", "a" * 512, 1000, "/srv/a", "exactly this", 114_000, OTHER
     )
     assert host.say(Requests()) == RequestsAnswer([item])
     (whole,) = host.say(Requests("B8Q2")).requests

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,13 @@ def test_a_path_is_shown_as_it_leads(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "there")
     assert shown_path(str(tmp_path / "link")) == str(tmp_path.resolve() / "there")
     assert shown_path("/nowhere/../x\0y") == "/nowhere/../x\0y"
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are text")
+def test_a_name_that_is_no_text_is_spelled_out(tmp_path: Path) -> None:
+    """It could be neither shown nor sent as it is."""
+    os.symlink(b"/nowhere/\xff", os.fsencode(tmp_path / "link"))
+    assert shown_path(str(tmp_path / "link")) == "/nowhere/\\xff"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from palyra.errors import InputInvalid
 from palyra.node.consents import Consents
 from palyra.node.mediation import Answer
 from palyra.node.owner import Owner
-from tests.node.fakes import NOW_MS, FakeMediator, act, attempt, dispatch
+from tests.node.fakes import NOW_MS, FakeMediator, act, dispatch
 
 PAGE = b'{"url":"https://example.org/a?b=c"}'
 
@@ -51,7 +51,9 @@ class Asked:
             consents=self.consents,
             policy=parse_node_policy(rules, "f"),
             in_thread=self._in_thread,
+            new_id=lambda: f"01M80NKQCNT6MW3K{len(self.person.asked):010d}",
         )
+        self.told = 0
 
     def _in_thread(self, call: Callable[..., str], *given: object) -> Deferred[str]:
         done: Deferred[str] = Deferred()
@@ -67,11 +69,13 @@ class Asked:
         """The answer, once it is there."""
         answers: list[Answer] = []
         job = f"01M80NKQCNB8Q2ZN{len(self.person.asked):010d}"
-        decided = self.owner.decide(
-            dispatch(1, offer.name, input_json=json, job_id=job), offer, 120.0
-        )
+        given = dispatch(1, offer.name, input_json=json, job_id=job)
+        decided = self.owner.decide(given, offer, 120.0, self._asking)
         decided.addCallback(answers.append)
         return answers
+
+    def _asking(self) -> None:
+        self.told += 1
 
     def say(self, choice: str) -> None:
         """The person answers what was asked last."""
@@ -102,7 +106,20 @@ def test_the_question(asked: Asked) -> None:
         "https://example.org",
     )
     assert (question.requested_by, question.risk) == ("ana", "medium")
-    assert (question.attempt_id, question.until_s) == (attempt(1), 120.0)
+    assert (question.until_s, asked.told) == (120.0, 1)
+
+
+def test_a_question_has_an_id_of_its_own(asked: Asked) -> None:
+    """Whoever looks at a question and then answers it by its id answers no other one that a
+    gateway has put under the same job since; the job is only shown."""
+    asked.decide(URL)
+    asked.decide(URL, b'{"url":"https://example.net/"}')
+    first, second = (each[0] for each in asked.person.asked)
+    assert first.question_id != second.question_id
+    assert first.job_id == "01M80NKQCNB8Q2ZN0000000000"
+    odd = dispatch(1, URL.name, input_json=PAGE, job_id="\x1b[2J" + "x" * 100)
+    asked.owner.decide(odd, URL, 120.0)
+    assert asked.person.asked[2][0].job_id == "\\u001b[2J" + "x" * 17
 
 
 def test_a_session_is_for_the_origin(asked: Asked) -> None:
@@ -157,15 +174,68 @@ def test_a_link_that_leads_elsewhere_is_asked_again(asked: Asked, tmp_path: Path
     asked.resolve()
     assert asked.person.asked[0][0].opens == str(tmp_path.resolve() / "one")
     asked.say("always")
+    asked.resolve()
     assert first == [Answer("always", "ana at the terminal")]
     again = asked.decide(PATH, given)
     asked.resolve()
-    assert again == first
+    assert again == first and asked.told == 1
     link.unlink()
     link.symlink_to(tmp_path / "two")
     assert asked.decide(PATH, given) == []
     asked.resolve()
     assert len(asked.person.asked) == 2
+
+
+def test_a_link_that_leads_elsewhere_while_it_is_asked(asked: Asked, tmp_path: Path) -> None:
+    """What the person saw is not what would be opened: it is not, and nothing is remembered."""
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "one")
+    given = b'{"path":"%s"}' % str(link).encode()
+    answers = asked.decide(PATH, given)
+    asked.resolve()
+    link.unlink()
+    link.symlink_to(tmp_path / "two")
+    asked.say("always")
+    asked.resolve()
+    sentence = "The path leads elsewhere since pi was asked about it."
+    assert answers == [Answer.no("mediation_void", sentence)]
+    assert asked.consents.remembered() == ()
+
+
+def test_a_link_is_no_way_around_a_rule(tmp_path: Path) -> None:
+    """Rules see where a path leads; what they deny they deny as it is written too."""
+    base = tmp_path.resolve()
+    (base / "out").symlink_to(base / "private")
+    (base / "in").symlink_to(base / "public")
+    asked = Asked(
+        tmp_path,
+        f"""[[rule]]\neffect="deny"\ninput=[{{path="/path",prefix="{base}/private"}}]
+        [[rule]]\neffect="deny"\ninput=[{{path="/path",equals="{base}/never"}}]
+        [[rule]]\neffect="allow"\ninput=[{{path="/path",prefix="{base}/public"}}]""",
+    )
+
+    def said(name: str) -> list[str]:
+        answers = asked.decide(PATH, b'{"path":"%s"}' % str(base / name).encode())
+        if asked.waiting:
+            asked.resolve()
+        return [each.decided_by for each in answers]
+
+    assert said("out") == said("private") == ["rule 1"]
+    assert said("never") == ["rule 2"]
+    assert said("in") == said("public") == ["rule 3"]
+    (base / "public").symlink_to(base / "elsewhere")
+    assert said("public") == []
+
+
+def test_a_rule_that_was_written_while_somebody_was_asked(asked: Asked) -> None:
+    """What it denies does not run, whoever said yes, and the yes is not remembered."""
+    answers = asked.decide(URL)
+    asked.owner.policy = parse_node_policy('[[rule]]\neffect="deny"\nid="stop"\n', "f")
+    asked.say("always")
+    assert [(each.code, each.decided_by) for each in answers] == [
+        ("device_policy_denied", "rule stop")
+    ]
+    assert asked.consents.remembered() == ()
 
 
 @pytest.mark.parametrize("resolved", [False, True])

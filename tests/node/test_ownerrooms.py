@@ -142,7 +142,9 @@ async def test_from_a_question_to_a_choice_on_disk(files: NodeFiles) -> None:
         )
         with pytest.raises(NodeHostRefused, match="No open question is called ZZZZ"):
             await ask(files.state_root, Allow("ZZZZ"), DecidedAnswer)
-        await ask(files.state_root, Allow("b8q2", "always"), DecidedAnswer)
+        with pytest.raises(NodeHostRefused, match="No open question"):
+            await ask(files.state_root, Allow(item.job_id), DecidedAnswer)
+        await ask(files.state_root, Allow(item.request_id, "always"), DecidedAnswer)
         assert answers[0].choice == "always"
         assert answers[0].decided_by.endswith(" by palyra node allow")
         kept = await ask(files.state_root, Remembered(), RememberedAnswer)

@@ -512,12 +512,15 @@ def test_without_a_session_idle_does_not_wait(host: Host) -> None:
 
 
 def test_a_closing_host_takes_no_more(host: Host) -> None:
-    """A question is taken back, what runs goes on, and a dispatch is not answered: the gateway
-    sends it again to the next session."""
+    """A question is taken back, and the report says why; what runs goes on, and a dispatch is not
+    answered: the gateway sends it again to the next session."""
     host.runs.dispatched(dispatch(1, "test.ask"))
     host.runs.dispatched(dispatch(2, "test.look"))
     host.runs.close()
-    assert host.reports == [(attempt(1), Outcome.CANCELLED, "cancelled")]
+    assert host.reports == [(attempt(1), Outcome.REJECTED, "mediation_unavailable")]
+    assert host.speaker.reports[0].error == (
+        "The node host of pi stopped before anybody had answered."
+    )
     host.runs.dispatched(dispatch(3, "test.look"))
     assert host.runs.count == 1
     assert attempt(3) not in host.runs.standings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import select
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,8 @@ from zope.interface.verify import verifyObject
 
 from palyra.core.consents import EXACTLY
 from palyra.node.mediation import Answer, IMediator, Question
-from palyra.node.terminal import MAX_ASKING, TerminalMediator
+from palyra.node.terminal import MAX_ASKING, SETTLE_S, TerminalMediator
+from tests.node.fakes import PATIENCE_S
 
 
 class Readers:
@@ -22,6 +24,10 @@ class Readers:
 
     def __init__(self) -> None:
         self.watched: list[object] = []
+        self.now_s = 1_000.0
+
+    def seconds(self) -> float:
+        return self.now_s
 
     def addReader(self, reader: object) -> None:
         assert reader not in self.watched
@@ -52,7 +58,7 @@ class Terminal:
 
     def ask(self, **given: str) -> Deferred[Answer]:
         facts = {
-            "attempt_id": "A",
+            "question_id": "A",
             "requested_by": "ana",
             "capability": "desktop.open_url",
             "risk": "medium",
@@ -67,6 +73,7 @@ class Terminal:
     def type(self, text: bytes) -> None:
         """Type, and let the mediator read."""
         os.write(self.person, text)
+        assert select.select([self.source], [], [], PATIENCE_S)[0], "the terminal hands it over"
         self.mediator.doRead()
 
     def close(self) -> None:
@@ -106,6 +113,7 @@ def test_an_answer(terminal: Terminal, typed: bytes, choice: str) -> None:
     """Only what is offered counts, and who said it is told; the terminal is then left alone."""
     terminal.ask()
     expected = (
+        "session and always are for https://example.org\n"
         "ana asks to open https://example.org  (desktop.open_url, medium)"
         "   [n]o  [o]nce  [s]ession  [a]lways: "
     )
@@ -129,9 +137,11 @@ def test_what_is_not_offered_is_no(terminal: Terminal, typed: bytes) -> None:
     assert [each.choice for each in terminal.answers] == ["no"]
 
 
-def test_a_scope_that_is_more_than_what_is_shown(terminal: Terminal) -> None:
-    """What a longer yes would be for is said before it can be given."""
-    terminal.ask(opens="https://example.org/a")
+@pytest.mark.parametrize("opens", ["https://example.org/a", "https://example.org"])
+def test_a_scope_that_is_more_than_what_is_shown(terminal: Terminal, opens: str) -> None:
+    """What a longer yes would be for is said before it can be given, also where the page that is
+    shown looks like it: a yes is for every page there."""
+    terminal.ask(opens=opens)
     shown = terminal.out.getvalue()
     assert shown.startswith("session and always are for https://example.org\nana asks to open ")
 
@@ -178,7 +188,7 @@ def test_a_lost_terminal_is_no(terminal: Terminal, monkeypatch: pytest.MonkeyPat
     terminal.mediator.connectionLost(None)
     terminal.ask()
     monkeypatch.setattr(os, "read", lambda *_: _raise())
-    terminal.mediator.doRead()
+    terminal.type(b"o\n")
     assert [each.code for each in terminal.answers] == ["mediation_unavailable"] * 2
     assert {each.decided_by for each in terminal.answers} == {""}
 
@@ -218,11 +228,33 @@ def test_a_question_that_is_taken_back(terminal: Terminal) -> None:
     first.addErrback(lambda _: None)
     first.cancel()
     assert terminal.out.getvalue().count("asks to open") == 2
-    assert "(no answer is needed any more)\ncy asks to open" in terminal.out.getvalue()
+    shown = terminal.out.getvalue().partition("(no answer is needed any more)\n")[2]
+    assert "\ncy asks to open" in shown and "bo asks" not in shown
     second.addErrback(lambda _: None)
     second.cancel()
     assert terminal.readers.watched == []
     assert terminal.asking == [True, False]
+
+
+def test_a_yes_is_for_the_question_it_was_typed_at(terminal: Terminal) -> None:
+    """A gateway that takes a question back and asks another one at the moment of the answer has
+    no yes to that; a no counts at once."""
+    first = terminal.ask(requested_by="bo").addErrback(lambda _: None)
+    first.cancel()
+    terminal.ask(requested_by="cy")
+    terminal.type(b"o\n")
+    assert terminal.answers == []
+    assert terminal.out.getvalue().count("cy asks to open") == 2
+    terminal.readers.now_s += SETTLE_S
+    terminal.type(b"o\n")
+    assert terminal.answers[0].choice == "once"
+
+
+def test_what_is_gone_is_not_waited_for(terminal: Terminal) -> None:
+    """What a question of the same turn of the reactor threw away would be read for ever."""
+    terminal.ask()
+    terminal.mediator.doRead()
+    assert terminal.answers == []
 
 
 def test_a_waiting_question_that_is_taken_back(terminal: Terminal) -> None:

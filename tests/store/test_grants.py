@@ -77,3 +77,39 @@ def test_nothing_runs_under_a_contract_that_nobody_granted(said: list[Any]) -> N
                 assert item.contract == device.contracts.get(item.name, "")
         assert device.suspended <= device.withheld
         assert not device.grants & device.withheld
+
+
+LAMP = AnnouncedCapability("acme.lamp", risk="medium", contract="A")
+BROKEN = AnnouncedCapability("acme.lamp", risk="medium", available=False, fault="It is broken.")
+
+
+def granted(*offered: AnnouncedCapability) -> Device:
+    """A device with what it offers, all granted."""
+    device = attrs.evolve(a_device(a_request("lab-7", a_code())), capabilities=offered)
+    names = frozenset(each.name for each in offered)
+    return grants.regranted(device, DeviceChange(device.device_id, grant=names))
+
+
+def test_what_was_granted_while_it_was_broken_may_not_turn_out_riskier() -> None:
+    """Nobody could see what it is; what is as was said of it is what was meant."""
+    assert grants.announced(granted(BROKEN), (LAMP,)).contracts == {LAMP.name: "A"}
+    risky = attrs.evolve(LAMP, risk="high")
+    device = grants.announced(granted(BROKEN), (risky,))
+    assert device.suspended == {LAMP.name} and LAMP.name not in device.grants
+    for each in (BROKEN, risky, attrs.evolve(risky, contract="")):
+        device = grants.announced(device, (each,))
+        assert device.suspended == {LAMP.name}
+    device = grants.announced(device, (risky,))
+    again = grants.regranted(device, DeviceChange(device.device_id, grant=frozenset({LAMP.name})))
+    assert again.grants == {LAMP.name, "echo"} and again.contracts == {LAMP.name: "A"}
+
+
+def test_an_older_node_host_keeps_what_is_granted_by_itself() -> None:
+    """It names no contracts; where it is put back, the usual capabilities go on, and what was
+    granted for a contract waits."""
+    echo = attrs.evolve(ECHO, contract="E")
+    device = granted(echo, LAMP)
+    back = grants.announced(device, (ECHO, attrs.evolve(LAMP, contract="")))
+    assert back.grants == {"echo"} and back.suspended == {LAMP.name}
+    assert back.contracts == {LAMP.name: "A"}
+    assert grants.announced(back, (echo, LAMP)).contracts == device.contracts

@@ -16,6 +16,7 @@ from palyra.errors import SettingsInvalid
 from palyra.testing.capability import CapabilityHost, Progress, check_conformance, examine, main
 from palyra.testing.conformance import Verdict
 from tests.capability.distributions import make_distribution, worker_argv
+from tests.integration.processes import eventually
 
 SOURCE = '''
 import asyncio
@@ -159,6 +160,16 @@ def test_a_cancel_ends_it(host: CapabilityHost) -> None:
     assert host.run(NAME, FOREVER, cancel_after=0.0).kind is OutcomeKind.CANCELLED
 
 
+def test_what_a_process_writes_is_kept(installed: Path) -> None:
+    """Its stdout is no answer; both come with the results, sooner or later."""
+    with CapabilityHost("acme-say", argv=worker_argv(installed)) as host:
+
+        def look() -> bool:
+            return "about to say" in host.run(NAME).stderr
+
+        eventually(look, "what was printed is there")
+
+
 def test_an_unknown_name_is_an_error_of_the_test(host: CapabilityHost) -> None:
     """It says what there is."""
     with pytest.raises(ValueError, match=NAME):
@@ -208,7 +219,7 @@ def test_a_good_plugin_conforms(installed: Path, module: types.ModuleType) -> No
 
 def test_a_handler_that_is_deaf_does_not_conform(module: types.ModuleType) -> None:
     """One that blocks through a cancel is found out."""
-    with_example = {NAME: {"times": 10, "deaf": True}}
+    with_example = {NAME: {"times": 5, "deaf": True}}
     found = {each.check: each.sentence for each in check_conformance(module, examples=with_example)}
     assert found == {"cancel": "It did not end within 2 s of a cancel."}
 

@@ -73,8 +73,10 @@ async def _output(command: Sequence[str]) -> bytes:
         stderr=asyncio.subprocess.PIPE,
     )
     assert child.stdout is not None and child.stderr is not None
+    complaints = asyncio.create_task(_all(child.stderr))
     try:
-        said, complained = await asyncio.gather(_all(child.stdout), _all(child.stderr))
+        said = await _all(child.stdout)
+        complained = await complaints
         if await child.wait() != 0:
             first = complained.decode("utf-8", "replace").strip().partition("\n")[0][:200]
             raise SystemdUnusable(first.rstrip(".") or f"systemctl ended with {child.returncode}")
@@ -82,6 +84,12 @@ async def _output(command: Sequence[str]) -> bytes:
     finally:  # a cancel comes here too: nothing of it is left behind
         with contextlib.suppress(ProcessLookupError):
             child.kill()
+        complaints.cancel()
+        await asyncio.gather(complaints, return_exceptions=True)
+        # Its end is not seen before the end of its pipes, and a full one is not read any more.
+        for stream in (child.stdout, child.stderr):
+            while await stream.read(_MOST_BYTES):
+                pass
         await child.wait()
 
 
