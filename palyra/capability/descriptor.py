@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import msgspec
 
+from palyra.capability.closing import (
+    closed_schema,
+    needs_closing,
+    open_struct,
+    unknown_field,
+)
 from palyra.capability.context import CapabilityContext
 from palyra.capability.settings import decode_settings
 from palyra.capability.wording import has_unshown, located, one_line
@@ -68,8 +74,9 @@ def is_reserved(name: str) -> bool:
 class Capability:
     """One named function of a node.  Built by a plugin, checked here, :class:`DescriptorInvalid`.
 
-    ``input_type`` and ``output_type`` are types msgspec can decode; an object in the input must
-    refuse unknown fields (``msgspec.Struct, forbid_unknown_fields=True``).  ``timeout_s`` is the
+    ``input_type`` and ``output_type`` are types msgspec can decode: structs, dataclasses, plain
+    types.  A struct in the input must refuse unknown fields (``forbid_unknown_fields=True``); for
+    dataclasses they are refused here.  ``timeout_s`` is the
     run time in seconds when the caller names none, ``max_concurrency`` the most runs at once on
     one node.  An empty ``version`` is the distribution's.  ``settings_type`` is a struct of what
     the device's owner may configure; the handler finds one in ``context.settings``.  ``hooks``,
@@ -92,6 +99,7 @@ class Capability:
     hooks: pluggy.HookRelay | None = attrs.field(init=False, default=None, repr=False)
     _decoder: msgspec.json.Decoder[Any] = attrs.field(init=False, repr=False)
     _checker: msgspec.json.Decoder[Any] = attrs.field(init=False, repr=False)
+    _closes: bool = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         _check_words(self)
@@ -102,13 +110,14 @@ class Capability:
         _check_settings(self.settings_type)
         _check_size(self)
         object.__setattr__(self, "_decoder", msgspec.json.Decoder(self.input_type))
+        object.__setattr__(self, "_closes", needs_closing(self.input_type))
         # a msgspec.Raw in an output of any type may hold anything: see that all of it is JSON
         checked = msgspec.Raw if self.output_type is Any else self.output_type
         object.__setattr__(self, "_checker", msgspec.json.Decoder(checked))
 
     def input_schema(self) -> dict[str, Any]:
         """JSON Schema (draft 2020-12) of the input."""
-        return msgspec.json.schema(self.input_type)
+        return closed_schema(self.input_type)
 
     def output_schema(self) -> dict[str, Any]:
         """JSON Schema (draft 2020-12) of the output."""
@@ -116,11 +125,16 @@ class Capability:
 
     def decode_input(self, raw: bytes) -> Any:
         """The typed input.  No bytes at all count as ``{}``.  Raises :class:`InputInvalid`."""
+        raw = raw or b"{}"
         try:
-            return self._decoder.decode(raw or b"{}")
+            value = self._decoder.decode(raw)
+            unknown = unknown_field("input", raw, value) if self._closes else ""
         except _BAD_JSON as exc:
             field, problem = located("input", exc)
             raise InputInvalid(field, problem, self.name) from exc
+        if unknown:
+            raise InputInvalid(one_line(unknown, 120), "is not a known field", self.name)
+        return value
 
     def decode_settings(self, raw: bytes) -> Any:
         """The typed settings; no bytes at all, and ``null``, count as ``{}``.
@@ -225,13 +239,13 @@ def _check_handler(handler: object) -> None:
 
 def _check_schema(field: str, type_: Any, *, closed: bool) -> None:
     try:
-        schema = msgspec.json.schema(type_)
+        msgspec.json.schema(type_)
         msgspec.json.Decoder(type_)
     except (TypeError, ValueError) as exc:
         raise DescriptorInvalid(field, f"has no JSON form: {one_line(str(exc))}") from exc
-    if closed and (open_object := _open_object(schema)):
+    if closed and (name := open_struct(type_)):
         raise DescriptorInvalid(
-            field, f"{open_object} must refuse unknown fields (forbid_unknown_fields=True)"
+            field, f"{name} must refuse unknown fields (forbid_unknown_fields=True)"
         )
 
 
@@ -247,15 +261,3 @@ def _check_size(capability: Capability) -> None:
     if len(capability.descriptor().encode()) > MAX_BYTES - _ROOM_FOR_NAMES:
         problem = f"has a descriptor above {MAX_BYTES // 1024} KiB; its schemas are too large"
         raise DescriptorInvalid(capability.name, problem)
-
-
-def _open_object(node: Any) -> str:
-    """The title of the first object with named fields that lets unknown ones pass, or ''."""
-    if isinstance(node, list):
-        return next((found for item in node if (found := _open_object(item))), "")
-    if not isinstance(node, dict):
-        return ""
-    named_fields = node.get("type") == "object" and isinstance(node.get("properties"), dict)
-    if named_fields and node.get("additionalProperties") is not False:
-        return str(node.get("title", "an object"))
-    return _open_object(list(node.values()))

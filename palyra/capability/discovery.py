@@ -17,10 +17,11 @@ from palyra.capability.catalogue import Catalogue, Fault, Offer
 from palyra.capability.configured import settings_of
 from palyra.capability.described import DescriptorCache
 from palyra.capability.descriptor import OWNER, Capability
+from palyra.capability.frames import PluginFault
 from palyra.capability.installed import Installed, installed
 from palyra.capability.registry import load_here, refusal
 from palyra.capability.wording import one_line
-from palyra.core.descriptors import Descriptor, decode_descriptor
+from palyra.core.descriptors import MAX_NAME, Descriptor, decode_descriptor
 from palyra.core.devices import MAX_CAPABILITIES
 from palyra.core.schemas import check_profile
 from palyra.errors import Malformed, SettingsInvalid
@@ -95,19 +96,24 @@ class Discovery:
         self._path = path
         self._importing = importing
 
-    def find(self, wishes: Wishes) -> Catalogue:
+    def find(self, wishes: Wishes, *, asking: bool = True) -> Catalogue:
         """What is offered, and what cannot be used and why.  Never raises for what a plugin does,
-        or for what is configured for it."""
+        or for what is configured for it.
+
+        Without ``asking`` no worker is started: what was not described before is left out.
+        """
         present, faults = installed(self._path)
         _, others = _parted(present)
         offers, more = own_offers(present)
         faults += more
         offers = [each if wishes.runs_here(each.name) else _elsewhere(each) for each in offers]
-        for plugin, (theirs, broken) in zip(others, self._descriptions(others), strict=True):
+        said = self._descriptions(others, asking)
+        for plugin, (theirs, broken) in zip(others, said, strict=True):
             placed, unplaced = _placed(plugin, theirs, wishes) if self._importing else (theirs, [])
             offers += placed
             faults += [*broken, *unplaced]
-        self._cache.save(present)
+        if asking:
+            self._cache.save(present)
         good: list[Offer] = []
         for place, offer in enumerate(offers):
             settled = _settled(offer, wishes)
@@ -116,11 +122,15 @@ class Discovery:
             (good if isinstance(settled, Offer) else faults).append(settled)  # type: ignore[arg-type]
         return Catalogue(good, faults)
 
-    def _descriptions(self, plugins: Sequence[Installed]) -> list[tuple[list[Offer], list[Fault]]]:
+    def _descriptions(
+        self, plugins: Sequence[Installed], asking: bool
+    ) -> list[tuple[list[Offer], list[Fault]]]:
         """Every plugin described, side by side."""
         if not plugins:
             return []
         self._cache.load()
+        if not asking:
+            return [_checked(each, self._cache.get(each) or ()) for each in plugins]
         with ThreadPoolExecutor(min(AT_ONCE, len(plugins)), "palyra-describe") as threads:
             found = list(threads.map(self._description, plugins))
         answers = []
@@ -137,11 +147,7 @@ class Discovery:
         if known is not None:
             return known, [], False
         said = self._describe(plugin.name)
-        faults = [
-            Fault(one_line(each.name, 64), plugin.name, plugin.version, one_line(each.sentence))
-            for each in said.faults
-        ]
-        return said.descriptors, faults, True
+        return said.descriptors, [_told(plugin, each) for each in said.faults], True
 
 
 def own_offers(present: Sequence[Installed] | None = None) -> tuple[list[Offer], list[Fault]]:
@@ -171,11 +177,15 @@ def _checked(plugin: Installed, said: Iterable[Descriptor]) -> tuple[list[Offer]
         theirs = msgspec.structs.replace(descriptor, distribution=plugin.name)
         problem = refusal(theirs.name, theirs.api, plugin.name) or _malformed(theirs)
         if problem:
-            shown = one_line(theirs.name, 64) or "unnamed"
-            faults.append(Fault(shown, plugin.name, plugin.version, one_line(problem)))
+            faults.append(_told(plugin, PluginFault(theirs.name, problem)))
         else:
             offers.append(Offer(theirs))
     return offers, faults
+
+
+def _told(plugin: Installed, said: Named) -> Fault:
+    shown = one_line(said.name, MAX_NAME) or "unnamed"
+    return Fault(shown, plugin.name, plugin.version, one_line(said.sentence))
 
 
 def _malformed(descriptor: Descriptor) -> str:

@@ -21,6 +21,8 @@ from palyra.capability.wording import one_line
 MAX_STDERR_BYTES = 64 * 1024
 """What is kept, and what is passed on, of one run."""
 _MAX_LINE = 1000
+_LEAST_LINE = 64
+"""A line counts for as many bytes at least: each is an entry of the log."""
 _CHUNK = 64 * 1024
 _PATIENCE_MS = 500
 
@@ -55,16 +57,12 @@ class Pen:
         with self._lock:
             if self._closed:
                 return
-            if self._thread is None:
+            if not self._rest:
                 data = data[self._written(data) :]
-            if not data:
-                return
-            self._rest.append(data)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._bring, name="palyra-worker-in", daemon=True
-                )
-                self._thread.start()
+            if data:
+                self._rest.append(data)
+            if self._rest and self._thread is None:
+                self._thread = self._begun()
 
     def close(self) -> None:
         """Write nothing more; the pipe itself is closed by its owner, afterwards."""
@@ -73,6 +71,18 @@ class Pen:
             thread = self._thread
         if thread is not None:
             thread.join(2 * _PATIENCE_MS / 1000)
+
+    def _begun(self) -> threading.Thread | None:
+        """A thread that brings the rest; None where there is none to be had, until the next write.
+
+        What waits for that is a worker that will not answer, and its run has a deadline.
+        """
+        thread = threading.Thread(target=self._bring, name="palyra-worker-in", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return None
+        return thread
 
     def _bring(self) -> None:
         while True:
@@ -157,8 +167,10 @@ class Mutterings:
             self._line = b""
 
     def _pass_on(self, line: bytes) -> None:
+        if not line.strip():
+            return
         with self._lock:
-            before, self._left = self._left, max(0, self._left - len(line) - 1)
+            before, self._left = self._left, max(0, self._left - max(_LEAST_LINE, len(line) + 1))
             left = self._left
         if before and left:
             self._tell(one_line(line.decode("utf-8", "replace"), _MAX_LINE))

@@ -68,7 +68,8 @@ class WorkerPool:
     ``clock`` is monotonic seconds and the clock of every context's deadline.  Runs wait for a place
     in the order of start, and their deadlines tick; an idle worker of another distribution is
     stopped to make room.  An idempotent run whose worker died before the handler was called is
-    given to one more worker.  ``changed`` is told, by one thread, which distributions cannot be used.
+    given to one more worker.  ``changed`` is told, by one thread, which distributions cannot be
+    used.
     """
 
     def __init__(

@@ -30,6 +30,7 @@ from palyra.capability.frames import (
     decode_from_worker,
     encode_frame,
 )
+from palyra.capability.killing import reap
 from palyra.capability.pipes import Mutterings, Pen, read_frame
 from palyra.capability.spawning import Spawned
 from palyra.capability.wording import one_line
@@ -221,6 +222,7 @@ class Worker:
             return self._tree.kill(KILL_S)
         except OSError:  # this process has no file to spare, so it cannot look
             self._child.kill()
+            reap(self._child, KILL_S)
             return False
 
     def _close(self) -> None:

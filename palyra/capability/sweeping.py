@@ -114,7 +114,11 @@ class SweptTree(GroupTree):
         """
         seen: list[Process] = []
         while True:
-            seen = self._look(seen)
+            try:
+                seen = self._look(seen)
+            except OSError:  # no file to spare: what can be killed unseen is, and no more is known
+                kill_group(self._child.pid)
+                raise
             alive = [each for each in seen if not each.is_dead]
             if not alive or time.monotonic() >= until:
                 return not alive

@@ -22,7 +22,10 @@ def capability() -> None:
 @capability.command("list")
 @pass_call
 def list_capabilities(call: Call) -> None:
-    """List the capabilities of this installation's plugins, and the plugins that are broken."""
+    """List what the plugins of this installation offer.
+
+    Plugins that are broken are listed too, with what is wrong.
+    """
     pluginlines.show_all(call.screen, _plugins(call).entries())
 
 
@@ -30,7 +33,7 @@ def list_capabilities(call: Call) -> None:
 @click.argument("name")
 @pass_call
 def show(call: Call, name: str) -> None:
-    """Show a capability of this installation: what it needs, what may be configured, its schemas.
+    """Show a capability: what it needs, its settings, its schemas.
 
     Settings are named, their values are never shown.
     """

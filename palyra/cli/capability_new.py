@@ -108,7 +108,7 @@ class Written(msgspec.Struct, frozen=True):
 @click.option("--capability", metavar="VENDOR.VERB_NOUN", help="What its capability is called.")
 @pass_call
 def new(call: Call, name: str, parent: Path, capability: str | None) -> None:
-    """Write a pip project for a plugin NAME: code, tests, README and CI, ready to be changed.
+    """Write a pip project for a plugin: code, tests, README and CI.
 
     It is called palyra-cap-NAME, and so is its directory.
     """

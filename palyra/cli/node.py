@@ -75,7 +75,10 @@ def run(
     transport: str | None,
     gateway_ca_file: Path | None,
 ) -> int:
-    """Run the node host until Ctrl-C; pair it first where a gateway or a pairing line is given."""
+    """Run the node host until Ctrl-C, and pair it first if told to.
+
+    It is paired where a gateway or a pairing line is given.
+    """
     insecure = allow_insecure_pairing_code_arg
     if pairing_code is not None and not insecure:
         raise InsecureCodeArgument(pin=True)

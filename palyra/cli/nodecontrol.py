@@ -57,7 +57,7 @@ _KEPT = (
 @click.option("--remembered", is_flag=True, help="The choices that are remembered instead.")
 @pass_call
 def requests(call: Call, request: str | None, remembered: bool) -> None:
-    """See what a person at this device is being asked; with an ID all of it."""
+    """See what a person here is being asked; with an ID all of it."""
     host, screen = NodeHost(call.state_root), call.screen
     if remembered:
         if request is not None:
@@ -81,7 +81,10 @@ def requests(call: Call, request: str | None, remembered: bool) -> None:
 @click.option("--always", "choice", flag_value="always", help="From now on, as shown.")
 @pass_call
 def allow(call: Call, request: str, choice: Length) -> None:
-    """Let it run; for longer than once what "palyra node requests ID" shows as the scope."""
+    """Say yes: it runs, this time or from now on.
+
+    A longer yes is for what "palyra node requests ID" shows as that, and nothing else.
+    """
     _decided(call, Allow(request, choice))
 
 
@@ -111,7 +114,7 @@ def forget(call: Call, choice: str) -> None:
 @click.command(cls=Verb)
 @pass_call
 def reload(call: Call) -> int:
-    """Read the rules and the configuration again, and find plugins again."""
+    """Read rules and configuration again, and find plugins again."""
     answer = NodeHost(call.state_root).ask(Reload(), ReloadedAnswer, RELOAD_S)
     screen, found = call.screen, answer.value
     if screen.as_json:

@@ -24,6 +24,9 @@ from palyra.node.mediation import BUSY, UNAVAILABLE, Answer, IDialogs, Question
 
 MAX_WAITING = 5
 """Questions that may wait for the one on the screen."""
+SETTLE_S = 1.0
+"""How long after a window was taken back a yes in the next one is a click at that: a gateway may
+change what it asks at the moment when somebody answers."""
 
 _FAILED = "the node host's log has the details"
 _STOPS = "the node host stops"
@@ -66,6 +69,7 @@ class DialogMediator:
         self._person = person
         self._waiting: deque[_Asked] = deque()
         self._current: _Asked | None = None
+        self._settled_at_s = 0.0
         self._threads = 0
         self._looking = False
         self._seen: bool | None = None
@@ -115,6 +119,7 @@ class DialogMediator:
         """The next question is shown when the window is gone."""
         if asked.window is not None:
             asked.window.close()
+            self._settled_at_s = self._elapsed_s() + SETTLE_S
         elif asked in self._waiting:
             self._waiting.remove(asked)
 
@@ -138,7 +143,7 @@ class DialogMediator:
     def _answer(self, window: Window) -> Answer:
         """In a thread: show it, and say what the outcome means."""
         try:
-            choice = window.show()
+            choice = self._chosen(window)
         except CannotShow as exc:
             return _unavailable(str(exc))
         if choice is None:
@@ -147,6 +152,14 @@ class DialogMediator:
             return _unanswered()
         by = f"{self._person()} in a dialog"
         return Answer.denied(by) if choice == REFUSED else Answer(choice, by)
+
+    def _chosen(self, window: Window) -> str | None:
+        """What is said in it; it is shown again after a yes that came too soon."""
+        while True:
+            choice = window.show()
+            settled = self._elapsed_s() >= self._settled_at_s
+            if settled or choice in (None, NOT_ANSWERED, REFUSED):
+                return choice
 
     def _answered(self, answer: Answer) -> None:
         asked, self._current = self._current, None

@@ -84,16 +84,27 @@ class Finding:
         self._required = file.exists()
         self._discovery = discovery
 
+    def known(self) -> Catalogue:
+        """As :meth:`find`, without what no process has described before; blocks, for a moment.
+
+        :raises ConfigInvalid: the file cannot be used, or is gone.
+        """
+        return self._discovery.find(wishes_of(self._section()), asking=False)
+
     def find(self) -> Catalogue:
         """Read the configuration, and find; blocks.
 
         :raises ConfigInvalid: the file cannot be used, or is gone.
         """
-        section = load(self._file, required=self._required).node
-        self._required = self._required or self._file.exists()
+        section = self._section()
         catalogue = self._discovery.find(wishes_of(section))
         _tell(section, catalogue)
         return catalogue
+
+    def _section(self) -> NodeSection:
+        section = load(self._file, required=self._required).node
+        self._required = self._required or self._file.exists()
+        return section
 
 
 def _tell(section: NodeSection, catalogue: Catalogue) -> None:

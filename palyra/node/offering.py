@@ -40,6 +40,7 @@ class Offering:
         ``in_thread`` is :func:`twisted.internet.threads.deferToThread`."""
         self._found = catalogue
         self._find = find
+        self._once: Find | None = None
         self._in_thread = in_thread
         self._may_ask = may_ask
         self._withdrawn: dict[str, str] = {}
@@ -69,6 +70,11 @@ class Offering:
 
     # -- reload ---------------------------------------------------------------------------------
 
+    def begin(self, known: Find) -> Deferred[Catalogue]:
+        """The first :meth:`reload`, with ``known``: what can be said at once."""
+        self._once = known
+        return self.reload()
+
     def reload(self) -> Deferred[Catalogue]:
         """Find out again what is offered.  One at a time; whoever asks meanwhile shares the next.
 
@@ -95,7 +101,8 @@ class Offering:
     def _begin(self) -> None:
         asked, self._asked = self._asked, []
         busy = self._busy = Deferred()
-        self._in_thread(self._find).addBoth(self._ended, asked, busy)
+        find, self._once = self._once or self._find, None
+        self._in_thread(find).addBoth(self._ended, asked, busy)
 
     def _ended(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, execute
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
@@ -23,10 +24,13 @@ from palyra.capability.runners import Runners
 from palyra.capability.spawning import WORKER_ARGV
 from palyra.config.node import NodeSection
 from palyra.node.finding import Finding, pool_settings
-from palyra.node.offering import Find, InThread, MayAsk, Offering
+from palyra.node.offering import InThread, MayAsk, Offering
 from palyra.node.running import Run
 from palyra.node.watchdog import Watchdog
 from palyra.transport.asyncbridge import call_from_thread
+
+PATIENCE_S = 5.0
+"""How long a start waits for plugins that were not described before."""
 
 
 class OfferRooms:
@@ -60,11 +64,17 @@ class OfferRooms:
             clock=reactor, elapsed_s=elapsed_s, runners=self._runners, hung=self._hung
         )
         find: Find = partial(_as_it_is, catalogue)
+        known = find
         in_thread: InThread = execute
         if file is not None:
-            discovery = Discovery(self._pool.describe, DescriptorCache(cache), path=path)
-            find, in_thread = Finding(file, discovery).find, deferToThread
+            finding = Finding(
+                file, Discovery(self._pool.describe, DescriptorCache(cache), path=path)
+            )
+            find, known, in_thread = finding.find, finding.known, deferToThread
+        self._known = known
         self.offering = Offering(catalogue, find=find, in_thread=in_thread, may_ask=may_ask)
+        self._clock = reactor
+        self._patience: IDelayedCall | None = None
 
     def open(self) -> None:
         """Start what is kept warm.
@@ -72,6 +82,26 @@ class OfferRooms:
         :raises Malformed: plugins cannot be run as the configured user.
         """
         self._runners.open()
+
+    def begin(self) -> Deferred[None]:
+        """Find out what is offered; once, first.
+
+        Fires when that is known, and after :data:`PATIENCE_S` all the same: then what was described
+        before is offered, and the rest follows.  A plugin that hangs, or two hundred that are new,
+        must not keep a device from its gateway.
+        """
+        begun: Deferred[None] = Deferred()
+
+        def enough(_: object = None) -> None:
+            if self._patience is not None and self._patience.active():
+                self._patience.cancel()
+            if not begun.called:
+                begun.callback(None)
+
+        self._patience = self._clock.callLater(PATIENCE_S, enough)
+        self.offering.begin(self._known).addErrback(lambda _: None)  # it was logged, as is the next
+        self.reload().addBoth(enough)
+        return begun
 
     def reload(self) -> Deferred[Catalogue]:
         """Read the configuration again, and find out what is installed now.
@@ -92,6 +122,8 @@ class OfferRooms:
 
     async def stop(self) -> None:
         """Cancel every run, and wait until nothing of it is left."""
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
         self._watchdog.stop()
         closed = self.offering.close()
         await deferToThread(self._runners.close)

@@ -163,7 +163,8 @@ class Owner:
         answer = self._mediator.ask(question)
         if not answer.called:
             case.asking()
-        return answer.addCallback(self._answered, case, scope)
+        # Decoded it may be far larger than it was sent, and a person takes their time.
+        return answer.addCallback(self._answered, attrs.evolve(case, given=_NOTHING), scope)
 
     def _said_before(self, offer: Offer, scope: Scope) -> Answer | None:
         if self._consents is None:
@@ -172,7 +173,10 @@ class Owner:
         return None if found is None else Answer(found.choice, found.decided_by)
 
     def _answered(self, answer: Answer, case: _Case, scope: Scope) -> Answer | Deferred[Answer]:
-        if not answer.allowed or not case.opens_path:
+        if not answer.allowed:
+            return answer
+        case = attrs.evolve(case, given=exact_input(case.dispatch.input_json, case.offer.name))
+        if not case.opens_path:
             return self._allowed(answer, case, scope)
         return self._led(case).addCallback(self._still_there, answer, case, scope)
 
@@ -184,9 +188,9 @@ class Owner:
         return Answer.no(VOID, sentence)
 
     def _allowed(self, answer: Answer, case: _Case, scope: Scope) -> Answer:
-        """The answer, unless the owner's rules have become others meanwhile; it is remembered where
-        it is for longer."""
-        decision = self._judge(case) if answer.allowed else Decision(Effect.ASK)
+        """The yes, unless the owner's rules have become others meanwhile; it is remembered where it
+        is for longer."""
+        decision = self._judge(case)
         if decision.effect is Effect.DENY:
             return self._denied(decision)
         if answer.choice in (FOR_SESSION, ALWAYS) and self._consents is not None:

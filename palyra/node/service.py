@@ -101,7 +101,7 @@ class NodeService(Service):
         self._config_file = config_file
         self._hangup = Hangup(reactor, self._hung_up, self._stop_process) if signals else None
         self._entropy = entropy
-        self._found: Deferred[Catalogue] = succeed(node.catalogue)
+        self._found: Deferred[None] = succeed(None)
         self._connected: Deferred[None] = succeed(None)
 
     def startService(self) -> None:
@@ -303,8 +303,9 @@ class NodeService(Service):
         )
 
     def _connect(self) -> None:
-        """Find out what is offered, then connect: jobs that wait for a plugin find it there."""
-        self._found = self._offers.reload()
+        """Find out what is offered, then connect: jobs that wait for a plugin find it there, unless
+        it takes very long to say what it is."""
+        self._found = self._offers.begin()
         self._connected = self._found.addBoth(lambda _: self._connection.start())
         self._connected.addErrback(
             lambda failure: self._log.failure("the connection loop ended", failure)

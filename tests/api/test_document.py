@@ -23,10 +23,10 @@ DOCUMENT = document(SUBJECTS, PREFIX)
 SECRETS = {"token", "csr", "signature", "pin", "uri", "link", "csrf_token", "certificate_pem"}
 """Names of what only whoever it is for should see."""
 BROKEN = {
-    *("internal", "output_invalid", "sealed_entry_unreadable"),
+    *("internal", "output_invalid", "sealed_entry_unreadable", "worker_died"),
     *("store_corrupt", "store_empty", "store_missing"),
 }
-"""Codes of what no request brings about: the gateway or its disk is damaged."""
+"""Codes of what no request brings about: a plugin, the gateway or its disk is damaged."""
 OPERATION_KEYS = {
     *("tags", "operationId", "summary", "parameters", "security", "responses", "requestBody"),
     "x-palyra-right",

@@ -137,6 +137,8 @@ def test_keys_that_differ(
         ("/jobs?state=failed&state=%FF", "state"),
         ("/jobs?fanout=%C3%28", "fanout"),
         ("/nodes?where=" + "x" * (MAX_WHERE + 1), "where"),
+        ("/capabilities?name=" + "x" * 65, "name"),
+        ("/capabilities?digest=" + "0" * 65, "digest"),
         ("/nodes?where=a&where=b", "where"),
         ("/fanouts/ABCD?cursor=%ED%A0%80", "cursor"),
         ("/fanouts/ABCD?limit=-1", "limit"),

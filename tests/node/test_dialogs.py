@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from palyra.capability.desktopsession import DesktopSession
 from palyra.core.jobs import ALWAYS, FOR_SESSION, ONCE, REFUSED
-from palyra.node.dialogs import MAX_WAITING, DialogMediator, person_here
+from palyra.node.dialogs import MAX_WAITING, SETTLE_S, DialogMediator, person_here
 from palyra.node.dialogtext import shown
 from palyra.node.dialogwindow import Desktop
 from palyra.node.mediation import DENIED, UNAVAILABLE, IDialogs, IMediator
@@ -202,9 +202,25 @@ def test_taking_back_closes_the_window(house: House) -> None:
     answer.cancel()
     house.turn()
     wait_until_gone(found)
+    house.now_s += SETTLE_S
     house.turn()
     assert [each.choice for each in house.answers] == [ONCE]
     assert "https://second.example" in house.argv("zenity")[-1]
+
+
+@pytest.mark.parametrize("second", ["exit 0", "echo Always allow; exit 1"])
+def test_a_yes_is_for_the_window_it_was_clicked_in(house: House, second: str) -> None:
+    """A gateway that takes a question back and asks another one under the pointer has no yes to
+    that: it is shown again, and there a no counts."""
+    house.program("zenity", STAYS)
+    answer = house.ask()
+    pids(house.root / "zenity")
+    house.program("zenity", f'[ -e "$0.no" ] && exit 1; touch "$0.no"; {second}')
+    answer.cancel()
+    house.turn()
+    house.ask(opens="https://second.example", scope="https://second.example")
+    house.turn()
+    assert [each.choice for each in house.answers] == [REFUSED]
 
 
 def test_taken_back_before_it_is_shown(house: House) -> None:

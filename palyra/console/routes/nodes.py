@@ -10,8 +10,10 @@ from palyra.core.operators import Right
 
 _SEARCH = text("search", "Words, each a part of the name or of a label, or the start of an id.")
 _TRUST = choice("trust", "Only devices that are so.", "trusted", "revoked")
-_NAME = text("name", "Only capabilities of this name.", 64)
-_DIGEST = text("digest", "Only the capability whose descriptor has this SHA-256 (hex).", 64)
+_LENGTH = 64
+"""Of a capability's name at most, and of a digest."""
+_NAME = text("name", "Only capabilities of this name.", _LENGTH)
+_DIGEST = text("digest", "Only the capability whose descriptor has this SHA-256 (hex).", _LENGTH)
 _LIST = Route(
     "GET",
     "nodes",
@@ -64,8 +66,8 @@ ROUTES = (
         lambda of, asked: of.gateway.capabilities(
             reading.limit(asked.request),
             reading.cursor(asked.request),
-            reading.text(asked.request, "name") or "",
-            reading.text(asked.request, "digest") or "",
+            reading.text(asked.request, "name", _LENGTH) or "",
+            reading.text(asked.request, "digest", _LENGTH) or "",
         ),
         models.CapabilityCatalogue,
         query=(*PAGED, _NAME, _DIGEST),
