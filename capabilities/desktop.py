@@ -35,10 +35,13 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-
 _NUMBER = re.compile(r"([0-9]+|0x[0-9a-f]*)\Z")
 _SAFE = "/:?#[]@!$&'()*+,;=%~-._"
 _RUN_BY_DESKTOPS = frozenset((
-    ".desktop", ".lnk", ".url", ".app", ".appimage", ".application", ".appref-ms", ".bat",
-    ".chm", ".cmd", ".com", ".command", ".cpl", ".exe", ".fileloc", ".hta", ".inetloc", ".jar",
-    ".js", ".jse", ".msc", ".msi", ".msp", ".pif", ".pkg", ".ps1", ".reg", ".scf", ".scr",
-    ".terminal", ".tool", ".vbe", ".vbs", ".webloc", ".workflow", ".ws", ".wsf", ".wsh",
+    ".desktop", ".lnk", ".url", ".app", ".appimage", ".appinstaller", ".application",
+    ".appref-ms", ".bat", ".chm", ".cmd", ".com", ".command", ".cpl", ".diagcab", ".dmg", ".exe",
+    ".fileloc", ".flatpakref", ".gadget", ".hta", ".inetloc", ".inf", ".jar", ".jnlp", ".js",
+    ".jse", ".library-ms", ".mobileconfig", ".mpkg", ".msc", ".msi", ".msix", ".msp", ".mst",
+    ".pif", ".pkg", ".prefpane", ".ps1", ".pyw", ".pyz", ".reg", ".saver", ".scf", ".scpt", ".scr",
+    ".search-ms", ".settingcontent-ms", ".terminal", ".tool", ".vb", ".vbe", ".vbs", ".webloc",
+    ".website", ".workflow", ".ws", ".wsf", ".wsh", ".xbap",
 ))  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from typing import Protocol
 
 POLL_S = 0.005
 MARK = "PALYRA_WORKER"
-"""The environment variable by which a worker's descendants are found; a random word a worker."""
+"""The environment variable by which a worker's descendants are found: the number of its host, and
+a random word."""
 
 Child = subprocess.Popen[bytes]
 

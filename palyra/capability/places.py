@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import msgspec
 
 from palyra.capability.catalogue import Offer
 from palyra.capability.context import CapabilityContext, DeviceFacts
-from palyra.capability.frames import Facts, Result, Run
+from palyra.capability.frames import Facts, PluginFault, Result, Run
 from palyra.capability.outcome import Outcome, OutcomeKind, failed, interrupted, succeeded
 from palyra.capability.process import State, Worker
 from palyra.capability.wording import one_line
@@ -107,6 +107,7 @@ class Place:
     runs: int = 0
     run: PoolRun | None = None
     contracts: Mapping[str, str] = attrs.Factory(dict)
+    faults: Sequence[PluginFault] = ()
 
     def become(self, state: State, now: float) -> None:
         """Go into a state."""

@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
 
 from palyra.capability.deaths import MOST, Deaths
+from palyra.capability.frames import PluginFault
 from palyra.capability.outcome import Outcome, OutcomeKind, failed
 from palyra.capability.places import Place, PoolRun
 from palyra.capability.process import Death, State, Worker
 from palyra.capability.registry import normal_name
+from palyra.capability.wording import one_line
 from palyra.errors import PluginFailed
 
 MAX_RUNS = 1000
@@ -104,10 +106,12 @@ class Placing:
         place.worker = worker
         place.since_s = self.clock()
 
-    def ready(self, place: Place, contracts: Mapping[str, str]) -> None:
+    def ready(
+        self, place: Place, contracts: Mapping[str, str], faults: Sequence[PluginFault] = ()
+    ) -> None:
         """It can run: these capabilities, by name, with their contracts."""
         if place.state is State.STARTING:
-            place.contracts = contracts
+            place.contracts, place.faults = contracts, faults
             place.was_ready = True
             self._rest(place)
             self._fill()
@@ -255,7 +259,7 @@ class Placing:
         if run.interrupted_as is not None:
             self._settle(run, run.interruption(stopped=True))
         elif place.contracts.get(run.name) != run.offer.contract:
-            self._settle(run, _stale(run))
+            self._settle(run, _stale(run, place.faults))
         else:
             assert place.worker is not None
             self._waiting.remove(run)
@@ -345,7 +349,10 @@ def _disabled(sentence: str) -> Outcome:
     return Outcome(OutcomeKind.FAILED, b"", "capability_disabled", sentence)
 
 
-def _stale(run: PoolRun) -> Outcome:
+def _stale(run: PoolRun, faults: Sequence[PluginFault]) -> Outcome:
+    """What was described once is not there now; most likely for the fault of the same name."""
     said = run.offer.descriptor
     cause = f"does not offer the {said.name} that this node host has announced"
+    if fault := min(faults, key=lambda each: each.name != said.name, default=None):
+        cause = f"{cause}: {one_line(fault.sentence).rstrip('.')}"
     return failed(PluginFailed(said.distribution, said.version, cause))

@@ -201,7 +201,7 @@ class WorkerPool:
         """A worker can run."""
         contracts = {said.name: said.contract() for said in ready.descriptors}
         with self._lock:
-            self._placing.ready(self._by_worker[worker], contracts)
+            self._placing.ready(self._by_worker[worker], contracts, ready.faults)
             self._see_to()
         self._report()
 

@@ -66,7 +66,7 @@ class Spawner:
 
     def spawn(self, distribution: str) -> Spawned:
         """Start a worker; it waits for ``hello``.  OSError where the system refuses."""
-        mark = secrets.token_hex(16)
+        mark = f"{os.getpid()}-{secrets.token_hex(16)}"
         child = subprocess.Popen(
             [*self.argv, distribution],
             stdin=subprocess.PIPE,

@@ -53,12 +53,19 @@ class Sweeps:
 
     @classmethod
     def open(cls) -> Sweeps | None:
-        """Make this process the reaper of orphans below it; None where the kernel refuses."""
+        """Make this process the reaper of orphans below it; None where the kernel refuses.
+
+        What hosts left that were killed is ended first.
+        """
         try:
             refused = ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         except (OSError, AttributeError):
             return None
-        return None if refused else cls()
+        if refused:
+            return None
+        with contextlib.suppress(OSError):
+            clear_stale()
+        return cls()
 
     def enclose(self, child: Child, mark: str) -> Tree:
         """Remember the mark."""
@@ -137,6 +144,23 @@ class SweptTree(GroupTree):
         return found
 
 
+def clear_stale() -> None:
+    """End what carries the mark of a host that is no more: the kernel ends that host's workers with
+    it, and not what they have started.
+
+    Numbers of another namespace, a container's, say nothing here.
+    """
+    known = processes()
+    for each in known.values():
+        mark = _mark_of(each.pid)
+        host, _, word = mark.partition("-")
+        if not (word and host.isdecimal()):
+            continue
+        lives = int(host) in known and known[int(host)].began <= each.began
+        if not lives and _namespace(each.pid) == _namespace(os.getpid()):
+            _kill(each)
+
+
 def processes() -> dict[int, Process]:
     """Every process of this machine, by number."""
     with os.scandir("/proc") as entries:
@@ -183,11 +207,30 @@ def _is_of(process: Process, leader: int, mark: bytes) -> bool:
 
 
 def _carries(pid: int, mark: bytes) -> bool:
+    return mark in _environ(pid)
+
+
+def _mark_of(pid: int) -> str:
+    """The mark in its environment, or ''."""
+    name = f"{MARK}=".encode()
+    found = (each[len(name) :] for each in _environ(pid) if each.startswith(name))
+    return next(found, b"").decode("ascii", "replace")
+
+
+def _environ(pid: int) -> list[bytes]:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return mark in file.read(_MAX_ENVIRON).split(b"\0")
+            return file.read(_MAX_ENVIRON).split(b"\0")
     except OSError:
-        return False
+        return []
+
+
+def _namespace(pid: int) -> str:
+    """Of its number; '' where that cannot be seen."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
 
 
 def _kill(process: Process) -> None:

@@ -147,6 +147,8 @@ def _decided(call: Call, asked: Allow | Deny) -> None:
         return screen.pair("decision", "denied" if no else found.choice)
     about = f"  {short_id(found.request_id)}  {words.escaped(found.capability)}"
     how_long = "" if no else f", {found.choice}"
+    if found.scope:
+        how_long += f" for {words.escaped(found.scope)}"
     screen.parts(("denied", "red") if no else ("allowed", "green"), (about + how_long, ""))
     if found.choice in ("session", "always"):
         screen.hint("palyra node requests --remembered")

@@ -221,6 +221,8 @@ class DeviceChange:
     grant: frozenset[str] = frozenset()
     withhold: frozenset[str] = frozenset()
     grant_risk: Risk | None = None
+    contracts: Mapping[str, str] = attrs.Factory(dict)
+    """The contracts of what is granted as the operator saw them, where that is known."""
 
 
 @attrs.frozen

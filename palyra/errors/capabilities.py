@@ -83,6 +83,24 @@ class CapabilityChanged(CapabilityNotGranted):
 
 
 @attrs.define
+class GrantOutdated(PalyraError):
+    """What the device offers under that name is not what the operator who grants it was shown."""
+
+    code = "grant_outdated"
+    category = Category.CONFLICT
+    name: str
+    capability: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.name} offers something else as {self.capability} by now; nothing is changed."
+
+    @property
+    def hint(self) -> str:
+        return f"palyra nodes show {self.name}"
+
+
+@attrs.define
 class CapabilityNotInstalled(PalyraError):
     """No plugin here brings it; ``nearest`` are names that are close."""
 

@@ -24,6 +24,7 @@ from palyra.core.jobs import UNFINISHED, Job, JobState
 from palyra.core.policy import Decision
 from palyra.errors import (
     ApprovalApart,
+    InputInvalid,
     Malformed,
     NoTargets,
     NotFound,
@@ -301,15 +302,24 @@ class Fanouts:
     async def _rows_of(
         self, order: FanoutOrder, exact: ExactInput, fanout: Fanout
     ) -> tuple[list[Job], list[Asked]]:
-        """Every row, and those of them that rules hold."""
+        """Every row, and those of them that rules hold.
+
+        :raises InputInvalid: the input fits no device's schema; nobody wants a row of that for
+            each.
+        """
         rows: list[Job] = []
         asked: list[Asked] = []
+        wrong: list[InputInvalid] = []
 
         def make(device: Device) -> None:
             judged = self._intake.row_for(order, exact, device, fanout.submitted_at_ms)
+            if isinstance(judged.refusal, InputInvalid):
+                wrong.append(judged.refusal)
             rows.append(self._row(fanout, judged, asked))
 
         await self._in_slices(order.devices, make)
+        if len(wrong) == len(rows):
+            raise wrong[0]
         return rows, asked
 
     def _row(self, fanout: Fanout, judged: Judged, asked: list[Asked]) -> Job:

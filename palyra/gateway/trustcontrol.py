@@ -81,6 +81,7 @@ class TrustControl:
             grant=grant,
             withhold=withhold,
             grant_risk=None if body.grant_risk is None else risk_named(body.grant_risk),
+            contracts=body.contracts,
         )
         changed = await self._store.change(change)
         self._inventory.put(changed)

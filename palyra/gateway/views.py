@@ -38,6 +38,7 @@ def capability_item(
         fault=item.fault,
         digest=item.digest,
         changed=item.name in suspended,
+        contract=item.contract,
     )
 
 

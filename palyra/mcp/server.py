@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -37,7 +39,7 @@ from palyra.mcp.tools import CANCEL, FIND, GET, ToolBox
 MAX_TOLD = 128
 """Connections that are told of changes."""
 MAX_AT_ONCE = 32
-"""Calls that run at once, of all clients."""
+"""Calls that run at once, of all clients, and questions for jobs that wait for their end."""
 OPEN_S = 60.0
 """How long a person has to open the console before the call answers without them."""
 _log = logging.getLogger(__name__)
@@ -149,13 +151,8 @@ class NodeServer:
         leave_out = name in box.without_input and "input" not in given
         input_json = b"{}" if leave_out else msgspec.json.encode(call.input)
         asked = Asked(call.target, box.capabilities[name], input_json, call.timeout_ms)
-        if self._running >= MAX_AT_ONCE:
-            raise LimitReached("calls of AI clients at once", MAX_AT_ONCE)
-        self._running += 1
-        try:
+        with self._place():
             answer = await self._calls.run(asked, _Told.of(context))
-        finally:
-            self._running -= 1
         if answer.job.waiting_for == APPROVAL:
             await self._open_console(context, results.approval_url(answer.job, self._console))
             answer = await self._calls.job(answer.job.job_id)
@@ -177,7 +174,24 @@ class NodeServer:
 
     async def _get(self, asked: arguments.JobGet) -> CallToolResult:
         wait_ms = round(asked.wait_s * 1000)
-        return self._told(await self._calls.job(asked.job_id, wait_ms), asked.offset)
+        if not wait_ms:
+            return self._told(await self._calls.job(asked.job_id), asked.offset)
+        with self._place():
+            return self._told(await self._calls.job(asked.job_id, wait_ms), asked.offset)
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places for what takes its time.
+
+        :raises LimitReached: all are taken.
+        """
+        if self._running >= MAX_AT_ONCE:
+            raise LimitReached("calls of AI clients at once", MAX_AT_ONCE)
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
 
     async def _open_console(self, context: Context, url: str) -> None:
         """Have the client open the console, where it can; what it answers decides nothing."""

@@ -59,6 +59,7 @@ class Shelf:
         self._names = ToolNames((FIND, GET, CANCEL))
         self._known: dict[str, CapabilityDescription] = {}
         self._seen: dict[str, frozenset[tuple[str, str, str]]] = {}
+        self._submits = False
         self._current = False
         self.box = ToolBox()
         self.changed: Callable[[], Awaitable[None]] | None = None
@@ -84,8 +85,13 @@ class Shelf:
         async for page in self._gateway.pages("nodes", NodeList, lambda list_: list_.page, **query):
             seen.update({node.device_id: granted(node) for node in page.nodes})
         self._seen = seen
-        shown = await self._described(offers(seen.values()))
-        await self._put(box(shown, self._names, submits=Right.SUBMIT.value in caller.rights))
+        self._submits = Right.SUBMIT.value in caller.rights
+        await self._show()
+
+    async def _show(self) -> None:
+        """The tools of what is granted now."""
+        shown = await self._described(offers(self._seen.values()))
+        await self._put(box(shown, self._names, submits=self._submits))
 
     async def _caller(self) -> CallerItem:
         try:
@@ -141,13 +147,20 @@ class Shelf:
             tries += 1
 
     async def _note(self, event: FeedEvent) -> bool:
-        """Load again where an event says that the tools may be others.  Never the last one."""
+        """Look again where an event says that the tools may be others.  Never the last one.
+
+        One device that changes all the time must not have the gateway list all of them each time.
+        """
         if not self._current:
             await self.load()
             self._current = True
         elif self._matters(event):
             await anyio.sleep(SETTLE_S)
-            await self.load()
+            if event.kind == "gap" or self._where:
+                await self.load()
+            else:
+                self._seen[event.device_id] = _granted_by(event)
+                await self._show()
         return False
 
     def _matters(self, event: FeedEvent) -> bool:
@@ -157,5 +170,9 @@ class Shelf:
             return False
         if self._where:
             return True  # which devices it fits is known to the gateway only
-        now = granted(event.node) if event.node is not None else frozenset()
-        return now != self._seen.get(event.device_id, frozenset())
+        return _granted_by(event) != self._seen.get(event.device_id, frozenset())
+
+
+def _granted_by(event: FeedEvent) -> frozenset[tuple[str, str, str]]:
+    """What is granted on the device of an event; on one that was removed: nothing."""
+    return granted(event.node) if event.node is not None else frozenset()

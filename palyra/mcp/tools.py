@@ -140,7 +140,8 @@ def takes_input(schema: Schema) -> bool:
 def _described(shown: Shown) -> str:
     """What the tool is; what the device says of it is marked as that."""
     said = shown.said
-    text = clean_text(said.description, MAX_DESCRIPTION)
+    # It cannot end the quotation that it stands in.
+    text = clean_text(said.description, MAX_DESCRIPTION).replace('"', "'")
     facts = [f"risk {shown.risk}", f"granted on {counted_devices(shown.offer.devices)}"]
     if said.needs_mediation:
         facts.append("the person at the device is asked")

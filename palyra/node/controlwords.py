@@ -139,12 +139,13 @@ class RememberedAnswer(Said, frozen=True, tag="remembered"):
 
 
 class DecidedAnswer(Said, frozen=True, tag="decided"):
-    """A question was answered."""
+    """A question was answered; ``scope`` is what a longer yes is for."""
 
     request_id: str
     capability: str
     choice: str
     decided_by: str
+    scope: str = ""
 
 
 class ForgottenAnswer(Said, frozen=True, tag="forgotten"):

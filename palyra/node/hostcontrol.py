@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, succeed
 
-from palyra.core.jobs import REFUSED
+from palyra.core.jobs import ALWAYS, FOR_SESSION, REFUSED
 from palyra.node.consents import Choice, Consents
 from palyra.node.controlwords import (
     Allow,
@@ -101,7 +101,8 @@ class HostControl:
 
     def _decide(self, wanted: str, choice: str, by: str) -> DecidedAnswer:
         question = self._desk.answer(wanted, choice, by)
-        return DecidedAnswer(question.question_id, question.capability, choice, by)
+        scope = question.scope if choice in (FOR_SESSION, ALWAYS) else ""
+        return DecidedAnswer(question.question_id, question.capability, choice, by, scope)
 
 
 def remembered_item(choice: Choice) -> RememberedItem:

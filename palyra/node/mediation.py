@@ -39,7 +39,7 @@ class Question:
     opens: str = ""
     """The URL or path that will be opened, as the input names it; empty where it is none."""
     job_id: str = ""
-    """The job as the gateway calls it, safe to show; empty where it names none."""
+    """The job's id; empty where the gateway names none."""
 
     @property
     def who(self) -> str:
@@ -95,8 +95,8 @@ class Answer:
 
     @classmethod
     def denied(cls, decided_by: str) -> Answer:
-        """A person said no."""
-        return cls.no(DENIED, "The person at the device said no.", decided_by)
+        """A person said no; whoever reports it says where."""
+        return cls.no(DENIED, "", decided_by)
 
 
 class IMediator(Interface):

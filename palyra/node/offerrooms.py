@@ -24,7 +24,7 @@ from palyra.capability.runners import Runners
 from palyra.capability.spawning import WORKER_ARGV
 from palyra.config.node import NodeSection
 from palyra.node.finding import Finding, pool_settings
-from palyra.node.offering import InThread, MayAsk, Offering
+from palyra.node.offering import Find, InThread, MayAsk, Offering
 from palyra.node.running import Run
 from palyra.node.watchdog import Watchdog
 from palyra.transport.asyncbridge import call_from_thread

@@ -13,7 +13,6 @@ from twisted.internet.threads import deferToThread
 from palyra.capability.catalogue import Offer
 from palyra.core.calldigest import ExactInput, exact_input
 from palyra.core.consents import Scope, scope_of
-from palyra.core.devices import clean_text
 from palyra.core.frames import Dispatch
 from palyra.core.identifiers import new_ulid
 from palyra.core.jobs import ALWAYS, BY_RULE, FOR_SESSION, ONCE
@@ -26,7 +25,6 @@ from palyra.node.opening import OPEN_PATH, leading_to, opened_by
 RULE_DENIES = "device_policy_denied"
 _UNASKED = Answer(ONCE)
 _NOTHING = ExactInput(None, b"")
-_MAX_JOB = 26
 
 
 def _new_id() -> str:
@@ -158,7 +156,7 @@ class Owner:
             scope=scope.shown if self._consents is not None else "",
             until_s=case.until_s,
             opens=case.opens,
-            job_id=clean_text(dispatch.job_id, _MAX_JOB),
+            job_id=dispatch.job_id,
         )
         answer = self._mediator.ask(question)
         if not answer.called:

@@ -247,8 +247,8 @@ class Runs:
         if answer.decided_by:
             running.mediation = MediationAnswer(answer.decided_by, answer.choice)
         if not answer.allowed:
-            self._end(running, Outcome.REJECTED, answer.code, answer.sentence)
-            return
+            text = answer.sentence or f"The person at {self._facts.name} said no."
+            return self._end(running, Outcome.REJECTED, answer.code, text)
         if running.asked:
             running.began_s = self._elapsed_s()  # the run time starts at the yes
             self._say_waiting(running)

@@ -62,6 +62,9 @@ class TerminalMediator:
     def ask(self, question: Question) -> Deferred[Answer]:
         if len(self._waiting) >= MAX_ASKING:
             return succeed(Answer.no(BUSY, "The person at the device has other questions."))
+        if self._in_background():
+            sentence = "The node host runs in the background of its terminal."
+            return succeed(Answer.no(UNAVAILABLE, sentence))
         answer: Deferred[Answer] = Deferred(self._take_back)
         self._waiting.append((question, answer))
         if len(self._waiting) == 1:
@@ -69,6 +72,12 @@ class TerminalMediator:
             self._reactor.addReader(self)
             self._prompt()
         return answer
+
+    def _in_background(self) -> bool:
+        """Whether the terminal is somebody else's now: to touch it would stop this process."""
+        with contextlib.suppress(OSError, AttributeError):
+            return os.tcgetpgrp(self._source.fileno()) != os.getpgrp()
+        return False
 
     def _prompt(self) -> None:
         self._forget_typed()
@@ -92,7 +101,7 @@ class TerminalMediator:
     def _forget_typed(self) -> None:
         """What was typed before a question was shown is no answer to it."""
         self._typed = b""
-        if termios is not None:
+        if termios is not None and not self._in_background():
             with contextlib.suppress(termios.error):
                 termios.tcflush(self._source, termios.TCIFLUSH)
 
@@ -125,6 +134,8 @@ class TerminalMediator:
         return "terminal"
 
     def doRead(self) -> None:
+        if self._in_background():
+            return self.connectionLost(None)
         # Never a whole line of a text stream: one that does not end would block the reactor.
         # Nor what a question of this turn has thrown away since the reactor saw it.
         try:
@@ -148,9 +159,14 @@ class TerminalMediator:
             self._settle(Answer.denied(self._by) if no else Answer(choice, self._by))
 
     def connectionLost(self, reason: Any) -> None:
-        """The terminal is gone, and nobody has said anything."""
-        while self._waiting:
-            self._settle(Answer.no(UNAVAILABLE, "The terminal of the node host is gone."))
+        """The terminal is gone, or somebody else's, and nobody has said anything."""
+        if not self._waiting:
+            return
+        self._reactor.removeReader(self)
+        self._asking(False)
+        waiting, self._waiting = self._waiting, deque()
+        for _, answer in waiting:
+            answer.callback(Answer.no(UNAVAILABLE, "The terminal of the node host is gone."))
 
 
 def _chosen(line: str, question: Question) -> str:

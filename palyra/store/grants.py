@@ -23,7 +23,7 @@ from palyra.core.devices import (
     DeviceChange,
     clean_text,
 )
-from palyra.errors import Malformed
+from palyra.errors import GrantOutdated, Malformed
 
 MAX_SEEN = 4 * MAX_CAPABILITIES
 """Names that are kept of a device.  Once it has shown so many, nothing is granted by itself any
@@ -62,10 +62,17 @@ def announced(device: Device, capabilities: tuple[AnnouncedCapability, ...]) -> 
 
 
 def regranted(device: Device, change: DeviceChange) -> Device:
-    """The device with what an operator grants or withholds; Malformed where that cannot be."""
+    """The device with what an operator grants or withholds.
+
+    Malformed where that cannot be, GrantOutdated where the operator saw something else.
+    """
     for name in sorted(change.grant):
         if problem := _problem(device, change, name):
             raise Malformed("grants", f"{clean_text(name, 64)} {problem}")
+        offered = device.capability(name)
+        now = "" if offered is None else offered.contract
+        if change.contracts.get(name, now) != now:
+            raise GrantOutdated(device.name, name)
     decided = change.grant | change.withhold
     bound = {name: each for name, each in device.contracts.items() if name not in decided}
     return attrs.evolve(

@@ -25,7 +25,7 @@ from palyra.core.frames import (
     Renew,
     Waiting,
 )
-from palyra.core.identifiers import AttemptId
+from palyra.core.identifiers import AttemptId, parse_ulid
 from palyra.core.jobs import CHOICES, MAX_REASON, MediationAnswer, Outcome, Report
 from palyra.core.tracing import checked_traceparent
 from palyra.core.transfers import MAX_PIECE_BYTES
@@ -361,8 +361,8 @@ def _read_dispatch(message: node_pb2.NodeCapabilityDispatch) -> Dispatch:
     if message.input_transfer and message.input_json:
         raise Malformed("dispatches.input_json", "must be empty where a transfer brings the input")
     return Dispatch(
-        attempt_id=AttemptId(message.request_id.ulid),
-        job_id=message.job_id,
+        attempt_id=AttemptId(parse_ulid(message.request_id.ulid, "dispatches.request_id")),
+        job_id=parse_ulid(message.job_id, "dispatches.job_id") if message.job_id else "",
         number=message.attempt or 1,
         capability=message.capability,
         input_json=message.input_json,

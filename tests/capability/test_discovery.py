@@ -150,6 +150,26 @@ def test_a_plugin_with_a_fault_is_asked_again(world: World) -> None:
     assert world.find().faults == ()
 
 
+def test_only_what_was_described_before(world: World) -> None:
+    """Without asking no worker is started, and nothing that is known is forgotten."""
+    world.add("acme.scan")
+    world.find()
+    world.add("acme.fax")
+    cache = DescriptorCache(world.path / "cache.json")
+    discovery = Discovery(world.workers.describe, cache, path=[str(world.path)])
+    known = discovery.find(HERE, asking=False)
+    assert (list(known.offers), known.faults) == (["acme.scan"], ())
+    assert world.workers.asked == ["acme-scan"]
+    assert list(discovery.find(HERE).offers) == ["acme.fax", "acme.scan"]
+    assert world.workers.asked == ["acme-scan", "acme-fax"]
+
+
+def test_a_fault_without_a_name_has_one(world: World) -> None:
+    """A gateway takes no capability without a name, and then none of the others either."""
+    world.add("acme.scan", faults=[Fault(" ", "acme-scan", "1.0", "It is broken.")])
+    assert world.fault().name == "unnamed"
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "part"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -126,6 +127,42 @@ def test_other_children_keep_their_exit_status(tmp_path: Path) -> None:
     assert sweeping.look_at(escaped) is None
     assert tree.kill(PATIENCE_S)
     assert other.wait() == 5
+
+
+@LINUX
+def test_what_a_killed_host_left_is_ended(tmp_path: Path) -> None:
+    """A process that carries the mark of a host that is no more is killed, whoever its parent is;
+    those of a host that lives, and of nobody that is known, stay."""
+    host = start("pass", tmp_path)
+    host.wait()
+    marks = [f"{host.pid}-word", f"{os.getpid()}-word", "word", "99999999", "x-y"]
+    sleep = "import sys, time; time.sleep(600)"
+    children = [start(sleep, tmp_path, mark) for mark in marks]
+    try:
+        sweeping.clear_stale()
+        assert children[0].wait(PATIENCE_S) == -signal.SIGKILL
+        assert all(each.poll() is None for each in children[1:])
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+@LINUX
+def test_without_a_file_to_spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where processes cannot be looked at, what is in the group is killed, and no more is said."""
+
+    def refused(path: str) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    child = start("import time; time.sleep(600)", tmp_path)
+    sweeps = Sweeps.open()
+    assert sweeps is not None
+    tree = sweeps.enclose(child, "a-mark-of-a-test")
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(OSError, match="too many"):
+        tree.kill(PATIENCE_S)
+    assert child.wait(PATIENCE_S) == -signal.SIGKILL
 
 
 def _parent(pid: int) -> int:

@@ -52,10 +52,12 @@ class Table:
         self._count = 0
         self.placing = Placing(most, 60.0, 10.0, 2.0, lambda: self.now)
 
-    def start(self, name: str, *, in_s: float = 1000.0, most: int = 9) -> PoolRun:
+    def start(
+        self, name: str, *, in_s: float = 1000.0, most: int = 9, idempotent: bool = False
+    ) -> PoolRun:
         """A run of ``acme.it`` of the distribution acme."""
         self._count += 1
-        offer = Offer(_descriptor(name, most))
+        offer = Offer(_descriptor(name, most, idempotent))
         context = CapabilityContext(
             f"{name}-{self._count}", DEVICE, deadline_s=self.now + in_s, clock=lambda: self.now
         )
@@ -68,9 +70,9 @@ class Table:
         orders, self.placing.orders = self.placing.orders, []
         for place in orders:
             self.begin(place)
-            self.placing.ready(
-                place, {f"{place.key}.it": _descriptor(f"{place.key}.it").contract()}
-            )
+            usual = {f"{place.key}.it": _descriptor(f"{place.key}.it").contract()}
+            asked = {each.name: each.offer.contract for each in self.placing.runs}
+            self.placing.ready(place, usual | asked)
         return orders
 
     def begin(self, place: Place) -> None:
@@ -87,11 +89,11 @@ class Table:
         return [f"{each.key} {each.state.value}" for each in self.placing.places]
 
 
-def _descriptor(name: str, most: int = 9) -> Descriptor:
+def _descriptor(name: str, most: int = 9, idempotent: bool = False) -> Descriptor:
     return Descriptor(
         api=1, name=name, version="1", distribution=name.partition(".")[0], description="d",
-        risk="low", needs_mediation=False, idempotent=False, timeout_ms=1000, max_concurrency=most,
-        input_schema={}, output_schema={},
+        risk="low", needs_mediation=False, idempotent=idempotent, timeout_ms=1000,
+        max_concurrency=most, input_schema={}, output_schema={},
     )  # fmt: skip
 
 
@@ -190,15 +192,16 @@ def test_off_and_on_again() -> None:
     assert last.news[1:] == [("acme", None)]
 
 
-@pytest.mark.parametrize("began", [True, False])
-def test_a_death_in_a_run(began: bool) -> None:
-    """A run whose handler was not called is given to one more worker; one that was has failed."""
+@pytest.mark.parametrize(("began", "idempotent"), [(True, True), (False, True), (False, False)])
+def test_a_death_in_a_run(began: bool, idempotent: bool) -> None:
+    """A run whose handler was not called is given to one more worker, if it is idempotent: what a
+    worker did before it died is only known from itself.  Others have failed."""
     table = Table()
-    run = table.start("acme.it")
+    run = table.start("acme.it", idempotent=idempotent)
     (place,) = table.spawn()
     run.began = began
     table.placing.lost(place, CRASH)
-    if began:
+    if began or not idempotent:
         ((_, outcome),) = table.told()
         assert outcome.error_code == "worker_died"
         return
@@ -223,6 +226,27 @@ def test_a_deadline(gone: bool) -> None:
     table.placing.lost(place, Death("it did not end its run", wanted=True, gone=gone))
     ((_, outcome),) = table.told()
     assert (outcome.kind, outcome.stopped) == (OutcomeKind.TIMED_OUT, gone)
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_what_was_interrupted_goes_with_its_worker(began: bool) -> None:
+    """An interrupted run is reported when the worker is gone, with all that its handler left; one
+    whose handler was never called has left nothing."""
+    table = Table()
+    run = table.start("acme.it")
+    (place,) = table.spawn()
+    run.began = began
+    table.placing.interrupt(run, OutcomeKind.CANCELLED, 2.0)
+    said = run.interruption(stopped=True)
+    table.placing.ended(place, lambda run: said)
+    if not began:
+        assert (table.told(), table.places()) == ([("acme.it-1", said)], ["acme idle"])
+        return
+    assert (table.told(), table.places()) == ([], ["acme ending"])
+    table.placing.ended(place, lambda run: GOOD)
+    table.placing.lost(place, Death("its run was interrupted", wanted=True, gone=False))
+    ((_, outcome),) = table.told()
+    assert (outcome.kind, outcome.stopped) == (OutcomeKind.CANCELLED, False)
 
 
 STEPS = st.lists(
@@ -273,8 +297,12 @@ def _step(table: Table, runs: list[PoolRun], what: str, which: int) -> None:
     elif what == "retire":
         table.placing.retire()
     elif place is not None and place.worker is not None:
-        if what == "end":
-            table.placing.ended(place, lambda run: GOOD)
+        if what == "end" and place.run is not None:
+            place.run.began = bool(which % 2)
+            ended_by = place.run.interrupted_as
+            table.placing.ended(
+                place, lambda run: run.interruption(stopped=True) if ended_by else GOOD
+            )
         elif what == "crash":
             wanted = place.state in (State.STOPPING, State.ENDING)
             table.placing.lost(place, Death("it died", wanted=wanted, gone=True))

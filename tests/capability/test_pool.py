@@ -129,6 +129,15 @@ def test_input_stays_input(host: Host, raw: bytes) -> None:
     assert host.pids() == []
 
 
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_a_tiny_limit_of_the_output_is_no_fault_of_the_worker(host: Host, limit: int) -> None:
+    """A caller who wants hardly any output hears what was wrong; the worker lives on."""
+    offer = host.offer("acme.fail", "if input: raise ValueError('no')\nreturn 1000")
+    errors = [host.run(offer, raw, max_output_bytes=limit).error_code for raw in (b"1", b"0")]
+    assert errors == ["handler_failed", "payload_too_large"]
+    assert len(host.pids()) == 1
+
+
 def test_settings_reach_the_handler(host: Host) -> None:
     """A handler finds what the owner configured."""
     offer = host.offer(
@@ -143,13 +152,15 @@ def test_settings_reach_the_handler(host: Host) -> None:
 
 
 def test_deadline(host: Host) -> None:
-    """A handler that awaits too long is ended, and its worker goes on."""
+    """A handler that awaits too long is ended; the next run has a worker of its own."""
     offer = host.offer("acme.wait", f"if input: {WAIT}\nreturn os.getpid()")
     pid = host.run(offer, b"0").output
     outcome = host.run(offer, b"1", in_s=0.2)
     assert (outcome.kind, outcome.stopped) == (OutcomeKind.TIMED_OUT, True)
     assert outcome.error_sentence == "acme.wait ran out of time."
-    assert host.run(offer, b"0").output == pid
+    assert not lives(int(pid))
+    assert host.run(offer, b"0").kind is OutcomeKind.SUCCEEDED
+    assert host.changes.empty()
 
 
 def test_deadline_already_over(host: Host) -> None:
@@ -168,7 +179,23 @@ def test_cancel(host: Host, tmp_path: Path) -> None:
     assert (outcome.kind, outcome.stopped) == (OutcomeKind.CANCELLED, True)
     assert outcome.error_sentence == "acme.wait was cancelled."
     run.cancel()
-    assert host.outcomes.empty() and lives(pid)
+    assert host.outcomes.empty() and not lives(pid)
+
+
+@POSIX
+def test_what_a_cancelled_run_left_has_stopped_too(host: Host, tmp_path: Path) -> None:
+    """``stopped`` is said when also the processes are gone that the handler has started."""
+    body = (
+        "child = await asyncio.create_subprocess_exec('sleep', '600')\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(f'{{child.pid}}\\n')\n"
+        "await child.wait()"
+    )
+    run = host.start(host.offer("acme.copy", body))
+    child = pid_in(tmp_path / "pid")
+    run.cancel()
+    outcome = host.outcome()
+    assert (outcome.kind, outcome.stopped) == (OutcomeKind.CANCELLED, True)
+    assert not lives(child)
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
@@ -207,15 +234,20 @@ def test_death_in_a_run(host: Host, body: str, cause: str) -> None:
 
 
 @POSIX
-def test_a_run_that_did_not_begin_is_given_to_another(host: Host) -> None:
-    """A worker that dies between two runs costs none of them."""
-    offer = host.offer("acme.pid", PID)
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_worker_that_dies_between_two_runs(host: Host, idempotent: bool) -> None:
+    """An idempotent run is given to another one; what is not is never sent twice."""
+    offer = host.offer("acme.pid", PID, options=f"idempotent={idempotent}")
     pid = int(host.run(offer).output)
     psutil.Process(pid).suspend()  # it is there, but says nothing
     host.start(offer)
     until(lambda: not host.pool._placing._waiting, "the run is given to it")
     os.kill(pid, signal.SIGKILL)
-    assert int(host.outcome().output) != pid
+    outcome = host.outcome()
+    if idempotent:
+        assert int(outcome.output) != pid
+    else:
+        assert (outcome.kind, outcome.error_code) == (OutcomeKind.FAILED, "worker_died")
 
 
 @POSIX
@@ -314,6 +346,35 @@ def test_another_contract_is_not_run(host: Host, tmp_path: Path) -> None:
     assert "does not offer the acme.code that this node host has announced" in (
         outcome.error_sentence
     )
+
+
+def test_what_cannot_be_imported_any_more_says_why(host: Host, tmp_path: Path) -> None:
+    """A plugin that was described once, and misses something now, fails with what it misses."""
+    offer = host.offer("acme.code", "return 1")
+    make_capability(tmp_path, "acme.code", "return 1", head="import nothing_there")
+    sentence = host.run(offer).error_sentence
+    assert "does not offer the acme.code" in sentence
+    assert "No module named 'nothing_there'" in sentence
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux only")
+def test_the_pool_outlives_a_look_that_fails(
+    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a file to spare nobody looks after orphans; runs go on."""
+    looked = threading.Event()
+
+    def refused(self: object) -> None:
+        looked.set()
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("palyra.capability.sweeping.Sweeps.tend", refused)
+    monkeypatch.setattr("palyra.capability.cgroups.ControlGroups.tend", refused)
+    monkeypatch.setattr("palyra.capability.pool._TEND_S", 0.05)
+    offer = host.offer("acme.wait", waiting(tmp_path / "pid", "await asyncio.sleep(0)\nreturn 1"))
+    assert host.run(offer).output == b"1"
+    assert looked.wait(PATIENCE_S)
+    assert host.run(offer).output == b"1"
 
 
 def test_what_it_says_goes_into_the_log(host: Host) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -16,7 +20,7 @@ from hypothesis import strategies as st
 from palyra.capability.frames import Facts, Ready, Result, Run
 from palyra.capability.killing import best_containment
 from palyra.capability.process import Death, State, Worker, how_it_ended
-from palyra.capability.spawning import Spawner
+from palyra.capability.spawning import Spawned, Spawner
 
 from .pools import LIMITS, PATIENCE_S, until
 
@@ -66,12 +70,16 @@ class Ear:
         return self.deaths.get(timeout=PATIENCE_S)
 
 
-def begin(script: str) -> tuple[Worker, Ear]:
+def begin(
+    script: str, clock: Callable[[], float] = time.monotonic, tree: Any = None
+) -> tuple[Worker, Ear]:
     """A process that heard hello and then does what the script says."""
     argv = [sys.executable, "-I", "-c", FAKE + script]
     spawned = Spawner(argv, None, best_containment()).spawn("acme")
+    if tree is not None:
+        spawned = Spawned(spawned.child, tree(spawned.tree))
     ear = Ear()
-    worker = Worker(spawned, "acme", ear, log=lambda distribution, line: None)
+    worker = Worker(spawned, "acme", ear, log=lambda distribution, line: None, clock=clock)
     worker.open(LIMITS)
     return worker, ear
 
@@ -150,6 +158,44 @@ def test_in_a_run(script: str, cause: str) -> None:
     death = ear.death()
     assert death.cause.startswith(BROKE + cause), death.cause
     assert "ended" not in ear.heard
+
+
+def test_progress_that_is_heard_late() -> None:
+    """What gathered while this process did not listen, stopped by Ctrl-Z perhaps, is no flood."""
+    now = [0.0]
+    worker, ear = begin(
+        "ready(); hear(); started(); sys.stdin.buffer.read(4)\n"
+        "for _ in range(600): say(type='progress', run_id=7, fraction=0, text='')\n"
+        "result()\ntime.sleep(600)",
+        clock=lambda: now[0],
+    )
+    assert ear.is_ready.wait(PATIENCE_S)
+    worker.run(asked())
+    until(lambda: "started" in ear.heard, "it began")
+    now[0] = 60.0
+    worker.cancel()
+    until(lambda: bool(ear.results), "the run ends")
+    assert ear.heard.count("progress") == 600
+    worker.end("enough", wanted=True)
+    ear.death()
+
+
+class Blind:
+    """A tree that cannot be looked at."""
+
+    def __init__(self, tree: Any) -> None:
+        self.exited = tree.exited
+
+    def kill(self, timeout_s: float) -> bool:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_a_tree_that_cannot_be_looked_at() -> None:
+    """Whoever waits for a worker's end is told, and that it is not known to be gone."""
+    worker, ear = begin("ready(); time.sleep(600)", tree=Blind)
+    worker.end("enough", wanted=True)
+    assert ear.death() == Death("enough", wanted=True, gone=False)
+    assert worker._child.returncode is not None
 
 
 def test_a_worker_that_does_not_read(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_what_is_asked(
     answers(console)
     status, out, _ = console.run(capsys, "nodes", "grant", "pi", *args, "--json")
     assert (status, json.loads(out)["node"]["device_id"]) == (0, PI)
-    plain: dict[str, Any] = {"grant": [], "withhold": [], "grant_risk": None}
+    plain: dict[str, Any] = {"grant": [], "withhold": [], "grant_risk": None, "contracts": {}}
     assert console.bodies("POST") == [plain | sent]
 
 

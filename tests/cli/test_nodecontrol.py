@@ -169,11 +169,13 @@ def test_one_request_for_scripts(host: FakeNodeHost, capsys: pytest.CaptureFixtu
     ],
 )
 def test_allow(host: FakeNodeHost, option: tuple[str, ...], choice: str, hint: str) -> None:
-    """For as long as is said."""
-    host.answers["allow"] = DecidedAnswer(JOB, "desktop.open_url", choice, "ana by ...")
+    """For as long as is said, and for what."""
+    scope = "https://example.org" if hint else ""
+    host.answers["allow"] = DecidedAnswer(JOB, "desktop.open_url", choice, "ana by ...", scope)
     status, shown = on_terminal(host.root, "node", "allow", "B8Q2ZN", *option)
     assert host.asked == [{"verb": "allow", "id": "B8Q2ZN", "choice": choice}]
-    assert (status, shown) == (0, f"allowed  B8Q2ZN  desktop.open_url, {choice}\n{hint}")
+    what = f"desktop.open_url, {choice}" + (f" for {scope}" if scope else "")
+    assert (status, shown) == (0, f"allowed  B8Q2ZN  {what}\n{hint}")
 
 
 def test_deny(host: FakeNodeHost, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,7 +122,7 @@ def _session_readers() -> list[MessageReader]:
     )
     published = session.write_event(NodeEvent("capability.result"), _DEVICE)
     published.payload_json = b'{"request_id":"r","success":true,"output_json":[1],"error":""}'
-    dispatch = Dispatch(_ATTEMPT, "j", 1, "echo", b"{}", 9, 1_000, "ana")
+    dispatch = Dispatch(_ATTEMPT, _ATTEMPT, 1, "echo", b"{}", 9, 1_000, "ana")
     frame = GatewayFrame(
         [dispatch], ["a"], [("a", "stop")], 1, Drained("bye", 5), Renew("asked", 9)
     )

@@ -103,10 +103,15 @@ def test_what_is_wrong_with_an_input_is_one_line_of_a_row(house: House) -> None:
     """However many fields it is; the line ends where the row does."""
     offer = next(each for each in load_here(own_points())[0] if each.name == "desktop.open_url")
     device = house.device(capabilities=(announced(offer.descriptor),))
-    fanout = submit(house, [device], capability=offer.name, input_json=b'{"a":1}', ttl_ms=5_000)
+    other = house.device("nas", (announced(offer.descriptor, digest=""),))
+    ask = {"capability": offer.name, "input_json": b'{"a":1}', "ttl_ms": 5_000}
+    fanout = submit(house, [device, other], **ask)
     row = rows(house, fanout)["pi"]
     assert (row.state, row.error_code) == (S.REJECTED, "input_invalid")
     assert row.error == "input.url: is required. input.a: is not a known field."
+    with pytest.raises(InputInvalid) as caught:
+        submit(house, [device], **ask)
+    assert len(caught.value.each) == 2
 
 
 def test_the_rows_are_on_record_before_anything_is_sent(house: House) -> None:

@@ -15,6 +15,7 @@ from palyra.errors import (
     DeviceRevoked,
     DiskFull,
     ExpressionInvalid,
+    GrantOutdated,
     Malformed,
     NoTargets,
     NotFound,
@@ -96,6 +97,21 @@ def test_a_client_is_granted_others_later(gateway: Gateway) -> None:
     assert INVOKE_OTHERS in gateway.inventory.paired(device.device_id).grants
     grant(gateway, "laptop", withhold=[INVOKE_OTHERS])
     assert INVOKE_OTHERS not in gateway.inventory.paired(device.device_id).grants
+
+
+def test_a_grant_of_what_was_shown(gateway: Gateway) -> None:
+    """The list says what a grant would be for; nothing is changed where it is another by now."""
+    device, _ = gateway.online()
+    first, second = (attrs.evolve(SHELL, contract=each * 64) for each in "ab")
+    announce(gateway, "pi", *device.capabilities, first)
+    shown = {each.name: each.contract for each in grant(gateway).capabilities}
+    assert shown[SHELL.name] == first.contract
+    announce(gateway, "pi", *device.capabilities, second)
+    with pytest.raises(GrantOutdated):
+        grant(gateway, grant=[SHELL.name], contracts={SHELL.name: first.contract})
+    assert SHELL.name not in granted(gateway)
+    grant(gateway, grant=[SHELL.name], contracts={SHELL.name: second.contract})
+    assert SHELL.name in granted(gateway)
 
 
 def test_nobody_to_grant(gateway: Gateway) -> None:

@@ -95,6 +95,8 @@ def test_calls_at_once_are_bounded(
         refused = await client.call_tool("test_tool", CALL)
         assert refused.is_error and "calls of AI clients at once" in text_of(refused)
         assert facts_of(await client.call_tool("job_get", {"job_id": JOB}))["job_id"] == JOB
+        waiting = await client.call_tool("job_get", {"job_id": JOB, "wait_s": 60})
+        assert waiting.is_error and "calls of AI clients at once" in text_of(waiting)
 
     asynchronously(lambda: serve(far, tmp_path, act))
 

@@ -67,4 +67,4 @@ def test_a_denial() -> None:
     said = Answer.denied("ana at the terminal")
     assert not said.allowed
     assert (said.choice, said.decided_by) == ("no", "ana at the terminal")
-    assert (said.code, said.sentence) == ("mediation_denied", "The person at the device said no.")
+    assert (said.code, said.sentence) == ("mediation_denied", "")

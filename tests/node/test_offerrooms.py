@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
@@ -19,8 +20,9 @@ from palyra.capability import Capability, CapabilityContext
 from palyra.capability.catalogue import Catalogue, Offer
 from palyra.capability.discovery import own_offers
 from palyra.capability.outcome import Outcome, OutcomeKind
-from palyra.config.node import NodeSection
+from palyra.config.node import NodeSection, WorkerSection
 from palyra.core.devices import AnnouncedCapability
+from palyra.node import offerrooms
 from palyra.node.offerrooms import OfferRooms
 from palyra.transport.asyncbridge import call_from_thread
 from tests.capability.distributions import make_capability, worker_argv
@@ -35,15 +37,16 @@ class World:
     """A directory where plugins come and go, and a node host's rooms for them."""
 
     root: Path
+    start_s: float = 10.0
     rooms: OfferRooms = attrs.field(init=False)
 
     @rooms.default
     def _made(self) -> OfferRooms:
         plugins = self.root / "plugins"
-        plugins.mkdir()
+        plugins.mkdir(exist_ok=True)
         return OfferRooms(
             Catalogue(*own_offers()),
-            NodeSection(),
+            NodeSection(worker=WorkerSection(start_s=self.start_s)),
             reactor=the_reactor(),
             elapsed_s=time.monotonic,
             may_ask=lambda name, risk, needed: needed,
@@ -56,6 +59,11 @@ class World:
     def install(self, name: str, body: str = "return input", **given: str) -> None:
         """As pip does it, under a node host that runs."""
         make_capability(self.root / "plugins", name, body, **given)
+
+    def faults(self, prefix: str) -> list[str]:
+        """What is wrong with those of that name."""
+        faults = self.rooms.offering.catalogue.faults
+        return [each.sentence for each in faults if each.name.startswith(prefix)]
 
     def write(self, text: str) -> None:
         (self.root / "palyra.toml").write_text(text)
@@ -99,6 +107,61 @@ async def test_a_plugin_comes_while_the_node_runs(tmp_path: Path) -> None:
         assert (await world.run("echo", b'"hi"')).kind is OutcomeKind.SUCCEEDED
     finally:
         await world.rooms.stop()
+
+
+HANG = "import time\ntime.sleep(600)"
+
+
+@awaiting
+async def test_a_plugin_that_hangs_keeps_nobody_from_the_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start waits for it for a moment only: what was described before is offered at once, and
+    what is wrong with it is told later."""
+    world = World(tmp_path)
+    world.install("acme.scan", "return 1")
+    world.rooms.open()
+    await world.rooms.reload()
+    await world.rooms.stop()
+    world = World(tmp_path, start_s=1.0)
+    world.install("acme.fax", head=HANG)
+    monkeypatch.setattr(offerrooms, "PATIENCE_S", 0.05)
+    world.rooms.open()
+    try:
+        await world.rooms.begin()
+        offered = world.rooms.offering.catalogue.offers
+        assert "echo" in offered
+        assert not world.faults("acme")
+        await world.until(lambda: "acme.scan" in world.rooms.offering.catalogue.offers)
+        assert not world.faults("acme")
+        assert (await world.run("acme.scan")).output == b"1"
+        await world.until(lambda: world.faults("acme") != [])
+    finally:
+        await world.rooms.stop()
+
+
+@awaiting
+async def test_a_start_waits_for_plugins_that_answer(tmp_path: Path) -> None:
+    """Jobs that wait for them find them there."""
+    world = World(tmp_path)
+    world.install("acme.scan", "return 1")
+    world.rooms.open()
+    try:
+        await world.rooms.begin()
+        assert "acme.scan" in world.rooms.offering.catalogue.offers
+    finally:
+        await world.rooms.stop()
+
+
+@awaiting
+async def test_a_stop_while_it_is_found_out_what_is_offered(tmp_path: Path) -> None:
+    """Nothing is left of it, no process and no delayed call."""
+    world = World(tmp_path)
+    world.install("acme.fax", head=HANG)
+    world.rooms.open()
+    begun = world.rooms.begin()
+    await world.rooms.stop()
+    await begun
 
 
 @awaiting

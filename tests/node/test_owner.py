@@ -117,9 +117,6 @@ def test_a_question_has_an_id_of_its_own(asked: Asked) -> None:
     first, second = (each[0] for each in asked.person.asked)
     assert first.question_id != second.question_id
     assert first.job_id == "01M80NKQCNB8Q2ZN0000000000"
-    odd = dispatch(1, URL.name, input_json=PAGE, job_id="\x1b[2J" + "x" * 100)
-    asked.owner.decide(odd, URL, 120.0)
-    assert asked.person.asked[2][0].job_id == "\\u001b[2J" + "x" * 17
 
 
 def test_a_session_is_for_the_origin(asked: Asked) -> None:

@@ -308,8 +308,9 @@ def test_a_yes(host: Host) -> None:
 def test_a_no(host: Host) -> None:
     """Rejected, with the person's word; nothing ran."""
     host.runs.dispatched(dispatch(1, "test.ask"))
-    host.person.asked[0][1].callback(Answer.no("mediation_denied", "The person said no."))
+    host.person.asked[0][1].callback(Answer.denied("ana in a dialog"))
     assert host.reports == [(attempt(1), Outcome.REJECTED, "mediation_denied")]
+    assert host.speaker.reports[0].error == "The person at pi said no."
     assert host.runner.runs == []
     assert host.lines[-1][1] == 0
 

@@ -193,6 +193,21 @@ def test_a_lost_terminal_is_no(terminal: Terminal, monkeypatch: pytest.MonkeyPat
     assert {each.decided_by for each in terminal.answers} == {""}
 
 
+def test_in_the_background_nobody_is_asked(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads or clears a terminal from there is stopped by the system; a question that was
+    open when its node host went there ends, and nothing is read."""
+    terminal.ask()
+    monkeypatch.setattr(os, "tcgetpgrp", lambda _: os.getpgrp() + 1)
+    monkeypatch.setattr(os, "read", lambda *_: pytest.fail("it is touched"))
+    monkeypatch.setattr("termios.tcflush", lambda *_: pytest.fail("it is touched"))
+    terminal.mediator.doRead()
+    terminal.ask()
+    assert [each.code for each in terminal.answers] == ["mediation_unavailable"] * 2
+    assert terminal.readers.watched == [] and terminal.asking == [True, False]
+
+
 def _raise() -> bytes:
     raise OSError(5, "Input/output error")
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.integration.house import ALL_ALLOWED, PATIENT, Gateway, House, NodeHost
 from tests.page import capabilities
@@ -163,6 +163,41 @@ def test_a_form_of_a_device_s_own_capability(who: Visitor, pi: NodeHost) -> None
     who.button("JSON").click()
     written = json.loads(who.page.get_by_label("Input as JSON").input_value())
     assert written == {"path": "report.pdf", "verify": True, "compression": "gzip"}
+
+
+def test_what_was_typed_stays_when_the_schema_comes(who: Visitor, pi: NodeHost) -> None:
+    """Also where the form comes late: it begins with what is there."""
+    held: list[Route] = []
+
+    def first_page(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        body["capabilities"] = [each for each in body["capabilities"] if each["name"] != FETCH]
+        route.fulfill(response=answer, json=body)
+
+    who.page.route("**/console/v1/capabilities", first_page)
+    who.page.route("**/console/v1/capabilities?digest=*", lambda route: held.append(route))
+    who.go(f"/run?device={pi.device_id}&capability={FETCH}", "Run a capability")
+    written = who.page.get_by_label("Input as JSON")
+    written.fill('{"path": "/report.pdf"}')
+    while not held:
+        who.page.wait_for_timeout(50)
+    held[0].continue_()
+    who.button("Form").click()
+    expect(who.page.get_by_label("path")).to_have_value("/report.pdf")
+    who.page.unroute_all()
+
+
+def test_withholding_and_granting(who: Visitor, pi: NodeHost) -> None:
+    """A grant is for the contract that the page shows."""
+    who.go(f"/devices/{pi.device_id}", "pi")
+    who.button(f"Withhold {FETCH}").click()
+    who.told(f"{FETCH} is withheld from pi.")
+    with who.page.expect_request("**/grants") as asked:
+        who.button(f"Grant {FETCH}").click()
+    who.told(f"{FETCH} is granted to pi.")
+    contracts = asked.value.post_data_json["contracts"]
+    assert re.fullmatch("[0-9a-f]{64}", contracts[FETCH])
 
 
 def test_following_and_cancelling(who: Visitor, house: House, pi: NodeHost) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palyra.core.devices import AnnouncedCapability, Device, DeviceChange, Risk
-from palyra.errors import Malformed
+from palyra.errors import GrantOutdated, Malformed
 from palyra.store import grants
 from tests.store.samples import ECHO, a_code, a_device, a_request
 
@@ -102,6 +103,19 @@ def test_what_was_granted_while_it_was_broken_may_not_turn_out_riskier() -> None
     device = grants.announced(device, (risky,))
     again = grants.regranted(device, DeviceChange(device.device_id, grant=frozenset({LAMP.name})))
     assert again.grants == {LAMP.name, "echo"} and again.contracts == {LAMP.name: "A"}
+
+
+def test_a_grant_is_for_what_was_shown() -> None:
+    """Not for what the device calls so by the time that the operator's word is on record."""
+    device = grants.announced(granted(LAMP), (attrs.evolve(LAMP, contract="B"),))
+    for seen, now in (("A", device), ("B", attrs.evolve(device, capabilities=()))):
+        word = DeviceChange(
+            device.device_id, grant=frozenset({LAMP.name}), contracts={LAMP.name: seen}
+        )
+        with pytest.raises(GrantOutdated):
+            grants.regranted(now, word)
+    again = grants.regranted(device, attrs.evolve(word, contracts={LAMP.name: "B"}))
+    assert again.contracts == {LAMP.name: "B"} and LAMP.name in again.grants
 
 
 def test_an_older_node_host_keeps_what_is_granted_by_itself() -> None:

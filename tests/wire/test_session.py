@@ -38,6 +38,7 @@ EVENT = "01M80NKQCNT6MW3K2ZT9B3FVHD"
 PLAIN = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=40)
 UINT32 = st.integers(0, 2**32 - 1)
 IDS = st.integers(0, 10**9).map(lambda number: AttemptId(f"attempt {number}"))
+ULIDS = st.integers(0, 10**9).map(lambda number: AttemptId(f"01M80NKQCN{number:016d}"))
 NAMED_ON_EVERY_NODE = ("capability.result", "capability.awaiting_local_mediation", "x", "")
 
 capabilities = st.builds(
@@ -116,8 +117,8 @@ events = st.builds(
 )
 dispatches = st.builds(
     Dispatch,
-    attempt_id=IDS,
-    job_id=PLAIN,
+    attempt_id=ULIDS,
+    job_id=ULIDS | st.just(""),
     number=st.integers(1, 2**32 - 1),
     capability=PLAIN,
     input_json=st.binary(max_size=50),
@@ -420,7 +421,18 @@ def test_fractions_are_bounded(fraction: float, read: float) -> None:
 def test_a_dispatch_of_a_version_one_gateway() -> None:
     """A node of ours reads the published field too, and fills what is not said."""
     message = node_pb2.NodeEventResponse(v=1, accepted=True)
-    message.dispatch.request_id.ulid = "a"
+    message.dispatch.request_id.ulid = EVENT
     message.dispatch.capability = "echo"
     (dispatch,) = wire.read_frame(message).dispatches
-    assert (dispatch.attempt_id, dispatch.number, dispatch.remaining_ms) == ("a", 1, 30_000)
+    assert (dispatch.attempt_id, dispatch.number, dispatch.remaining_ms) == (EVENT, 1, 30_000)
+    assert dispatch.job_id == ""
+
+
+@pytest.mark.parametrize("text", ["../../etc", "\x1b[2J" * 5, "a", "x" * 27])
+def test_ids_of_a_dispatch_are_ids(text: str) -> None:
+    """They go to terminals, to files and to the code of others."""
+    for field, ids in (("request_id", (text, EVENT)), ("job_id", (EVENT, text))):
+        message = node_pb2.NodeEventResponse(v=1, accepted=True)
+        message.dispatch.request_id.ulid, message.dispatch.job_id = ids
+        with pytest.raises(MalformedIdentifier, match=field):
+            wire.read_frame(message)

@@ -10,9 +10,11 @@ from palyra.wire.session import read_frame, write_frame, write_published_frames
 from palyra.wire.v1 import node_pb2
 from tests.core.test_tracing import GOOD
 
+ATTEMPT = AttemptId("01M80NKQCNT6MW3K2ZT9B3FVHD")
+
 
 def dispatch(traceparent: str) -> Dispatch:
-    return Dispatch(AttemptId("a"), "j", 1, "echo", b"{}", 9, 1_000, "ana", traceparent)
+    return Dispatch(ATTEMPT, ATTEMPT, 1, "echo", b"{}", 9, 1_000, "ana", traceparent)
 
 
 @pytest.mark.parametrize("traceparent", [GOOD, ""])

@@ -25,6 +25,9 @@ class CapabilityItem(msgspec.Struct, frozen=True):
     digest: str = ""
     changed: bool = False
     """Whether it was granted, and is not what it was granted as any more."""
+    contract: str = ""
+    """SHA-256 of what a grant is given for (its schemas, risk, mediation and idempotence), empty
+    where the device does not say."""
 
 
 class NodeItem(msgspec.Struct, frozen=True):
@@ -108,8 +111,13 @@ class LabelNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class GrantNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST devices/{id}/grants: capabilities to grant and to withhold, and the risk up to which
-    later ones are granted by themselves (None: as it was)."""
+    later ones are granted by themselves (None: as it was).
+
+    ``contracts`` are those of capabilities to grant, as they were shown: where the device offers
+    another one by now, nothing is changed.
+    """
 
     grant: list[str] = []
     withhold: list[str] = []
     grant_risk: GrantRisk | None = None
+    contracts: dict[str, str] = {}

@@ -7,7 +7,7 @@ import { parsed, pretty } from "./json.js";
 const RADIOS = 4;
 
 /**
- * @returns {{element: HTMLElement, use: (schema: object|undefined) => void, read: () => any,
+ * @returns {{element: HTMLElement, use: (schema: object|undefined, keep?: boolean) => void, read: () => any,
  *   fail: (problems: {field: string, problem: string}[]) => object[]}} `read` gives undefined where
  *   something is wrong, which is then shown; `fail` gives back what has no field here
  */
@@ -21,16 +21,17 @@ export function inputOf() {
   const element = h("section", { class: "input" }, bar, fieldPlace, h("div", { class: "json" }, json, schemaPlace));
   let form = null, typed = {}, drawn = new Map(), asJson = true;
 
-  /** Begin with another schema; without one there is only JSON. */
-  function use(schema) {
+  /** Begin with another schema; without one there is only JSON. `keep` what was typed as JSON. */
+  function use(schema, keep = false) {
+    const kept = keep && asJson && !["", "{}"].includes(area.value.trim());
     form = schema ? formOf(schema) : null;
     bar.hidden = !form;
     replace(schemaPlace, schema && h("details", { open: !form }, h("summary", null, "Schema"),
       h("pre", { tabindex: "0" }, pretty(schema).text)));
     typed = form ? blank(form.fields) : {};
-    area.value = form ? "" : "{}";
+    if (!kept) area.value = form ? "" : "{}";
     json.fail("");
-    show(!form);
+    show(!form || kept);
   }
   /** What is in one view goes to the other, where it can be said there. */
   function turn(toJson) {

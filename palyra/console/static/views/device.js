@@ -222,8 +222,11 @@ export async function render(main, params, app) {
       }, "Run"),
       admin && (each.granted
         ? button("Withhold", () => grant({ withhold: [each.name] }), label("Withhold"))
-        : button("Grant", () => grant({ grant: [each.name] }), label("Grant"))));
+        : button("Grant", () => grant(asShown(each)), label("Grant"))));
   }
+
+  /** To grant what is shown here, and not what the device calls so by then. */
+  const asShown = ({ name, contract }) => ({ grant: [name], contracts: { [name]: contract } });
 
   async function grant(body) {
     node = (await post(`${path}/grants`, body)).node;

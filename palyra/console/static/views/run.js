@@ -26,7 +26,7 @@ export async function render(main, { query }, app) {
   const targets = targetsOf(aimed);
   const once = onceOnly();
   const schemas = schemasOf(catalogue, () => choose());
-  let described = null, wanted = query.get("capability") ?? "";
+  let described = {}, wanted = query.get("capability") ?? "";
 
   /** The devices have changed: which capabilities they have, and what is known of them. */
   function aimed() {
@@ -42,9 +42,11 @@ export async function render(main, { query }, app) {
     const known = schemas.of(chosen.value, targets.devices());
     replace(about, aboutOf(known));
     seconds.placeholder = String((known.descriptor?.timeout_ms ?? DEFAULT_S * 1000) / 1000);
-    const text = JSON.stringify([chosen.value, known.descriptor?.digest]);
-    if (text !== described) input.use(known.descriptor?.input_schema);
-    described = text;
+    const [name, digest] = [chosen.value, known.descriptor?.digest];
+    if (name !== described.name || digest !== described.digest) {
+      input.use(known.descriptor?.input_schema, name === described.name);
+    }
+    described = { name, digest };
   }
   async function submit(event) {
     event.preventDefault();
