@@ -91,9 +91,7 @@ def clear_stale(base: Path) -> None:
     for leaf in base.glob(f"{_PREFIX}*-*"):
         host = leaf.name.removeprefix(_PREFIX).partition("-")[0]
         if host.isdecimal() and not Path("/proc", host).exists():
-            _kill(leaf)
-            settled(lambda leaf=leaf: not populated(leaf), _STALE_S)  # type: ignore[misc]
-            remove_group(leaf)
+            _end(leaf)
 
 
 def own_group() -> Path | None:
@@ -139,8 +137,19 @@ def _attribute(base: Path, name: str) -> bytes:
 
 def _make_leaf(base: Path) -> Path:
     leaf = base / f"{_PREFIX}{os.getpid()}-{next(_numbers)}"
-    leaf.mkdir()
+    try:
+        leaf.mkdir()
+    except FileExistsError:  # of an earlier process of our number: in a container that is likely
+        _end(leaf)
+        leaf.mkdir()
     return leaf
+
+
+def _end(leaf: Path) -> None:
+    """End what is in a group that nobody looks after, and remove it."""
+    _kill(leaf)
+    settled(lambda: not populated(leaf), _STALE_S)
+    remove_group(leaf)
 
 
 def _kill(leaf: Path) -> None:

@@ -121,6 +121,8 @@ def _local(root: Path, gateway: Check, *, running: bool) -> list[Check]:
         return [*checks, gateway]
     configured, config = local_checks.configuration(root)
     database = local_checks.database(root, config.store.url, running=running)
+    if not running and node_checks.is_alone(root):
+        return [*checks, configured]
     checks += [configured, database, local_checks.key_files(root), gateway]
     now = local_checks.utc_now()
     checks += [local_checks.clock(root, now), *console_checks.checks(root, config, now)]

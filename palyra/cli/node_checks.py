@@ -15,6 +15,11 @@ from palyra.node.files import NodeFiles
 NAME = "node host"
 
 
+def is_alone(root: Path) -> bool:
+    """Whether a node host was here, and never a gateway."""
+    return NodeFiles(root).root.is_dir() and not (root / "identity").exists()
+
+
 def checks(root: Path) -> list[Check]:
     """Nothing where no node host was ever here."""
     files = NodeFiles(root)
@@ -43,7 +48,7 @@ def _plugins(status: StatusAnswer) -> Check:
     noun = "capability" if count.count == 1 else "capabilities"
     finding = (
         f"{words.number(count.count)} {noun}, {words.counted(count.faults, 'fault')}; "
-        f"processes kept by {status.containment}"
+        f"processes kept by {status.containment or 'an older node host'}"
     )
     hint = "palyra capability list" if count.faults else ""
     return Check("warn" if count.faults else "ok", "plugins", finding, "", hint)

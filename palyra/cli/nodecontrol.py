@@ -58,7 +58,7 @@ _KEPT = (
 @pass_call
 def requests(call: Call, request: str | None, remembered: bool) -> None:
     """See what a person here is being asked; with an ID all of it."""
-    host, screen = NodeHost(call.state_root), call.screen
+    host, screen = _host(call), call.screen
     if remembered:
         if request is not None:
             raise click.UsageError("--remembered lists all choices; it takes no ID")
@@ -101,7 +101,7 @@ def deny(call: Call, request: str) -> None:
 @pass_call
 def forget(call: Call, choice: str) -> None:
     """Forget a remembered choice, and ask again."""
-    answer = NodeHost(call.state_root).ask(Forget(choice), ForgottenAnswer)
+    answer = _host(call).ask(Forget(choice), ForgottenAnswer)
     screen, found = call.screen, answer.value.choice
     if screen.as_json:
         return screen.json(answer.body)
@@ -115,7 +115,7 @@ def forget(call: Call, choice: str) -> None:
 @pass_call
 def reload(call: Call) -> int:
     """Read rules and configuration again, and find plugins again."""
-    answer = NodeHost(call.state_root).ask(Reload(), ReloadedAnswer, RELOAD_S)
+    answer = _host(call).ask(Reload(), ReloadedAnswer, RELOAD_S)
     screen, found = call.screen, answer.value
     if screen.as_json:
         screen.json(answer.body)
@@ -137,8 +137,15 @@ VERBS = (requests, allow, deny, forget, reload)
 """What ``palyra node`` has from here, in the order of use."""
 
 
+def _host(call: Call) -> NodeHost:
+    """That of this device: no other can be asked."""
+    if call.context or call.gateway_url:
+        raise click.UsageError("palyra node is about this device; leave out the gateway from afar")
+    return NodeHost(call.state_root)
+
+
 def _decided(call: Call, asked: Allow | Deny) -> None:
-    answer = NodeHost(call.state_root).ask(asked, DecidedAnswer)
+    answer = _host(call).ask(asked, DecidedAnswer)
     screen, found = call.screen, answer.value
     if screen.as_json:
         return screen.json(answer.body)

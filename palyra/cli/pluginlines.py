@@ -13,7 +13,7 @@ from palyra.capability.discovery import Wishes
 from palyra.capability.settings import SECRET_MARK
 from palyra.cli import facts, words
 from palyra.cli.facts import Fact
-from palyra.cli.present import Screen
+from palyra.cli.present import Screen, json_text
 from palyra.cli.tables import Cell, Column, cell
 from palyra.core.descriptors import Descriptor, Schema
 from palyra.errors import PluginFailed
@@ -238,7 +238,7 @@ def _show_schema(screen: Screen, title: str, schema: Schema) -> None:
         screen.pair(title, document.decode())
         return
     screen.line(title, "dim")
-    screen.line(msgspec.json.format(document, indent=2).decode())
+    screen.line(json_text(document, 2))
 
 
 def _timeout(timeout_ms: int | None) -> str:

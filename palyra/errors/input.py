@@ -101,7 +101,7 @@ class InputInvalid(Malformed):
     @property
     def hint(self) -> str:
         if self.device:
-            return f"palyra nodes show {self.device}"
+            return f"on {self.device}: palyra capability show {self.capability}"
         if self.capability:
             return f"palyra capability show {self.capability}"
         return "correct that field and send it again"

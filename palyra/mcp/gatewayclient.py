@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import TypeVar
 
 import anyio
@@ -20,7 +20,7 @@ from palyra.afar.refusals import AnswerUnreadable, GatewayRefused
 from palyra.afar.remote import RemoteWay, tls_context
 from palyra.afar.renewal import Pending, keep
 from palyra.console.models import OperatorCertificateAnswer, Page, Problem, RenewOperator
-from palyra.errors import ContextUnusable, GatewayUnreachable, PalyraError
+from palyra.errors import ContextUnusable, GatewayUnreachable, PalyraError, RequestsLimited
 
 PREFIX = "/console/v1/"
 TIMEOUT_S = 10.0
@@ -66,8 +66,20 @@ class GatewayClient:
     async def get(self, path: str, kind: type[T], /, wait_ms: int = 0, **query: Query) -> T:
         """GET a resource as ``kind``; the answer may take ``wait_ms`` longer than usual.
 
+        A gateway that has heard too much of us lately is asked again.
+
         :raises GatewayUnreachable: nothing answers; :class:`GatewayRefused`: it said no.
         """
+        for pause_s in PAUSES_S:
+            try:
+                return await self._get(path, kind, wait_ms, query)
+            except GatewayRefused as error:
+                if error.problem.code != RequestsLimited.code:
+                    raise
+            await anyio.sleep(pause_s)
+        return await self._get(path, kind, wait_ms, query)
+
+    async def _get(self, path: str, kind: type[T], wait_ms: int, query: Mapping[str, Query]) -> T:
         given: dict[str, Query] = {
             k: value for k, value in query.items() if value not in (None, "")
         }

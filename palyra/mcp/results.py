@@ -108,10 +108,11 @@ def _failure(facts: Facts, answer: JobAnswer) -> str:
 
 def _add_output(facts: Facts, output_json: bytes, offset: int) -> str:
     """The piece of the output that is told from ``offset`` on."""
-    data = _written(output_json).encode()
+    text = _written(output_json)
+    data = _visible(text).encode()
     piece = data[offset : offset + MAX_OUTPUT].decode(errors="ignore")
     end = offset + len(piece.encode())
-    if offset == 0 and end == len(data):
+    if offset == 0 and end == len(data) and text.isprintable():
         facts["output"] = msgspec.json.decode(output_json)
         return piece
     facts |= {"output_text": piece, "output_bytes": len(data)}
@@ -122,9 +123,12 @@ def _add_output(facts: Facts, output_json: bytes, offset: int) -> str:
 
 
 def _written(output_json: bytes) -> str:
+    return json.dumps(json.loads(output_json), ensure_ascii=False, separators=(",", ":"))
+
+
+def _visible(text: str) -> str:
     """JSON with what is not seen as escapes: controls, marks of direction, tags, blanks of no
     width."""
-    text = json.dumps(json.loads(output_json), ensure_ascii=False, separators=(",", ":"))
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 

@@ -31,6 +31,8 @@ when that is due."""
 SETTLE_S = 1.0
 """What changes together is looked at once."""
 MAX_KNOWN = 1_000
+MAX_TRIED = 2 * MAX_TOOLS
+"""Capabilities whose descriptors are asked for: some have none."""
 _log = logging.getLogger(__name__)
 
 
@@ -90,8 +92,10 @@ class Shelf:
 
     async def _show(self) -> None:
         """The tools of what is granted now."""
-        shown = await self._described(offers(self._seen.values()))
-        await self._put(box(shown, self._names, submits=self._submits))
+        found = offers(self._seen.values())
+        shown = await self._described(found[:MAX_TRIED])
+        more = max(0, len(found) - MAX_TRIED)
+        await self._put(box(shown, self._names, submits=self._submits, more=more))
 
     async def _caller(self) -> CallerItem:
         try:
@@ -104,7 +108,7 @@ class Shelf:
         """Those whose descriptor the gateway knows."""
         shown: list[Shown] = []
         for offer in found:
-            if len(shown) < MAX_TOOLS and offer.digest not in self._known:
+            if offer.digest not in self._known:
                 await self._learn(offer.digest)
             said = self._known.get(offer.digest)
             if said is not None and said.name == offer.capability:

@@ -175,8 +175,8 @@ class ToolBox:
         return next(found, None)
 
 
-def box(found: Iterable[Shown], names: ToolNames, *, submits: bool) -> ToolBox:
-    """The tools of these capabilities, which come in order of importance."""
+def box(found: Iterable[Shown], names: ToolNames, *, submits: bool, more: int = 0) -> ToolBox:
+    """The tools of these capabilities, which come in order of importance; there are ``more``."""
     tools = own_tools(submits=submits)
     ranked = list(found) if submits else []
     room = MAX_TOOLS - len(tools)
@@ -192,5 +192,5 @@ def box(found: Iterable[Shown], names: ToolNames, *, submits: bool) -> ToolBox:
         capabilities[name] = each.offer.capability
         if not takes_input(each.said.input_schema):
             without.add(name)
-    left_out = max(0, len(ranked) - room)
+    left_out = max(0, len(ranked) - room) + (more if submits else 0)
     return ToolBox(tuple(tools), capabilities, frozenset(without), left_out, tuple(faults))

@@ -52,6 +52,9 @@ class ConnectionWitness(RegistrationWitness, Protocol):
     def clock_differs(self, ahead_ms: int) -> None:
         """This clock is ahead of the gateway's (negative: behind) by more than a minute."""
 
+    def usable(self, capabilities: int) -> None:
+        """So many capabilities can be run here now, and were granted."""
+
 
 class Offers(Protocol):
     """What this node offers, as a gateway is told."""
@@ -157,6 +160,7 @@ class Connection:
         main = self._main
         if main is not None and main.session is not None:
             self._announce(main, main.session)
+            self._witness.usable(self._usable())
 
     def stop(self) -> None:
         """Disconnect, and do not come back; a session that is open says so to the gateway."""
@@ -309,8 +313,8 @@ class Connection:
     def _begin(self, link: Link, carrier: ICarrier) -> NodeSession:
         self._failures = 0
         self.tried = True
-        self._witness.online(link.welcome, link.route)
         self._grant(link, link.welcome.granted)
+        self._witness.online(link.welcome, link.route)
         session = NodeSession(
             clock=self._reactor,
             elapsed_s=self._elapsed_s,
@@ -340,6 +344,14 @@ class Connection:
     def _grant(self, link: Link, granted: tuple[str, ...]) -> None:
         if link is self._main:
             self.granted = granted
+            self._witness.usable(self._usable())
+
+    def _usable(self) -> int:
+        """How many capabilities can be run here and were granted."""
+        if self._offers is None:
+            return len(self.granted)
+        usable = {each.name for each in self._offers.announced() if each.available}
+        return len(usable.intersection(self.granted))
 
     def _drained(self, link: Link, retry_after_ms: int) -> None:
         if link is self._main:  # the older one of a handover is drained as a matter of course

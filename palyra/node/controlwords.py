@@ -94,7 +94,7 @@ class StatusAnswer(Said, frozen=True, tag="status"):
     capabilities: CapabilityCount
     jobs: int
     requests: int
-    containment: str
+    containment: str = ""
 
 
 class RequestItem(msgspec.Struct, frozen=True):

@@ -68,7 +68,7 @@ class HostControl:
                 choices = [remembered_item(each) for each in self._consents.remembered()]
                 return succeed(RememberedAnswer(choices))
             case Allow(id=wanted, choice=choice):
-                return succeed(self._decide(wanted, choice, f"{account} by palyra node allow"))
+                return succeed(self._decide(wanted, choice, f"{account} with palyra node allow"))
             case Deny(id=wanted):
                 return succeed(self._decide(wanted, REFUSED, f"{account} by palyra node deny"))
             case Forget(id=wanted):

@@ -172,7 +172,7 @@ class ServingScreen(Watcher):
         self._identity = identity
         self._final = final
         self._jobs = 0
-        self._granted = 0
+        self._usable = 0
         self._online = ""
         self._cause = ""
         self._expires_ms = 0
@@ -186,7 +186,6 @@ class ServingScreen(Watcher):
         self._expires_ms = client.current.cert_expires_at_unix_ms if client.current else 0
         name = clean_text(welcome.device_name, MAX_TEXT)
         self._online = f"online  {name}  {route}"
-        self._granted = len(welcome.granted)
         self._cause = ""
         self._changed()
 
@@ -237,6 +236,11 @@ class ServingScreen(Watcher):
         super().clock_differs(ahead_ms)
         self._screen.note(f"!!  {skew(ahead_ms)}")
 
+    def usable(self, capabilities: int) -> None:
+        changed, self._usable = capabilities != self._usable, capabilities
+        if changed and self._online and self._screen.tty:
+            self._show()
+
     def fell_back(self, line: str) -> None:
         super().fell_back(line)
         self._screen.note(f"!!  {clean_text(line, MAX_TEXT)}")
@@ -264,7 +268,7 @@ class ServingScreen(Watcher):
     def _show(self) -> None:
         if self._online:
             life = _life(self._expires_ms / 1000 - time.time())
-            text = f"{self._online}  cert {life}  {_count(self._granted, 'capability')}"
+            text = f"{self._online}  cert {life}  {_count(self._usable, 'capability')}"
             self._screen.live(f"{text}  {_count(self._jobs, 'job')}" if self._screen.tty else text)
         elif self._cause:
             left_s = max(1, round(self._retry_at_s - self._seconds()))

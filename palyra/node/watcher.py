@@ -66,6 +66,9 @@ class Watcher:
     def fell_back(self, line: str) -> None:
         """QUIC does not answer, and gRPC does.  The routes have logged the line."""
 
+    def usable(self, capabilities: int) -> None:
+        """So many capabilities can be run here now, and were granted."""
+
     def clock_differs(self, ahead_ms: int) -> None:
         """By more than a minute."""
         self._log.warn("{sentence}", sentence=skew(ahead_ms))

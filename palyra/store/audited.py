@@ -27,7 +27,7 @@ from palyra.core.callapprovals import APPROVAL
 from palyra.core.devices import CertificateRecord, Device, Removal, Revocation, RotationOrder
 from palyra.core.fanouts import Fanout
 from palyra.core.identifiers import DeviceId, JobId
-from palyra.core.jobs import Call, Job, JobState
+from palyra.core.jobs import REFUSED, Call, Job, JobState
 from palyra.core.pairing import PairingCode, PairingRequest, RequestState
 from palyra.store import facts
 
@@ -247,8 +247,10 @@ def _who_ended(job: Job) -> str:
     if job.state is JobState.CANCELLED:
         return job.cancel_requested_by
     said = job.mediation
-    if job.state is JobState.REJECTED and said is not None and said.decided_by:
-        return f"{job.call.device_name}: {said.decided_by}"  # a name of the device's, no operator
+    # A yes ends nothing: what was allowed may still be rejected, by a full disk for example.
+    if job.state is JobState.REJECTED and said is not None and said.choice == REFUSED:
+        by = said.decided_by  # a name of the device's, no operator
+        return f"{job.call.device_name}: {by}" if by else ""
     return ""
 
 

@@ -170,7 +170,7 @@ class CapabilityHost:
         ``input`` is any value that has a JSON form, or JSON as bytes; without one it is ``{}``.  It
         is checked against the schema as a gateway does.  ``settings`` are as they stand in
         palyra.toml, a secret as ``{"file": PATH}``.  ``timeout_s`` is what the caller of the job
-        asks for; the descriptor's is never exceeded.  The run is cancelled ``cancel_after`` seconds
+        asks for; without it the capability's own.  The run is cancelled ``cancel_after`` seconds
         after it was asked for, or at its first progress.
 
         :raises SettingsInvalid: a node would not offer the capability with these settings.
@@ -206,7 +206,7 @@ class CapabilityHost:
         ``cancel`` waits until the run is to be cancelled.
         """
         whole_s = offer.descriptor.timeout_ms / 1000
-        limit_s = whole_s if timeout_s is None else min(timeout_s, whole_s)
+        limit_s = whole_s if timeout_s is None else timeout_s
         watched = Watched()
         context = CapabilityContext(
             "01JTESTJOB0000000000000000",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -277,6 +278,19 @@ def test_groups_of_killed_hosts_are_removed(tmp_path: Path) -> None:
         (tmp_path / f"palyra-worker-{host}-1" / "below").mkdir(parents=True)
     cgroups.clear_stale(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == [f"palyra-worker-{os.getpid()}-1"]
+
+
+def test_a_group_of_an_earlier_process_of_our_number(tmp_path: Path) -> None:
+    """It does not keep this process from control groups: it is removed."""
+    left = tmp_path / f"palyra-worker-{os.getpid()}-77"
+    (left / "below").mkdir(parents=True)
+    numbers = cgroups._numbers
+    cgroups._numbers = itertools.count(77)
+    try:
+        assert cgroups._make_leaf(tmp_path) == left
+    finally:
+        cgroups._numbers = numbers
+    assert list(left.iterdir()) == []
 
 
 def test_something_settles() -> None:

@@ -196,7 +196,9 @@ def test_text_of_plugins_steers_no_terminal() -> None:
     """What could is spelled out."""
     evil = Fault("a\x1b[2Jb", "x", "1\u202e", "s\x07")
     text = listed(120, faults=(evil,)) + told(plugins(faults=(evil,)), "a\x1b[2Jb")
-    assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    said = {"type": "string", "description": "a\u202eb\x9b31m\x1b[31m"}
+    text += told(plugins(offer("a.b", input_schema=said, output_schema=said)), "a.b")
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(text)
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from palyra.cli import node_checks
+from palyra.cli import doctor, node_checks
 from palyra.cli.client import Answer
 from palyra.cli.nodehost import NodeHost
+from palyra.console.models import Check
 from palyra.node.controlwords import CapabilityCount, StatusAnswer
 
 STATUS = StatusAnswer(
@@ -69,3 +70,12 @@ def test_rules_that_cannot_be_read(root: Path) -> None:
     rules = node_checks.checks(root)[-1]
     assert (rules.verdict, rules.where) == ("FAIL", str(file))
     assert "rule[0].effect" in rules.finding
+
+
+def test_a_device_without_a_gateway(root: Path) -> None:
+    """Where only a node host was, nothing of a gateway is looked at."""
+    assert node_checks.is_alone(root)
+    said = doctor._local(root, Check("warn", "gateway", "no gateway runs here"), running=False)
+    assert [each.name for each in said] == ["state root", "configuration"]
+    (root / "identity").mkdir()
+    assert not node_checks.is_alone(root)

@@ -151,7 +151,7 @@ def test_an_input_that_the_schema_does_not_allow(house: House) -> None:
     assert caught.value.sentence == (
         "input.path: must have at most 20 characters.\ninput.a: is not a known field."
     )
-    assert caught.value.hint == "palyra nodes show pi"
+    assert caught.value.hint == f"on pi: palyra capability show {LAMP.name}"
 
 
 def test_our_own_capabilities_have_schemas_too(house: House) -> None:

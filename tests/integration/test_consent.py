@@ -99,7 +99,7 @@ def test_a_yes_by_command_lets_it_run_once(owned: Owned) -> None:
     answer = owned.gateway.ended(first)
     assert answer.job.state == "succeeded", answer
     choice, by = said(answer)
-    assert choice == "once" and by.endswith("by palyra node allow"), by
+    assert choice == "once" and by.endswith("with palyra node allow"), by
     shown = owned.gateway.cli("jobs", "show", first)
     assert f"allowed once by {by}" in shown.out, shown
     second = owned.ask("front")

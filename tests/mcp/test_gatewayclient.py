@@ -146,6 +146,23 @@ def test_a_keyed_request_is_sent_again(far: FarConsole, tmp_path: Path) -> None:
     assert len([path for path in asked if "jobs/x" in path]) == retries
 
 
+def test_a_gateway_that_was_asked_too_much_is_asked_again(far: FarConsole, tmp_path: Path) -> None:
+    """Off loopback it takes 30 requests a second, and there may be a tool for each of a hundred."""
+    far.on("GET", "nodes", problem("requests_limited"), status=429)
+    far.on("GET", "capabilities", problem("nope"), status=409)
+
+    async def act() -> None:
+        async with asking(far, tmp_path) as client:
+            for path in ("nodes", "capabilities"):
+                with pytest.raises(GatewayRefused):
+                    await client.get(path, NodeList)
+
+    asynchronously(act)
+    assert [path.rpartition("/")[2] for _, path, _, _ in far.asked] == ["nodes"] * 3 + [
+        "capabilities"
+    ]
+
+
 def test_pages(far: FarConsole, tmp_path: Path) -> None:
     """Until the last one."""
     far.on("GET", "nodes", [node_list(node(name="a"), cursor="c"), node_list(node(name="b"))])

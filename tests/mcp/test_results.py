@@ -32,10 +32,12 @@ def test_a_success() -> None:
 
 
 def test_what_is_not_seen_is_spelled_out() -> None:
-    """Marks of direction, tags and blanks of no width; the JSON stays the same JSON."""
+    """Marks of direction, tags and blanks of no width; the JSON stays the same JSON, and the
+    structure has no more of them than the text."""
     value = "a\u202eb\U000e0041\u200b\u00a0 č"
     result = of_job(job_answer(raw(value)), CONSOLE)
     last = text_of(result).splitlines()[-1]
+    assert "output" not in facts_of(result) and facts_of(result)["output_text"] == last
     assert last == '"a\\u202eb\\udb40\\udc41\\u200b\\u00a0 č"' and json.loads(last) == value
 
 

@@ -139,6 +139,9 @@ class Node:
     def renewed(self, ends_ms: int) -> None:
         self.seen.append(("renewed", (ends_ms - NOW_MS) // 3_600_000))
 
+    def usable(self, capabilities: int) -> None:
+        """Nobody counts them here."""
+
     def clock_differs(self, ahead_ms: int) -> None:
         raise AssertionError("both clocks are the same")
 

@@ -140,6 +140,9 @@ class Node:
     def renewed(self, ends_ms: int) -> None:
         raise AssertionError("there is no next certificate here")
 
+    def usable(self, capabilities: int) -> None:
+        """Nobody counts them here."""
+
     def clock_differs(self, ahead_ms: int) -> None:
         self.seen.append(("clock", ahead_ms, 0))
 

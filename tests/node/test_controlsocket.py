@@ -77,7 +77,7 @@ async def test_one_request_one_answer(tmp_path: Path) -> None:
         (whole,) = (await bound.ask(b'{"verb":"requests","id":"B8Q2ZN"}\n'))["requests"]
         assert whole["argument"] == "\u202e" * 100_000
         said = await bound.ask(b'{"verb":"allow","id":"b8q2zn","choice":"session"}\n')
-        by = f"{account_of(os.geteuid())} by palyra node allow"
+        by = f"{account_of(os.geteuid())} with palyra node allow"
         assert (said["answer"], said["choice"], said["decided_by"]) == ("decided", "session", by)
         assert answers[0].decided_by == by
         assert bound.host.stopped == 0

@@ -82,8 +82,8 @@ def test_where_it_is_asked(mode: str, terminal: bool, desktop: bool, face: str) 
     shown = (len(asked.terminal.asked), len(asked.dialogs.asked))
     assert shown == {"terminal": (1, 0), "dialog": (0, 1), "": (0, 0)}[face]
     assert asked.desk.questions() == [question()]
-    asked.desk.answer("B8Q2ZN", "once", "ana by palyra node allow")
-    assert asked.answers == [Answer("once", "ana by palyra node allow")]
+    asked.desk.answer("B8Q2ZN", "once", "ana with palyra node allow")
+    assert asked.answers == [Answer("once", "ana with palyra node allow")]
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_what_is_asked(host: Controlled) -> None:
 def test_allow(host: Controlled, choice: Any) -> None:
     """The answer names who gave it, and how."""
     answers = host.ask()
-    by = "bo by palyra node allow"
+    by = "bo with palyra node allow"
     scope = "" if choice == "once" else "exactly this"
     assert host.say(Allow("b8q2zn", choice)) == DecidedAnswer(JOB, "x.y", choice, by, scope)
     assert answers == [Answer(choice, by)]

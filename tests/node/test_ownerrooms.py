@@ -146,7 +146,7 @@ async def test_from_a_question_to_a_choice_on_disk(files: NodeFiles) -> None:
             await ask(files.state_root, Allow(item.job_id), DecidedAnswer)
         await ask(files.state_root, Allow(item.request_id, "always"), DecidedAnswer)
         assert answers[0].choice == "always"
-        assert answers[0].decided_by.endswith(" by palyra node allow")
+        assert answers[0].decided_by.endswith(" with palyra node allow")
         kept = await ask(files.state_root, Remembered(), RememberedAnswer)
         assert [each.scope for each in kept.choices] == ["https://example.org"]
     finally:

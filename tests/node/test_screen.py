@@ -97,6 +97,7 @@ def piped() -> Iterator[Serving]:
 
 def test_the_live_line(on_tty: Serving) -> None:
     """As it is drawn in the guide; it changes in place with the number of jobs."""
+    on_tty.usable(2)
     on_tty.online(WELCOME, ROUTE)
     line = "online  pi  grpc gw.example:7444  cert 24h  2 capabilities  "
     assert on_tty.out.take() == f"{WIPE}{line}0 jobs"
@@ -193,6 +194,7 @@ def test_a_line_that_is_too_long_is_cut() -> None:
 
 def test_lines_for_a_program(piped: Serving) -> None:
     """One a change, without escapes; a retry for the same cause is none."""
+    piped.usable(2)
     piped.online(WELCOME, ROUTE)
     piped.noticed("job B8Q2ZN echo started", 1)
     piped.noticed("job B8Q2ZN echo succeeded 3 ms", 0)
@@ -283,3 +285,14 @@ def test_pairing_for_a_program() -> None:
         "!!  This clock is 1 min ahead of the gateway's.",
         "approved\tana\tpi",
     ]
+
+
+def test_what_can_be_run_may_become_another_number(on_tty: Serving) -> None:
+    """The line says how many capabilities are granted and can be run, as it is now."""
+    on_tty.usable(2)
+    on_tty.online(WELCOME, ROUTE)
+    assert "2 capabilities" in on_tty.out.take()
+    on_tty.usable(1)
+    assert "1 capability" in on_tty.out.take()
+    on_tty.usable(1)
+    assert on_tty.out.take() == ""

@@ -170,6 +170,9 @@ class NodeHost:
         """Back by the identity key."""
         self._say(f"{self._name} rejoined until {ends_ms / 1000 - EPOCH_S:.0f}")
 
+    def usable(self, capabilities: int) -> None:
+        """Nobody counts them here."""
+
     def clock_differs(self, ahead_ms: int) -> None:
         """The gateway's is another one."""
 
