@@ -37,8 +37,8 @@ def no_progress(fraction: float | None, text: str) -> None:
 class CapabilityContext:
     """Handed to every handler.  Safe to use from any thread; silent once the run has ended.
 
-    ``deadline_s`` is on ``clock``, a monotonic clock in seconds: the run time that the caller named,
-    or the capability's ``timeout_s``, from when the job was sent or a person said yes.
+    ``deadline_s`` is on ``clock``, a monotonic clock in seconds: the run time that the caller
+    named, or the capability's ``timeout_s``, from when the job was sent or a person said yes.
     """
 
     __slots__ = (

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from subprocess import SubprocessError
 
 import attrs
 import msgspec
@@ -335,7 +336,7 @@ class WorkerPool:
             worker = Worker(spawned, distribution, listener, log=self._log, clock=self._clock)
             know(worker)
             worker.open(self._settings.limits)
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, SubprocessError) as exc:
             return f"it could not be started: {getattr(exc, 'strerror', None) or exc}"
         return ""
 

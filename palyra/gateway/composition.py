@@ -117,6 +117,7 @@ class Composition:
             policing=self.policing,
             known=self.descriptors.of,
         )
+        intake.is_program = lambda operator_id: self.operators.is_program(operator_id)
         self.dispatcher = Dispatcher(
             clock=clock,
             entropy=ground.entropy,

@@ -69,6 +69,8 @@ class Intake:
     ) -> None:
         """``known`` finds what is known of a capability, by the digest of its descriptor."""
         self._policing = policing
+        self.is_program: Callable[[str], bool] = lambda _: False
+        """Whether an operator, by id, is a program that a person answers for."""
         self._known = known
         self._clock = clock
         self._entropy = entropy
@@ -176,8 +178,9 @@ class Intake:
         return DeviceOffline(call.device_name, heard, call.job_id)
 
     def shown_caller(self, call: Call) -> str:
-        """Who asks, as the person at the device will read it."""
-        return self._named(call.requested_by)
+        """Who asks, as the person at the device will read it; a program is told from a person."""
+        name = self._named(call.requested_by)
+        return f"{name} (operator)" if self.is_program(call.operator_id) else name
 
     def _named(self, requested_by: str) -> str:
         if not is_client(requested_by):

@@ -112,6 +112,11 @@ class OperatorRooms:
         caller = self.registry.by_id(operator_id, "")
         return caller.role if caller is not None else None
 
+    def is_program(self, operator_id: str) -> bool:
+        """Whether a person answers for this operator, who is none."""
+        operator = self.registry.get(operator_id)
+        return operator is not None and bool(operator.owner)
+
     def hang_up(self, of: Callable[[Caller], bool]) -> None:
         """End the streams of the callers that ``of`` says, on every listener."""
         for end in self.hangups:

@@ -76,6 +76,6 @@ def test_a_device_without_a_gateway(root: Path) -> None:
     """Where only a node host was, nothing of a gateway is looked at."""
     assert node_checks.is_alone(root)
     said = doctor._local(root, Check("warn", "gateway", "no gateway runs here"), running=False)
-    assert [each.name for each in said] == ["state root", "configuration"]
+    assert [each.name for each in said] == ["state root", "config"]
     (root / "identity").mkdir()
     assert not node_checks.is_alone(root)

@@ -302,6 +302,15 @@ def test_who_asks(house: House) -> None:
     assert house.intake.shown_caller(call) == f"new ({short_id(asking.device_id)})"
 
 
+def test_a_program_asks(house: House) -> None:
+    """An operator that is a program is named as one: nobody takes it for a person."""
+    house.intake.is_program = lambda operator_id: operator_id == "P"
+    call = house.intake.job_for(house.order(house.device(), requested_by="agent-claude")).job.call
+    assert house.intake.shown_caller(call) == "agent-claude"
+    call = attrs.evolve(call, operator_id="P")
+    assert house.intake.shown_caller(call) == "agent-claude (operator)"
+
+
 def test_patience(house: House) -> None:
     """Ten seconds for a device that just went; in the grace of a start, to its end."""
     assert house.intake.end_of_patience() == house.now_ms() + LINGER_MS

@@ -101,6 +101,12 @@ def beset() -> Iterator[tuple[Gateway, NodeHost]]:
 def _beset(house: House) -> tuple[Gateway, NodeHost]:
     gateway = house.gateway().start()
     node = house.node("pi", installed(house.path / "plugins")).pair(gateway)
+    named = {*BODIES, *(each.replace("-", "_") for each in BROKEN if each != "broken-killed")}
+
+    def all_are_told() -> bool:  # a slow machine is online before it has asked all of them
+        return named <= {each.name for each in gateway.node(node.device_id).capabilities}
+
+    eventually(all_are_told, "the gateway knows what the node offers")
     body = GrantNode(grant=sorted(BODIES))
     gateway.console.post(f"devices/{node.device_id}/grants", body, NodeAnswer)
     return gateway, node
