@@ -22,13 +22,11 @@ class Deaths:
         self._recent: deque[float] = deque(maxlen=MOST)
         self._off_s = FIRST_OFF_S
         self.off_until = -math.inf
-        self.cause = ""
 
-    def died(self, now: float, cause: str) -> float:
+    def died(self, now: float) -> float:
         """A worker died; for how many seconds the distribution is off now, 0.0 where it is not."""
         if now - self.off_until > 2 * LONGEST_OFF_S:
             self._off_s = FIRST_OFF_S
-        self.cause = cause
         self._recent.append(now)
         if len(self._recent) < MOST or now - self._recent[0] > WITHIN_S:
             return 0.0
@@ -36,7 +34,3 @@ class Deaths:
         self._recent.clear()
         self.off_until = now + off_s
         return off_s
-
-    def left_s(self, now: float) -> float:
-        """How long it is still off."""
-        return max(0.0, self.off_until - now)

@@ -131,8 +131,13 @@ class Discovery:
         self._cache.load()
         if not asking:
             return [_checked(each, self._cache.get(each) or ()) for each in plugins]
-        with ThreadPoolExecutor(min(AT_ONCE, len(plugins)), "palyra-describe") as threads:
+        threads = ThreadPoolExecutor(min(AT_ONCE, len(plugins)), "palyra-describe")
+        try:
             found = list(threads.map(self._description, plugins))
+        except BaseException:  # Ctrl-C, or a pool that is closed, which ends what is asked
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+        threads.shutdown()
         answers = []
         for plugin, (descriptors, faults, fresh) in zip(plugins, found, strict=True):
             offers, broken = _checked(plugin, descriptors)

@@ -315,7 +315,7 @@ class Placing:
 
     def _count(self, place: Place, death: Death) -> None:
         """One more death of a distribution; one that dies too often is off for a while."""
-        off_s = self._deaths[place.key].died(self.clock(), death.cause)
+        off_s = self._deaths[place.key].died(self.clock())
         if not off_s or self.closing:
             return
         until = time.strftime("%H:%M:%S", time.localtime(time.time() + off_s))

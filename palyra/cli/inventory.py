@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
@@ -265,7 +266,8 @@ def _hint(screen: Screen, node: NodeItem) -> None:
     """How to grant what has changed, where something has."""
     changed = [each.name for each in node.capabilities if each.changed]
     if changed and screen.tty:
-        screen.hint(f"palyra nodes grant {words.escaped(node.name)} {words.escaped(changed[0])}")
+        name = shlex.quote(words.escaped(changed[0]))  # a device's word, copied into a shell
+        screen.hint(f"palyra nodes grant {words.escaped(node.name)} {name}")
 
 
 def _capability_row(each: CapabilityItem) -> list[Cell]:

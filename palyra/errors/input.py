@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 import attrs
@@ -101,7 +102,7 @@ class InputInvalid(Malformed):
     @property
     def hint(self) -> str:
         if self.device:
-            return f"on {self.device}: palyra capability show {self.capability}"
+            return f"on {self.device}: palyra capability show {shlex.quote(self.capability)}"
         if self.capability:
             return f"palyra capability show {self.capability}"
         return "correct that field and send it again"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import attrs
 
 from palyra.errors.base import Category, PalyraError
@@ -63,7 +65,8 @@ class CapabilityNotGranted(PalyraError):
 
     @property
     def hint(self) -> str:
-        return f"palyra nodes grant {self.name} {self.capability}"
+        # The name is a device's word, and this is copied into shells.
+        return f"palyra nodes grant {self.name} {shlex.quote(self.capability)}"
 
 
 @attrs.define

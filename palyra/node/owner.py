@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 
 import attrs
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred, succeed
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 
 from palyra.capability.catalogue import Offer
 from palyra.core.calldigest import ExactInput, exact_input
@@ -22,6 +23,8 @@ from palyra.node.consents import Consents
 from palyra.node.mediation import VOID, Answer, IMediator, Question
 from palyra.node.opening import OPEN_PATH, leading_to, opened_by
 
+MAX_LOOKS = 4
+"""Paths that are looked at at once: a disk that hangs must not take every thread there is."""
 RULE_DENIES = "device_policy_denied"
 _UNASKED = Answer(ONCE)
 _NOTHING = ExactInput(None, b"")
@@ -69,6 +72,7 @@ class Owner:
         self._consents = consents
         self._in_thread = in_thread
         self._new_id = new_id
+        self._looks = DeferredSemaphore(MAX_LOOKS)
         self.policy = policy
 
     def may_ask(self, capability: str, risk: str, needs_mediation: bool) -> bool:
@@ -108,7 +112,22 @@ class Owner:
 
     def _led(self, case: _Case) -> Deferred[str]:
         """Where its path leads now; in a thread, for a disk may be far away."""
-        return self._in_thread(opened_by, case.offer.name, case.given.value)
+        told: Deferred[str] = Deferred()
+        self._looks.acquire().addCallback(lambda _: self._look(case, told))
+        return told
+
+    def _look(self, case: _Case, told: Deferred[str]) -> None:
+        """Its turn ends with the thread, which nobody can call off."""
+
+        def ended(result: str | Failure) -> None:
+            self._looks.release()
+            if not told.called:
+                told.callback(result)
+
+        if told.called:  # taken back while it waited for its turn
+            self._looks.release()
+        else:
+            self._in_thread(opened_by, case.offer.name, case.given.value).addBoth(ended)
 
     def _judged(self, case: _Case) -> Deferred[Answer]:
         decision = self._judge(case)

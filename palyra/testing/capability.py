@@ -77,9 +77,8 @@ def main(arguments: Sequence[str]) -> int:
         print(one_line(str(each), 1024), flush=True)
         findings.append(each)
     bad = sum(each.verdict is Verdict.FAIL for each in findings)
-    print(
-        f"{len(findings)} checks, {bad} failed" if bad else f"{len(findings)} checks, none failed"
-    )
+    made = f"{len(findings)} check{'' if len(findings) == 1 else 's'}"
+    print(f"{made}, {bad or 'none'} failed")
     return 1 if bad else 0
 
 

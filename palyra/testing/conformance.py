@@ -84,13 +84,17 @@ def examine(
             Finding("loads", each.name, Verdict.FAIL, each.sentence) for each in said.faults
         )
         if not offers:
-            yield Finding("loads", subject, Verdict.FAIL, "It offers nothing.")
+            if not said.faults:
+                yield Finding("loads", subject, Verdict.FAIL, "It offers nothing.")
             return
         yield Finding("loads", subject)
+        yield from _unmeant(offers, examples)
         yield _quiet(host, subject)
         yield _repeats(host, subject, offers)
         for offer in offers:
             yield from _described(offer)
+            if _profile(offer):
+                continue  # a schema that no node takes is good for no check
             yield from _configured(offer, settings.get(offer.name))
             yield from _refuses(host, offer)
             yield from _runs(host, offer, examples, settings.get(offer.name, {}))
@@ -114,6 +118,14 @@ def _repeats(host: CapabilityHost, subject: str, offers: Sequence[Offer]) -> Fin
         return Finding("same each time", subject)
     sentence = "It describes itself otherwise each time; grants would be suspended."
     return Finding("same each time", subject, Verdict.FAIL, sentence)
+
+
+def _unmeant(offers: Sequence[Offer], examples: Mapping[str, Any]) -> Iterator[Finding]:
+    """Examples of what is not offered: else a slip of the pen would leave them out unseen."""
+    known = {each.name for each in offers}
+    for name in sorted(examples.keys() - known):
+        sentence = f"It is not offered; there is {', '.join(sorted(known))}."
+        yield Finding("example", name, Verdict.FAIL, sentence)
 
 
 # -- a capability as it is described ------------------------------------------------------------

@@ -128,6 +128,28 @@ def test_they_are_described_side_by_side(world: World) -> None:
     assert list(found.offers) == ["acme.fax", "acme.scan"]
 
 
+def test_whoever_stops_it_does_not_wait(world: World) -> None:
+    """Ctrl-C, or a node host that stops, is not held up by plugins that have not answered."""
+    began, let_go, over = threading.Event(), threading.Event(), threading.Event()
+    for name in ("acme.fax", "acme.scan"):
+        world.add(name)
+
+    def describe(distribution: str) -> Said:
+        if distribution == "acme-fax":
+            assert began.wait(30)
+            raise RuntimeError("the pool is closed")
+        began.set()
+        assert let_go.wait(30)
+        over.set()
+        return Said()
+
+    with pytest.raises(RuntimeError, match="closed"):
+        Discovery(describe, path=[str(world.path)]).find(HERE)
+    assert not over.is_set()
+    let_go.set()
+    assert over.wait(30)
+
+
 def test_a_plugin_is_asked_once(world: World) -> None:
     """As long as it is the same; what was kept is checked as what is heard."""
     world.add("acme.scan")

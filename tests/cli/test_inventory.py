@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from palyra.cli import inventory
+from palyra.errors import CapabilityChanged
 from tests.cli.things import (
     FIVE,
     KEY,
@@ -224,6 +225,11 @@ def test_what_has_changed_needs_a_person() -> None:
     inventory.show_one(made, changed)
     assert "!! changed since it was granted" in shown(made)
     assert "palyra nodes grant pi acme.lamp" in told(made)
+    named = node(capabilities=[capability("a;reboot", granted=False, changed=True)])
+    made = screen(80)
+    inventory.show_one(made, named)
+    assert "palyra nodes grant pi 'a;reboot'" in told(made)
+    assert CapabilityChanged("pi", "a;reboot").hint == "palyra nodes grant pi 'a;reboot'"
     made = screen(tty=False)
     inventory.show_one(made, changed)
     assert shown(made).splitlines()[-1].endswith("\tchanged since it was granted")

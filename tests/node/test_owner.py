@@ -15,7 +15,7 @@ from palyra.config.nodepolicy import parse_node_policy
 from palyra.errors import InputInvalid
 from palyra.node.consents import Consents
 from palyra.node.mediation import Answer
-from palyra.node.owner import Owner
+from palyra.node.owner import MAX_LOOKS, Owner
 from tests.node.fakes import NOW_MS, FakeMediator, act, dispatch
 
 PAGE = b'{"url":"https://example.org/a?b=c"}'
@@ -197,6 +197,28 @@ def test_a_link_that_leads_elsewhere_while_it_is_asked(asked: Asked, tmp_path: P
     sentence = "The path leads elsewhere since pi was asked about it."
     assert answers == [Answer.no("mediation_void", sentence)]
     assert asked.consents.remembered() == ()
+
+
+def test_a_disk_that_hangs_takes_few_threads(asked: Asked) -> None:
+    """A look that nobody waits for any more still counts; the next has its turn when one ends."""
+    given = [dispatch(number, PATH.name, input_json=b'{"path":"/"}') for number in range(6)]
+    decided = [asked.owner.decide(each, PATH, 1.0) for each in given]
+    for each in decided:
+        each.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    assert len(asked.waiting) == MAX_LOOKS
+    decided[0].cancel()
+    decided[4].cancel()
+    assert len(asked.waiting) == MAX_LOOKS and asked.person.asked == []
+    asked.resolve()
+    assert len(asked.waiting) == MAX_LOOKS and len(asked.person.asked) == 1
+    for _ in range(MAX_LOOKS):
+        asked.resolve()
+    assert len(asked.person.asked) == 4  # two of six were taken back
+    call, done = asked.owner.decide(given[0], PATH, 1.0), asked.waiting.pop()[1]
+    failed: list[bool] = []
+    call.addErrback(lambda failure: failed.append(failure.check(OSError) is OSError))
+    done.errback(OSError())
+    assert failed == [True]
 
 
 def test_a_link_is_no_way_around_a_rule(tmp_path: Path) -> None:

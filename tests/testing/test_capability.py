@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import pytest
@@ -224,6 +225,12 @@ def test_a_handler_that_is_deaf_does_not_conform(module: types.ModuleType) -> No
     assert found == {"cancel": "It did not end within 2 s of a cancel."}
 
 
+class LookAhead(msgspec.Struct, forbid_unknown_fields=True):
+    """Input with a pattern that is not linear."""
+
+    text: Annotated[str, msgspec.Meta(pattern="(?=x)")]
+
+
 BAD = """
 import itertools
 print("hello from the import")
@@ -256,11 +263,34 @@ def test_a_bad_plugin_does_not_conform(tmp_path: Path) -> None:
     ]
 
 
+def test_an_example_of_nothing_does_not_conform(module: types.ModuleType) -> None:
+    """A slip of the pen in the name of an example is told; else nothing would have been run."""
+    (only,) = check_conformance(module, examples={"acme.sai": {}})
+    assert (only.check, only.subject) == ("example", "acme.sai")
+    assert only.sentence == f"It is not offered; there is {NAME}."
+
+
+def test_a_schema_outside_of_the_profile_does_not_conform() -> None:
+    """It is one line, and nothing is checked with a schema that no node takes."""
+
+    async def answer(asked: LookAhead, context: CapabilityContext) -> None:
+        raise AssertionError("it was run")
+
+    capability = Capability(
+        name="acme.look_ahead",
+        description="Looks ahead.",
+        handler=answer,
+        input_type=LookAhead,
+    )
+    (only,) = check_conformance(capability, examples={"acme.look_ahead": {"text": "x"}})
+    assert only.check == "profile" and "look-around" in only.sentence
+
+
 def test_the_command_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     """A distribution that is not installed is one line and exit status 1."""
     assert main(["palyra-cap-that-nobody-has"]) == 1
     out = capsys.readouterr().out
-    assert out.startswith("FAIL  loads") and out.endswith("checks, 2 failed\n")
+    assert out.startswith("FAIL  loads") and out.endswith("\n1 check, 1 failed\n")
     assert main(["palyra-cap-any", "--example", "no.json={"]) == 2
     assert "NAME=JSON" in capsys.readouterr().err
 

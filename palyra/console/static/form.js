@@ -53,7 +53,8 @@ function groupFields(node, schema, path, levels) {
   const required = new Set(node.required ?? []);
   const fields = Object.entries(node.properties).map(([name, inner]) =>
     fieldOf(name, inner, schema, pathOf(path, name), required.has(name), levels));
-  return fields.every(Boolean) ? fields : null;
+  // Descriptors have their fields by name; what must be filled in is not left for the end.
+  return fields.every(Boolean) ? fields.sort((one, other) => other.required - one.required) : null;
 }
 
 function fieldOf(name, node, schema, path, required, levels) {

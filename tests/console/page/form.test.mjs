@@ -42,6 +42,13 @@ test("every kind of field of the profile is known", () => {
   assert.deepEqual(fields.filter((each) => each.nullable).map((each) => each.name), ["quota", "strict", "level"]);
 });
 
+test("what must be filled in comes first, the rest stays in its order", () => {
+  const text = { type: "string" };
+  const names = (schema) => formOf(schema).fields.map((each) => each.name);
+  assert.deepEqual(names(object({ a: text, b: text, y: text, z: text }, ["z", "y"])), ["y", "z", "a", "b"]);
+  assert.deepEqual(names(object({ a: text, b: text })), ["a", "b"]);
+});
+
 test("anything else gives no form", () => {
   const others = [
     {}, { type: "string" }, { type: "array", items: { type: "string" } },

@@ -13,6 +13,8 @@ import {
 } from "../words.js";
 import { COLUMNS, jobState } from "./jobs.js";
 
+const NOT_BEGUN = new Set(["queued", "awaiting_local_mediation"]);
+
 const isFanout = ({ kind }) => kind === "fanouts";
 
 export const title = (params) =>
@@ -91,7 +93,7 @@ function headOf(job, its, progress, cancel, app) {
       h("span", { class: "tools right" },
         !over && cancel && !job.cancel_requested_unix_ms && button("Cancel", cancel),
         over && app.may("submit") && h("a", { class: "button", href: again }, "Run again"))),
-    !over && job.state !== "queued" && progress, waiting(job), phases(job));
+    !over && !NOT_BEGUN.has(job.state) && progress, waiting(job), phases(job));
 }
 
 const progressText = ({ progress: share, progress_text: text }) =>
