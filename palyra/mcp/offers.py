@@ -56,7 +56,7 @@ def granted(node: NodeItem) -> frozenset[tuple[str, str, str]]:
 
 
 def _on(item: CapabilityItem) -> bool:
-    return item.granted and bool(item.digest)
+    return item.granted and item.available and bool(item.digest)
 
 
 def offers(found: Iterable[frozenset[tuple[str, str, str]]]) -> list[Offer]:

@@ -10,8 +10,10 @@ pytest.importorskip("mcp")
 
 from palyra.mcp.names import ToolNames
 from palyra.mcp.offers import Offer, Shown
-from palyra.mcp.tools import CANCEL, FIND, GET, MAX_TOOLS, box, tool_of
+from palyra.mcp.tools import CANCEL, FIND, GET, MAX_SCHEMA_BYTES, MAX_TOOLS, box, tool_of
 from tests.mcp.things import DIGEST, described
+
+NAMES = ToolNames((FIND, GET, CANCEL))
 
 
 def shown(name: str = "test.tool", **changes: Any) -> Shown:
@@ -78,3 +80,10 @@ def test_a_schema_that_cannot_be_shown() -> None:
     made = box(found, ToolNames(()), submits=True)
     assert made.faults == ("bad.one",) and made.capabilities == {"good_one": "good.one"}
     assert made.schema("good_one") and made.schema("bad_one") is None
+
+
+def test_a_schema_of_too_many_words_is_left_out() -> None:
+    """A client gives every tool to its model: one plugin must not fill all of its room."""
+    long = {"type": "object", "description": "x" * MAX_SCHEMA_BYTES}
+    made = box([shown("long.one", input_schema=long), shown("good.one")], NAMES, submits=True)
+    assert made.faults == ("long.one",) and set(made.capabilities) == {"good_one"}

@@ -54,6 +54,7 @@ def test_a_file_is_fetched(fetch, shared):
         (len(TEXT) - 4, 100, b"fox\n", False),
         (len(TEXT), 100, b"", False),
         (10_000, 100, b"", False),
+        (10**18 * 100, 100, b"", False),
         (0, 0, b"", True),
     ],
 )

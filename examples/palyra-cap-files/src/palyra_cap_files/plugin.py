@@ -59,7 +59,7 @@ async def fetch(asked: Fetch, context: CapabilityContext) -> Fetched:
         if facts.st_size > settings.max_file_mib * _MIB:
             raise PathRefused(asked.path, f"it is larger than {settings.max_file_mib} MiB")
         digest = await _digest(file, facts.st_size, asked.path, context)
-        file.seek(asked.offset)
+        file.seek(min(asked.offset, facts.st_size))  # far behind the end the system refuses
         content = file.read(max(0, min(asked.max_bytes, facts.st_size - asked.offset)))
     return Fetched(
         path=asked.path,
