@@ -98,7 +98,7 @@ class Scene:
         """A job that waits for a person's yes."""
         self._person = self.pair.person()
         job_id = self.pair.submit(self.call(ASKED))
-        self._person.shows("[o]nce: ")
+        self._person.shows("[a]lways:")
         return job_id
 
     def _answer(self) -> None:
@@ -107,7 +107,7 @@ class Scene:
             return
         if self.victim != "gateway":
             self._person = self.pair.person()
-        self._person.shows("[o]nce: ")
+        self._person.shows("[a]lways:")
         self._person.type("o\r")
 
     # -- the kill -------------------------------------------------------------------------------
