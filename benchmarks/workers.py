@@ -21,10 +21,10 @@ from palyra.capability.catalogue import Offer
 from palyra.capability.context import CapabilityContext, DeviceFacts
 from palyra.capability.frames import Limits
 from palyra.capability.outcome import Outcome, OutcomeKind
-from palyra.capability.pool import PoolSettings, WorkerPool
 from palyra.capability.registry import load_here, own_points
 from palyra.capability.runner import ThreadRunner
-from palyra.capability.runners import Runners
+from palyra.workers.pool import PoolSettings, WorkerPool
+from palyra.workers.runners import Runners
 
 CALLERS = 4
 COLD_STARTS = 5

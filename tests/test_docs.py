@@ -363,6 +363,8 @@ def modules(room: str) -> set[str]:
         ("gateway", "The gateway"),
         ("node", "The node host"),
         ("capability", "Capabilities"),
+        ("workers", "Workers"),
+        ("plugins", "Plugins"),
         ("mcp", "AI clients"),
     ],
 )

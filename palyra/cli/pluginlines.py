@@ -9,7 +9,6 @@ import attrs
 import msgspec
 
 from palyra.capability.catalogue import Catalogue, Fault, Offer
-from palyra.capability.discovery import Wishes
 from palyra.capability.settings import SECRET_MARK
 from palyra.cli import facts, words
 from palyra.cli.facts import Fact
@@ -17,6 +16,7 @@ from palyra.cli.present import Screen, json_text
 from palyra.cli.tables import Cell, Column, cell
 from palyra.core.descriptors import Descriptor, Schema
 from palyra.errors import PluginFailed
+from palyra.plugins.discovery import Wishes
 
 OK, ASKS, DISABLED, FAILED = "ok", "asks on device", "disabled", "failed"
 _STYLES = {OK: "green", ASKS: "green", DISABLED: "dim", FAILED: "red"}

@@ -8,13 +8,13 @@ from twisted.logger import Logger
 
 from palyra._files import make_private_dir
 from palyra.capability.catalogue import Catalogue
-from palyra.capability.described import DescriptorCache
-from palyra.capability.discovery import Discovery, Wishes
 from palyra.capability.frames import Limits
-from palyra.capability.pool import PoolSettings, WorkerPool
 from palyra.config import load
 from palyra.config.node import NodeSection, WorkerSection
 from palyra.errors import PalyraError, PluginFailed
+from palyra.plugins.described import DescriptorCache
+from palyra.plugins.discovery import Discovery, Wishes
+from palyra.workers.pool import PoolSettings, WorkerPool
 
 CACHE = "descriptors-cache.json"
 _MIB = 1024 * 1024

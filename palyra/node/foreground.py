@@ -19,7 +19,6 @@ from palyra._lock import RootLock
 from palyra._ownersocket import own_account
 from palyra._reactor import require_asyncio_reactor, the_reactor
 from palyra.capability.catalogue import Catalogue
-from palyra.capability.discovery import own_offers
 from palyra.config import Config, load
 from palyra.config.addresses import HostPort
 from palyra.core.devices import ClientKind
@@ -39,6 +38,7 @@ from palyra.node.service import NodeService, paired_host, preferring
 from palyra.node.terminal import TerminalMediator
 from palyra.node.typedpins import PinPrompt, can_ask, pair_by_pin
 from palyra.observe.logs import file_observer
+from palyra.plugins.discovery import own_offers
 
 
 @attrs.frozen

@@ -14,20 +14,20 @@ from twisted.logger import Logger
 
 from palyra.capability.catalogue import Catalogue, Offer
 from palyra.capability.context import CapabilityContext
-from palyra.capability.described import DescriptorCache
 from palyra.capability.descriptor import OWNER
-from palyra.capability.discovery import Discovery
-from palyra.capability.pool import WorkerPool
 from palyra.capability.registry import normal_name
 from palyra.capability.runner import OnDone, ThreadRunner
-from palyra.capability.runners import Runners
-from palyra.capability.spawning import WORKER_ARGV
 from palyra.config.node import NodeSection
 from palyra.node.finding import Finding, pool_settings
 from palyra.node.offering import Find, InThread, MayAsk, Offering
 from palyra.node.running import Run
 from palyra.node.watchdog import Watchdog
+from palyra.plugins.described import DescriptorCache
+from palyra.plugins.discovery import Discovery
 from palyra.transport.asyncbridge import call_from_thread
+from palyra.workers.pool import WorkerPool
+from palyra.workers.runners import Runners
+from palyra.workers.spawning import WORKER_ARGV
 
 PATIENCE_S = 5.0
 """How long a start waits for plugins that were not described before."""
@@ -137,7 +137,7 @@ class OfferRooms:
         max_output_bytes: int,
         on_done: OnDone,
     ) -> Run:
-        """As :meth:`palyra.capability.runners.Runners.start`, watched where it runs here."""
+        """As :meth:`palyra.workers.runners.Runners.start`, watched where it runs here."""
         if offer.capability is not None:
             self._watchdog.began(offer.name)
         return self._runners.start(offer, input_bytes, context, max_output_bytes, on_done)

@@ -20,7 +20,6 @@ from twisted.python.failure import Failure
 from palyra._lock import RootLock
 from palyra.capability.catalogue import Catalogue
 from palyra.capability.context import DeviceFacts
-from palyra.capability.killing import containment
 from palyra.config.addresses import HostPort
 from palyra.config.node import NodeSection
 from palyra.config.tracing import TracingSection
@@ -48,6 +47,7 @@ from palyra.transport.asyncbridge import call_from_thread
 from palyra.transport.chain import fetch_chain
 from palyra.transport.grpcclient import GatewayChannel
 from palyra.transport.quicclient import QuicChannel
+from palyra.workers.killing import containment
 
 MAX_IN_FLIGHT = 256
 NO_TRACING = TracingSection()

@@ -77,9 +77,9 @@ class Options(TwistedOptions):
 def makeService(options: Options) -> Service:
     """The service twistd runs."""
     from palyra.capability.catalogue import Catalogue
-    from palyra.capability.discovery import own_offers
     from palyra.node.dialogs import DialogMediator
     from palyra.node.service import NodeService, paired_host, preferring
+    from palyra.plugins.discovery import own_offers
 
     catalogue = Catalogue(*own_offers())
     node = paired_host(options.files, catalogue, options.identity)

@@ -17,21 +17,21 @@ import attrs
 import msgspec
 
 from palyra.capability.catalogue import Offer
-from palyra.capability.configured import settings_of
 from palyra.capability.context import CapabilityContext, DeviceFacts
-from palyra.capability.describing import Described
 from palyra.capability.descriptor import Capability
 from palyra.capability.outcome import Outcome, OutcomeKind
-from palyra.capability.pool import GRACE_S, WorkerPool
 from palyra.capability.registry import load_here
 from palyra.capability.runner import ThreadRunner
-from palyra.capability.runners import Runners
-from palyra.capability.spawning import WORKER_ARGV
 from palyra.config.jobs import JobsSection
 from palyra.config.node import WorkerSection
 from palyra.core.schemas import Checker
 from palyra.errors import InputInvalid, PalyraError, PayloadTooLarge
 from palyra.node.finding import pool_settings
+from palyra.plugins.configured import settings_of
+from palyra.workers.describing import Described
+from palyra.workers.pool import GRACE_S, WorkerPool
+from palyra.workers.runners import Runners
+from palyra.workers.spawning import WORKER_ARGV
 
 T = TypeVar("T")
 Source = str | ModuleType | Capability | Sequence[Capability]

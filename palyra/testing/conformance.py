@@ -15,15 +15,15 @@ import attrs
 import msgspec
 
 from palyra.capability.catalogue import Offer
-from palyra.capability.configured import settings_of
 from palyra.capability.descriptor import API
 from palyra.capability.outcome import OutcomeKind
 from palyra.capability.registry import refusal
-from palyra.capability.spawning import WORKER_ARGV
 from palyra.core.descriptors import decode_descriptor
 from palyra.core.schemas import Checker, check_profile
 from palyra.errors import Malformed, SettingsInvalid
+from palyra.plugins.configured import settings_of
 from palyra.testing.capabilityhost import CapabilityHost, Source, Watched
+from palyra.workers.spawning import WORKER_ARGV
 
 UNKNOWN = "palyra_unknown_field"
 """A field that no capability knows."""

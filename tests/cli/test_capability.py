@@ -11,13 +11,13 @@ import msgspec
 import pytest
 
 from palyra.capability.catalogue import Catalogue, Fault, Offer
-from palyra.capability.discovery import SWITCHED_OFF, Wishes
 from palyra.capability.settings import Secret
 from palyra.cli import main, pluginlines
 from palyra.cli.pluginlines import Plugins
 from palyra.cli.present import Screen
 from palyra.config.node import NodeSection
-from tests.capability.test_described import descriptor
+from palyra.plugins.discovery import SWITCHED_OFF, Wishes
+from tests.plugins.test_described import descriptor
 
 MISSING = "No module named 'cups'"
 

@@ -10,13 +10,13 @@ import pytest
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from palyra.capability.catalogue import Catalogue, Fault
-from palyra.capability.discovery import Discovery
 from palyra.config.node import CapabilitySection, NodeSection, WorkerSection
 from palyra.errors import ConfigInvalid, Malformed
 from palyra.node.finding import CACHE, Finding, find_once, not_installed, pool_settings, wishes_of
-from tests.capability.test_described import descriptor
-from tests.capability.test_discovery import Said
+from palyra.plugins.discovery import Discovery
 from tests.node.fakes import catalogue
+from tests.plugins.test_described import descriptor
+from tests.plugins.test_discovery import Said
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from twisted.internet.threads import deferToThread
 from palyra._reactor import the_reactor
 from palyra.capability import Capability, CapabilityContext
 from palyra.capability.catalogue import Catalogue, Offer
-from palyra.capability.discovery import own_offers
 from palyra.capability.outcome import Outcome, OutcomeKind
 from palyra.config.node import NodeSection, WorkerSection
 from palyra.core.devices import AnnouncedCapability
 from palyra.node import offerrooms
 from palyra.node.offerrooms import OfferRooms
+from palyra.plugins.discovery import own_offers
 from palyra.transport.asyncbridge import call_from_thread
 from tests.capability.distributions import make_capability, worker_argv
 from tests.node.awaiting import awaiting

@@ -1,4 +1,4 @@
-"""Tests of :mod:`palyra.capability.configured`."""
+"""Tests of :mod:`palyra.plugins.configured`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
-from palyra.capability.configured import MAX_BYTES, MAX_SECRET_BYTES, settings_of
 from palyra.capability.settings import Secret
 from palyra.core.descriptors import Descriptor
 from palyra.errors import SettingsInvalid
-from tests.capability.test_described import descriptor
+from palyra.plugins.configured import MAX_BYTES, MAX_SECRET_BYTES, settings_of
+from tests.plugins.test_described import descriptor
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="modes mean nothing there")
 

@@ -30,11 +30,11 @@ from palyra.capability.frames import (
     decode_from_worker,
     encode_frame,
 )
-from palyra.capability.killing import reap
-from palyra.capability.pipes import Mutterings, Pen, read_frame
-from palyra.capability.spawning import Spawned
 from palyra.capability.wording import one_line
 from palyra.errors import Malformed
+from palyra.workers.killing import reap
+from palyra.workers.pipes import Mutterings, Pen, read_frame
+from palyra.workers.spawning import Spawned
 
 KILL_S = 5.0
 """How long a look is kept at whether all of a killed worker is gone, in seconds."""

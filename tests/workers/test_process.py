@@ -1,4 +1,4 @@
-"""Tests of :mod:`palyra.capability.process` against processes that say what they should not."""
+"""Tests of :mod:`palyra.workers.process` against processes that say what they should not."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palyra.capability.frames import Facts, Ready, Result, Run
-from palyra.capability.killing import best_containment
-from palyra.capability.process import Death, State, Worker, how_it_ended
-from palyra.capability.spawning import Spawned, Spawner
+from palyra.workers.killing import best_containment
+from palyra.workers.process import Death, State, Worker, how_it_ended
+from palyra.workers.spawning import Spawned, Spawner
 
 from .pools import LIMITS, PATIENCE_S, until
 

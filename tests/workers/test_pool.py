@@ -1,4 +1,4 @@
-"""Tests of :mod:`palyra.capability.pool` with real workers."""
+"""Tests of :mod:`palyra.workers.pool` with real workers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 
 from palyra.capability.catalogue import Offer
 from palyra.capability.outcome import Outcome, OutcomeKind
-from palyra.capability.pool import PoolSettings, WorkerPool
 from palyra.errors import Malformed
+from palyra.workers.pool import PoolSettings, WorkerPool
+from tests.capability.distributions import make_capability, make_distribution
 
-from .distributions import make_capability, make_distribution
 from .pools import LIMITS, PATIENCE_S, Host, hosting, lives, pid_in, until
 
 PID = "return os.getpid()"
@@ -317,7 +317,7 @@ def test_idle_workers_go(tmp_path: Path) -> None:
 
 def test_workers_are_replaced(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many runs a worker is replaced."""
-    monkeypatch.setattr("palyra.capability.placing.MAX_RUNS", 2)
+    monkeypatch.setattr("palyra.workers.placing.MAX_RUNS", 2)
     offer = host.offer("acme.pid", PID)
     pids = [host.run(offer).output for _ in range(4)]
     assert pids[0] == pids[1] != pids[2] == pids[3]
@@ -368,9 +368,9 @@ def test_the_pool_outlives_a_look_that_fails(
         looked.set()
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("palyra.capability.sweeping.Sweeps.tend", refused)
-    monkeypatch.setattr("palyra.capability.cgroups.ControlGroups.tend", refused)
-    monkeypatch.setattr("palyra.capability.pool._TEND_S", 0.05)
+    monkeypatch.setattr("palyra.workers.sweeping.Sweeps.tend", refused)
+    monkeypatch.setattr("palyra.workers.cgroups.ControlGroups.tend", refused)
+    monkeypatch.setattr("palyra.workers.pool._TEND_S", 0.05)
     offer = host.offer("acme.wait", waiting(tmp_path / "pid", "await asyncio.sleep(0)\nreturn 1"))
     assert host.run(offer).output == b"1"
     assert looked.wait(PATIENCE_S)
@@ -454,7 +454,7 @@ def test_workers_end_with_their_host(tmp_path: Path, body: str) -> None:
     code = (
         "import sys; sys.path[:] = sys.argv[1].split(':')\n"
         "from pathlib import Path\n"
-        "from tests.capability.pools import Host\n"
+        "from tests.workers.pools import Host\n"
         "from palyra.capability.catalogue import Offer\n"
         "host = Host(Path(sys.argv[2]))\n"
         "host.start(Offer(host.pool.describe('acme-wait').descriptors[0]))\n"

@@ -1,4 +1,4 @@
-"""Tests of :mod:`palyra.capability.runners`: a thread for what is ours, a worker for the rest."""
+"""Tests of :mod:`palyra.workers.runners`: a thread for what is ours, a worker for the rest."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from palyra.capability.context import CapabilityContext
 from palyra.capability.descriptor import Capability
 from palyra.capability.outcome import OutcomeKind
 from palyra.capability.runner import ThreadRunner
-from palyra.capability.runners import Runners
+from palyra.workers.runners import Runners
+from tests.capability.distributions import make_capability
 
-from .distributions import make_capability
 from .pools import DEVICE, PATIENCE_S, Host, hosting, until
 
 

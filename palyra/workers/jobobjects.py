@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from palyra.capability.killing import Child, Tree, reap, settled
+from palyra.workers.killing import Child, Tree, reap, settled
 
 _KILL_ON_CLOSE = 0x2000
 _BASIC_ACCOUNTING = 1

@@ -14,17 +14,17 @@ import attrs
 import msgspec
 
 from palyra.capability.catalogue import Catalogue, Fault, Offer
-from palyra.capability.configured import settings_of
-from palyra.capability.described import DescriptorCache
 from palyra.capability.descriptor import OWNER, Capability
 from palyra.capability.frames import PluginFault
-from palyra.capability.installed import Installed, installed
 from palyra.capability.registry import load_here, refusal
 from palyra.capability.wording import one_line
 from palyra.core.descriptors import MAX_NAME, Descriptor, decode_descriptor
 from palyra.core.devices import MAX_CAPABILITIES
 from palyra.core.schemas import check_profile
 from palyra.errors import Malformed, SettingsInvalid
+from palyra.plugins.configured import settings_of
+from palyra.plugins.described import DescriptorCache
+from palyra.plugins.installed import Installed, installed
 
 AT_ONCE = 8
 """So many distributions are described at the same time."""

@@ -18,12 +18,11 @@ import psutil
 from palyra.capability.catalogue import Offer
 from palyra.capability.context import CapabilityContext, DeviceFacts
 from palyra.capability.frames import Limits
-from palyra.capability.killing import Containment, Groups, best_containment, swept_or_grouped
 from palyra.capability.outcome import Outcome
-from palyra.capability.places import PoolRun
-from palyra.capability.pool import PoolSettings, WorkerPool
-
-from .distributions import make_capability, worker_argv
+from palyra.workers.killing import Containment, Groups, best_containment, swept_or_grouped
+from palyra.workers.places import PoolRun
+from palyra.workers.pool import PoolSettings, WorkerPool
+from tests.capability.distributions import make_capability, worker_argv
 
 PATIENCE_S = 60.0
 MIB = 1024 * 1024

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from palyra.capability.killing import MARK, Child, Containment, Tree
 from palyra.errors import Malformed
+from palyra.workers.killing import MARK, Child, Containment, Tree
 
 WORKER_ARGV = (sys.executable, "-I", "-m", "palyra.capability.worker")
 _KEPT = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR"})

@@ -1,4 +1,4 @@
-"""Tests of :mod:`palyra.capability.placing`: who gets which place when, without any process."""
+"""Tests of :mod:`palyra.workers.placing`: who gets which place when, without any process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from palyra.capability.catalogue import Offer
 from palyra.capability.context import CapabilityContext
 from palyra.capability.frames import Run
 from palyra.capability.outcome import Outcome, OutcomeKind
-from palyra.capability.places import Place, PoolRun
-from palyra.capability.placing import Placing
-from palyra.capability.process import Death, State
 from palyra.core.descriptors import Descriptor
+from palyra.workers.places import Place, PoolRun
+from palyra.workers.placing import Placing
+from palyra.workers.process import Death, State
 
 from .pools import DEVICE
 

@@ -1,4 +1,4 @@
-"""Tests of :mod:`palyra.capability.pipes`."""
+"""Tests of :mod:`palyra.workers.pipes`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palyra.capability.pipes import MAX_STDERR_BYTES, Mutterings, Pen, read_frame
 from palyra.errors import Malformed
+from palyra.workers.pipes import MAX_STDERR_BYTES, Mutterings, Pen, read_frame
 
 from .pools import until
 

@@ -1,4 +1,4 @@
-"""Tests of :mod:`palyra.capability.described`."""
+"""Tests of :mod:`palyra.plugins.described`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from palyra.capability.described import DescriptorCache
-from palyra.capability.installed import Installed
 from palyra.core.descriptors import Descriptor
 from palyra.errors import DiskFull
+from palyra.plugins.described import DescriptorCache
+from palyra.plugins.installed import Installed
 
 ONE = Installed("Acme.Scan", "1.0", (), "ab" * 32)
 
@@ -132,7 +132,7 @@ def test_a_full_disk_is_no_reason_to_stop(path: Path, monkeypatch: pytest.Monkey
     def full(*_: object) -> None:
         raise DiskFull("/here")
 
-    monkeypatch.setattr("palyra.capability.described.write_atomic", full)
+    monkeypatch.setattr("palyra.plugins.described.write_atomic", full)
     cache = kept(path)
     cache.put(ONE, [descriptor("acme.fax")])
     cache.save([ONE])

@@ -7,9 +7,9 @@ import threading
 import attrs
 
 from palyra.capability.frames import MAX_TEXT, PluginFault, Ready, Result
-from palyra.capability.process import KILL_S, Death, Worker
 from palyra.capability.wording import one_line
 from palyra.core.descriptors import MAX_NAME, Descriptor
+from palyra.workers.process import KILL_S, Death, Worker
 
 
 @attrs.frozen(slots=True)

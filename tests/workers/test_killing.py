@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from palyra.capability import cgroups, killing, sweeping
-from palyra.capability.jobobjects import JobObjects
-from palyra.capability.killing import MARK, Containment, Groups, GroupTree, containment, settled
-from palyra.capability.sweeping import Process, Sweeps, descendants
+from palyra.workers import cgroups, killing, sweeping
+from palyra.workers.jobobjects import JobObjects
+from palyra.workers.killing import MARK, Containment, Groups, GroupTree, containment, settled
+from palyra.workers.sweeping import Process, Sweeps, descendants
 
 from .pools import LEVELS, PATIENCE_S, adopt_no_more, lives, pid_in, until
 

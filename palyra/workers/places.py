@@ -12,9 +12,9 @@ from palyra.capability.catalogue import Offer
 from palyra.capability.context import CapabilityContext, DeviceFacts
 from palyra.capability.frames import Facts, PluginFault, Result, Run
 from palyra.capability.outcome import Outcome, OutcomeKind, failed, interrupted, succeeded
-from palyra.capability.process import State, Worker
 from palyra.capability.wording import one_line
 from palyra.errors import WorkerDied
+from palyra.workers.process import State, Worker
 
 _MAX_ERROR = 1024
 _LONGEST_S = 7 * 86_400.0

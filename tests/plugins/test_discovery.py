@@ -1,4 +1,4 @@
-"""Tests of :mod:`palyra.capability.discovery`."""
+"""Tests of :mod:`palyra.plugins.discovery`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import attrs
 import pytest
 
 from palyra.capability.catalogue import Catalogue, Fault, Offer
-from palyra.capability.described import DescriptorCache
-from palyra.capability.discovery import SWITCHED_OFF, Discovery, Wishes, own_offers
 from palyra.core.descriptors import Descriptor
 from palyra.core.devices import MAX_CAPABILITIES
+from palyra.plugins.described import DescriptorCache
+from palyra.plugins.discovery import SWITCHED_OFF, Discovery, Wishes, own_offers
 from tests.capability.distributions import make_capability
-from tests.capability.test_described import descriptor
+from tests.plugins.test_described import descriptor
 
 HERE = Wishes(in_process=("echo", "system.*", "desktop.*"))
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from palyra.capability.killing import Child, Containment, GroupTree, Tree, kill_group, reap, settled
+from palyra.workers.killing import Child, Containment, GroupTree, Tree, kill_group, reap, settled
 
 _SYSTEMD = Path("/run/systemd/system")
 _PREFIX = "palyra-worker-"

@@ -1,4 +1,4 @@
-"""Tests of :mod:`palyra.capability.installed`."""
+"""Tests of :mod:`palyra.plugins.installed`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from palyra.capability.catalogue import Fault
-from palyra.capability.installed import Installed, installed
 from palyra.capability.registry import own_points
+from palyra.plugins.installed import Installed, installed
 from tests.capability.distributions import make_capability, make_distribution
 
 

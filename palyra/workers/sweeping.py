@@ -16,7 +16,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from palyra.capability.killing import MARK, POLL_S, Child, GroupTree, Tree, kill_group, reap
+from palyra.workers.killing import MARK, POLL_S, Child, GroupTree, Tree, kill_group, reap
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PF_FORKNOEXEC = 0x40

@@ -1,4 +1,4 @@
-"""Tests of :mod:`palyra.capability.spawning`."""
+"""Tests of :mod:`palyra.workers.spawning`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from palyra.capability.killing import MARK, best_containment
-from palyra.capability.spawning import WORKER_ARGV, Account, Spawner, environment
 from palyra.errors import Malformed
+from palyra.workers.killing import MARK, best_containment
+from palyra.workers.spawning import WORKER_ARGV, Account, Spawner, environment
 
 from .pools import PATIENCE_S
 

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from palyra.capability.catalogue import Offer
-from palyra.capability.killing import best_containment
 from palyra.capability.outcome import Outcome, OutcomeKind
+from palyra.workers.killing import best_containment
+from tests.capability.distributions import make_distribution, worker_argv
 
-from .distributions import make_distribution, worker_argv
 from .pools import LEVELS, LIMITS, Host, as_root, hosting, lives, pid_in, until
 
 pytestmark = pytest.mark.skipif(

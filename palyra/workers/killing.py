@@ -85,19 +85,19 @@ class Groups:
 def best_containment() -> Containment:
     """The best that works here."""
     if sys.platform == "win32":
-        from palyra.capability.jobobjects import JobObjects
+        from palyra.workers.jobobjects import JobObjects
 
         return JobObjects.open()
     if sys.platform != "linux":
         return Groups()
-    from palyra.capability.cgroups import ControlGroups
+    from palyra.workers.cgroups import ControlGroups
 
     return ControlGroups.open(otherwise=swept_or_grouped) or swept_or_grouped()
 
 
 def swept_or_grouped() -> Containment:
     """The best on Linux without control groups; makes this process a reaper of orphans."""
-    from palyra.capability.sweeping import Sweeps
+    from palyra.workers.sweeping import Sweeps
 
     return Sweeps.open() or Groups()
 

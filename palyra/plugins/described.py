@@ -15,9 +15,9 @@ from twisted.logger import Logger
 
 from palyra import __version__
 from palyra._files import write_atomic
-from palyra.capability.installed import Installed
 from palyra.core.descriptors import Descriptor
 from palyra.errors import PalyraError
+from palyra.plugins.installed import Installed
 
 SCHEMA_VERSION = 1
 MAX_FILE_BYTES = 32 * 1024 * 1024

@@ -1,11 +1,11 @@
-"""Tests of :mod:`palyra.capability.deaths`."""
+"""Tests of :mod:`palyra.workers.deaths`."""
 
 from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palyra.capability.deaths import FIRST_OFF_S, LONGEST_OFF_S, MOST, WITHIN_S, Deaths
+from palyra.workers.deaths import FIRST_OFF_S, LONGEST_OFF_S, MOST, WITHIN_S, Deaths
 
 
 def test_the_third_death_within_a_minute() -> None:

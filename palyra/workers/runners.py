@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from palyra.capability.catalogue import Offer
 from palyra.capability.context import CapabilityContext
-from palyra.capability.places import PoolRun
-from palyra.capability.pool import WorkerPool
 from palyra.capability.runner import OnDone, Run, ThreadRunner
+from palyra.workers.places import PoolRun
+from palyra.workers.pool import WorkerPool
 
 
 class Runners:

@@ -18,15 +18,15 @@ from twisted.logger import Logger
 
 from palyra.capability.catalogue import Offer
 from palyra.capability.context import CapabilityContext
-from palyra.capability.describing import Described, Description
 from palyra.capability.frames import Limits, Ready, Result
-from palyra.capability.killing import Containment, best_containment
 from palyra.capability.outcome import Outcome, OutcomeKind, failed
-from palyra.capability.places import Place, PoolRun
-from palyra.capability.placing import Placing
-from palyra.capability.process import KILL_S, Death, Listener, Log, Worker
-from palyra.capability.spawning import WORKER_ARGV, Account, Spawner
 from palyra.errors import InputInvalid
+from palyra.workers.describing import Described, Description
+from palyra.workers.killing import Containment, best_containment
+from palyra.workers.places import Place, PoolRun
+from palyra.workers.placing import Placing
+from palyra.workers.process import KILL_S, Death, Listener, Log, Worker
+from palyra.workers.spawning import WORKER_ARGV, Account, Spawner
 
 GRACE_S = 2.0
 """How long a worker has to end an interrupted run, or itself, before it is killed, in seconds."""

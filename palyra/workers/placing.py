@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
 
-from palyra.capability.deaths import MOST, Deaths
 from palyra.capability.frames import PluginFault
 from palyra.capability.outcome import Outcome, OutcomeKind, failed
-from palyra.capability.places import Place, PoolRun
-from palyra.capability.process import Death, State, Worker
 from palyra.capability.registry import normal_name
 from palyra.capability.wording import one_line
 from palyra.errors import PluginFailed
+from palyra.workers.deaths import MOST, Deaths
+from palyra.workers.places import Place, PoolRun
+from palyra.workers.process import Death, State, Worker
 
 MAX_RUNS = 1000
 """After so many runs a worker is replaced."""
