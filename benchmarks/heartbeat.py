@@ -27,6 +27,7 @@ from palyra.core.frames import HEARTBEAT, STARTED, Hello, NodeEvent
 from palyra.core.identifiers import new_ulid, sha256_hex
 from palyra.errors import PalyraError
 from palyra.gateway.callapprovals import CallApprovals
+from palyra.gateway.descriptors import Descriptors
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.intake import Intake
 from palyra.gateway.inventory import Inventory
@@ -165,6 +166,7 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
     board = PresenceBoard(
         clock, elapsed_ms=_elapsed_ms, now_ms=now_ms, silent=lambda device_id: None
     )
+    descriptors = Descriptors(log=store, inventory=inventory)
     sessions = Sessions(
         clock=clock,
         directory=store,
@@ -174,6 +176,7 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
         store_epoch=store.store_epoch,
         ca_bundle_pem=lambda: "",
         max_in_flight=64,
+        descriptors=descriptors,
     )
     policing = Policing(now_ms=now_ms, record=store.record)
     dispatcher = Dispatcher(
@@ -187,6 +190,7 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
             board=board,
             limits=JobsSection(),
             policing=policing,
+            known=descriptors.of,
         ),
         sessions=sessions,
         gateway_id=store.gateway_id,
