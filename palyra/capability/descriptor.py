@@ -242,7 +242,8 @@ def _check_schema(field: str, type_: Any, *, closed: bool) -> None:
         msgspec.json.schema(type_)
         msgspec.json.Decoder(type_)
     except (TypeError, ValueError) as exc:
-        raise DescriptorInvalid(field, f"has no JSON form: {one_line(str(exc))}") from exc
+        said = str(exc).strip().splitlines() or [type(exc).__name__]  # msgspec names the type last
+        raise DescriptorInvalid(field, f"has no JSON form: {one_line(said[-1])}") from exc
     if closed and (name := open_struct(type_)):
         raise DescriptorInvalid(
             field, f"{name} must refuse unknown fields (forbid_unknown_fields=True)"

@@ -176,10 +176,24 @@ def refusal(name: str, api: int, distribution: str) -> str:
     return ""
 
 
+_UNKNOWN_HOOK = re.compile(r"unknown hook '(?P<name>\w{1,64})'")
+
+
 def _sentence(exc: BaseException) -> str:
+    if isinstance(exc, pluggy.PluginValidationError):
+        return _misfit(str(exc))
     if isinstance(exc, ImportError | DescriptorInvalid):
         return one_line(str(exc)) or type(exc).__name__
     return exception_sentence(exc)
+
+
+def _misfit(text: str) -> str:
+    """What pluggy found wrong with a plugin's hooks, without the places of files."""
+    if unknown := _UNKNOWN_HOOK.match(text):
+        return f"It implements {unknown['name']}, which is no hook of Palyra."
+    first, *_, last = text.strip().splitlines()
+    hook = first.rpartition("for hook ")[2].strip("'")
+    return one_line(f"Its hook {hook} does not fit: {last}")
 
 
 def normal_name(distribution: str) -> str:

@@ -129,7 +129,7 @@ class Policing:
             return
         self.rules = rules
         self._log.info(
-            "{count} rules read again, {file} {digest}",
+            "rules read again: {count}, {file} {digest}",
             count=len(rules.rules),
             file=FILE,
             digest=digest[:16],

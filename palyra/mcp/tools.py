@@ -149,8 +149,8 @@ def _described(shown: Shown) -> str:
     # It cannot end the quotation that it stands in.
     text = clean_text(said.description, MAX_DESCRIPTION).replace('"', "'")
     facts = [f"risk {shown.risk}"]
-    if said.needs_mediation:
-        facts.append("the person at the device is asked")
+    if said.needs_mediation or shown.risk == "high":
+        facts.append("the person at the device may be asked")
     return (
         f"Runs the capability {shown.offer.capability} on one paired device ({', '.join(facts)}). "
         f"Its package {clean_text(said.distribution, 64)} describes it so, "

@@ -102,7 +102,7 @@ class OwnerRooms:
             self._log.error("the rules stay as they are: {why}", why=error.sentence)
             return [f"The rules stay as they were: {error.sentence}"]
         count = len(self.owner.policy.rules)
-        self._log.info("{count} rules read again from {file}", count=count, file="node-policy.toml")
+        self._log.info("rules read again from {file}: {n}", n=count, file=self._files.policy.name)
         return []
 
     async def stop(self) -> None:

@@ -242,7 +242,7 @@ def _settled(offer: Offer, wishes: Wishes) -> Offer | Fault:
     try:
         settings = settings_of(offer.descriptor, wishes.settings.get(offer.name, {}))
     except SettingsInvalid as error:
-        return _fault(offer, error.sentence)
+        return _fault(offer, f"{error.field}: {error.problem}.")
     return attrs.evolve(offer, settings=settings)
 
 

@@ -139,7 +139,18 @@ def test_a_misspelt_hook_is_a_fault() -> None:
     module = types.ModuleType("odd")
     module.__dict__["palyra_capability"] = hookimpl(lambda: [])
     catalogue = load(Point("acme", Dist("acme"), lambda: module))
-    assert "PluginValidationError" in catalogue.faults[0].sentence
+    assert catalogue.faults[0].sentence == (
+        "It implements palyra_capability, which is no hook of Palyra."
+    )
+
+
+def test_a_hook_with_another_argument_is_a_fault() -> None:
+    """What is wrong with it is said, and not where its file is."""
+    module = plugin(lambda: [described("a.b")])
+    module.__dict__["palyra_before_run"] = hookimpl(lambda job: None)
+    catalogue = load(Point("acme", Dist("acme"), lambda: module))
+    (fault,) = catalogue.faults
+    assert "'job'" in fault.sentence and "/" not in fault.sentence, fault
 
 
 def test_two_distributions_with_one_name_fault_each_other() -> None:

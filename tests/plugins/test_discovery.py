@@ -249,7 +249,7 @@ def test_settings_are_the_owners(world: World) -> None:
     assert offer.settings == b'{"root":"/srv"}'
     assert "/srv" not in repr(offer)
     fault = world.fault()
-    assert fault.sentence == "The settings of acme.scan do not fit: settings.root: is required."
+    assert fault.sentence == "settings.root: is required."
     assert not fault.by_owner
 
 
