@@ -52,11 +52,17 @@ def _show(
         screen.pair("granted", ",".join(_granted(node)) or words.NOTHING)
         return screen.pair("up_to", node.grant_risk)
     said, style = ("withheld", "yellow") if withhold else ("granted", "green")
-    parts = [" ".join(words.escaped(name) for name in names)] if names else []
+    parts = [", ".join(_described(node, name) for name in names)] if names else []
     if up_to is not None:
         parts.append(requests.later(node.grant_risk))
     screen.parts((said, style), (f"  {inventory.called(node)}  {'; '.join(parts)}", ""))
     return None
+
+
+def _described(node: NodeItem, name: str) -> str:
+    """A capability and its risk as it is now: what an operator has granted may have changed."""
+    risk = next((each.risk for each in node.capabilities if each.name == name), "")
+    return words.escaped(f"{name} {risk}" if risk else name)
 
 
 def _granted(node: NodeItem) -> list[str]:

@@ -69,7 +69,7 @@ def test_in_a_script(console: FakeConsole, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["desktop.open_url", "a.b"], "granted  pi  X4K7QM  desktop.open_url a.b\n"),
+        (["desktop.open_url", "a.b"], "granted  pi  X4K7QM  desktop.open_url medium, a.b\n"),
         (["a.b", "--withhold"], "withheld  pi  X4K7QM  a.b\n"),
         (["a.b", "--up-to", "medium"], "granted  pi  X4K7QM  a.b; later ones up to medium\n"),
     ],
