@@ -98,7 +98,7 @@ class Gateway:
             [*limited, script(command), *arguments],
             self.path / f"{log}.log",
             stdin,
-            Path(palyra.__file__).parents[1],
+            env={"PYTHONPATH": str(Path(palyra.__file__).parents[1])},
         )
         self._processes.append(process)
         return process
