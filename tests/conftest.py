@@ -64,7 +64,7 @@ LONG = (
     "tests/integration/",
     "tests/simulation/",
     "tests/test_benchmarks.py",
-    "tests/workers/test_hostile.py",
+    "tests/workers/",
 )
 EVERYWHERE = (
     "tests/integration/test_by_hand.py",
