@@ -365,6 +365,7 @@ def modules(room: str) -> set[str]:
         ("capability", "Capabilities"),
         ("workers", "Workers"),
         ("plugins", "Plugins"),
+        ("supervision", "Supervision"),
         ("mcp", "AI clients"),
     ],
 )

@@ -80,9 +80,27 @@ class CapabilityCount(msgspec.Struct, frozen=True):
     faults: int
 
 
+class LastError(msgspec.Struct, frozen=True):
+    """What last kept the node host from its gateway, or from its work.
+
+    ``healed_at_unix_ms`` is 0 while it lasts.
+    """
+
+    code: str
+    sentence: str
+    hint: str
+    began_at_unix_ms: int
+    healed_at_unix_ms: int = 0
+
+
 class StatusAnswer(Said, frozen=True, tag="status"):
     """``transport`` and ``address`` are empty without a session; ``requests`` is how many
-    questions are open; ``containment`` is by what a plugin's processes are kept together."""
+    questions are open; ``containment`` is by what a plugin's processes are kept together.
+
+    ``last_heard_unix_ms`` is when the gateway last said anything, ``retry_at_unix_ms`` when it is
+    tried next while there is no session, and ``cert_renews_at_unix_ms`` when the certificate is
+    renewed; each is 0 where there is none.  ``faults`` are sentences.
+    """
 
     state: State
     name: str
@@ -95,6 +113,14 @@ class StatusAnswer(Said, frozen=True, tag="status"):
     jobs: int
     requests: int
     containment: str = ""
+    version: str = ""
+    gateway_version: str = ""
+    last_heard_unix_ms: int = 0
+    retry_at_unix_ms: int = 0
+    cert_expires_at_unix_ms: int = 0
+    cert_renews_at_unix_ms: int = 0
+    faults: list[str] = []
+    last_error: LastError | None = None
 
 
 class RequestItem(msgspec.Struct, frozen=True):

@@ -9,6 +9,9 @@ import msgspec
 from palyra._files import make_private_dir, write_atomic
 from palyra.errors import StoreCorrupt
 from palyra.node.identity import IdentityStore
+from palyra.supervision.installed import INSTALLED_FILE
+from palyra.supervision.processfile import PROCESS_FILE
+from palyra.supervision.service import STDERR_LOG, STDOUT_LOG
 
 SCHEMA_VERSION = 1
 POLL_INTERVAL_MS = 500
@@ -31,6 +34,12 @@ class HostFile(msgspec.Struct, frozen=True):
     """What was asked for at pairing: grpc, quic or auto; empty: as the configuration says."""
     quic_address: str = ""
     last_transport: str = ""
+    gateway_urls: tuple[str, ...] = ()
+    """Where the gateways of one CA serve nodes, in the order in which they are tried; empty:
+    ``grpc_url`` alone."""
+    http_proxy: str = ""
+    """What the environment named when it was paired or installed, for a service that has none; it
+    may hold a password."""
 
 
 class NodeFiles:
@@ -46,6 +55,11 @@ class NodeFiles:
         self.policy = self.root / "node-policy.toml"
         self.consents = self.root / "consents.json"
         self.control = self.root / "control.sock"
+        self.process = self.root / PROCESS_FILE
+        self.installed = self.root / INSTALLED_FILE
+        self.last_error = self.root / "last-error.json"
+        self.stdout_log = self.root / STDOUT_LOG
+        self.stderr_log = self.root / STDERR_LOG
         self.identity = IdentityStore(self.root / "identity")
 
     def make(self) -> None:

@@ -384,7 +384,7 @@ class RegisterNodeResponse(_message.Message):
     def __init__(self, v: _Optional[int] = ..., device_id: _Optional[_Union[_common_pb2.CanonicalId, _Mapping]] = ..., accepted: bool = ..., reason: _Optional[str] = ..., welcome: _Optional[_Union[NodeWelcome, _Mapping]] = ...) -> None: ...
 
 class NodeWelcome(_message.Message):
-    __slots__ = ("store_epoch", "session_epoch", "heartbeat_interval_ms", "gateway_unix_ms", "ca_bundle_pem", "granted", "device_name", "version", "renew_after_s", "quic_address", "unknown_digests")
+    __slots__ = ("store_epoch", "session_epoch", "heartbeat_interval_ms", "gateway_unix_ms", "ca_bundle_pem", "granted", "device_name", "version", "renew_after_s", "quic_address", "unknown_digests", "features")
     STORE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     SESSION_EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
@@ -396,6 +396,7 @@ class NodeWelcome(_message.Message):
     RENEW_AFTER_S_FIELD_NUMBER: _ClassVar[int]
     QUIC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
     store_epoch: str
     session_epoch: int
     heartbeat_interval_ms: int
@@ -407,7 +408,8 @@ class NodeWelcome(_message.Message):
     renew_after_s: int
     quic_address: str
     unknown_digests: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, store_epoch: _Optional[str] = ..., session_epoch: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., gateway_unix_ms: _Optional[int] = ..., ca_bundle_pem: _Optional[str] = ..., granted: _Optional[_Iterable[str]] = ..., device_name: _Optional[str] = ..., version: _Optional[str] = ..., renew_after_s: _Optional[int] = ..., quic_address: _Optional[str] = ..., unknown_digests: _Optional[_Iterable[str]] = ...) -> None: ...
+    features: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, store_epoch: _Optional[str] = ..., session_epoch: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., gateway_unix_ms: _Optional[int] = ..., ca_bundle_pem: _Optional[str] = ..., granted: _Optional[_Iterable[str]] = ..., device_name: _Optional[str] = ..., version: _Optional[str] = ..., renew_after_s: _Optional[int] = ..., quic_address: _Optional[str] = ..., unknown_digests: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PayloadChunk(_message.Message):
     __slots__ = ("transfer_id", "index", "last", "data", "sha256")
