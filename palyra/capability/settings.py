@@ -21,7 +21,8 @@ SECRET_MARK = "x-palyra-secret"
 """The member of a JSON Schema that tells a secret from other texts."""
 
 Secret = Annotated[str, msgspec.Meta(extra_json_schema={SECRET_MARK: True})]
-"""A text that the owner keeps in a file and names as ``{ file = "/absolute/path" }``.
+"""A text that the owner keeps in a file and names as ``{ file = "/absolute/path" }``, or has a
+service manager hand over: ``{ credential = "NAME" }``.
 
 The handler gets what is in the file; it never stands in a configuration or an environment.
 """

@@ -6,7 +6,6 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
-from palyra import __version__
 from palyra.cli import facts, words
 from palyra.cli.facts import Fact
 from palyra.cli.options import USUAL_RISK
@@ -30,6 +29,13 @@ CLOCK_DIFFERS_MS = 60_000
 
 TWO_COLUMNS = 100
 _PRESENCE = {"online": 0, "stale": 1, "offline": 2}
+_APART = {
+    "older": "older",
+    "newer": "newer",
+    "too_old": "more than one minor version older",
+    "too_new": "more than one minor version newer",
+}
+"""How a node's version stands to its gateway's."""
 _COLUMNS = (
     Column("ID"),
     Column("NAME", cut="middle"),
@@ -146,18 +152,10 @@ def expiry(node: NodeItem, now: int) -> Cell:
 
 
 def _version(node: NodeItem) -> Cell:
-    if node.version and _older(node.version, __version__):
+    """Marked where the node should be brought up to date, or its gateway."""
+    if node.version_skew in _APART:
         return cell(f"!! {node.version}", node.version, "yellow")
     return cell(node.version)
-
-
-def _older(version: str, than: str) -> bool:
-    """Whether a dotted version is below another; what is not numbers is not older."""
-    try:
-        parts = [[int(part) for part in text.split(".")] for text in (version, than)]
-    except ValueError:
-        return False
-    return parts[0] < parts[1]
 
 
 def _counts(nodes: Sequence[NodeItem], waiting: int, chosen: bool) -> str:
@@ -241,6 +239,8 @@ def _grants(node: NodeItem) -> list[Fact]:
 
 def _platform(node: NodeItem) -> Fact:
     version = f", node {node.version}" if node.version else ""
+    if node.version_skew in _APART:
+        version += f" ({_APART[node.version_skew]} than the gateway)"
     return Fact.same("platform", words.escaped(f"{node.platform}{version}") or words.NOTHING)
 
 

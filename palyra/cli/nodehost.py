@@ -1,27 +1,25 @@
-"""The node host of this machine, over its ``control.sock``: one request, one typed answer."""
+"""The node host of this machine, where it listens: one request, one typed answer."""
 
 from __future__ import annotations
 
 import getpass
-import socket
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from palyra._ownersocket import AVAILABLE, check_path
+from palyra._ownersocket import AVAILABLE
 from palyra.cli.client import Answer, GatewayRefused, owner_of
 from palyra.console.models import Problem
 from palyra.errors import (
-    ControlUnavailable,
     GatewayUnreachable,
     NodeHostNotRunning,
     PalyraError,
     SocketPermission,
 )
 from palyra.node.controlwords import MAX_ANSWER, PATIENCE_S, Answered, Asked, RefusedAnswer
+from palyra.supervision.controlpoint import control_point
 
-SOCKET = Path("node-host", "control.sock")
 _PIECE = 64 * 1024
 _decoder = msgspec.json.Decoder(Answered)
 A = TypeVar("A")
@@ -32,11 +30,12 @@ class NodeHostRefused(GatewayRefused):
 
 
 class NodeHost:
-    """A node host, by its state root."""
+    """A node host, by its state root; ``unix`` is whether it listens on a UNIX socket."""
 
-    def __init__(self, state_root: Path) -> None:
+    def __init__(self, state_root: Path, *, unix: bool = AVAILABLE) -> None:
         self._root = state_root
-        self._path = state_root / SOCKET
+        self._point = control_point(state_root / "node-host", unix=unix)
+        self._path = self._point.path
 
     def ask(self, asked: Asked, kind: type[A], timeout_s: float = PATIENCE_S) -> Answer[A]:
         """What it answers, and the bytes it came in.  Blocks for ``timeout_s`` between pieces.
@@ -44,9 +43,7 @@ class NodeHost:
         :raises NodeHostNotRunning: nobody listens; :class:`NodeHostRefused`: it said no.
         :raises PalyraError: it cannot be asked, or does not answer.
         """
-        if not AVAILABLE:
-            raise ControlUnavailable()
-        check_path(self._path)
+        self._point.check()
         try:
             line = self._exchange(msgspec.json.encode(asked) + b"\n", timeout_s)
         except OSError as error:
@@ -54,9 +51,7 @@ class NodeHost:
         return self._read(line, kind)
 
     def _exchange(self, line: bytes, timeout_s: float) -> bytes:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-            link.settimeout(timeout_s)
-            link.connect(str(self._path))
+        with self._point.connect(timeout_s) as link:
             link.sendall(line)
             answer = bytearray()
             while not answer.endswith(b"\n"):

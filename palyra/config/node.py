@@ -27,7 +27,7 @@ class CapabilitySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """``[node.capability."NAME"]``: one capability, as the device's owner wants it.
 
     ``settings`` are what the plugin's own schema allows; a secret among them is written as
-    ``{ file = "/absolute/path" }``.
+    ``{ file = "/absolute/path" }`` or ``{ credential = "NAME" }``.
     """
 
     enabled: bool = True

@@ -10,6 +10,7 @@ import attrs
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.jobs import Job, MediationAnswer, Report, Standing
+from palyra.core.versions import FEATURES
 
 STARTED = "node.started"
 HEARTBEAT = "node.heartbeat"
@@ -34,6 +35,8 @@ class Hello:
     """Whether the node understands the extensions of the session's messages."""
     unix_ms: int = 0
     """The node's clock, for people; 0 where it does not say."""
+    features: frozenset[str] = FEATURES
+    """What it understands, of what this version knows (:mod:`palyra.core.versions`)."""
 
     def standing(self, attempt_id: str, memory_id: str) -> Standing:
         """What the node knows of an attempt that was dispatched to the memory ``memory_id``."""
@@ -63,6 +66,8 @@ class Welcome:
     """HOST:PORT of the QUIC listener; empty where the gateway has none."""
     unknown_digests: tuple[str, ...] = ()
     """Of the descriptors that the gateway asks for."""
+    features: frozenset[str] = FEATURES
+    """What the gateway understands, of what this version knows."""
 
 
 @attrs.frozen

@@ -138,22 +138,6 @@ class NodeHostNotRunning(PalyraError):
 
 
 @attrs.define
-class ControlUnavailable(PalyraError):
-    """This system has no socket on which a node host could be asked anything."""
-
-    code = "control_unavailable"
-    category = Category.PRECONDITION
-
-    @property
-    def sentence(self) -> str:
-        return "A node host on this system has no control socket; it asks in dialogs only."
-
-    @property
-    def hint(self) -> str:
-        return "answer at its terminal or in its dialog"
-
-
-@attrs.define
 class ProjectNotWritten(PalyraError):
     """A new plugin's directory cannot be made, or something is there; ``cause`` has no point at its
     end."""

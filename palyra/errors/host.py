@@ -223,6 +223,25 @@ class SocketPermission(PalyraError):
 
 
 @attrs.define
+class StateOfAnother(PalyraError):
+    """A file or directory of a state root belongs to another user of this machine."""
+
+    code = "state_of_another"
+    category = Category.FORBIDDEN
+    path: str
+    owner: str
+    you: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.path} belongs to {self.owner}; you are {self.you}."
+
+    @property
+    def hint(self) -> str:
+        return f"sudo -u {self.owner} palyra node status"
+
+
+@attrs.define
 class SocketPathTooLong(PalyraError):
     """A UNIX socket path is limited to 107 bytes by the kernel (unix(7))."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from palyra.errors.base import Category, PalyraError
+from palyra.errors.host import GatewayUnreachable
 
 
 @attrs.define
@@ -206,20 +207,27 @@ class FileTooNew(PalyraError):
 
 
 @attrs.define
-class ProxyUnusable(PalyraError):
-    """The environment names a proxy that cannot be used, or it refused; nothing secret is in
-    ``proxy`` (HOST:PORT)."""
+class ProxyUnusable(GatewayUnreachable):
+    """The way to the gateway is through a proxy that cannot be used, or refused.
+
+    ``address`` is the proxy's HOST:PORT, with nothing secret in it, and ``cause`` what is wrong.
+    """
 
     code = "proxy_unusable"
-    category = Category.UNAVAILABLE
-    retryable = True
-    exit_code = 3
-    proxy: str
-    problem: str
+
+    @property
+    def unreached(self) -> bool:
+        """The gateway was not heard: another of its addresses may need no proxy."""
+        return True
+
+    @property
+    def cut(self) -> bool:
+        """It says nothing of a certificate, whatever the words."""
+        return False
 
     @property
     def sentence(self) -> str:
-        return f"The proxy {self.proxy} does not lead to the gateway: {self.problem}."
+        return f"The proxy {self.address} does not lead to the gateway: {self.cause}."
 
     @property
     def hint(self) -> str:

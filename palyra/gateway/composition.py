@@ -78,6 +78,7 @@ class Composition:
         self.descriptors = Descriptors(log=store, inventory=self.inventory)
         self.sessions = Sessions(
             clock=ground.reactor,
+            elapsed_ms=ground.elapsed_ms,
             directory=store,
             inventory=self.inventory,
             descriptors=self.descriptors,
@@ -86,6 +87,7 @@ class Composition:
             store_epoch=store.store_epoch,
             ca_bundle_pem=lambda: identity.ca_bundle_pem.decode(),
             max_in_flight=config.jobs.in_flight_per_device,
+            registrations_per_s=config.gateway.registrations_per_s,
         )
         self.journal = Journal(log=store, now_ms=ground.now_ms)
         self.sessions.noted = self.journal.noted

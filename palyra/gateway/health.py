@@ -12,8 +12,9 @@ import attrs
 
 from palyra import __version__
 from palyra.console.models import Check, Contract, Health
-from palyra.core.devices import DeviceState
+from palyra.core.devices import DeviceState, clean_text
 from palyra.core.identifiers import DeviceId, grouped, short_id
+from palyra.core.versions import Skew, skew
 from palyra.errors import RestoreUnconfirmed
 from palyra.gateway.carotation import CaRotator
 from palyra.gateway.clones import CloneAlarms
@@ -52,6 +53,7 @@ class HealthCheck:
             self._space(),
             self._nodes(),
             *self._plugins(),
+            *self._versions(),
             self._clocks(),
             *self._clones(),
             *self._rotations(),
@@ -120,6 +122,26 @@ class HealthCheck:
         if len(failed) > 1:
             finding += f"; and {_counted(len(failed) - 1, 'other')}"
         return [Check("warn", "plugins", finding, "", f"palyra nodes show {name}")]
+
+    def _versions(self) -> list[Check]:
+        """Nodes that are not of this gateway's version; those that are too far from it first."""
+        apart = [
+            (found, device)
+            for device in self.inventory.devices()
+            if device.state is DeviceState.PAIRED
+            and (found := skew(device.version, __version__)) is not Skew.NONE
+        ]
+        if not apart:
+            return []
+        far = [device for found, device in apart if found in (Skew.TOO_OLD, Skew.TOO_NEW)]
+        _, first = apart[0]
+        worst = far[0] if far else first
+        finding = f"{_counted(len(apart), 'node')} not of version {__version__}"
+        if far:
+            finding += f", {len(far)} by more than one minor version"
+        finding += f" ({worst.name} {clean_text(worst.version, 32)})"
+        hint = f"on {worst.name}: pip install --upgrade palyra && palyra node restart"
+        return [Check("warn" if far else "ok", "versions", finding, "", hint if far else "")]
 
     def _clocks(self) -> Check:
         """Devices whose clock was more than a minute off when they registered."""

@@ -221,19 +221,19 @@ class Intake:
 
 
 def check_carried(call: Call, session: NodeSession | None) -> None:
-    """Version-1 nodes take no payload in parts, so it must fit into one message of theirs.
+    """A node that takes no payload in pieces, as of version 1, must be able to take it whole.
 
     :raises PayloadTooLarge: it does not.
     """
-    version_one = session is not None and not session.extended
-    if version_one and len(call.input_json) > VERSION_ONE_PAYLOAD:
+    whole = session is not None and not session.takes_pieces
+    if whole and len(call.input_json) > VERSION_ONE_PAYLOAD:
         raise PayloadTooLarge("input", len(call.input_json), VERSION_ONE_PAYLOAD)
 
 
 def payload_limit(call: Call, session: NodeSession) -> int:
     """How many bytes of output the node is told that it may answer with."""
     limit = call.max_payload_bytes
-    return limit if session.extended else min(limit, VERSION_ONE_PAYLOAD)
+    return limit if session.takes_pieces else min(limit, VERSION_ONE_PAYLOAD)
 
 
 def _ago(milliseconds: int) -> str:

@@ -30,6 +30,7 @@ from palyra.core.frames import (
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Report
 from palyra.core.transfers import Incoming
+from palyra.core.versions import PIECES
 from palyra.errors import Malformed, PalyraError
 from palyra.gateway.outbox import Outbox
 from palyra.transport.interfaces import ICarrier, IGatewaySession, Peer
@@ -95,7 +96,8 @@ class NodeSession:
         self.device_id = peer.device_id
         self.peer = peer
         self.epoch = epoch
-        self.extended = extended = hello.extended
+        self.extended = hello.extended
+        self.takes_pieces = PIECES in hello.features
         self.memory_id = hello.memory_id
         self.in_flight: set[AttemptId] = set()
         self.live = True
@@ -105,7 +107,7 @@ class NodeSession:
         self._house = house
         self._keeper = keeper
         self._incoming = Incoming()
-        self._outbox = Outbox(clock.seconds, pieces_over if extended else None)
+        self._outbox = Outbox(clock.seconds, pieces_over if self.takes_pieces else None)
         self._timers: dict[str, IDelayedCall] = {}
 
     # -- what the dispatcher says -------------------------------------------------------------

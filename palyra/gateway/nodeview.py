@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from palyra import __version__
 from palyra.console import models
 from palyra.core.devices import Device, DeviceState
+from palyra.core.versions import skew
 from palyra.gateway.dispatch import Dispatcher
 from palyra.gateway.inventory import Inventory
 from palyra.gateway.issuing import renewal_ms
@@ -61,4 +63,5 @@ class NodeView:
             rotate_asked_by=device.rotate_asked_by,
             clock_ahead_ms=self._sessions.clocks.get(device.device_id),
             grant_risk=device.grant_risk.value,
+            version_skew=skew(device.version, __version__),
         )

@@ -14,12 +14,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from palyra import __version__
+from palyra.core.arrivals import Arrivals
 from palyra.core.devices import Registration, clean_text
 from palyra.core.frames import Hello, NodeEvent, Renew, Welcome
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.core.interfaces import IDeviceDirectory
 from palyra.core.journal import SESSION_ENDED, Details
 from palyra.core.transfers import PIECES_OVER
+from palyra.core.versions import DESCRIPTORS
 from palyra.core.windows import Windows
 from palyra.errors import CertificateSuperseded, LimitReached, NotRegistered, PalyraError
 from palyra.gateway.callstreams import CallStreams
@@ -37,6 +39,7 @@ EXPIRY_GRACE_S = 300.0
 CLONE_SWAPS = 3
 CLONE_WINDOW_MS = 60_000
 MAX_REGISTRATIONS = 30
+REGISTRATIONS_PER_S = 300
 MAX_ENDED = 240
 """Characters of why a session ended, in the journal of its device."""
 
@@ -63,6 +66,7 @@ class Sessions:
         self,
         *,
         clock: IReactorTime,
+        elapsed_ms: Callable[[], int],
         directory: IDeviceDirectory,
         inventory: Inventory,
         descriptors: Descriptors,
@@ -71,10 +75,13 @@ class Sessions:
         store_epoch: str,
         ca_bundle_pem: Callable[[], str],
         max_in_flight: int,
+        registrations_per_s: int = REGISTRATIONS_PER_S,
         pieces_over: int = PIECES_OVER,
     ) -> None:
-        """Inputs of more than ``pieces_over`` bytes travel in pieces."""
+        """``elapsed_ms`` never runs backwards.  Inputs of more than ``pieces_over`` bytes travel in
+        pieces."""
         self._clock = clock
+        self._elapsed_ms = elapsed_ms
         self._pieces_over = pieces_over
         self.quic_address: Callable[[], str] = lambda: ""
         self.house: House
@@ -104,6 +111,7 @@ class Sessions:
         self._all: dict[DeviceId, set[NodeSession]] = {}
         self._swaps: dict[DeviceId, deque[int]] = {}
         self._registered = Windows(MAX_REGISTRATIONS, CLONE_WINDOW_MS)
+        self._arrivals = Arrivals(registrations_per_s)
 
     def owner(self, device_id: DeviceId) -> NodeSession | None:
         """The session that owns dispatch to the device."""
@@ -121,10 +129,12 @@ class Sessions:
         """RegisterNode: commit the registration; a session may then be opened with it.
 
         :raises NotBoundToDevice, DeviceRevoked, CertificateRefused: it may not register.
-        :raises LimitReached: two hosts fight for one identity.
+        :raises LimitReached: two hosts fight for one identity, or too many devices come at once;
+            each of those is told a moment of its own to come again.
         """
         self._guard_against_clones(peer.device_id)
         self._guard_against_floods(peer.device_id)
+        self._guard_against_herds()
         registration = Registration(
             device_id=peer.device_id,
             fingerprint=peer.fingerprint,
@@ -150,6 +160,8 @@ class Sessions:
             old.close_after(HANDOVER_S)
         self.callers.supersede(peer.device_id, self._inventory.superseded, HANDOVER_S)
         await self._used(peer.fingerprint)
+        describes = DESCRIPTORS in hello.features
+        unknown = self._offerings.unknown(device) if describes else ()
         return Welcome(
             device_id=peer.device_id,
             store_epoch=self._store_epoch,
@@ -162,7 +174,7 @@ class Sessions:
             version=__version__,
             renew_after_s=self.renew_after_s(peer.device_id, peer.fingerprint),
             quic_address=self.quic_address(),
-            unknown_digests=self._offerings.unknown(device) if hello.extended else (),
+            unknown_digests=unknown,
         )
 
     async def _used(self, fingerprint: Fingerprint) -> None:
@@ -297,6 +309,14 @@ class Sessions:
             what = "session swaps of one device in a minute"
             raise LimitReached(what, CLONE_SWAPS, left_ms / 1000)
         del self._swaps[device_id]
+
+    def _guard_against_herds(self) -> None:
+        """After a restart all come at once, and each registration is a commit: who is in already
+        must not wait behind thousands that are not."""
+        wait_ms = self._arrivals.wait_ms(self._elapsed_ms())
+        if wait_ms:
+            what = "registrations a second"
+            raise LimitReached(what, self._arrivals.rate_per_s, wait_ms / 1000)
 
     def _guard_against_floods(self, device_id: DeviceId) -> None:
         """A registration is a commit: a host that only registers must not keep the store busy."""

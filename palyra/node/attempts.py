@@ -6,6 +6,7 @@ Idempotent ones are kept in memory only: running them again does no harm.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ class AttemptMemory:
         self._running: set[AttemptId] = set()
         self._kept: dict[AttemptId, int] = {}
         self._reports: dict[AttemptId, Report] = {}
+        self._troubled = False
+        self.stored: Callable[[BaseException | None], object] = lambda _: None
+        """Told why an attempt could not be remembered, and None when one can again."""
         for each in file.kept():
             self._kept[each.attempt_id] = each.forget_at_ms
             if not each.acknowledged:
@@ -99,9 +103,16 @@ class AttemptMemory:
         def undo(failure: Any) -> Any:
             self._running.discard(attempt_id)
             self._kept.pop(attempt_id, None)
+            self._troubled = True
+            self.stored(failure.value)
             return failure
 
-        return self._file.add(attempt_id, forget_at_ms).addErrback(undo)
+        return self._file.add(attempt_id, forget_at_ms).addCallbacks(self._added, undo)
+
+    def _added(self, _: None) -> None:
+        if self._troubled:
+            self._troubled = False
+            self.stored(None)
 
     def finished(self, report: Report, *, durable: bool) -> Deferred[None]:
         """An attempt ended; fires when its report may be sent."""

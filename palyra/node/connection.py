@@ -1,5 +1,5 @@
-"""The connection of a node host: made, kept, made again with jittered, capped backoff, and handed
-over to the next certificate (PROTOCOL: RENEWAL) or another transport without a gap."""
+"""The connection of a node host: made, kept, made again after a pause, and handed over to the next
+certificate (PROTOCOL: RENEWAL) or another transport without a gap."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -16,13 +15,17 @@ from palyra.config.addresses import HostPort
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import Hello, Renew, Welcome
 from palyra.core.transfers import PIECES_OVER
+from palyra.core.transports import Transport
+from palyra.core.versions import CATALOGS, PIECES
 from palyra.errors import ClockSkew, GatewayUnreachable, PalyraError
+from palyra.node.backoff import Backoff
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import ClientFile, Credential, IdentityStore
 from palyra.node.link import Link, Route
 from palyra.node.moving import Moving
-from palyra.node.registering import MAX_ASKED_S, Registering, RegistrationWitness
-from palyra.node.rejoin import Rejoin, is_final
+from palyra.node.pause import Pause
+from palyra.node.registering import Registering, RegistrationWitness
+from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
 from palyra.node.routes import Routes
 from palyra.node.running import Runs
@@ -31,13 +34,15 @@ from palyra.transport.chain import check_dates
 from palyra.transport.interfaces import ICarrier
 from palyra.transport.statuses import OUT_OF_DATE
 
-FINAL_RETRY_S = 600.0
-"""How often a node that was told to stay away (revoked) looks whether a person changed that."""
-AT_ONCE_S = 1.0
 GOODBYE_S = 1.0
 """How long a gateway may take to end the session after the node's last word."""
+WHOLE = 1 << 62
+"""Bytes above which an output travels in pieces, to a gateway that takes none."""
 HANDOVER_S = 30.0
 """How long the old session may still bring acknowledgements after a handover."""
+PROBE_S = {Transport.GRPC: 5.0, Transport.QUIC: 10.0}
+"""How long a gateway may stay silent once the network has changed: QUIC looks for another way by
+itself meanwhile."""
 
 
 class ConnectionWitness(RegistrationWitness, Protocol):
@@ -110,8 +115,6 @@ class Connection:
         self._identity = identity
         self._runs = runs
         self._witness = witness
-        self._first_retry_s = first_retry_s
-        self._max_retry_s = max_retry_s
         self._renewal = renewal
         self._look = look
         self._way = Registering(
@@ -129,8 +132,14 @@ class Connection:
             busy=lambda: renewal is not None and renewal.busy,
             move=self._move,
         )
-        self._failures = 0
-        self._drained_ms: int | None = None
+        self._backoff = Backoff(
+            elapsed_s=elapsed_s,
+            jitter=jitter,
+            first_retry_s=first_retry_s,
+            max_retry_s=max_retry_s,
+        )
+        self._pause = Pause(reactor, elapsed_s)
+        self._doubted = False
         self._main: Link | None = None
         self._over: Deferred[None] = Deferred()
         self._carried: dict[Link, Deferred[None]] = {}
@@ -147,6 +156,16 @@ class Connection:
         main = self._main
         return main.route if main is not None and main.session is not None else None
 
+    @property
+    def welcome(self) -> Welcome | None:
+        """What the gateway said at the newest registration; None without a session."""
+        return None if self._main is None else self._main.welcome
+
+    @property
+    def retry_in_s(self) -> float | None:
+        """In how many seconds the next try begins; None while connected or connecting."""
+        return self._pause.left_s
+
     def start(self) -> Deferred[None]:
         """Connect and stay connected; fires after :meth:`stop`."""
         if self._stopping:
@@ -161,6 +180,20 @@ class Connection:
         if main is not None and main.session is not None:
             self._announce(main, main.session)
             self._witness.usable(self._usable())
+
+    def nudge(self) -> None:
+        """The network has changed, or the machine has slept: what was true of the way to the
+        gateway may not be true any more.
+
+        A session is asked for a sign of life and made anew where none comes; a pause is cut short,
+        down to what the gateway has asked for; a try that is under way is let end, and if it fails
+        the next one follows soon.
+        """
+        self._doubted = True
+        if self._pause.left_s is not None:
+            self._pause.shorten(self._backoff.sooner_s())
+        elif (main := self._main) is not None and main.session is not None:
+            main.session.probe(PROBE_S[main.route.transport])
 
     def stop(self) -> None:
         """Disconnect, and do not come back; a session that is open says so to the gateway."""
@@ -192,11 +225,14 @@ class Connection:
             error = await self._attempt()
             if self._stopping:
                 return
-            retry_s = self._pause(error)
+            self.tried = True
+            retry_s = self._backoff.pause_s(error, soon=self._doubted)
+            self._doubted = False
             self._witness.offline(await self._explained(error), retry_s)
             if self._stopping:  # the witness gave up: cancelling finds nothing to wait for here
                 return
-            await deferLater(self._reactor, retry_s)
+            await self._pause.wait(retry_s)
+            self._doubted = False
 
     async def _attempt(self) -> PalyraError | None:
         """One connection from its beginning to its end, and what ended it."""
@@ -249,7 +285,6 @@ class Connection:
     def _carry(self, link: Link) -> None:
         """Make that link this device's session; the one before it may end in peace."""
         old, self._main = self._main, link
-        self._drained_ms = None
         if old is not None:
             running = self._carried[old]
             self._patience[old] = self._reactor.callLater(HANDOVER_S, running.cancel)
@@ -311,7 +346,7 @@ class Connection:
             self._over.callback(None)
 
     def _begin(self, link: Link, carrier: ICarrier) -> NodeSession:
-        self._failures = 0
+        self._backoff.connected()
         self.tried = True
         self._grant(link, link.welcome.granted)
         self._witness.online(link.welcome, link.route)
@@ -324,19 +359,23 @@ class Connection:
             runs=self._runs,
             drained=lambda retry_after_ms: self._drained(link, retry_after_ms),
             directed=lambda renew: self._directed(link, renew),
-            heard=self._heard,
+            heard=lambda: self._heard(link),
             descriptor=self._described,
             granted=lambda granted: self._grant(link, granted),
-            pieces_over=self._pieces_over,
+            pieces_over=self._pieces_over if PIECES in link.welcome.features else WHOLE,
         )
         self._announce(link, session)
         return session
 
     def _announce(self, link: Link, session: NodeSession) -> None:
         """Say what is offered, where that is not what was said on that link."""
-        if self._offers is not None and (now := self._offers.announced()) != link.said:
-            link.said = now
+        if self._offers is None or (now := self._offers.announced()) == link.said:
+            return
+        link.said = now
+        if CATALOGS in link.welcome.features:
             session.announce(now)
+        else:
+            session.end()  # the next registration says it
 
     def _described(self, digest: str) -> bytes | None:
         return None if self._offers is None else self._offers.descriptor(digest)
@@ -355,32 +394,13 @@ class Connection:
 
     def _drained(self, link: Link, retry_after_ms: int) -> None:
         if link is self._main:  # the older one of a handover is drained as a matter of course
-            self._drained_ms = retry_after_ms
+            self._backoff.drained(retry_after_ms)
 
     def _directed(self, link: Link, renew: Renew) -> None:
         if link is self._main and self._renewal is not None:
             self._renewal.directed(renew)
 
-    def _heard(self) -> None:
+    def _heard(self, link: Link) -> None:
         self.last_heard_s = self._elapsed_s()
-
-    def _pause(self, error: PalyraError | None) -> float:
-        """Seconds to the next try: soon after a session that lived, then full jitter, capped.
-
-        A thousand nodes that lost the same gateway come back spread out.
-        """
-        self._failures += 1
-        self.tried = True
-        if is_final(error):
-            return FINAL_RETRY_S * self._jitter(1.0, 1.2)
-        asked_s = min(MAX_ASKED_S, getattr(error, "retry_after_s", None) or 0.0)
-        return max(asked_s * self._jitter(1.0, 1.1), self._backoff_s())
-
-    def _backoff_s(self) -> float:
-        drained_ms, self._drained_ms = self._drained_ms, None
-        if drained_ms:
-            return drained_ms / 1000 * self._jitter(1.0, 2.0)
-        if self._failures == 1:
-            return self._jitter(0.0, self._first_retry_s)
-        ceiling_s = min(self._max_retry_s, AT_ONCE_S * 2 ** min(self._failures, 16))
-        return self._jitter(ceiling_s / 4, ceiling_s)
+        if link is self._main:
+            self._doubted = False

@@ -13,7 +13,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from palyra._files import write_atomic
+from palyra._versioned import VersionedFile
 from palyra.core.consents import Scope
 from palyra.core.devices import clean_text
 from palyra.core.identifiers import Entropy, as_prefix, has_prefix, is_ulid, new_ulid, short_id
@@ -33,7 +33,7 @@ _Text = Annotated[str, msgspec.Meta(max_length=MAX_SHOWN)]
 _Key = Annotated[str, msgspec.Meta(min_length=1, max_length=2 * MAX_SHOWN)]
 
 
-class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Choice(msgspec.Struct, frozen=True):
     """One remembered yes.  ``scope`` is compared; ``shown`` and ``argument`` are for people, the
     latter the beginning of what was asked."""
 
@@ -48,7 +48,7 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decided_at_unix_ms: int
 
 
-class ConsentsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ConsentsFile(msgspec.Struct, frozen=True):
     """``consents.json``."""
 
     schema_version: Literal[1]
@@ -87,6 +87,9 @@ class Consents:
         asked again.
 
         :raises StoreCorrupt: it cannot be put aside.
+        :raises FileTooNew: a newer version has written it; what was allowed under which conditions
+            is not known here, and it is left as it is.
+        :raises StateOfAnother, StoreUnavailable: it cannot be read.
         """
         return cls(
             path=path,
@@ -179,9 +182,8 @@ class Consents:
     def _write_next(self) -> None:
         self._writing, self._stale = True, False
         kept = tuple(each for each in self._choices.values() if each.choice != FOR_SESSION)
-        data = msgspec.json.encode(ConsentsFile(SCHEMA_VERSION, kept))
-        shown = msgspec.json.format(data, indent=2)
-        written = self._in_thread(lambda: write_atomic(self._path, shown))
+        file = ConsentsFile(SCHEMA_VERSION, kept)
+        written = self._in_thread(lambda: _at(self._path).write(file))
         written.addErrback(
             lambda failure: self._log.failure(
                 "choices of always are not on disk: they hold until the node host stops", failure
@@ -224,24 +226,20 @@ def _key(choice: Choice) -> tuple[str, str]:
     return choice.capability, choice.scope
 
 
+def _at(path: Path) -> VersionedFile[ConsentsFile]:
+    return VersionedFile(path, ConsentsFile, SCHEMA_VERSION, max_bytes=MAX_FILE)
+
+
 def _read(path: Path) -> tuple[Choice, ...]:
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise StoreCorrupt(str(path), str(error)) from error
-    try:
-        if len(data) > MAX_FILE:
-            raise ValueError(f"it is longer than {MAX_FILE} bytes")
-        return msgspec.json.decode(data, type=ConsentsFile).choices
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        file = _at(path).read()
+    except StoreCorrupt as error:
         _put_aside(path, error)
         return ()
+    return () if file is None else file.choices
 
 
-def _put_aside(path: Path, error: Exception) -> None:
+def _put_aside(path: Path, error: StoreCorrupt) -> None:
     """Keep a damaged file for whoever wants to know; only its owner may read it there either."""
     aside = path.with_name(f"{path.name}.corrupt")
     try:
@@ -253,6 +251,6 @@ def _put_aside(path: Path, error: Exception) -> None:
     Logger(namespace=__name__).error(
         "{file} is damaged ({why}); it is kept as {aside}, and everything is asked again",
         file=path.name,
-        why=clean_text(str(error), 120),
+        why=clean_text(error.detail, 120),
         aside=aside.name,
     )

@@ -83,7 +83,8 @@ class CapabilityCount(msgspec.Struct, frozen=True):
 class LastError(msgspec.Struct, frozen=True):
     """What last kept the node host from its gateway, or from its work.
 
-    ``healed_at_unix_ms`` is 0 while it lasts.
+    ``healed_at_unix_ms`` is 0 while it lasts.  ``where`` is the address that could not be reached,
+    where that was it.
     """
 
     code: str
@@ -91,6 +92,7 @@ class LastError(msgspec.Struct, frozen=True):
     hint: str
     began_at_unix_ms: int
     healed_at_unix_ms: int = 0
+    where: str = ""
 
 
 class StatusAnswer(Said, frozen=True, tag="status"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import msgspec
 
-from palyra._files import make_private_dir, write_atomic
-from palyra.errors import StoreCorrupt
+from palyra._files import make_private_dir, sweep_temporaries
+from palyra._versioned import VersionedFile, state_of_another
 from palyra.node.identity import IdentityStore
+from palyra.supervision.controlpoint import SOCKET_FILE, TOKEN_FILE
 from palyra.supervision.installed import INSTALLED_FILE
 from palyra.supervision.processfile import PROCESS_FILE
 from palyra.supervision.service import STDERR_LOG, STDOUT_LOG
@@ -49,12 +52,14 @@ class NodeFiles:
         self.state_root = state_root
         self.root = state_root / "node-host"
         self.host_file = self.root / "node-host.json"
+        self._host = VersionedFile(self.host_file, HostFile, SCHEMA_VERSION)
         self.attempts = self.root / "attempts.sqlite3"
         self.lock = self.root / "node-host.lock"
         self.descriptors = self.root / "descriptors-cache.json"
         self.policy = self.root / "node-policy.toml"
         self.consents = self.root / "consents.json"
-        self.control = self.root / "control.sock"
+        self.control = self.root / SOCKET_FILE
+        self.control_token = self.root / TOKEN_FILE
         self.process = self.root / PROCESS_FILE
         self.installed = self.root / INSTALLED_FILE
         self.last_error = self.root / "last-error.json"
@@ -63,27 +68,44 @@ class NodeFiles:
         self.identity = IdentityStore(self.root / "identity")
 
     def make(self) -> None:
-        """Make the directories, private to their owner."""
-        make_private_dir(self.root, marks=("node-host.json", "node-host.lock", "identity"))
+        """Make the directories, private to their owner.
+
+        :raises DirectoryNotPrivate: it is open to others, and not ours to close.
+        :raises StateOfAnother: it is another user's.
+        """
+        try:
+            make_private_dir(self.root, marks=("node-host.json", "node-host.lock", "identity"))
+        except PermissionError as error:
+            raise state_of_another(self.root) from error
+
+    def check_mine(self) -> None:
+        """Refuse to serve what is another user's, also as root: the files that were written then
+        would be closed to their owner.
+
+        :raises StateOfAnother: naming him.
+        """
+        if os.name == "posix" and self.root.stat().st_uid != os.geteuid():
+            raise state_of_another(self.root)
+
+    def sweep(self) -> None:
+        """Remove what crashes in writing left.  The state root's lock is held."""
+        for each in (
+            self.host_file, self.consents, self.descriptors, self.process, self.last_error
+        ):  # fmt: skip
+            with contextlib.suppress(OSError):
+                sweep_temporaries(each)
 
     def host(self) -> HostFile | None:
         """The pairing with a gateway; None before it.
 
-        :raises StoreCorrupt: the file is damaged; it is left as it is.
+        :raises StoreCorrupt, FileTooNew: the file cannot be used; it is left as it is.
+        :raises StateOfAnother, StoreUnavailable: it cannot be read.
         """
-        try:
-            data = self.host_file.read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            return msgspec.json.decode(data, type=HostFile)
-        except msgspec.MsgspecError as error:
-            raise StoreCorrupt(str(self.host_file), str(error)) from error
+        return self._host.read()
 
     def keep_host(self, host: HostFile) -> None:
         """Keep the pairing."""
-        encoded = msgspec.json.encode(host)
-        write_atomic(self.host_file, msgspec.json.format(encoded, indent=2))
+        self._host.write(host)
 
     def keep_routes(self, quic_address: str, last_transport: str) -> None:
         """Keep where the gateway has its QUIC, and which transport carried a session last.

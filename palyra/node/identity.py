@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509 import load_pem_x509_certificate
 
-from palyra._files import check_private, make_private_dir, sweep_temporaries, write_atomic
+from palyra._files import make_private_dir
+from palyra._versioned import VersionedFile
 from palyra.core.identifiers import DeviceId, Entropy, Fingerprint, new_ulid, parse_ulid, sha256_hex
 from palyra.errors import Malformed, MalformedIdentifier, StoreCorrupt, VerificationFailed
 from palyra.node.roots import Roots
@@ -126,22 +127,22 @@ class IdentityStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._identity = path / "device-identity.json"
-        self._client = path / "node-mtls-client.json"
-        self._pairing = path / "pairing.json"
+        self._identity = _secret(path / "device-identity.json", _IdentityFile)
+        self._client = _secret(path / "node-mtls-client.json", ClientFile)
+        self._pairing = _secret(path / "pairing.json", PairingFile)
         self._unwritten: ClientFile | None = None
 
     def open(self, now_ms: int, entropy: Entropy, device_id: str | None = None) -> DeviceIdentity:
         """The identity, made on first use with ``device_id`` or a new one.
 
         :raises KeyFilePermission: others may read a key.
-        :raises StoreCorrupt: a file is damaged; it is left as it is.
+        :raises StoreCorrupt, FileTooNew: a file cannot be used; it is left as it is.
         :raises Malformed: the device has another id already.
         """
         make_private_dir(self.path)
         for each in (self._identity, self._client, self._pairing):
-            sweep_temporaries(each)
-        kept = _read(self._identity, _IdentityFile)
+            each.sweep()
+        kept = self._identity.read()
         if kept is not None:
             if device_id is not None and device_id != kept.device_id:
                 raise Malformed("--device-id", f"this device is {kept.device_id} already")
@@ -149,7 +150,7 @@ class IdentityStore:
         chosen = parse_ulid(device_id, "--device-id") if device_id else new_ulid(now_ms, entropy)
         identity = DeviceIdentity(DeviceId(chosen), Ed25519PrivateKey.generate())
         secret = base64.b64encode(identity.key.private_bytes_raw()).decode()
-        _write(self._identity, _IdentityFile(SCHEMA_VERSION, chosen, secret, now_ms))
+        self._identity.write(_IdentityFile(SCHEMA_VERSION, chosen, secret, now_ms))
         return identity
 
     def _as_identity(self, kept: _IdentityFile) -> DeviceIdentity:
@@ -158,11 +159,11 @@ class IdentityStore:
             key = Ed25519PrivateKey.from_private_bytes(raw)
             return DeviceIdentity(DeviceId(parse_ulid(kept.device_id)), key)
         except (ValueError, MalformedIdentifier) as error:
-            raise StoreCorrupt(str(self._identity), str(error)) from error
+            raise StoreCorrupt(str(self._identity.path), str(error)) from error
 
     def client(self) -> ClientFile:
         """The certificates; empty before the first pairing."""
-        return self._unwritten or _read(self._client, ClientFile) or ClientFile(SCHEMA_VERSION)
+        return self._unwritten or self._client.read() or ClientFile(SCHEMA_VERSION)
 
     def new_csr(self, device_id: DeviceId) -> bytes:
         """A CSR whose key is on disk before anybody hears of it; the same one until it is used."""
@@ -241,20 +242,20 @@ class IdentityStore:
         self._keep(msgspec.structs.replace(client, **changed))
 
     def _keep(self, client: ClientFile) -> None:
-        _write(self._client, client)
+        self._client.write(client)
         self._unwritten = None
 
     def waiting(self) -> PairingFile | None:
         """The pairing session that waits for an operator."""
-        return _read(self._pairing, PairingFile)
+        return self._pairing.read()
 
     def keep_waiting(self, pairing: PairingFile) -> None:
         """Remember a pairing session until it is decided."""
-        _write(self._pairing, pairing)
+        self._pairing.write(pairing)
 
     def stop_waiting(self) -> None:
         """It was decided."""
-        self._pairing.unlink(missing_ok=True)
+        self._pairing.path.unlink(missing_ok=True)
 
 
 def _successor(trusted_pem: str, bundle_pem: str) -> str:
@@ -281,17 +282,6 @@ def _issued(
     return Credential(certificate_pem, pending.private_key_pem, peer.not_after_ms)
 
 
-def _read(path: Path, kind: type[S]) -> S | None:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    check_private(path)
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
-        raise StoreCorrupt(str(path), str(error)) from error
-
-
-def _write(path: Path, value: msgspec.Struct) -> None:
-    write_atomic(path, msgspec.json.format(msgspec.json.encode(value), indent=2))
+def _secret(path: Path, kind: type[S]) -> VersionedFile[S]:
+    """A file that is refused where others may read it."""
+    return VersionedFile(path, kind, SCHEMA_VERSION, secret=True)

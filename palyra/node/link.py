@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from palyra.config.addresses import HostPort
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import Hello, Welcome
+from palyra.core.identifiers import DeviceId
 from palyra.core.transports import Transport
 from palyra.node.identity import Credential
 from palyra.node.session import NodeSession
@@ -36,6 +37,9 @@ class Channel(Protocol):
 
     def renew(self, asked: RenewalAsked) -> Deferred[Renewed]:
         """RotateDeviceCertificate."""
+
+    def revoke(self, device_id: DeviceId, reason: str) -> Deferred[None]:
+        """RevokeDevicePairing: this device takes its own trust away."""
 
     def close(self) -> Deferred[None]:
         """Close it, if there is one."""

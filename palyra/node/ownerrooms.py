@@ -1,4 +1,4 @@
-"""What a node host has for its owner: rules, remembered choices, the desk, and ``control.sock``."""
+"""What a node host has for its owner: rules, remembered choices, the desk, and a way to ask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from palyra._ownersocket import check_path
 from palyra.config.nodepolicy import load_node_policy
 from palyra.core.identifiers import Entropy
 from palyra.errors import ConfigInvalid
@@ -21,6 +20,7 @@ from palyra.node.files import NodeFiles
 from palyra.node.hostcontrol import HostControl
 from palyra.node.mediation import IDialogs, IMediator
 from palyra.node.owner import Owner
+from palyra.supervision.controlpoint import control_point
 
 
 class OwnerRooms:
@@ -61,7 +61,7 @@ class OwnerRooms:
         :raises StoreCorrupt: what is remembered can be neither read nor put aside.
         :raises SocketPathTooLong: the state root's path is too long for ``control.sock``.
         """
-        check_path(files.control)
+        control_point(files.root).check()
         policy = load_node_policy(files.policy)
         consents = Consents.open(
             files.consents, now_ms=now_ms, entropy=entropy, in_thread=deferToThread
@@ -79,7 +79,7 @@ class OwnerRooms:
         reload: Callable[[], Deferred[ReloadedAnswer]],
         stop: Callable[[], object],
     ) -> None:
-        """Listen on ``control.sock``; what is asked there is done by these."""
+        """Listen to the owner; what is asked is done by these."""
         control = HostControl(
             desk=self.desk,
             consents=self._consents,
@@ -88,7 +88,7 @@ class OwnerRooms:
             reload=reload,
             stop=stop,
         )
-        self._socket = ControlSocket(reactor, self._files.control, control)
+        self._socket = ControlSocket(reactor, control_point(self._files.root), control)
         self._socket.bind()
 
     def reload_policy(self) -> list[str]:

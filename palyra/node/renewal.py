@@ -183,6 +183,13 @@ class Renewal:
         """Whether a renewal is under way."""
         return self._working is not None
 
+    @property
+    def due_in_s(self) -> float | None:
+        """In how many seconds the certificate is renewed; None without a session."""
+        if self._timer is not None:
+            return max(0.0, self._due_s - self._elapsed_s())
+        return 0.0 if self.busy else None
+
     def stop(self) -> None:
         """The session is over; what was begun is begun again with the next one."""
         self._held = None

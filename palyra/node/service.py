@@ -12,12 +12,13 @@ from typing import Any
 import attrs
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from palyra._lock import RootLock
+from palyra._notify import Notifier
 from palyra.capability.catalogue import Catalogue
 from palyra.capability.context import DeviceFacts
 from palyra.config.addresses import HostPort
@@ -30,10 +31,11 @@ from palyra.errors import NotPaired, PalyraError
 from palyra.node.announcing import announcement
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
-from palyra.node.controlwords import CapabilityCount, ReloadedAnswer, State, StatusAnswer
+from palyra.node.controlwords import ReloadedAnswer, StatusAnswer
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.hangup import Hangup
 from palyra.node.identity import DeviceIdentity
+from palyra.node.lasterror import LastErrors
 from palyra.node.mediation import IDialogs, IMediator
 from palyra.node.offerrooms import OfferRooms
 from palyra.node.ownerrooms import OwnerRooms
@@ -41,6 +43,8 @@ from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
 from palyra.node.routes import Memory, Routes
 from palyra.node.running import Runs
+from palyra.node.standing import Standing
+from palyra.node.supervised import Supervised
 from palyra.node.watcher import Watcher
 from palyra.observe.tracing import open_tracing
 from palyra.transport.asyncbridge import call_from_thread
@@ -84,11 +88,13 @@ class NodeService(Service):
         watcher: Watcher | None = None,
         config_file: Path | None = None,
         signals: bool = False,
+        notifier: Notifier | None = None,
         entropy: Entropy = os.urandom,
     ) -> None:
         """``config_file`` is where ``[node]`` is read again to find out what is offered; without it
         that is what ``node`` has.  With ``signals`` SIGHUP reloads.  ``terminal`` and ``dialogs``
-        are where a person can be asked; ``stop`` ends the process, by itself the reactor's."""
+        are where a person can be asked; ``stop`` ends the process, by itself the reactor's.
+        ``notifier`` tells whatever started it."""
         self._node = node
         self._lock = lock
         self._config = config
@@ -98,6 +104,10 @@ class NodeService(Service):
         self._dialogs = dialogs
         self._stop_process = stop or reactor.stop
         self._watcher = watcher or Watcher()
+        self._supervised = Supervised(
+            notifier or Notifier(), clock=reactor, grace_s=config.shutdown_grace_s
+        )
+        self._watcher.tell(self._supervised)
         self._config_file = config_file
         self._hangup = Hangup(reactor, self._hung_up, self._stop_process) if signals else None
         self._entropy = entropy
@@ -114,8 +124,7 @@ class NodeService(Service):
         # What may be refused comes before the first thread: one that is left keeps a process alive.
         routes = self._routes()
         rejoin = self._rejoin()
-        self._began_ms = self._now_ms()
-        self._containment = containment()
+        self._errors = LastErrors.open(node.files.last_error, now_ms=self._now_ms)
         self._owners = self._owner_rooms()
         self._offers = self._offer_rooms()
         self._tracing = open_tracing(self._traced, self.name, node.identity.device_id)
@@ -125,6 +134,7 @@ class NodeService(Service):
             entropy=self._entropy,
             now_ms=self._now_ms(),
         )
+        self._standing = self._stand()
         self._offers.open()
         self._owners.serve(
             self._reactor,
@@ -149,6 +159,7 @@ class NodeService(Service):
             noticed=self._watcher.noticed,
             tracer=self._tracing,
         )
+        self._certificate = self._renewal()
         self._connection = Connection(
             reactor=self._reactor,
             elapsed_s=time.monotonic,
@@ -160,7 +171,7 @@ class NodeService(Service):
             witness=self._watcher,
             first_retry_s=config.first_retry_s,
             max_retry_s=config.max_retry_s,
-            renewal=self._renewal(),
+            renewal=self._certificate,
             rejoin=rejoin,
             look=lambda address: fetch_chain(self._reactor, address),
             offers=self._offers.offering,
@@ -200,30 +211,33 @@ class NodeService(Service):
         self._runs.catalogue = self._offers.offering.catalogue
         self._connection.offer()
 
-    def _status(self) -> StatusAnswer:
-        """How it is now, for its owner."""
-        node, route = self._node, self._connection.route
-        away: State = "offline" if self._connection.tried else "starting"
-        return StatusAnswer(
-            state=away if route is None else "online",
+    def _stand(self) -> Standing:
+        node = self._node
+        standing = Standing(
             name=node.host.name,
             device_id=node.identity.device_id,
-            pid=os.getpid(),
-            started_at_unix_ms=self._began_ms,
-            transport="" if route is None else route.transport.value,
-            address="" if route is None else str(route.address),
-            capabilities=self._counted(),
-            jobs=self._runs.count,
-            requests=len(self._owners.desk.questions()),
-            containment=self._containment,
+            identity=node.files.identity,
+            errors=self._errors,
+            watcher=self._watcher,
+            containment=containment(),
+            now_ms=self._now_ms,
+            elapsed_s=time.monotonic,
         )
+        self._watcher.tell(standing)
+        self._memory.stored = standing.stored
+        return standing
 
-    def _counted(self) -> CapabilityCount:
-        catalogue = self._runs.catalogue
-        return CapabilityCount(len(catalogue.offers), len(catalogue.broken))
+    def _status(self) -> StatusAnswer:
+        """How it is now, for its owner."""
+        requests = len(self._owners.desk.questions())
+        return self._standing.answer(self._connection, self._certificate, self._runs, requests)
 
     def reload(self) -> Deferred[ReloadedAnswer]:
         """Take what the owner has written since, and what is installed now."""
+        self._supervised.reloading()
+        return maybeDeferred(self._reload).addBoth(self._supervised.reloaded)
+
+    def _reload(self) -> Deferred[ReloadedAnswer]:
         kept = self._owners.reload_policy()
 
         def refused(failure: Failure) -> Catalogue:
@@ -283,7 +297,7 @@ class NodeService(Service):
             jitter=random.uniform,
             identity=self._node.identity,
             store=self._node.files.identity,
-            witness=self._watcher,
+            witness=self._standing,
         )
 
     def _rejoin(self) -> Rejoin | None:
@@ -305,6 +319,7 @@ class NodeService(Service):
     def _connect(self) -> None:
         """Find out what is offered, then connect: jobs that wait for a plugin find it there, unless
         it takes very long to say what it is."""
+        self._supervised.serving()
         self._found = self._offers.begin()
         self._connected = self._found.addBoth(lambda _: self._connection.start())
         self._connected.addErrback(
@@ -321,6 +336,7 @@ class NodeService(Service):
     async def _stop(self) -> None:
         self._runs.close()
         running = self._runs.count
+        self._supervised.stopping(running)
         if running:
             jobs = "1 job has" if running == 1 else f"{running} jobs have"
             line = f"stopping, {jobs} {self._config.shutdown_grace_s:g}s to finish"
@@ -339,6 +355,8 @@ class NodeService(Service):
         if self._tracing is not None:
             await deferToThread(self._tracing.close)
         self._memory.stop()
+        await self._errors.when_written()
+        self._supervised.stopped()
         self._lock.release()
 
     def _facts(self) -> DeviceFacts:

@@ -74,6 +74,7 @@ class NodeSession:
         self._unknown = welcome.unknown_digests
         self._last_word_s = elapsed_s()
         self._beat: IDelayedCall | None = None
+        self._doubt: IDelayedCall | None = None
         self._broken = False
         self._holders: set[object] = set()
         self._held: dict[AttemptId, tuple[float, Dispatch]] = {}
@@ -89,8 +90,9 @@ class NodeSession:
 
     def stop(self) -> None:
         """The session is over."""
-        if self._beat is not None and self._beat.active():
-            self._beat.cancel()
+        for call in (self._beat, self._doubt):
+            if call is not None and call.active():
+                call.cancel()
         self._held.clear()  # it is dispatched again over the next session
         self._held_cancels.clear()
         self._runs.detach(self)
@@ -117,10 +119,24 @@ class NodeSession:
         self._outbox.catalog(catalog)
         self._carrier.wake()
 
+    def end(self) -> None:
+        """End this session; the node host comes back with another one."""
+        self._carrier.close(None)
+
     def say_stopping(self) -> None:
         """Tell the gateway that this node host stops: the last word of the session."""
         self._outbox.stop()
         self._carrier.wake()
+
+    def probe(self, within_s: float) -> None:
+        """Ask for a sign of life, and close where none comes in that time.
+
+        Asked again meanwhile, the first question's time stands.
+        """
+        self._outbox.say(HEARTBEAT)
+        self._carrier.wake()
+        if self._doubt is None or not self._doubt.active():
+            self._doubt = self._clock.callLater(within_s, self._silent, within_s)
 
     # -- INodeSession -------------------------------------------------------------------------
 
@@ -128,6 +144,8 @@ class NodeSession:
         if self._broken:
             return
         self._last_word_s = self._elapsed_s()
+        if self._doubt is not None and self._doubt.active():
+            self._doubt.cancel()
         self._heard()
         try:
             dispatches = self._complete(frame)
@@ -235,9 +253,12 @@ class NodeSession:
 
     def _pulse(self) -> None:
         if self._elapsed_s() - self._last_word_s >= SILENCE_S:
-            # Half-open: nobody answers heartbeats any more.
-            self._carrier.close(TookTooLong("The gateway answered no heartbeat", SILENCE_S))
+            self._silent(SILENCE_S)
             return
         self._outbox.say(HEARTBEAT)
         self._carrier.wake()
         self._schedule()
+
+    def _silent(self, limit_s: float) -> None:
+        """Half-open: nobody answers heartbeats any more."""
+        self._carrier.close(TookTooLong("The gateway answered no heartbeat", limit_s))

@@ -76,6 +76,7 @@ class Options(TwistedOptions):
 
 def makeService(options: Options) -> Service:
     """The service twistd runs."""
+    from palyra._notify import Notifier
     from palyra.capability.catalogue import Catalogue
     from palyra.node.dialogs import DialogMediator
     from palyra.node.service import NodeService, paired_host, preferring
@@ -93,5 +94,6 @@ def makeService(options: Options) -> Service:
         dialogs=DialogMediator(call_from_thread=reactor.callFromThread),
         config_file=options.config_file,
         signals=True,
+        notifier=Notifier.from_environment(os.environ),
     )
     return CleanFailure(service, options.parent)

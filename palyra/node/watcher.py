@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Protocol
 
 from twisted.logger import Logger
 
@@ -12,19 +13,41 @@ from palyra.errors import PalyraError
 from palyra.node.link import Route
 
 
+class Listener(Protocol):
+    """Who hears of it besides, whatever the watcher shows."""
+
+    def online(self, welcome: Welcome, route: Route) -> None:
+        """Registered; again after a handover."""
+
+    def offline(self, error: PalyraError | None, retry_s: float) -> None:
+        """Not connected; tried again after ``retry_s`` seconds."""
+
+    def waiting(self, request_id: str) -> None:
+        """Until an operator decides."""
+
+
 class Watcher:
     """Watches a node host through the log; a foreground host shows more."""
 
     _log = Logger()
+    _listeners: tuple[Listener, ...] = ()
+
+    def tell(self, listener: Listener) -> None:
+        """Have ``listener`` told as well, from now on."""
+        self._listeners = (*self._listeners, listener)
 
     def online(self, welcome: Welcome, route: Route) -> None:
         """Registered."""
         self._log.info("online as {name}, {route}", name=welcome.device_name, route=route)
+        for each in self._listeners:
+            each.online(welcome, route)
 
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
         """Not connected."""
         cause = error.sentence if error is not None else "the gateway closed the session"
         self._log.warn("offline, retry in {s:.0f}s: {cause}", s=retry_s, cause=cause)
+        for each in self._listeners:
+            each.offline(error, retry_s)
 
     def renewed(self, ends_ms: int) -> None:
         """There is a new certificate."""
@@ -52,6 +75,8 @@ class Watcher:
         self._log.warn(
             "rejoin: waiting for an operator to approve {request}", request=short_id(request_id)
         )
+        for each in self._listeners:
+            each.waiting(request_id)
 
     def retrying(self, cause: str) -> None:
         """The gateway does not answer whether one did."""

@@ -1,8 +1,9 @@
 """Settings as the device's owner wrote them: checked against the plugin's schema, secrets read.
 
 A secret (``"x-palyra-secret": true`` in the schema) stands in a file of its own, which only the
-owner may read; in the configuration it is ``{ file = "/absolute/path" }``.  No value is ever
-shown, for any of them may be one that should have been a secret.
+owner may read; in the configuration it is ``{ file = "/absolute/path" }``, or ``{ credential =
+"NAME" }`` where a service manager hands it to this process.  No value is ever shown, for any of
+them may be one that should have been a secret.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,7 +26,15 @@ MAX_BYTES = 48 * 1024
 """Of all settings of a capability, as JSON; they travel beside the input of every run."""
 _ROOT = "settings"
 _REF = "#/$defs/"
-_FORM = 'is a secret; it is written as { file = "/absolute/path" }'
+_FORM = 'is a secret; it is written as { file = "/absolute/path" } or { credential = "NAME" }'
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+"""A pipe without a writer must not hold up the node host."""
+_CREDENTIAL = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z", re.ASCII)
+_NAME_FORM = "a credential has 1 to 64 letters, digits, points, dashes and underscores as its name"
+_NOT_HANDED = (
+    "its credential was not handed to this process by a service manager"
+    " (palyra node install --credential NAME=FILE)"
+)
 _UNREADABLE = "its file cannot be read"
 _GOT = re.compile(r" \(got .*", re.DOTALL)
 """The value, at the end of a sentence about it."""
@@ -133,14 +142,14 @@ def _secret(value: Any, field: str) -> str:
 
     :raises _Refused: it is not written so, or somebody else may read or change that file.
     """
-    path = value.get("file") if isinstance(value, dict) and len(value) == 1 else None
-    if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path:
-        raise _Refused(field, _FORM)
-    try:
-        data = _read(path, field)
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise _Refused(field, "its file does not exist" if missing else _UNREADABLE) from None
+    written = tuple(value.items()) if isinstance(value, dict) and len(value) == 1 else ()
+    match written:
+        case (("file", str(path)),) if os.path.isabs(path) and "\0" not in path:
+            data = _of_file(path, field)
+        case (("credential", str(name)),):
+            data = _of_credential(name, field)
+        case _:
+            raise _Refused(field, _FORM)
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -148,15 +157,43 @@ def _secret(value: Any, field: str) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _read(path: str, field: str) -> bytes:
-    # O_NONBLOCK: a pipe without a writer must not hold up the node host.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+def _of_file(path: str, field: str) -> bytes:
+    try:
+        return _read(os.open(path, _FLAGS), _check_owner, field)
+    except FileNotFoundError:
+        raise _Refused(field, "its file does not exist") from None
+    except OSError:
+        raise _Refused(field, _UNREADABLE) from None
+
+
+def _of_credential(name: str, field: str) -> bytes:
+    """A file of the directory that systemd made for this service, and of no other: neither a name
+    nor a link leads out of it."""
+    if not _CREDENTIAL.match(name) or name in (".", ".."):
+        raise _Refused(field, _NAME_FORM)
+    handed = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if not os.path.isabs(handed):
+        raise _Refused(field, _NOT_HANDED)
+    try:
+        directory = os.open(handed, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            flags = _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+            return _read(os.open(name, flags, dir_fd=directory), _check_credential, field)
+        finally:
+            os.close(directory)
+    except FileNotFoundError:
+        raise _Refused(field, _NOT_HANDED) from None
+    except OSError:
+        raise _Refused(field, _UNREADABLE) from None
+
+
+def _read(descriptor: int, refuse: Callable[[os.stat_result, str], None], field: str) -> bytes:
     with open(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise _Refused(field, "its file is no file")
         if os.name == "posix":
-            _check_owner(facts, field)
+            refuse(facts, field)
         data = file.read(MAX_SECRET_BYTES + 1)
     if len(data) > MAX_SECRET_BYTES:
         raise _Refused(field, f"its file is longer than {MAX_SECRET_BYTES // 1024} KiB")
@@ -166,6 +203,18 @@ def _read(path: str, field: str) -> bytes:
 def _check_owner(facts: os.stat_result, field: str) -> None:
     if facts.st_uid != os.geteuid():
         raise _Refused(field, "its file belongs to another user")
+    _check_mode(facts, field, stat.S_IRWXG | stat.S_IRWXO)
+
+
+def _check_credential(facts: os.stat_result, field: str) -> None:
+    """It may be root's, with an access list for this user; the mode then shows the list's mask as
+    the rights of the group (0440)."""
+    if facts.st_uid not in (0, os.geteuid()):
+        raise _Refused(field, "its file belongs to another user")
+    _check_mode(facts, field, stat.S_IWGRP | stat.S_IRWXO)
+
+
+def _check_mode(facts: os.stat_result, field: str, forbidden: int) -> None:
     mode = stat.S_IMODE(facts.st_mode)
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if mode & forbidden:
         raise _Refused(field, f"its file may be read by others (mode {mode:04o})")

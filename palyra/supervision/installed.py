@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
+
+from palyra._versioned import VersionedFile
 
 SCHEMA_VERSION = 1
 INSTALLED_FILE = "installed.json"
@@ -26,3 +30,8 @@ class InstalledFile(msgspec.Struct, frozen=True):
     files: tuple[str, ...] = ()
     account: str = ""
     account_made: bool = False
+
+
+def mark_at(path: Path) -> VersionedFile[InstalledFile]:
+    """The mark that is kept at ``path``, to read and to write."""
+    return VersionedFile(path, InstalledFile, SCHEMA_VERSION)

@@ -16,6 +16,10 @@ LABEL = "org.palyra.node"
 """The same where names are reversed domains."""
 STDOUT_LOG = "node-host.stdout.log"
 STDERR_LOG = "node-host.stderr.log"
+SYSTEM_STATE_ROOT = Path("/var/lib/palyra-node")
+"""Where a system service keeps its state, unless a state root is named."""
+SYSTEM_ACCOUNT = "palyra-node"
+"""Whom a system service runs as, unless somebody is named."""
 
 
 class Manager(enum.StrEnum):

@@ -8,6 +8,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from palyra import __version__
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import (
     HEARTBEAT,
@@ -23,6 +24,7 @@ from palyra.core.frames import (
 from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import Outcome, Report, Standing
 from palyra.core.transfers import PIECES_OVER, Incoming, Outgoing
+from palyra.core.versions import FEATURES
 from palyra.errors import PalyraError
 from palyra.gateway.nodesession import NodeSession
 from palyra.gateway.sessions import Sessions
@@ -88,11 +90,12 @@ class ScriptedNode:
             device_id=self.peer.device_id,
             platform="test",
             capabilities=self.capabilities,
-            version="1.0",
+            version=__version__,
             memory_id=self.memory_id if self.extended else "",
             max_in_flight=self.max_in_flight,
             attempts=listed,
             extended=self.extended,
+            features=FEATURES if self.extended else frozenset(),
         )
 
     def register(self) -> Deferred[Welcome]:

@@ -14,28 +14,31 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IOpenSSLClientConnectionCreator,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from palyra.config.addresses import HostPort
-from palyra.errors import CertificateRefused, ClockSkew, GatewayUnreachable, Unreached
+from palyra.errors import CertificateRefused, ClockSkew, GatewayUnreachable
 from palyra.pki.certificates import unix_ms
+from palyra.transport.causes import cause_of
+from palyra.transport.proxy import Proxy
+from palyra.transport.tunnel import TunnelEndpoint
 
 TLS_NAME = "palyrad-node-rpc"
 """The name every gateway certificate carries; devices check it and never the address typed."""
 TIMEOUT_S = 10.0
 MAX_CHAIN = 4
-_SYSTEM = {
-    "refused": Unreached.REFUSED,
-    "no route to host": Unreached.NO_ROUTE,
-    "network is unreachable": Unreached.NO_NETWORK,
-}
-"""What the system says, in the words of Twisted."""
 
 
-def fetch_chain(reactor: Any, address: HostPort) -> Deferred[list[bytes]]:
+def fetch_chain(
+    reactor: Any, address: HostPort, proxy: Proxy | None = None
+) -> Deferred[list[bytes]]:
     """The chain a TLS server shows, leaf first, as DER; nothing of it is verified.
 
     IPv6 and IPv4 are raced.  Fails with :class:`GatewayUnreachable`.
@@ -44,20 +47,25 @@ def fetch_chain(reactor: Any, address: HostPort) -> Deferred[list[bytes]]:
 
     async def fetch() -> list[bytes]:
         try:
-            host = address.host.encode("idna")
-            endpoint = HostnameEndpoint(reactor, host, address.port, TIMEOUT_S)
+            endpoint = _endpoint(reactor, address, proxy)
             await connectProtocol(wrapClientTLS(_Unverified(), endpoint), catcher)
             return await catcher.caught.addTimeout(TIMEOUT_S, reactor)
-        except CancelledError:
+        except (CancelledError, GatewayUnreachable):
             raise
         except Exception as error:
-            raise GatewayUnreachable(str(address), _cause(error)) from error
+            raise GatewayUnreachable(str(address), cause_of(error, "no TLS there")) from error
         finally:
             transport: Any = catcher.transport
             if transport is not None:
                 transport.abortConnection()
 
     return Deferred.fromCoroutine(fetch())
+
+
+def _endpoint(reactor: Any, address: HostPort, proxy: Proxy | None) -> IStreamClientEndpoint:
+    if proxy is not None:
+        return TunnelEndpoint(reactor, proxy, address)
+    return HostnameEndpoint(reactor, address.host.encode("idna"), address.port, TIMEOUT_S)
 
 
 def check_dates(leaf_der: bytes, now_ms: int) -> None:
@@ -117,15 +125,3 @@ class _ChainCatcher(Protocol):
     def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008
         if not self.caught.called:
             self.caught.errback(reason)
-
-
-def _cause(error: Exception) -> str:
-    text = str(error).lower()
-    for words, known in _SYSTEM.items():
-        if words in text:
-            return known
-    if "lookup" in text or "name" in text:
-        return Unreached.NO_NAME
-    if "timeout" in type(error).__name__.lower() or "timed out" in text:
-        return Unreached.NO_ANSWER
-    return "no TLS there"

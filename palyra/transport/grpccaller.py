@@ -4,6 +4,7 @@ cancel them.  Plain asyncio; it needs no reactor."""
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from palyra.core.frames import Wanted
 from palyra.core.jobs import JobState
 from palyra.errors import DeviceRevoked, RemoteRefusal, TookTooLong
 from palyra.transport.grpcclient import CALL_TIMEOUT_S, open_channel
+from palyra.transport.proxy import proxy_from
 from palyra.transport.statuses import error_of
 from palyra.wire import calls as wire
 from palyra.wire.calls import Answer, Executed, Followed, Refused, Submission
@@ -29,7 +31,8 @@ class Caller:
 
     ``identity`` is the key and the certificate chain (PEM) that the device's pairing left.  What
     the gateway refuses is raised as :class:`palyra.errors.RemoteRefusal`, a gateway that does not
-    answer as :class:`palyra.errors.GatewayUnreachable`.
+    answer as :class:`palyra.errors.GatewayUnreachable`.  Where the environment names an HTTP proxy,
+    as gRPC reads it, the connection goes through that.
     """
 
     def __init__(self, address: HostPort, ca_pem: bytes, identity: tuple[bytes, bytes]) -> None:
@@ -104,7 +107,8 @@ class Caller:
 
     def _stub(self) -> Any:
         if self._channel is None:
-            self._channel = open_channel(self.address, self._ca_pem, self._identity)
+            proxy = proxy_from(os.environ, self.address)
+            self._channel = open_channel(self.address, self._ca_pem, self._identity, proxy)
         return NodeServiceStub(self._channel)
 
     @contextmanager

@@ -12,11 +12,13 @@ from zope.interface import implementer
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import STOPPING, Hello, Welcome
+from palyra.core.identifiers import DeviceId
 from palyra.core.transcript import DeviceProof
 from palyra.errors import GatewayUnreachable, PalyraError, Unreached
 from palyra.transport.asyncbridge import Tasks, as_deferred
 from palyra.transport.chain import TLS_NAME
 from palyra.transport.interfaces import ICarrier
+from palyra.transport.proxy import Proxy
 from palyra.transport.statuses import error_of
 from palyra.wire import pairing as pairing_wire
 from palyra.wire import registration
@@ -34,15 +36,21 @@ T = TypeVar("T")
 class GatewayChannel:
     """A connection to one listener of a gateway, verified under ``ca_pem`` (one CA or more) alone.
 
-    With ``identity`` (key and certificate chain, PEM) it authenticates as that device.
+    With ``identity`` (key and certificate chain, PEM) it authenticates as that device.  It goes
+    through ``proxy``, and through no other, whatever the environment names.
     """
 
     def __init__(
-        self, address: HostPort, ca_pem: bytes, identity: tuple[bytes, bytes] | None = None
+        self,
+        address: HostPort,
+        ca_pem: bytes,
+        identity: tuple[bytes, bytes] | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self.address = address
         self._ca_pem = ca_pem
         self._identity = identity
+        self._proxy = proxy
         self._channel: grpc.aio.Channel | None = None
 
     # -- pairing ------------------------------------------------------------------------------
@@ -113,6 +121,15 @@ class GatewayChannel:
 
         return self._called(call)
 
+    def revoke(self, device_id: DeviceId, reason: str) -> Deferred[None]:
+        """RevokeDevicePairing: this device takes its own trust away, and is removed."""
+
+        async def call() -> None:
+            request = pairing_wire.write_leaving(device_id, reason)
+            pairing_wire.read_left(await self._stub().RevokeDevicePairing(request))
+
+        return self._called(call)
+
     def stream(self, make_session: Callable[[ICarrier], Any], device_id: str) -> Deferred[None]:
         """Carry a session (``INodeSession``) until either side ends it.
 
@@ -135,7 +152,9 @@ class GatewayChannel:
 
     def _connection(self) -> grpc.aio.Channel:
         if self._channel is None:
-            self._channel = open_channel(self.address, self._ca_pem, self._identity)
+            self._channel = open_channel(
+                self.address, self._ca_pem, self._identity, self._proxy
+            )
         return self._channel
 
     def _called(
@@ -145,24 +164,33 @@ class GatewayChannel:
             try:
                 return await asyncio.wait_for(call(), timeout_s)
             except grpc.aio.AioRpcError as error:
-                raise error_of(error, str(self.address)) from error
+                raise self._error_of(error) from error
             except TimeoutError as error:
                 raise GatewayUnreachable(str(self.address), Unreached.NO_ANSWER) from error
 
         return as_deferred(translated())
 
+    def _error_of(self, error: grpc.aio.AioRpcError) -> PalyraError:
+        known = error_of(error, str(self.address))
+        if self._proxy is None or not isinstance(known, GatewayUnreachable):
+            return known
+        return self._proxy.blamed(known, error.details() or "")
+
 
 def open_channel(
-    address: HostPort, ca_pem: bytes, identity: tuple[bytes, bytes] | None = None
+    address: HostPort,
+    ca_pem: bytes,
+    identity: tuple[bytes, bytes] | None = None,
+    proxy: Proxy | None = None,
 ) -> grpc.aio.Channel:
     """A channel to a gateway; it connects with the first call.  Within a running loop."""
     key, chain = identity if identity is not None else (None, None)
     credentials = grpc.ssl_channel_credentials(ca_pem, key, chain)
-    return grpc.aio.secure_channel(str(address), credentials, options=_options(address))
+    return grpc.aio.secure_channel(str(address), credentials, options=_options(proxy))
 
 
-def _options(address: HostPort) -> list[tuple[str, Any]]:
-    options: list[tuple[str, Any]] = [
+def _options(proxy: Proxy | None) -> list[tuple[str, Any]]:
+    return [
         ("grpc.ssl_target_name_override", TLS_NAME),
         ("grpc.default_authority", TLS_NAME),
         ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -171,10 +199,19 @@ def _options(address: HostPort) -> list[tuple[str, Any]]:
         # connection that was made with an older certificate.
         ("grpc.enable_retries", 0),
         ("grpc.use_local_subchannel_pool", 1),
+        *_through(proxy),
     ]
-    if address.is_loopback:
-        options.append(("grpc.enable_http_proxy", 0))
-    return options
+
+
+def _through(proxy: Proxy | None) -> list[tuple[str, Any]]:
+    """The one way, in gRPC's words: without a proxy it does not look for one either."""
+    if proxy is None:
+        return [("grpc.enable_http_proxy", 0)]
+    way: list[tuple[str, Any]] = [("grpc.http_proxy", f"http://{proxy}")]
+    if proxy.authorization:
+        header = f"Proxy-Authorization:{proxy.authorization}"
+        way.append(("grpc.http_connect_headers", header))
+    return way
 
 
 async def _close(channel: grpc.aio.Channel | None) -> None:

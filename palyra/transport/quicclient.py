@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Hello, Welcome
+from palyra.core.identifiers import DeviceId
 from palyra.errors import Cut, Malformed, NotRegistered, Unreached
 from palyra.transport import quicframes as frames
 from palyra.transport.asyncbridge import call_soon
@@ -104,6 +105,17 @@ class QuicChannel:
             stream = await self._ask(frames.ROTATE, request)
             answer = _read(messages.RotateDeviceCertificateResponse, await stream.answer())
             return pairing_wire.read_renewed(answer)
+
+        return self._called(call())
+
+    def revoke(self, device_id: DeviceId, reason: str) -> Deferred[None]:
+        """RevokeDevicePairing: this device takes its own trust away, and is removed."""
+
+        async def call() -> None:
+            request = pairing_wire.write_leaving(device_id, reason).SerializeToString()
+            stream = await self._ask(frames.REVOKE, request)
+            answer = _read(messages.RevokeDevicePairingResponse, await stream.answer())
+            pairing_wire.read_left(answer)
 
         return self._called(call())
 

@@ -15,7 +15,7 @@ from palyra.core.identifiers import DeviceId, parse_ulid
 from palyra.core.pairing import CodeMethod
 from palyra.core.pake import CONFIRM_BYTES, SHARE_BYTES, SUITE
 from palyra.core.transcript import DeviceProof, Enrolment
-from palyra.errors import Malformed
+from palyra.errors import Malformed, RemoteRefusal
 from palyra.wire.checks import VERSION, check_version
 from palyra.wire.v1 import common_pb2, node_pb2
 
@@ -403,6 +403,22 @@ def read_renewed(message: node_pb2.RotateDeviceCertificateResponse) -> Renewed:
         renew_after_s=message.renew_after_s,
         private_key_pem=message.mtls_client_private_key_pem,
     )
+
+
+def write_leaving(device_id: DeviceId, reason: str) -> node_pb2.RevokeDevicePairingRequest:
+    """RevokeDevicePairing, by which a device takes its own trust away."""
+    return node_pb2.RevokeDevicePairingRequest(
+        v=VERSION, device_id=common_pb2.CanonicalId(ulid=device_id), reason=reason
+    )
+
+
+def read_left(message: node_pb2.RevokeDevicePairingResponse) -> None:
+    """Its answer.
+
+    :raises RemoteRefusal: the gateway has not done it.
+    """
+    if not message.revoked:
+        raise RemoteRefusal("not_revoked", clean_text(message.reason, 240))
 
 
 def _client_kind(text: str) -> ClientKind:

@@ -13,6 +13,7 @@ from palyra.core.devices import MAX_CAPABILITIES, AnnouncedCapability, clean_tex
 from palyra.core.frames import Hello, Welcome
 from palyra.core.identifiers import DeviceId, parse_ulid
 from palyra.core.jobs import Standing
+from palyra.core.versions import MAX_FEATURE, MAX_FEATURES, features_of
 from palyra.errors import Malformed
 from palyra.wire.checks import VERSION, check_version, checked_attempt_id
 from palyra.wire.v1 import common_pb2, node_pb2
@@ -56,6 +57,7 @@ def read_hello(message: node_pb2.RegisterNodeRequest) -> Hello:
         attempts=attempts,
         extended=message.HasField("hello"),
         unix_ms=hello.unix_ms,
+        features=_features(hello.features),
     )
 
 
@@ -78,6 +80,7 @@ def write_hello(hello: Hello) -> node_pb2.RegisterNodeRequest:
             store_epoch=hello.store_epoch,
             max_in_flight=hello.max_in_flight,
             unix_ms=hello.unix_ms,
+            features=sorted(hello.features),
         ),
     )
 
@@ -98,6 +101,7 @@ def read_welcome(message: node_pb2.RegisterNodeResponse) -> Welcome:
         renew_after_s=welcome.renew_after_s if welcome.HasField("renew_after_s") else None,
         quic_address=welcome.quic_address,
         unknown_digests=tuple(welcome.unknown_digests),
+        features=_features(welcome.features),
     )
 
 
@@ -119,7 +123,15 @@ def write_welcome(welcome: Welcome) -> node_pb2.RegisterNodeResponse:
             renew_after_s=welcome.renew_after_s,
             quic_address=welcome.quic_address,
             unknown_digests=welcome.unknown_digests,
+            features=sorted(welcome.features),
         ),
+    )
+
+
+def _features(told: Collection[str]) -> frozenset[str]:
+    """What is known of it; a list that is too long, or a name, is left."""
+    return features_of(
+        tuple(each for each in tuple(told)[:MAX_FEATURES] if len(each) <= MAX_FEATURE)
     )
 
 

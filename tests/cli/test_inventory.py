@@ -120,11 +120,18 @@ def test_a_certificate_that_is_over() -> None:
     assert "!! over" in shown(made)
 
 
-def test_a_version_that_is_no_number_is_not_older() -> None:
-    """Only what is surely older is marked."""
+def test_a_version_that_the_gateway_does_not_call_another_one() -> None:
+    """The gateway judges, not this command: it may be of another version itself."""
     made = screen(120)
     inventory.show_list(made, [node(version="dev")], 0, False)
     assert "!!" not in shown(made)
+
+
+def test_show_says_how_far_a_version_is() -> None:
+    """In words, beside the version."""
+    made = screen(80)
+    inventory.show_one(made, node(version="0.0.9", version_skew="too_old"))
+    assert "node 0.0.9 (more than one minor version older than the gateway)" in shown(made)
 
 
 def test_show_at_80_columns() -> None:

@@ -125,6 +125,7 @@ def nas(**changes: Any) -> NodeItem:
         "transport": "grpc",
         "certificate_expires_unix_ms": NOW + 40 * M,
         "version": "0.0.9",
+        "version_skew": "older",
         "labels": {"site": "brno"},
     }
     return node(**{**given, **changes})

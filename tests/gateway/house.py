@@ -102,6 +102,7 @@ class House:
         self.descriptors = Descriptors(log=self.store, inventory=self.inventory)
         self.sessions = Sessions(
             clock=self.clock,
+            elapsed_ms=self.now_ms,
             directory=self.store,
             inventory=self.inventory,
             descriptors=self.descriptors,

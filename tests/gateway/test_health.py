@@ -106,6 +106,30 @@ def test_a_restored_state(gateway: Gateway, tmp_path: Path) -> None:
     assert found.verdict == "FAIL" and "palyra" in found.hint
 
 
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [("0.2.0", "ok"), ("0.9.0", "warn"), ("1.0.0", "warn"), ("0.1.0", None), ("", None)],
+)
+def test_versions(
+    gateway: Gateway,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    verdict: str | None,
+) -> None:
+    """Who is of another version is counted; beyond one minor version it is somebody's work."""
+    monkeypatch.setattr(health, "__version__", "0.1.0")
+    device = gateway.device("pi")
+    gateway.inventory.put(attrs.evolve(device, version=version))
+    report = reported(gateway, tmp_path)
+    if verdict is None:
+        assert "versions" not in names(report)
+    else:
+        found = check(report, "versions")
+        assert found.verdict == verdict and f"(pi {version})" in found.finding
+        assert bool(found.hint) == (verdict == "warn")
+
+
 def test_plugins(gateway: Gateway, tmp_path: Path) -> None:
     """A capability that failed on a device is named with its cause; the others are counted."""
     _, node = gateway.online("pi")

@@ -10,7 +10,7 @@ from palyra.core.identifiers import AttemptId
 from palyra.core.jobs import JobState, Outcome, Report
 from palyra.errors import LimitReached, PayloadTooLarge
 from palyra.gateway.intake import VERSION_ONE_PAYLOAD
-from palyra.gateway.sessions import MAX_REGISTRATIONS
+from palyra.gateway.sessions import MAX_REGISTRATIONS, REGISTRATIONS_PER_S
 from tests.gateway.house import House, attempt_of, result_of
 
 FORGED = b'1,"success":true,"device_id":"01FORGED00000000000000000A"'
@@ -75,6 +75,23 @@ def test_a_host_that_only_registers_is_slowed_down(house: House) -> None:
         result_of(node.register())
     house.pass_time(61)
     result_of(node.register())
+
+
+def test_a_crowd_is_let_in_as_fast_as_it_can_be(house: House) -> None:
+    """Beyond the rate each is told a moment of its own, one after the other; a second later there
+    is room again, and whoever had a session keeps it meanwhile."""
+    here, node = house.online()
+    crowd = [house.node(house.device(f"pi-{number}")) for number in range(REGISTRATIONS_PER_S + 5)]
+    waits = []
+    for each in crowd:
+        try:
+            result_of(each.register())
+        except LimitReached as refused:
+            waits.append(refused.retry_after_s)
+    assert len(waits) == 6 and waits == sorted(set(waits)) and 0 < waits[0] < waits[-1] <= 0.02
+    assert house.submit(here).state is JobState.DISPATCHED and node.take().dispatches
+    house.pass_time(1)
+    result_of(crowd[-1].register())
 
 
 def test_a_version_one_node_takes_a_mebibyte() -> None:

@@ -366,7 +366,7 @@ def test_what_this_gateway_heard_counts_first(house: House) -> None:
 class Session:
     """As much of a session as matters here."""
 
-    extended: bool
+    takes_pieces: bool
 
 
 def test_version_one_carries_a_megabyte() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
 from palyra.core.descriptors import descriptor_digest
@@ -76,6 +77,14 @@ def ended_with(node: ScriptedNode) -> list[PalyraError | None]:
 
 
 # -- descriptors --------------------------------------------------------------------------------
+
+
+def test_a_node_that_describes_nothing_is_not_asked(house: House) -> None:
+    """Descriptors are asked only of a node that says it understands the question."""
+    node = house.node(house.device("pi", (announced(LAMP),)))
+    hello = attrs.evolve(node.hello(), features=frozenset())
+    register = house.sessions.register(node.peer, hello)
+    assert result_of(Deferred.fromCoroutine(register)).unknown_digests == ()
 
 
 def test_a_registration_is_answered_with_what_is_not_known(house: House) -> None:

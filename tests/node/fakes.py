@@ -200,6 +200,8 @@ class FakeChannel:
         self.registered: Deferred[Welcome] = Deferred()
         self.streamed: Deferred[None] = Deferred()
         self.asked: list[tuple[RenewalAsked, Deferred[Renewed]]] = []
+        self.leaving: tuple[str, str] | None = None
+        self.revoked: Deferred[None] = Deferred()
         self.closed = False
         self.closing: Deferred[None] = succeed(None)
         self.session: Any = None
@@ -217,6 +219,10 @@ class FakeChannel:
         answer: Deferred[Renewed] = Deferred()
         self.asked.append((asked, answer))
         return answer
+
+    def revoke(self, device_id: DeviceId, reason: str) -> Deferred[None]:
+        self.leaving = (device_id, reason)
+        return self.revoked
 
     def stream(self, make: Callable[[Any], Any], device_id: str) -> Deferred[None]:
         self.session = make(self.carrier)

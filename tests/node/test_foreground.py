@@ -3,6 +3,7 @@ pairs by PIN."""
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -14,15 +15,16 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from palyra._lock import RootLock
 from palyra._reactor import the_reactor
 from palyra.config import load
 from palyra.core.pairing import RequestState
 from palyra.core.pin import PinCode
 from palyra.errors import PairingFailed
-from palyra.node import foreground, typedpins
+from palyra.node import typedpins
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.identity import PairingFile
+from palyra.node.pairingrun import NodeRunOptions, PairingRun
+from palyra.node.screen import Screen
 from tests.cli.terminal import Terminal
 from tests.node.awaiting import awaiting, awaiting_fixture
 from tests.node.fakes import DEVICE_ID, NOW_MS, PairedDevice, new_authority
@@ -148,13 +150,17 @@ async def test_a_program_has_one_try(gateway: PinGateway, tmp_path: Path) -> Non
 async def test_no_second_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a terminal cannot be read beside the other work (Windows), one PIN is all."""
     given = PinCode(1, "418207")
-    options = foreground.NodeRunOptions(tmp_path, pin=given, pin_typed=True)
-    config, nothing = load(tmp_path / "palyra.toml"), RootLock.take(tmp_path / "lock", who="A test")
-    host = foreground._Foreground(options, config, NodeFiles(tmp_path), nothing, the_reactor())
+    options = NodeRunOptions(tmp_path, pin=given, pin_typed=True)
+    pairing = PairingRun(
+        options,
+        config=load(options.config_file),
+        files=NodeFiles(tmp_path),
+        screen=Screen(io.StringIO()),
+        reactor=the_reactor(),
+    )
     monkeypatch.setattr(typedpins, "termios", None)
-    assert await host._next_pin(None) == given
-    assert await host._next_pin(PairingFailed(pin=True)) is None
-    nothing.release()
+    assert await pairing._next_pin(None) == given
+    assert await pairing._next_pin(PairingFailed(pin=True)) is None
 
 
 @awaiting

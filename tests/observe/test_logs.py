@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -123,3 +124,84 @@ def test_files_rotate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(30):
         observer(event())
     assert len(list(tmp_path.iterdir())) == 3
+
+
+# -- the journal --------------------------------------------------------------------------------
+
+
+class Redirected(io.StringIO):
+    """Standard output, as it is a file of this system."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def fileno(self) -> int:
+        return self._number
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[tuple[Redirected, dict[str, str]]]:
+    """A stream that is what ``JOURNAL_STREAM`` names."""
+    with (tmp_path / "socket").open("w") as file:
+        facts = os.fstat(file.fileno())
+        environ = {"JOURNAL_STREAM": f"{facts.st_dev}:{facts.st_ino}"}
+        yield Redirected(file.fileno()), environ
+
+
+def journaled(journal: tuple[Redirected, dict[str, str]], *events: LogEvent) -> str:
+    stream, environ = journal
+    observer = logs.terminal_observer(stream, environ)
+    for each in events:
+        observer(each)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("level", "mark"),
+    [
+        (LogLevel.critical, "<2>"),
+        (LogLevel.error, "<3>"),
+        (LogLevel.warn, "<4>"),
+        (LogLevel.info, "<6>"),
+    ],
+)
+def test_the_journal_is_told_the_level_and_keeps_the_time(
+    journal: tuple[Redirected, dict[str, str]], level: object, mark: str
+) -> None:
+    """``journalctl -p warning`` finds what is to be found, and no line has two times."""
+    assert journaled(journal, event(log_level=level)) == f"{mark}pi is online\n"
+
+
+def test_what_the_journal_is_not_told(journal: tuple[Redirected, dict[str, str]]) -> None:
+    """The same as nobody else: debug lines, and nothing at all."""
+    assert journaled(journal, event(log_level=LogLevel.debug), event("")) == ""
+
+
+def test_every_line_in_the_journal_has_the_level(
+    journal: tuple[Redirected, dict[str, str]],
+) -> None:
+    """A line break or a NUL in what a peer says begins no line of another level."""
+    text = journaled(journal, event("{name}", name="pi\n<0>fire\0<0>fire", log_level=LogLevel.warn))
+    assert text == "<4>pi\n<4>    <0>fire\\x00<0>fire\n"
+    try:
+        raise RuntimeError("it failed")
+    except RuntimeError:
+        failure = Failure()
+    text = journaled(journal, event("oh", log_failure=failure, log_level=LogLevel.critical))
+    assert text.count("\n") > 3
+    assert all(line.startswith(("<4>", "<2>")) for line in text.splitlines())
+
+
+def test_only_the_journal_is_written_to_so(
+    journal: tuple[Redirected, dict[str, str]], tmp_path: Path
+) -> None:
+    """The variable is inherited by what writes elsewhere: then it says nothing."""
+    stream, environ = journal
+    assert logs.is_journal(stream, environ)
+    assert not logs.is_journal(stream, {})
+    assert not logs.is_journal(stream, {"JOURNAL_STREAM": "nonsense"})
+    assert not logs.is_journal(io.StringIO(), environ)
+    with (tmp_path / "other").open("w") as other:
+        assert not logs.is_journal(other, environ)
+    assert not logs.is_journal(other, environ)  # closed

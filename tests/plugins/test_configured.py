@@ -134,7 +134,10 @@ def test_secrets_are_read_from_their_files(token: Path) -> None:
 )
 def test_a_secret_is_nothing_but_a_file(value: Any) -> None:
     """The configuration itself may be read by more people."""
-    told = 'settings.token: is a secret; it is written as { file = "/absolute/path" }'
+    told = (
+        'settings.token: is a secret; it is written as { file = "/absolute/path" }'
+        ' or { credential = "NAME" }'
+    )
     assert refusal({"token": value}) == told
 
 
@@ -174,3 +177,82 @@ def test_a_file_that_others_may_read_is_refused(
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     told = refusal({"token": {"file": str(token)}})
     assert told == "settings.token: its file belongs to another user"
+
+
+# -- credentials --------------------------------------------------------------------------------
+
+NOT_HANDED = (
+    "settings.token: its credential was not handed to this process by a service manager"
+    " (palyra node install --credential NAME=FILE)"
+)
+
+
+@pytest.fixture
+def handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a service manager made for this process."""
+    directory = tmp_path / "credentials"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(directory))
+    return directory
+
+
+def hand_over(handed: Path, name: str, text: str, mode: int = 0o400) -> Path:
+    path = handed / name
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+@POSIX
+def test_a_credential_is_read_where_it_was_handed_over(handed: Path) -> None:
+    """As a file is, and with the mode that an access list shows (0440)."""
+    hand_over(handed, "token", "hunter2\n")
+    assert settled({"token": {"credential": "token"}})["token"] == "hunter2"
+    hand_over(handed, "Printer.token_2-x", "other", 0o440)
+    assert settled({"token": {"credential": "Printer.token_2-x"}})["token"] == "other"
+
+
+def test_a_credential_that_nobody_handed_over(
+    handed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence names the way to have it handed over; not the name, which is as written."""
+    assert refusal({"token": {"credential": "absent"}}) == NOT_HANDED
+    for elsewhere in ("", "relative/credentials", str(tmp_path / "gone")):
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", elsewhere)
+        assert refusal({"token": {"credential": "token"}}) == NOT_HANDED
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    assert refusal({"token": {"credential": "token"}}) == NOT_HANDED
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../token", "/etc/passwd", "a/b", "a b", "a\n", "ä", "x" * 65, "a\0"]
+)
+def test_a_name_leads_nowhere_else(handed: Path, name: str) -> None:
+    """It is a name in one directory, not a path."""
+    told = refusal({"token": {"credential": name}})
+    assert told.startswith("settings.token: a credential has 1 to 64 letters")
+
+
+@pytest.mark.parametrize("value", [{"credential": 1}, {"credential": "a", "file": "/a"}])
+def test_a_credential_is_a_name_alone(handed: Path, value: Any) -> None:
+    """Nothing beside it, and no other type."""
+    assert "it is written as" in refusal({"token": value})
+
+
+@POSIX
+def test_credentials_that_are_refused(
+    handed: Path, token: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link out of the directory, a pipe, what others may read, what somebody else made."""
+    (handed / "link").symlink_to(token)
+    assert refusal({"token": {"credential": "link"}}).endswith("its file cannot be read")
+    os.mkfifo(handed / "pipe", 0o600)
+    assert refusal({"token": {"credential": "pipe"}}).endswith("its file is no file")
+    hand_over(handed, "open", "x", 0o444)
+    assert refusal({"token": {"credential": "open"}}).endswith("read by others (mode 0444)")
+    mine = hand_over(handed, "mine", "x")
+    monkeypatch.setattr(os, "geteuid", lambda: mine.stat().st_uid + 1)
+    if mine.stat().st_uid != 0:
+        assert refusal({"token": {"credential": "mine"}}).endswith("belongs to another user")
+    else:
+        assert settled({"token": {"credential": "mine"}})["token"] == "x"

@@ -128,6 +128,12 @@ class MemoryChannel:
         renewed: Deferred[Renewed] = self._network.desk.renew(peer, asked)
         return renewed
 
+    def revoke(self, device_id: DeviceId, reason: str) -> Deferred[None]:
+        peer = self._network.admit(self._pem, device_id)
+        assert self._network.desk is not None
+        revoked: Deferred[None] = self._network.desk.revoke_self(peer, reason)
+        return revoked
+
     def stream(self, make_session: Callable[[ICarrier], Any], device_id: str) -> Deferred[None]:
         self._wire = Wire(self._network, self._pem, DeviceId(device_id))
         return self._wire.carry(make_session)

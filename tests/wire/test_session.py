@@ -27,6 +27,7 @@ from palyra.core.frames import (
 )
 from palyra.core.identifiers import AttemptId, DeviceId
 from palyra.core.jobs import Outcome, Report, Standing
+from palyra.core.versions import FEATURES
 from palyra.errors import Malformed, MalformedIdentifier
 from palyra.wire import registration
 from palyra.wire import session as wire
@@ -278,6 +279,17 @@ def test_version_one_gets_single_dispatches() -> None:
     assert [message.HasField("dispatch") for message in answers] == [False, False]
     quiet = GatewayFrame(acknowledged=["a"], drain=Drained("bye"))
     assert wire.write_published_frames(quiet, new_id) == []
+
+
+def test_features() -> None:
+    """What is known of the list is kept; too many, too long or unknown words change nothing."""
+    hello = Hello(DEVICE, "linux", (), extended=True)
+    message = registration.write_hello(hello)
+    assert registration.read_hello(message).features == FEATURES
+    message.hello.features[:] = ["x" * 65, "telepathy", *FEATURES]
+    assert registration.read_hello(message).features == FEATURES
+    message.hello.features[:] = ["telepathy"] * 64 + list(FEATURES)
+    assert registration.read_hello(message).features == frozenset()
 
 
 def test_what_a_hello_may_not_say() -> None:

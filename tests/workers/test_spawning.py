@@ -39,6 +39,18 @@ def test_little_is_told() -> None:
     assert environment(ours, Account(1, 1, "/nonexistent"), "m")["HOME"] == "/nonexistent"
 
 
+def test_what_a_service_manager_gave_stays_here() -> None:
+    """A plugin can neither speak for the node host nor find the credentials of other plugins."""
+    ours = {
+        "CREDENTIALS_DIRECTORY": "/run/credentials/palyra-node.service",
+        "NOTIFY_SOCKET": "/run/systemd/notify",
+        "WATCHDOG_USEC": "30000000",
+        "JOURNAL_STREAM": "8:1",
+        "INVOCATION_ID": "x",
+    }
+    assert environment(ours, None, "m") == {MARK: "m"}
+
+
 def test_an_account(monkeypatch: pytest.MonkeyPatch) -> None:
     """root may name a user that there is; nobody else may name any."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)

@@ -61,6 +61,9 @@ class NodeItem(msgspec.Struct, frozen=True):
     """How far its clock was ahead when it registered last, or behind (negative)."""
     grant_risk: str = "low"
     """Up to which risk a capability that it announces later is granted by itself."""
+    version_skew: str = ""
+    """How its version stands to the gateway's: ``older`` or ``newer`` (one minor version at most),
+    ``too_old``, ``too_new``; empty where it is the same, or not known."""
 
 
 class NodeList(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from palyra.core.frames import Hello, Welcome
+from palyra.core.identifiers import DeviceId
 from palyra.core.transcript import DeviceProof
 from palyra.errors import GatewayUnreachable, PalyraError
 from palyra.testing.simulation.clock import HostClock
@@ -53,6 +54,10 @@ class Channel:
     def renew(self, asked: RenewalAsked) -> Deferred[Renewed]:
         """RotateDeviceCertificate: as the other calls."""
         return self._call("renew", lambda desk: desk.renew(self._link.name, self._pem, asked))
+
+    def revoke(self, device_id: DeviceId, reason: str) -> Deferred[None]:
+        """RevokeDevicePairing: as the other calls."""
+        return self._call("revoke", lambda desk: desk.revoke(self._link.name, self._pem, reason))
 
     def stream(self, make_session: Callable[[ICarrier], Any], device_id: str) -> Deferred[None]:
         """StreamNodeEvents."""

@@ -98,6 +98,7 @@ class Gateway:
         self.descriptors = Descriptors(log=store, inventory=self.inventory)
         self.sessions = Sessions(
             clock=clock,
+            elapsed_ms=clock.elapsed_ms,
             directory=store,
             inventory=self.inventory,
             descriptors=self.descriptors,
@@ -299,6 +300,10 @@ class Gateway:
     def renew(self, device: str, pem: bytes, asked: RenewalAsked) -> Deferred[Renewed]:
         """RotateDeviceCertificate."""
         return maybeDeferred(lambda: self._desk.renew(self._admit(device, pem), asked))
+
+    def revoke(self, device: str, pem: bytes, reason: str) -> Deferred[None]:
+        """RevokeDevicePairing."""
+        return maybeDeferred(lambda: self._desk.revoke_self(self._admit(device, pem), reason))
 
     def attach(self, device: str, pem: bytes, first: NodeEvent, carrier: ICarrier) -> NodeSession:
         """StreamNodeEvents."""

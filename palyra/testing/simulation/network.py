@@ -60,6 +60,9 @@ class Desk(Protocol):
     def renew(self, device: str, pem: bytes, asked: RenewalAsked) -> Deferred[Renewed]:
         """RotateDeviceCertificate."""
 
+    def revoke(self, device: str, pem: bytes, reason: str) -> Deferred[None]:
+        """RevokeDevicePairing."""
+
     def begin(self, device: str, message: Begin) -> Deferred[SessionOpened]:
         """BeginPairingSession."""
 

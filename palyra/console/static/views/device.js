@@ -11,6 +11,10 @@ import {
 } from "../words.js";
 
 const WAITING = 100;
+const SKEW = {
+  older: "older than the gateway", newer: "newer than the gateway",
+  too_old: "more than one minor version older", too_new: "more than one minor version newer",
+};
 
 export const title = () => "Devices";
 
@@ -63,7 +67,8 @@ export async function render(main, params, app) {
       copier(node.device_id)),
     fact("heard", ago(node.last_heard_unix_ms), node.transport && `, ${node.transport}`,
       node.address && ` from ${visible(node.address)}`),
-    fact("platform", visible([node.platform || "-", node.version && `node ${node.version}`].filter(Boolean).join(", "))),
+    fact("platform", visible([node.platform || "-", node.version && `node ${node.version}`].filter(Boolean).join(", ")),
+      node.version_skew && [" ", badge(SKEW[node.version_skew], "!!", "warn")]),
     fact("paired", when(node.paired_at_unix_ms), node.approved_by && `, approved by ${visible(node.approved_by)}`),
     whole(fact("certificate", certificate())),
     whole(fact("identity", h("span", { class: "id" }, fingerprint(node.identity_fingerprint, true)))),

@@ -1,0 +1,184 @@
+"""What last kept a node host from its gateway, or from its work: for people who ask later.
+
+It is in memory, and in ``node-host/last-error.json``, which is written when an outage begins, when
+it heals, and when it turns out that only a person can end it: not at each try.  That the file
+cannot be written is never a reason to fail.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from palyra._versioned import VersionedFile
+from palyra.core.devices import clean_text
+from palyra.errors import GatewayUnreachable, PalyraError
+from palyra.node.controlwords import LastError
+
+SCHEMA_VERSION = 1
+MAX_TEXT = 240
+MAX_FILE = 16 * 1024
+CLOSED = "gateway_closed_session"
+InThread = Callable[..., Deferred[Any]]
+
+
+class Outage(enum.StrEnum):
+    """What a node host can be kept from."""
+
+    GATEWAY = "gateway"
+    CERTIFICATE = "certificate"
+    STORAGE = "storage"
+
+
+class LastErrorFile(msgspec.Struct, frozen=True):
+    """``last-error.json``; the fields of :class:`LastError`, and which kind of outage it is."""
+
+    schema_version: int
+    outage: Outage
+    code: str
+    sentence: str
+    hint: str
+    began_at_unix_ms: int
+    healed_at_unix_ms: int = 0
+    where: str = ""
+
+    @property
+    def error(self) -> LastError:
+        """As people are told it; made safe again, for anybody's editor may have been there."""
+        return LastError(
+            clean_text(self.code, MAX_TEXT),
+            clean_text(self.sentence, MAX_TEXT),
+            clean_text(self.hint, MAX_TEXT),
+            self.began_at_unix_ms,
+            self.healed_at_unix_ms,
+            clean_text(self.where, MAX_TEXT),
+        )
+
+
+def last_error_at(path: Path) -> VersionedFile[LastErrorFile]:
+    """The file, to read and to write."""
+    return VersionedFile(path, LastErrorFile, SCHEMA_VERSION, max_bytes=MAX_FILE)
+
+
+@attrs.define
+class _Open:
+    """An outage, and whether only a person can end it."""
+
+    error: LastError
+    final: bool = False
+
+
+class LastErrors:
+    """The outages of one node host: those that last, and the last one that is over."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        now_ms: Callable[[], int],
+        in_thread: InThread = deferToThread,
+        kept: LastErrorFile | None = None,
+    ) -> None:
+        """``kept`` is from an earlier life: one that lasted then may last still."""
+        self._path = path
+        self._now_ms = now_ms
+        self._in_thread = in_thread
+        self._lasting: dict[Outage, _Open] = {}
+        self._over: tuple[Outage, LastError] | None = None
+        self._written: Deferred[None] = succeed(None)
+        if kept is not None and kept.healed_at_unix_ms:
+            self._over = kept.outage, kept.error
+        elif kept is not None:
+            self._lasting[kept.outage] = _Open(kept.error)
+
+    @classmethod
+    def open(
+        cls, path: Path, *, now_ms: Callable[[], int], in_thread: InThread = deferToThread
+    ) -> LastErrors:
+        """With what was kept, as far as that can be read."""
+        file = last_error_at(path)
+        kept: LastErrorFile | None = None
+        file.sweep()
+        try:
+            kept = file.read()
+        except PalyraError as error:
+            cls._log.warn("what went wrong last is forgotten: {e}", e=error.sentence)
+        return cls(path, now_ms=now_ms, in_thread=in_thread, kept=kept)
+
+    @property
+    def last(self) -> LastError | None:
+        """The newest of those that last, else the last one that is over."""
+        found = self._found()
+        return found[1] if found is not None else None
+
+    def lasts(self, outage: Outage) -> bool:
+        """Whether it does."""
+        return outage in self._lasting
+
+    def begins(self, outage: Outage, error: PalyraError | None, *, final: bool = False) -> None:
+        """It cannot do its work, because of ``error`` (None: the gateway closed the session in
+        peace); again while it lasts.  ``final``: until a person acts."""
+        before = self._lasting.get(outage)
+        began_ms = self._now_ms() if before is None else before.error.began_at_unix_ms
+        self._lasting[outage] = _Open(_told(error, began_ms), final)
+        if before is None or final != before.final:
+            self._write()
+
+    def heals(self, outage: Outage) -> None:
+        """It can, or always could."""
+        lasted = self._lasting.pop(outage, None)
+        if lasted is not None:
+            healed = msgspec.structs.replace(lasted.error, healed_at_unix_ms=self._now_ms())
+            self._over = outage, healed
+            self._write()
+
+    def when_written(self) -> Deferred[None]:
+        """Fires when nothing is being written."""
+        return self._written
+
+    def _found(self) -> tuple[Outage, LastError] | None:
+        lasting = [(outage, each.error) for outage, each in self._lasting.items()]
+        return max(lasting, key=lambda each: each[1].began_at_unix_ms, default=self._over)
+
+    def _write(self) -> None:
+        """In a thread, for a disk may hang; one after the other, so that the newest stays."""
+        found = self._found()
+        assert found is not None, "what has just begun or healed is there"
+        outage, error = found
+        file = LastErrorFile(SCHEMA_VERSION, outage, **msgspec.structs.asdict(error))
+        before, self._written = self._written, Deferred()
+        written = self._written
+
+        def write(_: None) -> Deferred[Any]:
+            return self._in_thread(last_error_at(self._path).write, file)
+
+        before.addCallback(write).addErrback(self._unwritten)
+        before.addCallback(lambda _: written.callback(None))
+
+    def _unwritten(self, failure: Any) -> None:
+        self._log.warn(
+            "{path} is not written: {e}", path=self._path.name, e=failure.getErrorMessage()
+        )
+
+
+def _told(error: PalyraError | None, began_ms: int) -> LastError:
+    if error is None:
+        return LastError(CLOSED, "The gateway closed the session.", "palyra node logs", began_ms)
+    where = error.where if isinstance(error, GatewayUnreachable) else ""
+    return LastError(
+        error.code,
+        clean_text(error.sentence, MAX_TEXT),
+        clean_text(error.hint, MAX_TEXT),
+        began_ms,
+        where=clean_text(where, MAX_TEXT),
+    )

@@ -1,0 +1,229 @@
+"""The text of a systemd unit (systemd.service, systemd.exec), for version 252 and later.
+
+A user's manager can lend no mount namespace without a user namespace, and those are switched off on
+many machines: ``standard`` therefore has only what the kernel does for everyone (system call
+filters), and in a system unit what root's manager can always do besides.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from palyra.errors import OptionInvalid
+from palyra.supervision.service import NAME, SYSTEM_STATE_ROOT, Manager, Profile, Scope, Service
+
+UNIT = f"{NAME}.service"
+STATE_ROOT_KEY = "X-Palyra-StateRoot"
+"""By which a unit is known as ours, and for which state root it is; systemd ignores it."""
+START_WITHIN_S = 90
+STOP_BEYOND_GRACE_S = 20
+RESTART_STEPS_SINCE = 254
+"""The version of systemd from which a service that fails again and again is started less often."""
+
+_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:=@+-]+")
+
+_EVERYWHERE = (
+    "NoNewPrivileges=yes",
+    "UMask=0077",
+    "LockPersonality=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    # Netlink tells of changes of the network.
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    "SystemCallErrorNumber=EPERM",
+)
+# Without MemoryDenyWriteExecute, which breaks ffi; and control groups stay writable, since each
+# worker runs in one of its own.
+_STRICT = (
+    "RestrictNamespaces=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "PrivateTmp=yes",
+    "ProtectSystem=strict",
+)
+_STRICT_SYSTEM = (
+    "CapabilityBoundingSet=",
+    "KeyringMode=private",
+    "PrivateDevices=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectProc=invisible",
+    "RemoveIPC=yes",
+)
+
+
+def unit_text(
+    service: Service, *, reads: Iterable[Path] = (), grace_s: float = 10.0, version: int = 252
+) -> str:
+    """The unit of ``service``.
+
+    ``reads`` are the places besides the state root that its interpreter needs, ``grace_s`` the
+    seconds that running jobs get at a stop, ``version`` the version of systemd that will read it.
+
+    :raises OptionInvalid: a path, an argument or a name that no unit can hold.
+    """
+    system = service.scope is Scope.SYSTEM
+    edit = f"systemctl {'' if system else '--user '}edit {NAME}"
+    sections = {
+        "Unit": _unit(service, system),
+        "Service": [
+            *_process(service, grace_s, version),
+            *_hardening(service, [*reads, Path(service.python)]),
+        ],
+        "Install": [f"WantedBy={'multi-user' if system else 'default'}.target"],
+    }
+    head = f"# Written by palyra node install, which replaces it; to change it: {edit}\n"
+    return head + "".join(
+        f"\n[{name}]\n" + "".join(f"{line}\n" for line in lines) for name, lines in sections.items()
+    )
+
+
+def state_root_of(text: str) -> Path | None:
+    """For which state root :func:`unit_text` wrote ``text``; None where it did not write it."""
+    found = re.search(rf"^{STATE_ROOT_KEY}=(.*)$", text, re.MULTILINE)
+    try:
+        root = json.loads(found[1]) if found else None
+    except ValueError:
+        return None
+    return Path(root) if isinstance(root, str) and root.startswith("/") else None
+
+
+def _unit(service: Service, system: bool) -> list[str]:
+    root = _path("--state-root", service.state_root)
+    paired = _path("--state-root", service.directory / "node-host.json")
+    network = ["Wants=network-online.target", "After=network-online.target"]
+    return [
+        "Description=Palyra node host",
+        *([*network, f"RequiresMountsFor={_word(root)}"] if system else []),
+        # A device that is not paired has nothing to do, and is not started again and again.
+        f"ConditionPathExists={_rest(paired)}",
+        "StartLimitIntervalSec=0",
+        f"{STATE_ROOT_KEY}={json.dumps(root, ensure_ascii=False)}",
+    ]
+
+
+def _process(service: Service, grace_s: float, version: int) -> list[str]:
+    python, *arguments = service.command(journal=True)
+    words = [_path("python", Path(python)), *(_text("argument", each) for each in arguments)]
+    account = service.account if service.scope is Scope.SYSTEM else None
+    environment = {**service.environment, "PALYRA_MANAGER": str(Manager.SYSTEMD)}
+    steps = ["RestartSteps=6", "RestartMaxDelaySec=300"] if version >= RESTART_STEPS_SINCE else []
+    return [
+        "Type=notify",
+        "NotifyAccess=main",
+        # The colon: no variables are put in.
+        f"ExecStart=:{' '.join(_word(each) for each in words)}",
+        "ExecReload=kill -HUP $MAINPID",
+        *([f"User={account.name}"] if account else []),
+        *(_environment(name, value) for name, value in sorted(environment.items())),
+        *(_credential(name, path) for name, path in sorted(service.credentials.items())),
+        f"SyslogIdentifier={NAME}",
+        "WatchdogSec=30",
+        f"TimeoutStartSec={START_WITHIN_S}",
+        f"TimeoutStopSec={stop_within_s(grace_s)}",
+        # Ended by a command it stays away; a host that was revoked runs on, and asks rarely.
+        "Restart=on-failure",
+        "RestartSec=5",
+        *steps,
+        # Workers are its children, each in a control group that it makes.
+        "KillMode=mixed",
+        "Delegate=yes",
+        "OOMPolicy=continue",
+    ]
+
+
+def stop_within_s(grace_s: float) -> int:
+    """After how many seconds systemd kills a service that was told to stop."""
+    return int(grace_s) + STOP_BEYOND_GRACE_S
+
+
+def _hardening(service: Service, reads: list[Path]) -> list[str]:
+    strict = service.profile is Profile.STRICT
+    if service.scope is Scope.USER:
+        if not strict:
+            return [*_EVERYWHERE, _HARMLESS_CALLS]
+        # Without PrivateUsers= systemd 252 leaves out what needs a namespace, and says nothing.
+        own = ["PrivateUsers=yes", "ProtectHome=read-only", _writes(service.state_root)]
+        return [*_EVERYWHERE, *_STRICT, *own]
+    if not strict:
+        own = ["PrivateTmp=yes", "ProtectSystem=full", _writes(service.state_root)]
+        return [*_EVERYWHERE, _HARMLESS_CALLS, *own]
+    at_home = any(_below_home(each) for each in (*reads, service.state_root))
+    home = f"ProtectHome={'read-only' if at_home else 'yes'}"
+    return [*_EVERYWHERE, *_STRICT, home, _writes(service.state_root), *_system_only(service)]
+
+
+_HARMLESS_CALLS = "SystemCallFilter=~@cpu-emulation @module @obsolete @raw-io @reboot @swap"
+"""What no user but root may do, and no capability needs."""
+
+
+def _system_only(service: Service) -> list[str]:
+    """Root's workers run as other users (``worker.user``), which takes capabilities of root."""
+    if service.account is None or service.account.uid == 0:
+        return [each for each in _STRICT_SYSTEM if not each.startswith("CapabilityBoundingSet")]
+    return list(_STRICT_SYSTEM)
+
+
+def _writes(state_root: Path) -> str:
+    if state_root == SYSTEM_STATE_ROOT:
+        return f"StateDirectory={state_root.name}\nStateDirectoryMode=0700"
+    # The minus: where it is not there, the node host says so, and better.
+    return f"ReadWritePaths={_word('-' + _path('--state-root', state_root))}"
+
+
+def _below_home(path: Path) -> bool:
+    return any(path.is_relative_to(each) for each in _HOMES)
+
+
+def _environment(name: str, value: str) -> str:
+    if not _ENVIRONMENT_NAME.fullmatch(name):
+        raise OptionInvalid("environment", f"no variable can be called {name[:80]!r}")
+    return f"Environment={_word(f'{name}={_text(name, value)}')}"
+
+
+def _credential(name: str, path: Path) -> str:
+    if not _CREDENTIAL_NAME.fullmatch(name):
+        raise OptionInvalid("credential", f"no credential can be called {name[:80]!r}")
+    return f"LoadCredential={name}:{_rest(_path('credential', path))}"
+
+
+def _word(text: str) -> str:
+    """``text`` as one word of a list: quoted, and with no specifier in it."""
+    text = text.replace("%", "%%")
+    if _PLAIN_WORD.fullmatch(text.replace("%%", "")):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _rest(path: str) -> str:
+    """A path that is the rest of its line, where systemd takes quotes as they are."""
+    return path.replace("%", "%%")
+
+
+def _path(field: str, path: Path) -> str:
+    """The absolute ``path``, if a line can end with it: at its end blanks are cut off, and a
+    backslash would take in the next line."""
+    text = _text(field, str(path))
+    if not path.is_absolute() or ".." in path.parts or text[-1] == "\\" or text[-1].isspace():
+        raise OptionInvalid(field, f"systemd takes no such path (got {text[:200]!r})")
+    return text
+
+
+def _text(field: str, text: str) -> str:
+    """``text``, if a line of UTF-8 can hold it."""
+    if any(unicodedata.category(each) in ("Cc", "Cs") for each in text):
+        raise OptionInvalid(
+            field, f"no control characters, and UTF-8 only (got {ascii(text[:200])})"
+        )
+    return text
