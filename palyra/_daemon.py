@@ -1,7 +1,8 @@
 """What both twistd commands share: the reactor, clean errors, pidfile and log.
 
 Everything that can refuse a start does it before the fork, so that the person who typed the
-command reads it.
+command reads it.  On Windows twistd never forks and writes no pidfile: it is in the foreground,
+whatever its options say.
 """
 
 from __future__ import annotations
@@ -22,8 +23,17 @@ from palyra._reactor import require_asyncio_reactor
 from palyra.errors import PalyraError
 from palyra.observe.logs import file_observer, terminal_observer
 
+_POSIX = os.name == "posix"
 
-def prepare(options: Options, check: Callable[[], Path], *, pidfile: str, logfile: str) -> None:
+
+def prepare(
+    options: Options,
+    check: Callable[[], Path],
+    *,
+    pidfile: str,
+    logfile: str,
+    posix: bool = _POSIX,
+) -> None:
     """Run in ``postOptions``: choose the reactor, ``check`` (which gives the state root), then let
     pidfile and log default into that root.
 
@@ -37,7 +47,7 @@ def prepare(options: Options, check: Callable[[], Path], *, pidfile: str, logfil
     parent: Any = options.parent
     if parent is None:
         return
-    if parent.get("pidfile") in (None, "twistd.pid"):
+    if posix and parent.get("pidfile") in (None, "twistd.pid"):
         # The root's lock is held by now: a pidfile there was left by a daemon that was killed, and
         # its number may be another process's today.
         (root / pidfile).unlink(missing_ok=True)
@@ -45,7 +55,7 @@ def prepare(options: Options, check: Callable[[], Path], *, pidfile: str, logfil
     if parent.get("logger") is None:
         global _log_file
         named = parent.get("logfile")
-        to_terminal = named == "-" or (parent.get("nodaemon") and not named)
+        to_terminal = named == "-" or (_in_foreground(parent, posix) and not named)
         _log_file = None if to_terminal else Path(named) if named else root / logfile
         parent["logger"] = f"{__name__}.observer"
 
@@ -63,8 +73,14 @@ def refuse(error: PalyraError) -> NoReturn:
     """Print an error as every command of ours does and end with its exit code."""
     # twistd sends sys.stderr to the log as soon as it has one.
     terminal = sys.__stderr__ or sys.stderr
-    terminal.write(f"error: {error.sentence}\nhint:  {error.hint}\n")
+    if terminal is not None:  # pythonw has neither
+        terminal.write(f"error: {error.sentence}\nhint:  {error.hint}\n")
     raise SystemExit(error.exit_code)
+
+
+def _in_foreground(parent: Any, posix: bool) -> bool:
+    """Whether whoever started twistd sees what this process prints."""
+    return parent is None or bool(parent.get("nodaemon")) or not posix
 
 
 def freeze_memory() -> None:
@@ -84,9 +100,9 @@ class CleanFailure(Service):
     prints it (a SystemExit there would leave the parent hanging).
     """
 
-    def __init__(self, service: Service, parent: Any) -> None:
+    def __init__(self, service: Service, parent: Any, *, posix: bool = _POSIX) -> None:
         self._service = service
-        self._foreground = bool(parent is None or parent.get("nodaemon"))
+        self._foreground = _in_foreground(parent, posix)
         self._pidfile = None if parent is None else parent.get("pidfile")
 
     def startService(self) -> None:

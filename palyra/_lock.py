@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 from typing import IO
 
-from palyra.errors import StateRootLocked
+from palyra.errors import StateRootLocked, StoreUnavailable
 
 if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: IO[str]) -> None:
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        # Nobody else can read what is locked: not where the number of the holder stands.
+        os.lseek(file.fileno(), 1 << 30, os.SEEK_SET)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(file.fileno(), 0, os.SEEK_SET)
 else:
     import fcntl
 
@@ -33,26 +39,61 @@ class RootLock:
         """Lock ``path``.
 
         :raises StateRootLocked: another process holds it; with that process's id.
+        :raises StoreUnavailable: it cannot be opened, or is a link or a directory.
         """
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
+        file = _opened(path, os.O_CREAT)
         try:
             _lock(file)
         except OSError as error:
-            holder = file.read(32).strip()
+            pid = _signature(file)
             file.close()
-            pid = int(holder) if holder.isdigit() else 0
             raise StateRootLocked(str(path.parent), pid, who) from error
         lock = cls(path, file)
         lock.sign()
         return lock
 
+    @staticmethod
+    def holder(path: Path) -> int | None:
+        """The id of the process that holds the lock at ``path``, 0 where it has not said it yet;
+        None where nobody holds it.
+
+        It is held for the moment of the question: who takes it just then is refused.
+        """
+        if not path.exists():
+            return None
+        with _opened(path) as file:
+            try:
+                _lock(file)
+            except OSError:
+                return _signature(file)
+            return None
+
     def sign(self) -> None:
-        """Write this process's id into the file; again after a fork."""
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        """Write this process's id into the file; again after a fork.
+
+        Where the disk is full it stays unknown who holds the lock, which holds all the same.
+        """
+        descriptor = self._file.fileno()
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         """Let others have the state root.  The file stays: removing it would race with them."""
         self._file.close()
+
+
+def _opened(path: Path, more: int = 0) -> IO[str]:
+    flags = os.O_RDWR | more | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        raise StoreUnavailable(str(path), (error.strerror or str(error)).lower()) from error
+    return os.fdopen(descriptor, "r+", encoding="ascii", errors="replace")
+
+
+def _signature(file: IO[str]) -> int:
+    """What :meth:`RootLock.sign` has written; 0 where that is nothing yet, or no number."""
+    text = file.read(32).strip()
+    return int(text) if text.isdecimal() and text.isascii() else 0

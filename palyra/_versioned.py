@@ -102,7 +102,7 @@ class VersionedFile(Generic[S]):
             sweep_temporaries(self.path)
 
     def _encoded(self, value: S) -> Raw:
-        encoded: Raw = msgspec.to_builtins(value)
+        encoded = msgspec.json.decode(msgspec.json.encode(value), type=Raw)
         return encoded | {"schema_version": self.version}
 
     def _put(self, raw: Raw) -> None:
@@ -141,19 +141,25 @@ class VersionedFile(Generic[S]):
             return None
         except OSError as error:
             raise self._unopened(error) from error
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise StoreCorrupt(str(self.path), "it is no file")
             if refusing and _POSIX:
                 self._check(descriptor, status)
-            try:
-                data = file.read(self.max_bytes + 1)
-            except OSError as error:
-                raise self._unopened(error) from error
+            return self._all(descriptor), status.st_uid
+        except OSError as error:
+            raise self._unopened(error) from error
+        finally:
+            os.close(descriptor)
+
+    def _all(self, descriptor: int) -> bytes:
+        data = bytearray()
+        while piece := os.read(descriptor, self.max_bytes + 1 - len(data)):
+            data += piece
         if len(data) > self.max_bytes:
             raise StoreCorrupt(str(self.path), f"it is longer than {self.max_bytes} bytes")
-        return data, status.st_uid
+        return bytes(data)
 
     def _check(self, descriptor: int, status: os.stat_result) -> None:
         me, mode = os.geteuid(), stat.S_IMODE(status.st_mode)
@@ -187,7 +193,7 @@ def state_of_another(path: Path) -> StateOfAnother:
 
 
 def _with_unknown(new: Raw, old: Raw) -> Raw:
-    """``new`` with the keys that only ``old`` has, also those of objects in it that are the same."""
+    """``new`` and the keys that only ``old`` has; in objects within it, where those are the same."""
     kept = {name: _nested(value, old.get(name)) for name, value in new.items()}
     return kept | {name: value for name, value in old.items() if name not in new}
 

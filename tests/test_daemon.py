@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.usage import Options
 
 from palyra import _daemon
-from palyra._daemon import CleanFailure, observer, prepare
+from palyra._daemon import CleanFailure, observer, prepare, refuse
 from palyra.errors import NotPaired, StateRootLocked
 
 REFUSAL = StateRootLocked("/srv/palyra", 4021)
@@ -91,11 +91,13 @@ class Parent(dict[str, Any]):
     """twistd's own options."""
 
 
-def prepared(root: Path, **given: Any) -> Parent:
+def prepared(root: Path, *, posix: bool = True, **given: Any) -> Parent:
     options = Options()
     parent = Parent({"pidfile": "twistd.pid", "logfile": None, "nodaemon": False} | given)
+    if not posix:
+        del parent["pidfile"]
     options.parent = parent  # type: ignore[assignment]
-    prepare(options, lambda: root, pidfile="palyra.pid", logfile="palyra.log")
+    prepare(options, lambda: root, pidfile="palyra.pid", logfile="palyra.log", posix=posix)
     return parent
 
 
@@ -148,3 +150,24 @@ def test_a_refusal_comes_before_the_fork(stderr: Any) -> None:
     with pytest.raises(SystemExit):
         prepare(Options(), check, pidfile="p", logfile="l")
     assert stderr().startswith("error: The node host on state root /srv/palyra is not paired.\n")
+
+
+@pytest.mark.parametrize("nodaemon", [True, False])
+def test_where_twistd_never_forks(tmp_path: Path, stderr: Any, nodaemon: bool) -> None:
+    """On Windows it is always in the foreground, and there is no pidfile."""
+    parent = prepared(tmp_path, posix=False, nodaemon=nodaemon)
+    assert "pidfile" not in parent and _daemon._log_file is None
+    prepared(tmp_path, posix=False, nodaemon=nodaemon, logfile=str(tmp_path / "mine.log"))
+    assert _daemon._log_file == tmp_path / "mine.log"
+    with pytest.raises(SystemExit):
+        CleanFailure(Daemon(REFUSAL), parent, posix=False).startService()
+    assert stderr() == PRINTED
+
+
+def test_a_refusal_that_nobody_can_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends the process all the same."""
+    monkeypatch.setattr(sys, "__stderr__", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(SystemExit) as ended:
+        refuse(REFUSAL)
+    assert ended.value.code == 1

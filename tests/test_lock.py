@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from palyra._lock import RootLock
-from palyra.errors import StateRootLocked
+from palyra.errors import StateRootLocked, StoreUnavailable
 
 HOLDER = """
 import pathlib, sys
@@ -87,4 +87,47 @@ def test_a_forked_child_signs_anew(tmp_path: Path) -> None:
     path.write_text("1234567890123\n")
     lock.sign()
     assert path.read_text() == f"{os.getpid()}\n"
+    lock.release()
+
+
+def test_who_holds_it(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    """The question takes nothing away and makes no file."""
+    held, free = tmp_path / "palyra.lock", tmp_path / "free.lock"
+    assert RootLock.holder(held) == RootLock.holder(held) == holder.pid
+    assert RootLock.holder(free) is None and not free.exists()
+    RootLock.take(free, who="A gateway").release()
+    assert RootLock.holder(free) is None
+    held.write_bytes(b"\xff\xb2")
+    assert RootLock.holder(held) == 0
+    with pytest.raises(StateRootLocked) as refused:
+        RootLock.take(held, who="A gateway")
+    assert refused.value.pid == 0
+
+
+def test_what_is_no_lock_file(tmp_path: Path) -> None:
+    """A directory or a link is named, and not followed."""
+    lock, elsewhere = tmp_path / "palyra.lock", tmp_path / "elsewhere"
+    lock.mkdir()
+    with pytest.raises(StoreUnavailable, match=str(lock)):
+        RootLock.take(lock, who="A gateway")
+    lock.rmdir()
+    elsewhere.write_text("letters")
+    lock.symlink_to(elsewhere)
+    with pytest.raises(StoreUnavailable):
+        RootLock.take(lock, who="A gateway")
+    assert elsewhere.read_text() == "letters"
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock holds, and nobody is named instead of its holder."""
+    path = tmp_path / "palyra.lock"
+    path.write_text("4021\n")
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        lock = RootLock.take(path, who="A gateway")
+    assert RootLock.holder(path) == 0
     lock.release()

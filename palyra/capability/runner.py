@@ -24,7 +24,8 @@ GRACE_S = 2.0
 """How long an interrupted handler has to stop before its thread is given up, in seconds."""
 
 WARM_THREADS = 2
-_LONGEST_WAIT_S = 3600.0
+_LONGEST_WAIT_S = 5.0
+"""A wait stands still while the machine sleeps, and the clock of deadlines may not."""
 
 OnDone = Callable[[Outcome], None]
 
@@ -78,10 +79,11 @@ class Run:
 class ThreadRunner:
     """Runs handlers in at most ``max_running`` warm threads, each with an event loop of its own.
 
-    ``clock`` is monotonic seconds and the clock of every context's deadline.  ``on_done`` is called
-    once a run, always from a thread of the runner and never from the caller's.  A run that waits
-    for a free thread, or for its capability's ``max_concurrency``, waits in the order of start,
-    and its deadline ticks.  A thread that was given up is replaced, but keeps its place in
+    ``clock`` is the clock of every context's deadline, in seconds; it never goes back, and may jump
+    ahead where the machine slept, which is seen within five seconds.  ``on_done`` is called once a
+    run, always from a thread of the runner and never from the caller's.  A run that waits for a
+    free thread, or for its capability's ``max_concurrency``, waits in the order of start, and its
+    deadline ticks.  A thread that was given up is replaced, but keeps its place in
     ``max_concurrency`` until it ends, so that a stuck capability cannot eat thread after thread.
     """
 
@@ -312,9 +314,9 @@ class ThreadRunner:
 
     def _wait(self) -> None:
         self._wake_at = min((run.next_look() for run in self._open), default=math.inf)
-        wait_s = min(self._wake_at - self._clock(), _LONGEST_WAIT_S)
+        wait_s = self._wake_at - self._clock()
         if wait_s > 0 and not self._poked:
-            self._changed.wait(wait_s)
+            self._changed.wait(None if self._wake_at == math.inf else min(wait_s, _LONGEST_WAIT_S))
         self._poked = False
 
     def _sweep(self, now: float) -> list[tuple[Run, Outcome]]:

@@ -12,6 +12,7 @@ import msgspec
 
 from palyra.cli import console_checks, key_checks, local_checks, node_checks, words
 from palyra.cli.client import SOCKET_NAME, Console
+from palyra.cli.noderoot import node_state_root
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
 from palyra.cli.tables import GAP, WIDE, Column, cell, style_of
@@ -42,7 +43,8 @@ def doctor(call: Call) -> int:
     gateway, socket = _gateway(call.console, str(root / SOCKET_NAME) if afar is None else afar.url)
     checks = [socket]
     if afar is None:
-        checks = [*_local(root, socket, running=gateway is not None), *node_checks.checks(root)]
+        checks = _local(root, socket, running=gateway is not None)
+        checks += node_checks.checks(node_state_root(call))
     if gateway is not None:
         checks += gateway.checks
     if call.screen.as_json:

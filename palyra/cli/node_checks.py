@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from palyra.cli import words
-from palyra.cli.nodehost import NodeHost
+from palyra.cli.nodefacts import Facts, look
 from palyra.config.nodepolicy import load_node_policy
 from palyra.console.models import Check
-from palyra.errors import ConfigInvalid, NodeHostNotRunning, PalyraError
-from palyra.node.controlwords import Status, StatusAnswer
+from palyra.errors import ConfigInvalid, PalyraError
+from palyra.node.controlwords import StatusAnswer
 from palyra.node.files import NodeFiles
 
 NAME = "node host"
@@ -29,17 +29,51 @@ def checks(root: Path) -> list[Check]:
 
 
 def _host(root: Path, files: NodeFiles) -> list[Check]:
+    facts = look(root)
     where = str(files.control)
-    try:
-        status = NodeHost(root).ask(Status(), StatusAnswer).value
-    except NodeHostNotRunning:
-        return [Check("warn", NAME, "no node host runs here", where, "palyra node run")]
-    except PalyraError as error:
-        return [Check("FAIL", NAME, error.sentence.rstrip("."), where, error.hint)]
-    finding = f"{status.name} is {status.state}, pid {status.pid}"
-    verdict = "ok" if status.state == "online" else "warn"
-    hint = "" if status.state == "online" else "on the gateway: palyra doctor"
-    return [Check(verdict, NAME, finding, where, hint), _plugins(status)]
+    status = facts.answer
+    if status is None:
+        return [_silent(facts, where), *_service(facts)]
+    finding, hint = f"{status.name} is {status.state}, pid {status.pid}", ""
+    if status.state != "online":
+        error = status.last_error
+        lasts = error is not None and not error.healed_at_unix_ms
+        finding = f"{finding}: {error.sentence.rstrip('.')}" if error and lasts else finding
+        hint = (error.hint if error and lasts else "") or "on the gateway: palyra doctor"
+    host = Check("warn" if hint else "ok", NAME, finding, where, hint)
+    return [host, *_service(facts), _plugins(status)]
+
+
+def _silent(facts: Facts, where: str) -> Check:
+    """Nobody answers: because nobody runs, or somebody is not asked rightly."""
+    if facts.silent is not None:
+        return Check("FAIL", NAME, _finding(facts.silent), where, facts.silent.hint)
+    if facts.running:
+        return Check("warn", NAME, f"pid {facts.pid} begins", where, "palyra node status")
+    command = "palyra node start" if facts.mark is not None else "palyra node run"
+    return Check("warn", NAME, "no node host runs here", where, command)
+
+
+def _service(facts: Facts) -> list[Check]:
+    """What the manager says, where it is in its care; and what in its files cannot be read."""
+    checks = [
+        Check("FAIL", NAME, _finding(each), str(facts.files.root), each.hint)
+        for each in facts.problems
+        if each is not facts.silent
+    ]
+    mark, state = facts.mark, facts.service
+    if mark is None or state is None:
+        return checks
+    finding = f"{facts.described}, {'running' if state.running else state.word or 'stopped'}"
+    finding += f": {state.result}" if state.result else ""
+    fine = facts.by_service and not state.result
+    where = ", ".join(mark.files)
+    hint = "" if fine else "palyra node status"
+    return [*checks, Check("ok" if fine else "warn", "service", finding, where, hint)]
+
+
+def _finding(error: PalyraError) -> str:
+    return error.sentence.rstrip(".")
 
 
 def _plugins(status: StatusAnswer) -> Check:

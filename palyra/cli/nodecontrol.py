@@ -9,6 +9,7 @@ import click
 from palyra.cli import facts, words
 from palyra.cli.facts import Fact
 from palyra.cli.nodehost import NodeHost
+from palyra.cli.noderoot import node_state_root
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen, json_text
 from palyra.cli.tables import Cell, Column, cell
@@ -139,9 +140,7 @@ VERBS = (requests, allow, deny, forget, reload)
 
 def _host(call: Call) -> NodeHost:
     """That of this device: no other can be asked."""
-    if call.context or call.gateway_url:
-        raise click.UsageError("palyra node is about this device; leave out the gateway from afar")
-    return NodeHost(call.state_root)
+    return NodeHost(node_state_root(call))
 
 
 def _decided(call: Call, asked: Allow | Deny) -> None:

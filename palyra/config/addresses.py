@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 
 import attrs
 
 from palyra.errors import Malformed
+
+MAX_LISTED = 8
 
 
 @attrs.frozen
@@ -48,3 +51,22 @@ class HostPort:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def listed(texts: Sequence[str], field: str) -> tuple[HostPort, ...]:
+    """Addresses to connect to, in the order of trying, at most eight.
+
+    :raises Malformed: naming ``field``; there are more, one is no address, or one comes twice.
+    """
+    if len(texts) > MAX_LISTED:
+        raise Malformed(field, f"names {len(texts)} addresses, and {MAX_LISTED} are the most")
+    found: dict[HostPort, HostPort] = {}
+    for text in texts:
+        each = HostPort.parse(text, field)
+        if not each.port:
+            raise Malformed(field, f"must have a port that is not 0 (got {text[:80]!r})")
+        alike = HostPort(each.host.lower(), each.port)
+        if alike in found:
+            raise Malformed(field, f"names {text[:80]!r} twice")
+        found[alike] = each
+    return tuple(found.values())

@@ -34,6 +34,11 @@ class Arrivals:
         self._last_slot_ms = min(slot_ms, float(now_ms + MAX_WAIT_MS))
         return max(1, round(self._last_slot_ms - now_ms))
 
+    def after_ms(self, number: int) -> int:
+        """In how many ms the one of that number (from 0) of a crowd is to come, so that all of them
+        come as fast as they are let in."""
+        return min(MAX_WAIT_MS, round(number * self._step_ms))
+
     def _refill(self, now_ms: int) -> None:
         passed_ms = now_ms - (self._looked_ms if self._looked_ms is not None else now_ms)
         self._looked_ms = now_ms

@@ -82,6 +82,24 @@ class NotInstalled(PalyraError):
 
 
 @attrs.define
+class HostOutsideService(PalyraError):
+    """A node host serves this state root, and is not a service: it runs in a terminal."""
+
+    code = "node_outside_service"
+    category = Category.CONFLICT
+    state_root: str
+    pid: int
+
+    @property
+    def sentence(self) -> str:
+        return f"A node host (pid {self.pid}) runs on {self.state_root}, but not as a service."
+
+    @property
+    def hint(self) -> str:
+        return f"end it with Ctrl-C in its terminal, or kill {self.pid}"
+
+
+@attrs.define
 class InterpreterUnusable(PalyraError):
     """The user that the service would run as cannot run this installation."""
 
@@ -214,6 +232,10 @@ class ProxyUnusable(GatewayUnreachable):
     """
 
     code = "proxy_unusable"
+
+    @property
+    def where(self) -> str:
+        return f"proxy {self.address}"
 
     @property
     def unreached(self) -> bool:

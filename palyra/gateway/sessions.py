@@ -286,9 +286,10 @@ class Sessions:
         self._board.expelled(device_id)
 
     def drain_all(self, reason: str, retry_after_ms: int) -> None:
-        """Tell every node that the gateway is about to stop."""
-        for session in self._owners.values():
-            session.drain(reason, retry_after_ms)
+        """Tell every node that the gateway is about to stop, and each of them another moment from
+        ``retry_after_ms`` on to come back, as fast as they will be let in."""
+        for number, session in enumerate(self._owners.values()):
+            session.drain(reason, retry_after_ms + self._arrivals.after_ms(number))
 
     def _take_over(self, session: NodeSession) -> None:
         old = self._owners.get(session.device_id)

@@ -4,7 +4,7 @@ certificate (PROTOCOL: RENEWAL) or another transport without a gap."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -12,24 +12,24 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from palyra.config.addresses import HostPort
-from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import Hello, Renew, Welcome
 from palyra.core.transfers import PIECES_OVER
 from palyra.core.transports import Transport
 from palyra.core.versions import CATALOGS, PIECES
 from palyra.errors import ClockSkew, GatewayUnreachable, PalyraError
 from palyra.node.backoff import Backoff
+from palyra.node.gateways import Gateways
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import ClientFile, Credential, IdentityStore
 from palyra.node.link import Link, Route
 from palyra.node.moving import Moving
 from palyra.node.pause import Pause
-from palyra.node.registering import Registering, RegistrationWitness
+from palyra.node.registering import Registering
 from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
-from palyra.node.routes import Routes
 from palyra.node.running import Runs
 from palyra.node.session import NodeSession
+from palyra.node.witness import ConnectionWitness, Offers
 from palyra.transport.chain import check_dates
 from palyra.transport.interfaces import ICarrier
 from palyra.transport.statuses import OUT_OF_DATE
@@ -43,32 +43,6 @@ HANDOVER_S = 30.0
 PROBE_S = {Transport.GRPC: 5.0, Transport.QUIC: 10.0}
 """How long a gateway may stay silent once the network has changed: QUIC looks for another way by
 itself meanwhile."""
-
-
-class ConnectionWitness(RegistrationWitness, Protocol):
-    """Who watches the connection: a status line, or the log."""
-
-    def online(self, welcome: Welcome, route: Route) -> None:
-        """Registered; the gateway can dispatch.  Again after a handover."""
-
-    def offline(self, error: PalyraError | None, retry_s: float) -> None:
-        """The session ended, or could not be made; tried again after ``retry_s`` seconds."""
-
-    def clock_differs(self, ahead_ms: int) -> None:
-        """This clock is ahead of the gateway's (negative: behind) by more than a minute."""
-
-    def usable(self, capabilities: int) -> None:
-        """So many capabilities can be run here now, and were granted."""
-
-
-class Offers(Protocol):
-    """What this node offers, as a gateway is told."""
-
-    def announced(self) -> tuple[AnnouncedCapability, ...]:
-        """Every capability."""
-
-    def descriptor(self, digest: str) -> bytes | None:
-        """The bytes of one of its descriptors."""
 
 
 class Connection:
@@ -85,7 +59,7 @@ class Connection:
         *,
         reactor: Any,
         elapsed_s: Callable[[], float],
-        routes: Routes,
+        routes: Gateways,
         jitter: Callable[[float, float], float],
         identity: IdentityStore,
         hello: Callable[[str], Hello],
@@ -110,7 +84,7 @@ class Connection:
         self.granted: tuple[str, ...] = ()
         self._reactor = reactor
         self._elapsed_s = elapsed_s
-        self._routes = routes
+        self._gateways = routes
         self._jitter = jitter
         self._identity = identity
         self._runs = runs
@@ -118,7 +92,7 @@ class Connection:
         self._renewal = renewal
         self._look = look
         self._way = Registering(
-            routes=routes,
+            gateways=routes,
             elapsed_s=elapsed_s,
             identity=identity,
             hello=hello,
@@ -128,7 +102,7 @@ class Connection:
         )
         self._moving = Moving(
             reactor=reactor,
-            routes=routes,
+            gateways=routes,
             busy=lambda: renewal is not None and renewal.busy,
             move=self._move,
         )
@@ -226,9 +200,9 @@ class Connection:
             if self._stopping:
                 return
             self.tried = True
+            explained = await self._explained(error)
             retry_s = self._backoff.pause_s(error, soon=self._doubted)
-            self._doubted = False
-            self._witness.offline(await self._explained(error), retry_s)
+            self._witness.offline(explained, retry_s)
             if self._stopping:  # the witness gave up: cancelling finds nothing to wait for here
                 return
             await self._pause.wait(retry_s)
@@ -255,7 +229,7 @@ class Connection:
         if error.cause != OUT_OF_DATE:
             return error
         try:
-            chain = await self._look(self._routes.grpc.address)
+            chain = await self._look(self._gateways.now.grpc.address)
             check_dates(chain[0], int(self._reactor.seconds() * 1000))
         except ClockSkew as skew:
             return skew
@@ -318,7 +292,7 @@ class Connection:
         main = self._main
         assert main is not None, "without a session there is none to move"
         client = self._identity.client()
-        return await self._beside(main, client, main.credential, self._routes.quic)
+        return await self._beside(main, client, main.credential, self._gateways.now.quic)
 
     async def _beside(
         self, main: Link, client: ClientFile, credential: Credential, route: Route
@@ -336,7 +310,7 @@ class Connection:
         if patience is not None and patience.active():
             patience.cancel()
         error = result.value if isinstance(result, Failure) else None
-        self._routes.ended(link.route, error, self._elapsed_s() - link.began_s)
+        self._gateways.now.ended(link.route, error, self._elapsed_s() - link.began_s)
         if link is not self._main or self._over.called:
             return
         self._main = None

@@ -241,6 +241,8 @@ def _read(path: Path) -> tuple[Choice, ...]:
 
 def _put_aside(path: Path, error: StoreCorrupt) -> None:
     """Keep a damaged file for whoever wants to know; only its owner may read it there either."""
+    if path.is_symlink() or not path.is_file():
+        raise error  # whoever put that there knows what it is for
     aside = path.with_name(f"{path.name}.corrupt")
     try:
         os.replace(path, aside)

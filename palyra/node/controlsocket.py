@@ -73,7 +73,7 @@ class _Conversation(LineOnlyReceiver):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """A request that is too long, or no line."""
-        if self._stranger:
+        if self._stranger or self._cut:
             self.abort()
         elif not self._asked:
             self._asked = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,6 +19,7 @@ from palyra.core.jobs import REFUSED
 from palyra.node.dialogprograms import NOT_ANSWERED
 from palyra.node.dialogtext import shown
 from palyra.node.dialogwindow import CannotShow, Desktop, Window
+from palyra.node.elapsed import elapsed_s
 from palyra.node.mediation import BUSY, UNAVAILABLE, Answer, IDialogs, Question
 
 MAX_WAITING = 5
@@ -57,7 +57,7 @@ class DialogMediator:
         self,
         *,
         call_from_thread: Callable[..., object],
-        elapsed_s: Callable[[], float] = time.monotonic,
+        elapsed_s: Callable[[], float] = elapsed_s,
         desktop: Desktop | None = None,
         person: Callable[[], str] = lambda: person_here(),
     ) -> None:

@@ -37,9 +37,6 @@ class Clocks:
     """It stands still while the machine sleeps."""
 
 
-_ONE = Clocks(time.monotonic, time.monotonic)
-
-
 def clocks_of(platform: str, *, time: Any = time, windll: Any = None) -> Clocks:
     """The clocks of a platform (``sys.platform``), as far as this machine has them.
 
@@ -51,7 +48,11 @@ def clocks_of(platform: str, *, time: Any = time, windll: Any = None) -> Clocks:
         return _pair(time, "CLOCK_MONOTONIC_RAW", "CLOCK_UPTIME_RAW")
     if platform == "win32":
         return Clocks(time.monotonic, partial(_unbiased_s, windll or _windll()))
-    return _ONE
+    return _one(time)
+
+
+def _one(time: Any) -> Clocks:
+    return Clocks(time.monotonic, time.monotonic)
 
 
 def _pair(time: Any, elapsed: str, awake: str) -> Clocks:
@@ -61,7 +62,7 @@ def _pair(time: Any, elapsed: str, awake: str) -> Clocks:
         for clock in clocks:
             clock()
     except (AttributeError, OSError):
-        return _ONE
+        return _one(time)
     return Clocks(*clocks)
 
 

@@ -20,6 +20,14 @@ SCHEMA_VERSION = 1
 POLL_INTERVAL_MS = 500
 
 
+class KeptRoute(msgspec.Struct, frozen=True):
+    """What is learnt of the routes to one gateway: where its QUIC is, and how it was reached last;
+    each may be empty."""
+
+    quic_address: str = ""
+    last_transport: str = ""
+
+
 class HostFile(msgspec.Struct, frozen=True):
     """``node-host.json``: which gateway this node host belongs to."""
 
@@ -40,9 +48,16 @@ class HostFile(msgspec.Struct, frozen=True):
     gateway_urls: tuple[str, ...] = ()
     """Where the gateways of one CA serve nodes, in the order in which they are tried; empty:
     ``grpc_url`` alone."""
+    other_routes: dict[str, KeptRoute] = {}
+    """What is learnt of the routes to the gateways after the first, by address."""
     http_proxy: str = ""
     """What the environment named when it was paired or installed, for a service that has none; it
     may hold a password."""
+    no_proxy: str = ""
+    """What it named besides as reached without one."""
+
+    def __repr__(self) -> str:
+        return f"<HostFile {self.device_id} of {self.grpc_url}>"
 
 
 class NodeFiles:
@@ -106,16 +121,3 @@ class NodeFiles:
     def keep_host(self, host: HostFile) -> None:
         """Keep the pairing."""
         self._host.write(host)
-
-    def keep_routes(self, quic_address: str, last_transport: str) -> None:
-        """Keep where the gateway has its QUIC, and which transport carried a session last.
-
-        :raises StoreCorrupt, DiskFull, OSError: it is not possible; the file is as it was.
-        """
-        host = self.host()
-        if host is not None:
-            self.keep_host(
-                msgspec.structs.replace(
-                    host, quic_address=quic_address, last_transport=last_transport
-                )
-            )

@@ -7,7 +7,6 @@ cannot be written is never a reason to fail.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,54 +17,19 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from palyra._versioned import VersionedFile
 from palyra.core.devices import clean_text
-from palyra.errors import GatewayUnreachable, PalyraError
+from palyra.errors import GatewayUnreachable, PalyraError, RemoteRefusal
 from palyra.node.controlwords import LastError
+from palyra.node.lasterrorfile import (
+    MAX_TEXT,
+    SCHEMA_VERSION,
+    LastErrorFile,
+    Outage,
+    last_error_at,
+)
 
-SCHEMA_VERSION = 1
-MAX_TEXT = 240
-MAX_FILE = 16 * 1024
 CLOSED = "gateway_closed_session"
 InThread = Callable[..., Deferred[Any]]
-
-
-class Outage(enum.StrEnum):
-    """What a node host can be kept from."""
-
-    GATEWAY = "gateway"
-    CERTIFICATE = "certificate"
-    STORAGE = "storage"
-
-
-class LastErrorFile(msgspec.Struct, frozen=True):
-    """``last-error.json``; the fields of :class:`LastError`, and which kind of outage it is."""
-
-    schema_version: int
-    outage: Outage
-    code: str
-    sentence: str
-    hint: str
-    began_at_unix_ms: int
-    healed_at_unix_ms: int = 0
-    where: str = ""
-
-    @property
-    def error(self) -> LastError:
-        """As people are told it; made safe again, for anybody's editor may have been there."""
-        return LastError(
-            clean_text(self.code, MAX_TEXT),
-            clean_text(self.sentence, MAX_TEXT),
-            clean_text(self.hint, MAX_TEXT),
-            self.began_at_unix_ms,
-            self.healed_at_unix_ms,
-            clean_text(self.where, MAX_TEXT),
-        )
-
-
-def last_error_at(path: Path) -> VersionedFile[LastErrorFile]:
-    """The file, to read and to write."""
-    return VersionedFile(path, LastErrorFile, SCHEMA_VERSION, max_bytes=MAX_FILE)
 
 
 @attrs.define
@@ -108,7 +72,6 @@ class LastErrors:
         """With what was kept, as far as that can be read."""
         file = last_error_at(path)
         kept: LastErrorFile | None = None
-        file.sweep()
         try:
             kept = file.read()
         except PalyraError as error:
@@ -175,8 +138,9 @@ def _told(error: PalyraError | None, began_ms: int) -> LastError:
     if error is None:
         return LastError(CLOSED, "The gateway closed the session.", "palyra node logs", began_ms)
     where = error.where if isinstance(error, GatewayUnreachable) else ""
+    code = error.remote_code if isinstance(error, RemoteRefusal) else error.code
     return LastError(
-        error.code,
+        clean_text(code, MAX_TEXT),
         clean_text(error.sentence, MAX_TEXT),
         clean_text(error.hint, MAX_TEXT),
         began_ms,

@@ -35,7 +35,7 @@ class Question:
     argument: str
     scope: str = ""
     until_s: float = 0.0
-    """When nobody needs to answer any more, on the host's monotonic clock."""
+    """When nobody needs to answer any more, on the host's clock of elapsed time."""
     opens: str = ""
     """The URL or path that will be opened, as the input names it; empty where it is none."""
     job_id: str = ""

@@ -14,8 +14,8 @@ from twisted.logger import Logger
 
 from palyra.core.transports import Transport
 from palyra.errors import PalyraError
+from palyra.node.gateways import Gateways
 from palyra.node.link import Route
-from palyra.node.routes import Routes
 
 BUSY_S = 10.0
 """After this time it is looked again whether a renewal is over, which goes first."""
@@ -33,14 +33,14 @@ class Moving:
         self,
         *,
         reactor: Any,
-        routes: Routes,
+        gateways: Gateways,
         busy: Callable[[], bool],
         move: Callable[[], Awaitable[Callable[[], object]]],
     ) -> None:
         """``busy``: a renewal is under way.  ``move`` registers over QUIC, or fails with
         PalyraError and nothing has changed; calling what it gives moves the session there."""
         self._reactor = reactor
-        self._routes = routes
+        self._gateways = gateways
         self._busy = busy
         self._move = move
         self._timer: IDelayedCall | None = None
@@ -79,7 +79,7 @@ class Moving:
             working.cancel()
 
     def _schedule(self, at_least_s: float = 0.0) -> None:
-        delay_s = self._routes.move_in_s()
+        delay_s = self._gateways.now.move_in_s()
         if self._on_grpc and delay_s is not None:
             self._timer = self._reactor.callLater(max(at_least_s, delay_s), self._due)
 
@@ -101,10 +101,10 @@ class Moving:
         except CancelledError:
             return  # by stop() or give_way(), which see to what follows
         except PalyraError as error:
-            self._routes.not_moved(error)
+            self._gateways.now.not_moved(error)
         except Exception as error:
             self._log.failure("the session could not be moved to QUIC")
-            self._routes.not_moved(error)
+            self._gateways.now.not_moved(error)
         else:
             self._working = None
             move()

@@ -20,7 +20,7 @@ from palyra.capability.runner import OnDone, ThreadRunner
 from palyra.config.node import NodeSection
 from palyra.node.finding import Finding, pool_settings
 from palyra.node.offering import Find, InThread, MayAsk, Offering
-from palyra.node.running import Run
+from palyra.node.runner import Run
 from palyra.node.watchdog import Watchdog
 from palyra.plugins.described import DescriptorCache
 from palyra.plugins.discovery import Discovery
@@ -45,6 +45,7 @@ class OfferRooms:
         *,
         reactor: Any,
         elapsed_s: Callable[[], float],
+        awake_s: Callable[[], float],
         may_ask: MayAsk,
         file: Path | None,
         cache: Path,
@@ -53,15 +54,19 @@ class OfferRooms:
     ) -> None:
         """``catalogue`` is what is offered at first, and for ever without the configuration
         ``file``, which is read at every reload.  What plugins describe is kept at ``cache``.
-        ``argv`` starts a worker, and plugins are searched on ``path`` (``sys.path``)."""
+        ``argv`` starts a worker, and plugins are searched on ``path`` (``sys.path``).
+
+        ``elapsed_s`` is the clock of every context's deadline; ``awake_s`` stands still while the
+        machine sleeps: nobody is blamed for what did not happen then."""
         self._pool = WorkerPool(
             pool_settings(section.worker),
             argv=argv,
+            clock=elapsed_s,
             changed=lambda distribution, why: call_from_thread(self._dies, distribution, why),
         )
-        self._runners = Runners(ThreadRunner(section.max_running), self._pool)
+        self._runners = Runners(ThreadRunner(section.max_running, clock=elapsed_s), self._pool)
         self._watchdog = Watchdog(
-            clock=reactor, elapsed_s=elapsed_s, runners=self._runners, hung=self._hung
+            clock=reactor, elapsed_s=awake_s, runners=self._runners, hung=self._hung
         )
         find: Find = partial(_as_it_is, catalogue)
         known = find

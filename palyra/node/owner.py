@@ -87,7 +87,7 @@ class Owner:
         asking: Callable[[], object] = lambda: None,
     ) -> Deferred[Answer]:
         """Whether it may run; fired already where nothing needs to be waited for.  ``until_s`` is
-        how long a person may take, on the host's monotonic clock; ``asking`` is called when one is
+        how long a person may take, in the host's elapsed time; ``asking`` is called when one is
         asked, and has not answered at once.
 
         Fails with InputInvalid where the input is no JSON.  Cancelling it takes the question back.

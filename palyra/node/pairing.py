@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -11,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from palyra.config.addresses import HostPort
+from palyra.config.addresses import HostPort, listed
 from palyra.core.announcement import Announcement, encode_announcement
 from palyra.core.devices import ClientKind
 from palyra.core.handshake import DeviceHandshake
@@ -34,7 +35,9 @@ from palyra.node.firstcontact import given_root, named_root, shown_root
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import ClientFile, DeviceIdentity, PairingFile
 from palyra.node.pickup import PickUp, PickUpWitness
+from palyra.node.proxies import proxies_of, with_proxy
 from palyra.node.roots import Root, Roots
+from palyra.node.whereabouts import enrolments_of, urls_of
 from palyra.transport.chain import check_dates, fetch_chain
 from palyra.transport.grpcclient import GatewayChannel
 from palyra.wire.pairing import Begin, SessionOpened, StatusAnswer
@@ -73,10 +76,13 @@ class Pairing:
         witness: Witness,
         entropy: Entropy,
         now_ms: Callable[[], int],
-        node_rpc_override: str | None = None,
+        node_rpc: Sequence[str] = (),
         transport: Preference | None = None,
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """``node_rpc_override`` and ``transport`` are kept with the pairing, for every session."""
+        """``node_rpc`` (where gateways of one CA serve nodes, instead of where this one says that
+        it does) and ``transport`` are kept with the pairing, for every session; so is the proxy
+        that ``environ`` names, which leads to the gateway."""
         self._reactor = reactor
         self._files = files
         self._identity = identity
@@ -85,7 +91,10 @@ class Pairing:
         self._witness = witness
         self._entropy = entropy
         self._now_ms = now_ms
-        self._node_rpc_override = node_rpc_override
+        self._node_rpc = listed(node_rpc, "--grpc-url")
+        self._environ = environ
+        self._before = files.host()
+        self._proxies = proxies_of(self._before, environ)
         self._transport = transport
         self._handshake = DeviceHandshake(identity.key, identity.device_id, client_kind)
         self._pickup = PickUp(
@@ -110,11 +119,12 @@ class Pairing:
         """
         address = HostPort(uri.host, uri.port)
         given = given_root(ca_pem) if ca_pem is not None else None
-        chain = await fetch_chain(self._reactor, address)
+        proxy = self._proxies(address)
+        chain = await fetch_chain(self._reactor, address, proxy)
         root = named_root(chain, uri.ca, given)
         check_dates(chain[0], self._now_ms())
         self._witness.gateway_verified(str(address), uri.ca.hex(), matches=True)
-        channel = GatewayChannel(address, root.pem.encode())
+        channel = GatewayChannel(address, root.pem.encode(), None, proxy)
         try:
             waiting = await self._proven_by_token(channel, uri, root)
             self._files.identity.keep_waiting(waiting)
@@ -138,12 +148,13 @@ class Pairing:
         assert self._pins < MAX_PINS, "who asks for PINs counts them"
         self._pins += 1
         given = given_root(ca_pem) if ca_pem is not None else None
-        chain = await fetch_chain(self._reactor, address)
+        proxy = self._proxies(address)
+        chain = await fetch_chain(self._reactor, address, proxy)
         root = given or shown_root(chain, address)
         if chain:
             check_dates(chain[0], self._now_ms())
         self._witness.gateway_verified(str(address), root.hash.hex(), matches=False)
-        channel = GatewayChannel(address, root.pem.encode())
+        channel = GatewayChannel(address, root.pem.encode(), None, proxy)
         try:
             proven = self._proven_by_pin(channel, pin, root)
             del pin
@@ -155,7 +166,9 @@ class Pairing:
 
     async def resume(self, waiting: PairingFile) -> HostFile:
         """Go on waiting for an operator after a restart."""
-        channel = GatewayChannel(HostPort.parse(waiting.gateway), waiting.ca_pem.encode())
+        address = HostPort.parse(waiting.gateway)
+        proxy = self._proxies(address)
+        channel = GatewayChannel(address, waiting.ca_pem.encode(), None, proxy)
         try:
             return await self._picked_up(channel, waiting)
         finally:
@@ -257,12 +270,12 @@ class Pairing:
         return self._accept(waiting, answer)
 
     def _accept(self, waiting: PairingFile, answer: StatusAnswer) -> HostFile:
-        files, device_id = self._files, self._identity.device_id
+        files, device_id, before = self._files, self._identity.device_id, self._before
         files.identity.accept(device_id, answer.certificate_pem, waiting.ca_pem, answer.ca_pem)
         now_ms = self._now_ms()
         host = HostFile(
             schema_version=SCHEMA_VERSION,
-            grpc_url=self._node_rpc_override or answer.node_rpc_address,
+            grpc_url=str(self._node_rpc[0]) if self._node_rpc else answer.node_rpc_address,
             device_id=device_id,
             poll_interval_ms=POLL_INTERVAL_MS,
             identity_store_dir=str(files.identity.path),
@@ -273,7 +286,11 @@ class Pairing:
             enrolment_address=waiting.gateway,
             transport=self._transport.value if self._transport is not None else "",
             quic_address=answer.quic_address,
+            gateway_urls=urls_of(self._node_rpc),
+            http_proxy=before.http_proxy if before is not None else "",
+            no_proxy=before.no_proxy if before is not None else "",
         )
+        host = with_proxy(host, self._environ)
         files.keep_host(host)
         files.identity.stop_waiting()
         self._witness.approved(answer.decided_by, answer.device_name)
@@ -290,7 +307,7 @@ def unfinished(files: NodeFiles) -> PairingFile | None:
     waiting, host = files.identity.waiting(), files.host()
     if waiting is None or host is None:
         return waiting
-    if waiting.gateway == host.enrolment_address:
+    if waiting.gateway in map(str, enrolments_of(host)):
         return None
     if _has_brought(waiting, files.identity.client()):
         return waiting

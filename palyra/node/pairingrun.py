@@ -10,7 +10,7 @@ import attrs
 from twisted.internet.threads import deferToThread
 
 from palyra.config import Config
-from palyra.config.addresses import HostPort
+from palyra.config.addresses import HostPort, listed
 from palyra.core.devices import ClientKind
 from palyra.core.pairing_uri import PairingUri
 from palyra.core.pin import PinCode
@@ -23,6 +23,7 @@ from palyra.node.identity import DeviceIdentity, PairingFile
 from palyra.node.pairing import Pairing, unfinished
 from palyra.node.screen import PairingScreen, Screen
 from palyra.node.typedpins import PinPrompt, can_ask, pair_by_pin
+from palyra.node.whereabouts import gateways_of, moved
 
 
 @attrs.frozen
@@ -30,8 +31,11 @@ class NodeRunOptions:
     """What ``palyra node run`` was asked, or ``install`` about its pairing.
 
     ``gateway`` and ``pin`` come together; ``pin_typed`` where a person typed it on a terminal and
-    may be asked for another one.  ``grpc_url`` is where gateways of one CA serve nodes, in the order
-    in which they are tried.  ``transport`` is for this run, and kept where it pairs.
+    may be asked for another one.  ``grpc_url`` is where gateways of one CA serve nodes, in
+    the order of trying; of a device that is paired, where they are from now on.  ``transport`` is
+    for this run, and kept where it pairs.
+
+    :raises Malformed: ``grpc_url`` is no list of addresses.
     """
 
     state_root: Path
@@ -44,6 +48,9 @@ class NodeRunOptions:
     grpc_url: tuple[str, ...] = ()
     transport: Preference | None = None
     ca_file: Path | None = None
+
+    def __attrs_post_init__(self) -> None:
+        listed(self.grpc_url, "--grpc-url")
 
     @property
     def asks(self) -> bool:
@@ -88,8 +95,11 @@ class PairingRun:
         waiting = None if options.asks else unfinished(files)
         if options.asks or waiting is not None:
             await self._paired(identity, waiting)
-        elif files.host() is None:
+        elif (host := files.host()) is None:
             raise NotPaired(str(files.state_root))
+        elif (there := moved(host, options.grpc_url)) is not host:
+            files.keep_host(there)
+            self._screen.step("gateway", f"now {', '.join(map(str, gateways_of(there)))}")
         return identity
 
     async def _paired(self, identity: DeviceIdentity, waiting: PairingFile | None) -> None:
@@ -120,8 +130,9 @@ class PairingRun:
             witness=self._shown,
             entropy=os.urandom,
             now_ms=self._now_ms,
-            node_rpc_override=options.grpc_url[0] if options.grpc_url else None,
+            node_rpc=options.grpc_url,
             transport=options.transport,
+            environ=os.environ,
         )
 
     async def _next_pin(self, failed: PairingFailed | None) -> PinCode | None:

@@ -26,6 +26,7 @@ from palyra.errors import (
     PinNotChecked,
     StoreUnavailable,
 )
+from palyra.node.gateways import Gateways
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import ClientFile, Credential, IdentityStore
 from palyra.node.link import Link, Route
@@ -60,7 +61,7 @@ class Registering:
     def __init__(
         self,
         *,
-        routes: Routes,
+        gateways: Gateways,
         elapsed_s: Callable[[], float],
         identity: IdentityStore,
         hello: Callable[[str], Hello],
@@ -69,7 +70,7 @@ class Registering:
         rejoin: Rejoin | None,
     ) -> None:
         """Without ``rejoin`` there is no way back once no certificate is taken any more."""
-        self._routes = routes
+        self._gateways = gateways
         self._elapsed_s = elapsed_s
         self._identity = identity
         self._hello = hello
@@ -81,6 +82,11 @@ class Registering:
         self._cuts = 0
         self._fresh = ""
         self._superseded = ""
+
+    @property
+    def _routes(self) -> Routes:
+        """Of the gateway that is tried now, or that has the session."""
+        return self._gateways.now
 
     async def connect(self) -> Link:
         """Register, after a rejoin where no certificate of this device seems to be of use.
@@ -152,7 +158,9 @@ class Registering:
         refused: PalyraError = _ran_out(client)
         for credential in tried:
             try:
-                return await self._register_first_route(client, credential)
+                return await self._gateways.first(
+                    lambda: self._register_first_route(client, credential)  # noqa: B023 - now
+                )
             except CertificateSuperseded as error:
                 self._superseded = credential.certificate_pem
                 if not isinstance(refused, GatewayUnreachable):

@@ -6,10 +6,11 @@ grace that the operator sets a certificate comes at once; after it an operator a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import attrs
 import msgspec
 from twisted.logger import Logger
 
@@ -58,6 +59,16 @@ OpenEnrolment = Callable[[HostPort, bytes], GatewayChannel]
 """A connection to the enrolment listener, verified under that one root (PEM)."""
 
 
+@attrs.frozen
+class _Opened:
+    """A rejoin that was begun, where, and under which root."""
+
+    address: HostPort
+    root: Root
+    channel: GatewayChannel
+    session: SessionOpened
+
+
 class Rejoin:
     """The way back of one device."""
 
@@ -67,7 +78,7 @@ class Rejoin:
         self,
         *,
         reactor: Any,
-        address: HostPort,
+        addresses: Sequence[HostPort],
         channel: OpenEnrolment,
         identity: DeviceIdentity,
         store: IdentityStore,
@@ -75,9 +86,10 @@ class Rejoin:
         witness: RejoinWitness,
         entropy: Entropy,
     ) -> None:
-        """``address`` is the enrolment listener's."""
+        """``addresses`` are the enrolment listeners', in the order of trying: the next one only
+        where nobody is heard at the one before."""
         self._reactor = reactor
-        self._address = address
+        self._addresses = tuple(addresses)
         self._channel = channel
         self._identity = identity
         self._store = store
@@ -98,27 +110,29 @@ class Rejoin:
         waiting = self._store.waiting()
         if waiting is not None and self._is_ours(waiting) and await self._resumed(waiting):
             return
-        root, channel, opened = await self._open()
+        opened = await self._open()
         try:
-            time.heard(opened.gateway_unix_ms)
+            time.heard(opened.session.gateway_unix_ms)
             if expired and self._store.client().usable(time.now_ms()):
                 return
-            await self._complete(channel, root, opened)
+            await self._complete(opened)
         finally:
-            await channel.close()
+            await opened.channel.close()
 
     async def _resumed(self, waiting: PairingFile) -> bool:
         """Whether the session that was begun earlier led to a certificate.
 
-        False where the gateway does not know it (any more).  It is asked under the root of then,
-        and where that does not lead to an answer under every other one that is trusted: the
-        listeners may have moved to another CA meanwhile.
+        False where the gateway does not know it (any more).  It is asked where it was begun and
+        under the root of then; where that does not lead to an answer at the other addresses, and
+        under every other root that is trusted: the listeners may have another CA meanwhile.
         """
         trusted = Roots.read(self._store.client().ca_bundle_pem).each
-        first = Roots.read(waiting.ca_pem).first
+        first, begun = Roots.read(waiting.ca_pem).first, HostPort.parse(waiting.gateway)
+        roots = (first, *(each for each in trusted if each != first))
+        addresses = (begun, *(each for each in self._addresses if each != begun))
         away: list[GatewayUnreachable] = []
-        for root in (first, *(each for each in trusted if each != first)):
-            channel = self._channel(self._address, root.pem.encode())
+        for address, root in _each(addresses, roots, away):
+            channel = self._channel(address, root.pem.encode())
             try:
                 await self._pick_up(channel, msgspec.structs.replace(waiting, ca_pem=root.pem))
                 return True
@@ -137,20 +151,21 @@ class Rejoin:
         try:
             trusted = Roots.read(self._store.client().ca_bundle_pem)
             return (
-                waiting.gateway == str(self._address)
+                waiting.gateway in map(str, self._addresses)
                 and Roots.read(waiting.ca_pem).first in trusted.each
             )
         except VerificationFailed:
             return False
 
-    async def _open(self) -> tuple[Root, GatewayChannel, SessionOpened]:
+    async def _open(self) -> _Opened:
         """Begin, under each root alone: what is signed names the one that the gateway showed."""
         begin = Begin(ClientKind.NODE, CodeMethod.REJOIN, device_id=self._identity.device_id)
+        roots = Roots.read(self._store.client().ca_bundle_pem).each
         away: list[GatewayUnreachable] = []
-        for root in Roots.read(self._store.client().ca_bundle_pem).each:
-            channel = self._channel(self._address, root.pem.encode())
+        for address, root in _each(self._addresses, roots, away):
+            channel = self._channel(address, root.pem.encode())
             try:
-                return root, channel, await channel.begin(begin)
+                return _Opened(address, root, channel, await channel.begin(begin))
             except GatewayUnreachable as error:
                 away.append(error)
                 await channel.close()
@@ -159,14 +174,15 @@ class Rejoin:
                 raise
         raise away[0]
 
-    async def _complete(self, channel: GatewayChannel, root: Root, opened: SessionOpened) -> None:
-        proof = self._proof(root, opened)
+    async def _complete(self, opened: _Opened) -> None:
+        root, channel = opened.root, opened.channel
+        proof = self._proof(root, opened.session)
         # Before it is told anything: where its answer gets lost it is asked what became of it.
         waiting = PairingFile(
             schema_version=SCHEMA_VERSION,
-            session_id=opened.begun.session_id,
+            session_id=opened.session.begun.session_id,
             request_id="",
-            gateway=str(self._address),
+            gateway=str(opened.address),
             ca_pem=root.pem,
         )
         self._store.keep_waiting(waiting)
@@ -233,3 +249,16 @@ class Rejoin:
             self._identity.device_id, certificate_pem, trusted_pem, ca_bundle_pem
         )
         self._witness.rejoined(kept.cert_expires_at_unix_ms)
+
+
+def _each(
+    addresses: Sequence[HostPort], roots: Sequence[Root], away: Sequence[GatewayUnreachable]
+) -> Iterator[tuple[HostPort, Root]]:
+    """Every root at each address; no other one where the last failure, the end of ``away``, says
+    that nobody is there."""
+    for address in addresses:
+        for root in roots:
+            failures = len(away)
+            yield address, root
+            if len(away) > failures and away[-1].unreached:
+                break

@@ -15,7 +15,6 @@ from palyra.capability.catalogue import Catalogue, Offer
 from palyra.capability.context import CapabilityContext, DeviceFacts
 from palyra.capability.outcome import Outcome as RunOutcome
 from palyra.capability.outcome import OutcomeKind
-from palyra.capability.runner import OnDone
 from palyra.core.frames import Dispatch, Progress, Waiting
 from palyra.core.identifiers import AttemptId, short_id
 from palyra.core.jobs import MediationAnswer, Outcome, Report, Standing
@@ -24,6 +23,8 @@ from palyra.errors import InputInvalid, PalyraError
 from palyra.node.attempts import AttemptMemory
 from palyra.node.mediation import UNAVAILABLE, Answer
 from palyra.node.owner import Owner
+from palyra.node.patience import Patience
+from palyra.node.runner import Run, Runner
 
 _OUTCOMES = {
     OutcomeKind.SUCCEEDED: Outcome.SUCCEEDED,
@@ -32,27 +33,6 @@ _OUTCOMES = {
     OutcomeKind.CANCELLED: Outcome.CANCELLED,
 }
 _FAILURES = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
-
-
-class Run(Protocol):
-    """A handler at work."""
-
-    def cancel(self) -> None:
-        """Ask it to end; its outcome tells whether it did."""
-
-
-class Runner(Protocol):
-    """Where handlers run: threads of this process, or workers."""
-
-    def start(
-        self,
-        offer: Offer,
-        input_bytes: bytes,
-        context: CapabilityContext,
-        max_output_bytes: int,
-        on_done: OnDone,
-    ) -> Run:
-        """Run a handler and call ``on_done`` once, from any thread.  RuntimeError: it is closed."""
 
 
 class Speaker(Protocol):
@@ -111,9 +91,10 @@ class Runs:
         noticed: Callable[[str, int], object],
         tracer: Tracer | None = None,
     ) -> None:
-        """``call_from_thread(function, *arguments)`` is the way back from a runner's threads;
+        """``elapsed_s`` counts while the machine sleeps, as deadlines do.
+        ``call_from_thread(function, *arguments)`` is the way back from a runner's threads;
         ``noticed`` is told in a line what began or ended, and how many attempts there are."""
-        self._reactor = reactor
+        self._patience = Patience(reactor, elapsed_s)
         self._elapsed_s = elapsed_s
         self._call_from_thread = call_from_thread
         self.catalogue = catalogue
@@ -168,6 +149,10 @@ class Runs:
         for running in list(self._running.values()):
             if running.question is not None:
                 running.question.cancel()
+
+    def woke(self) -> None:
+        """The machine was asleep: a person's time may be over.  Runs are seen to where they run."""
+        self._patience.look()
 
     def when_idle(self) -> Deferred[None]:
         """Fires when nothing runs, and a gateway that listens has every report."""
@@ -229,7 +214,7 @@ class Runs:
         question = self._owner.decide(dispatch, running.offer, until_s, asking)
         if not question.called:
             running.question = question
-            question.addTimeout(self._mediation_timeout_s, self._reactor)
+            self._patience.limit(question, self._mediation_timeout_s)
             if running.asked:
                 self._say_waiting(running)
         question.addCallbacks(

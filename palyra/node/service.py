@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,17 @@ from palyra._lock import RootLock
 from palyra._notify import Notifier
 from palyra.capability.catalogue import Catalogue
 from palyra.capability.context import DeviceFacts
-from palyra.config.addresses import HostPort
 from palyra.config.node import NodeSection
 from palyra.config.tracing import TracingSection
 from palyra.core.frames import Hello
 from palyra.core.identifiers import Entropy
-from palyra.core.transports import Preference, TransportChoice
+from palyra.core.transports import Preference
 from palyra.errors import NotPaired, PalyraError
 from palyra.node.announcing import announcement
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
 from palyra.node.controlwords import ReloadedAnswer, StatusAnswer
+from palyra.node.elapsed import awake_s, elapsed_s
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.hangup import Hangup
 from palyra.node.identity import DeviceIdentity
@@ -39,18 +38,19 @@ from palyra.node.lasterror import LastErrors
 from palyra.node.mediation import IDialogs, IMediator
 from palyra.node.offerrooms import OfferRooms
 from palyra.node.ownerrooms import OwnerRooms
+from palyra.node.proxies import proxies_of
 from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
-from palyra.node.routes import Memory, Routes
 from palyra.node.running import Runs
+from palyra.node.serving import Serving
 from palyra.node.standing import Standing
 from palyra.node.supervised import Supervised
+from palyra.node.surroundings import Surroundings
 from palyra.node.watcher import Watcher
+from palyra.node.ways import Ways
+from palyra.node.whereabouts import enrolments_of
 from palyra.observe.tracing import open_tracing
 from palyra.transport.asyncbridge import call_from_thread
-from palyra.transport.chain import fetch_chain
-from palyra.transport.grpcclient import GatewayChannel
-from palyra.transport.quicclient import QuicChannel
 from palyra.workers.killing import containment
 
 MAX_IN_FLIGHT = 256
@@ -121,8 +121,11 @@ class NodeService(Service):
         """
         self._lock.sign()
         node, config = self._node, self._config
+        self._serving = Serving(node.files, now_ms=self._now_ms)
+        self._serving.check()
         # What may be refused comes before the first thread: one that is left keeps a process alive.
-        routes = self._routes()
+        self._ways = self._make_ways()
+        routes = self._ways.gateways()
         rejoin = self._rejoin()
         self._errors = LastErrors.open(node.files.last_error, now_ms=self._now_ms)
         self._owners = self._owner_rooms()
@@ -138,7 +141,7 @@ class NodeService(Service):
         self._offers.open()
         self._owners.serve(
             self._reactor,
-            elapsed_s=time.monotonic,
+            elapsed_s=elapsed_s,
             status=self._status,
             reload=self.reload,
             stop=self._stop_process,
@@ -146,7 +149,7 @@ class NodeService(Service):
         self._memory.start()
         self._runs = Runs(
             reactor=self._reactor,
-            elapsed_s=time.monotonic,
+            elapsed_s=elapsed_s,
             call_from_thread=call_from_thread,
             catalogue=node.catalogue,
             runner=self._offers,
@@ -162,7 +165,7 @@ class NodeService(Service):
         self._certificate = self._renewal()
         self._connection = Connection(
             reactor=self._reactor,
-            elapsed_s=time.monotonic,
+            elapsed_s=elapsed_s,
             routes=routes,
             jitter=random.uniform,
             identity=node.files.identity,
@@ -173,8 +176,11 @@ class NodeService(Service):
             max_retry_s=config.max_retry_s,
             renewal=self._certificate,
             rejoin=rejoin,
-            look=lambda address: fetch_chain(self._reactor, address),
+            look=self._ways.look,
             offers=self._offers.offering,
+        )
+        self._surroundings = Surroundings(
+            self._reactor, stirred=self._connection.nudge, woke=self._runs.woke
         )
         self._offers.offering.watch(self._offer)
         if self._hangup is not None:
@@ -200,7 +206,8 @@ class NodeService(Service):
             node.catalogue,
             self._config,
             reactor=self._reactor,
-            elapsed_s=time.monotonic,
+            elapsed_s=elapsed_s,
+            awake_s=awake_s,
             may_ask=self._owners.owner.may_ask,
             file=self._config_file,
             cache=node.files.descriptors,
@@ -221,7 +228,7 @@ class NodeService(Service):
             watcher=self._watcher,
             containment=containment(),
             now_ms=self._now_ms,
-            elapsed_s=time.monotonic,
+            elapsed_s=elapsed_s,
         )
         self._watcher.tell(standing)
         self._memory.stored = standing.stored
@@ -259,41 +266,23 @@ class NodeService(Service):
     def _hung_up(self) -> None:
         self.reload().addErrback(lambda failure: self._log.failure("reload failed", failure))
 
-    def _routes(self) -> Routes:
-        """The ways to the gateway, as they were left."""
-        host, config = self._node.host, self._config
-        memory = Memory(host.quic_address, host.last_transport)
-        return Routes(
-            grpc=HostPort.parse(host.grpc_url, "grpc_url"),
-            open_grpc=GatewayChannel,
-            open_quic=lambda address, ca_pem, identity, pin, handshake_s: QuicChannel(
-                self._reactor,
-                address,
-                ca_pem,
-                identity,
-                pin=pin,
-                handshake_timeout_s=handshake_s,
-            ),
-            elapsed_s=time.monotonic,
-            choice=TransportChoice(
-                config.transport,
-                config.grpc_fallback,
-                quic_known=memory.quic is not None,
-                last=memory.last,
-                now_s=time.monotonic(),
-                jitter=random.uniform,
-                hold_s=config.quic_retry_s,
-            ),
-            memory=memory,
-            keep=lambda new: self._node.files.keep_routes(new.quic_address, new.last_transport),
+    def _make_ways(self) -> Ways:
+        """The ways to the gateways, as they were left."""
+        node = self._node
+        return Ways(
+            reactor=self._reactor,
+            elapsed_s=elapsed_s,
+            files=node.files,
+            host=node.host,
+            config=self._config,
+            proxies=proxies_of(node.host, os.environ),
             told=self._watcher.fell_back,
-            pin=config.pin,
         )
 
     def _renewal(self) -> Renewal:
         return Renewal(
             reactor=self._reactor,
-            elapsed_s=time.monotonic,
+            elapsed_s=elapsed_s,
             jitter=random.uniform,
             identity=self._node.identity,
             store=self._node.files.identity,
@@ -307,8 +296,8 @@ class NodeService(Service):
             return None
         return Rejoin(
             reactor=self._reactor,
-            address=HostPort.parse(node.host.enrolment_address, "enrolment_address"),
-            channel=GatewayChannel,
+            addresses=enrolments_of(node.host),
+            channel=self._ways.enrolment,
             identity=node.identity,
             store=node.files.identity,
             announcement=lambda: announcement(self._offers.offering, node.host.name),
@@ -319,7 +308,9 @@ class NodeService(Service):
     def _connect(self) -> None:
         """Find out what is offered, then connect: jobs that wait for a plugin find it there, unless
         it takes very long to say what it is."""
+        self._serving.begin()
         self._supervised.serving()
+        self._surroundings.start()
         self._found = self._offers.begin()
         self._connected = self._found.addBoth(lambda _: self._connection.start())
         self._connected.addErrback(
@@ -346,6 +337,7 @@ class NodeService(Service):
             self._config.shutdown_grace_s, self._reactor, onTimeoutCancel=lambda *_: None
         )
         await idle
+        await self._surroundings.stop()
         self._connection.stop()
         if not self._found.called:
             self._found.cancel()
@@ -357,6 +349,7 @@ class NodeService(Service):
         self._memory.stop()
         await self._errors.when_written()
         self._supervised.stopped()
+        self._serving.end()
         self._lock.release()
 
     def _facts(self) -> DeviceFacts:

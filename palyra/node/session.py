@@ -261,4 +261,6 @@ class NodeSession:
 
     def _silent(self, limit_s: float) -> None:
         """Half-open: nobody answers heartbeats any more."""
+        if self._beat is not None and self._beat.active():
+            self._beat.cancel()
         self._carrier.close(TookTooLong("The gateway answered no heartbeat", limit_s))

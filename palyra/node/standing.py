@@ -19,7 +19,8 @@ from palyra.core.frames import Welcome
 from palyra.errors import PalyraError, StoreUnavailable
 from palyra.node.controlwords import CapabilityCount, State, StatusAnswer
 from palyra.node.identity import IdentityStore
-from palyra.node.lasterror import LastErrors, Outage
+from palyra.node.lasterror import LastErrors
+from palyra.node.lasterrorfile import Outage
 from palyra.node.link import Route
 from palyra.node.rejoin import is_final
 from palyra.node.renewal import RenewalWitness

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from twisted.python.usage import Options as TwistedOptions
 
 from palyra._daemon import CleanFailure, prepare
 from palyra._lock import RootLock
+from palyra._notify import Notifier
 from palyra._reactor import the_reactor
 from palyra.config import Config, load
 from palyra.config.roots import default_state_root
@@ -76,7 +78,6 @@ class Options(TwistedOptions):
 
 def makeService(options: Options) -> Service:
     """The service twistd runs."""
-    from palyra._notify import Notifier
     from palyra.capability.catalogue import Catalogue
     from palyra.node.dialogs import DialogMediator
     from palyra.node.service import NodeService, paired_host, preferring
@@ -94,6 +95,17 @@ def makeService(options: Options) -> Service:
         dialogs=DialogMediator(call_from_thread=reactor.callFromThread),
         config_file=options.config_file,
         signals=True,
-        notifier=Notifier.from_environment(os.environ),
+        notifier=_notifier(),
     )
     return CleanFailure(service, options.parent)
+
+
+def _notifier() -> Notifier:
+    """What tells the service manager.  Where that has a watchdog, the end by it (SIGABRT) says in
+    the log where every thread was."""
+    import faulthandler
+
+    notifier = Notifier.from_environment(os.environ)
+    if notifier.watchdog_s is not None and sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)
+    return notifier

@@ -22,11 +22,8 @@ from twisted.logger import (
     LogLevelFilterPredicate,
     formatEvent,
 )
-from twisted.python.logfile import LogFile
 
-ROTATE_BYTES = 10 * 1024 * 1024
-KEEP_FILES = 5
-
+from palyra.observe.logfile import SteadyLogFile
 
 _JOURNAL = {
     LogLevel.critical: "<2>",
@@ -62,13 +59,7 @@ def is_journal(stream: IO[str], environ: Mapping[str, str]) -> bool:
 def file_observer(path: Path) -> ILogObserver:
     """For a daemon: a rotated file, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = LogFile(
-        path.name,
-        str(path.parent),
-        rotateLength=ROTATE_BYTES,
-        maxRotatedFiles=KEEP_FILES,
-        defaultMode=0o600,
-    )
+    file = SteadyLogFile(path.name, str(path.parent))
     return _filtered(FileLogObserver(cast("IO[str]", file), _long))
 
 

@@ -137,7 +137,7 @@ class LoopbackPoint:
 
         The file comes after the port is ours: a token is never told to whoever had it before us.
         """
-        self.path.unlink(missing_ok=True)
+        self.forget()
         port = reactor.listenTCP(0, factory, interface=_HOST)
         token = secrets.token_hex(_TOKEN_BYTES)
         file = ControlFile(SCHEMA_VERSION, port.getHost().port, token)

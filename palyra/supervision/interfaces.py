@@ -19,6 +19,12 @@ class IServiceManager(Interface):
     kind: Manager = Attribute("Which manager it is.")
     described: str = Attribute("What people are told it is: 'systemd user unit'.")
 
+    def check(service: Service) -> None:
+        """Refuse what :meth:`install` would refuse whatever happens; nothing is changed.
+
+        :raises ServiceElsewhere: the service is there already, for another state root.
+        :raises CredentialsUnsupported, ServiceManagerFailed: it cannot be installed."""
+
     def install(service: Service) -> list[Path]:
         """Define the service, or define it anew, and have it started at boot or sign-in where that
         is possible; it is not started now.  The files that were written."""

@@ -78,7 +78,8 @@ def end(
     boot_id: Callable[[], str] = boot_id,
     of_user: int | None = None,
 ) -> None:
-    """End that process: SIGTERM, SIGKILL after ``grace_s``; nothing where it lives no more.  Blocks.
+    """End that process: SIGTERM, and SIGKILL after ``grace_s``.  Blocks; returns at once where it
+    lives no more.
 
     Another process that has its number is not signalled; with ``of_user`` neither is one that does
     not belong to that uid, since whoever wrote the file might name any.  Windows knows no SIGTERM:
@@ -88,23 +89,19 @@ def end(
     """
     if not alive(file, boot_id()):
         return
-    try:
-        handle = os.pidfd_open(file.pid) if hasattr(os, "pidfd_open") else -1
-    except ProcessLookupError:
-        return
-    except OSError:  # a kernel that has none, or a sandbox that forbids it
-        handle = -1
-    try:
-        target = _ByHandle(handle) if handle >= 0 else _ByNumber(file.pid)
-        # Only now the number is held: what it named before may have been another one.
+    with contextlib.closing(_held(file.pid)) as target:
+        # Only from now on the number is held: before, it may have become another one's.
         if not _is_it(file):
             return
         if of_user is not None and _owner(file.pid) != of_user:
             raise DidNotStop(file.pid)
         _end(target, file.pid, grace_s)
-    finally:
-        if handle >= 0:
-            os.close(handle)
+
+
+def _held(pid: int) -> _ByHandle | _ByNumber:
+    with contextlib.suppress(OSError, AttributeError):  # no pidfd in this kernel, or allowed here
+        return _ByHandle(os.pidfd_open(pid))
+    return _ByNumber(pid)
 
 
 class _ByHandle:
@@ -112,6 +109,9 @@ class _ByHandle:
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
+
+    def close(self) -> None:
+        os.close(self._handle)
 
     def send(self, number: int) -> None:
         signal.pidfd_send_signal(self._handle, number)
@@ -126,11 +126,17 @@ class _ByNumber:
     """A process by number and start, as psutil compares them at each signal."""
 
     def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
+        self._process: psutil.Process | None = None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process = psutil.Process(pid)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def send(self, number: int) -> None:
         try:
-            self._process.send_signal(number)
+            if self._process is not None:
+                self._process.send_signal(number)
         except psutil.AccessDenied as error:
             raise PermissionError(str(error)) from error
         except psutil.NoSuchProcess as error:
@@ -138,7 +144,8 @@ class _ByNumber:
 
     def ends_within(self, limit_s: float) -> bool:
         with contextlib.suppress(psutil.TimeoutExpired):
-            self._process.wait(limit_s)
+            if self._process is not None:
+                self._process.wait(limit_s)
             return True
         return False
 

@@ -48,8 +48,14 @@ def read(path: Path) -> ProcessFile | None:
 def read_or_none(path: Path) -> ProcessFile | None:
     """The same where a file that cannot be used counts as none: it names no process.  Whether one
     serves that cannot be told from it, its lock says."""
+    found = read_owned_or_none(path)
+    return None if found is None else found[0]
+
+
+def read_owned_or_none(path: Path) -> tuple[ProcessFile, int] | None:
+    """The same, and the uid of whoever wrote it."""
     try:
-        return read(path)
+        return _at(path).read_owned()
     except PalyraError:
         return None
 

@@ -1,4 +1,4 @@
-"""Running a program of the operating system: no shell, a time limit, and no more output than fits."""
+"""Running programs of the operating system: no shell, a time limit, bounded output."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO
+from typing import IO, Any
 
 import attrs
 
 from palyra.errors import ServiceManagerFailed
+from palyra.supervision.service import Account
 
-MAX_OUTPUT = 256 * 1024
-"""How many bytes of each stream are kept; a program that writes much more is ended."""
+MAX_OUTPUT = 1024 * 1024
+"""How many bytes of each stream are kept; a program that writes more fails at it, or is ended."""
 NOT_FOUND = 127
 """The exit code of a program that is not there, or may not be run; as a shell has it."""
 TIMED_OUT = 124
 """The exit code of a program that did not end in time, or wrote without end."""
 
 _ENCODING = "oem" if sys.platform == "win32" else "utf-8"
-_TOO_MUCH = 16 * MAX_OUTPUT
 _LOOK_EVERY_S = 0.1
 _MAX_SAID = 300
 
@@ -41,10 +41,15 @@ class Ran:
 
     @property
     def said(self) -> str:
-        """Its last line of complaint, without a point: for people, so without control characters."""
-        lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
-        last = lines[-1] if lines else ""
+        """Its last line of complaint for people: no control characters, and no point at its end."""
+        lines = [line.strip() for line in (self.err or self.out).splitlines()]
+        # systemctl's last line says where to look further, the one before what is wrong.
+        last = next((each for each in reversed(lines) if each and not each.startswith("See ")), "")
         return "".join(each for each in last if each.isprintable())[:_MAX_SAID].rstrip(".")
+
+    def failed(self, command: Sequence[str]) -> ServiceManagerFailed:
+        """That ``command`` did not do what it was to do."""
+        return ServiceManagerFailed(shlex.join(command)[:_MAX_SAID], self.said)
 
 
 def run(
@@ -53,30 +58,34 @@ def run(
     timeout_s: float = 30.0,
     check: bool = True,
     environ: Mapping[str, str] | None = None,
+    account: Account | None = None,
 ) -> Ran:
     """Run ``command`` to its end, without a terminal and without input.  Blocks.
 
     A program that is not there has the code :data:`NOT_FOUND`, one that had to be ended with all
     its children :data:`TIMED_OUT`.  ``environ`` is its whole environment, ours where it is None;
-    it speaks English in either.
+    it speaks English in either.  ``account`` is whom it runs as, which takes root.
 
     :raises ServiceManagerFailed: with ``check``, for any code but 0; the command line is in it.
     """
-    ran = _run(command, timeout_s, dict(os.environ if environ is None else environ))
+    ran = _run(command, timeout_s, dict(os.environ if environ is None else environ), account)
     if check and ran.code != 0:
-        raise ServiceManagerFailed(shlex.join(command)[:_MAX_SAID], ran.said)
+        raise ran.failed(command)
     return ran
 
 
-def _run(command: Sequence[str], timeout_s: float, environ: dict[str, str]) -> Ran:
+def _run(
+    command: Sequence[str], timeout_s: float, environ: dict[str, str], account: Account | None
+) -> Ran:
     with _room() as out, _room() as err:
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 env=environ | {"LC_ALL": "C"}, start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                cwd="/" if os.name == "posix" else None, **_user(account),
             )  # fmt: skip
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
             return Ran(NOT_FOUND, "", f"{command[0]}: {problem}")
         try:
@@ -88,12 +97,23 @@ def _run(command: Sequence[str], timeout_s: float, environ: dict[str, str]) -> R
         return Ran(process.returncode, _text(out), _text(err))
 
 
+def _user(account: Account | None) -> dict[str, Any]:
+    if account is None or not hasattr(os, "geteuid") or account.uid == os.geteuid():
+        return {}
+    return {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
 def _room() -> IO[bytes]:
     """A file for a stream: a pipe would have to be read all the while, and a grandchild could hold
-    it open.  In memory where that is possible, since the disk may be full."""
+    it open.  Where possible in memory, since the disk may be full; and there it does not grow."""
     if sys.platform == "linux":
-        return os.fdopen(os.memfd_create("palyra-output"), "w+b", buffering=0)
-    return tempfile.TemporaryFile()
+        import fcntl
+
+        room = os.memfd_create("palyra-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(room, MAX_OUTPUT)
+        fcntl.fcntl(room, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+        return os.fdopen(room, "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def _ends(process: subprocess.Popen[bytes], rooms: Sequence[IO[bytes]], until: float) -> bool:
@@ -102,7 +122,7 @@ def _ends(process: subprocess.Popen[bytes], rooms: Sequence[IO[bytes]], until: f
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(min(left, _LOOK_EVERY_S))
             return True
-        if any(os.fstat(each.fileno()).st_size > _TOO_MUCH for each in rooms):
+        if any(each.tell() > MAX_OUTPUT for each in rooms):
             return False
     return False
 
@@ -119,5 +139,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _text(room: IO[bytes]) -> str:
+    """What was written: the program had this very file, and moved our place in it."""
+    written = min(room.tell(), MAX_OUTPUT)
     room.seek(0)
-    return room.read(MAX_OUTPUT).decode(_ENCODING, "replace")
+    return room.read(written).decode(_ENCODING, "replace")

@@ -14,6 +14,8 @@ NAME = "palyra-node"
 """What the service is called wherever it can have a name."""
 LABEL = "org.palyra.node"
 """The same where names are reversed domains."""
+MANAGER = "PALYRA_MANAGER"
+"""Says in a node host's environment who keeps it running (:class:`Manager`)."""
 STDOUT_LOG = "node-host.stdout.log"
 STDERR_LOG = "node-host.stderr.log"
 SYSTEM_STATE_ROOT = Path("/var/lib/palyra-node")
@@ -88,13 +90,19 @@ class Service:
         """What libraries and a dying interpreter write."""
         return self.directory / STDERR_LOG
 
-    def command(self, *, journal: bool) -> tuple[str, ...]:
+    def command(
+        self, *, journal: bool, environment: Mapping[str, str] | None = None
+    ) -> tuple[str, ...]:
         """The command line: with ``journal`` it logs to standard output, else to its own file.
 
         ``-P``: a module that somebody puts into the working directory is not imported.
+        ``environment`` is what it sets by itself, for managers that can set none.
         """
+        given = [("--set", f"{name}={value}") for name, value in (environment or {}).items()]
+        own = (*(word for pair in given for word in pair),)
         log = () if journal else ("--logfile", str(self.stdout_log))
-        return (self.python, "-P", "-m", "palyra.node", *log, "--state-root", str(self.state_root))
+        root = ("--state-root", str(self.state_root))
+        return (self.python, "-P", "-m", "palyra.node", *own, *log, *root)
 
 
 @attrs.frozen(kw_only=True)

@@ -8,23 +8,23 @@ filters), and in a system unit what root's manager can always do besides.
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from palyra.errors import OptionInvalid
+from palyra.supervision.accounts import check_name
+from palyra.supervision.grace import BEYOND_S
 from palyra.supervision.service import NAME, SYSTEM_STATE_ROOT, Manager, Profile, Scope, Service
 
 UNIT = f"{NAME}.service"
 STATE_ROOT_KEY = "X-Palyra-StateRoot"
 """By which a unit is known as ours, and for which state root it is; systemd ignores it."""
 START_WITHIN_S = 90
-STOP_BEYOND_GRACE_S = 20
-RESTART_STEPS_SINCE = 254
-"""The version of systemd from which a service that fails again and again is started less often."""
 
-_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+_HOMES = tuple(map(Path, ("/home", "/root", "/run/user", "/var/home")))
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:=@+-]+")
@@ -39,8 +39,8 @@ _EVERYWHERE = (
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
     "SystemCallErrorNumber=EPERM",
 )
-# Without MemoryDenyWriteExecute, which breaks ffi; and control groups stay writable, since each
-# worker runs in one of its own.
+# Without MemoryDenyWriteExecute, which breaks ffi; control groups stay writable, since each worker
+# runs in one of its own; and RemoveIPC would also remove what else its user has.
 _STRICT = (
     "RestrictNamespaces=yes",
     "SystemCallArchitectures=native",
@@ -49,7 +49,6 @@ _STRICT = (
     "ProtectSystem=strict",
 )
 _STRICT_SYSTEM = (
-    "CapabilityBoundingSet=",
     "KeyringMode=private",
     "PrivateDevices=yes",
     "ProtectClock=yes",
@@ -58,26 +57,23 @@ _STRICT_SYSTEM = (
     "ProtectKernelModules=yes",
     "ProtectKernelTunables=yes",
     "ProtectProc=invisible",
-    "RemoveIPC=yes",
 )
 
 
-def unit_text(
-    service: Service, *, reads: Iterable[Path] = (), grace_s: float = 10.0, version: int = 252
-) -> str:
+def unit_text(service: Service, *, reads: Iterable[Path] = (), grace_s: float = 10.0) -> str:
     """The unit of ``service``.
 
     ``reads`` are the places besides the state root that its interpreter needs, ``grace_s`` the
-    seconds that running jobs get at a stop, ``version`` the version of systemd that will read it.
+    seconds that running jobs get at a stop.
 
-    :raises OptionInvalid: a path, an argument or a name that no unit can hold.
+    :raises OptionInvalid, AccountUnknown: a path, an argument or a name that no unit can hold.
     """
     system = service.scope is Scope.SYSTEM
     edit = f"systemctl {'' if system else '--user '}edit {NAME}"
     sections = {
         "Unit": _unit(service, system),
         "Service": [
-            *_process(service, grace_s, version),
+            *_process(service, grace_s),
             *_hardening(service, [*reads, Path(service.python)]),
         ],
         "Install": [f"WantedBy={'multi-user' if system else 'default'}.target"],
@@ -112,29 +108,29 @@ def _unit(service: Service, system: bool) -> list[str]:
     ]
 
 
-def _process(service: Service, grace_s: float, version: int) -> list[str]:
+def _process(service: Service, grace_s: float) -> list[str]:
     python, *arguments = service.command(journal=True)
     words = [_path("python", Path(python)), *(_text("argument", each) for each in arguments)]
     account = service.account if service.scope is Scope.SYSTEM else None
     environment = {**service.environment, "PALYRA_MANAGER": str(Manager.SYSTEMD)}
-    steps = ["RestartSteps=6", "RestartMaxDelaySec=300"] if version >= RESTART_STEPS_SINCE else []
     return [
         "Type=notify",
         "NotifyAccess=main",
         # The colon: no variables are put in.
         f"ExecStart=:{' '.join(_word(each) for each in words)}",
         "ExecReload=kill -HUP $MAINPID",
-        *([f"User={account.name}"] if account else []),
+        *([f"User={check_name(account.name)}"] if account else []),
         *(_environment(name, value) for name, value in sorted(environment.items())),
         *(_credential(name, path) for name, path in sorted(service.credentials.items())),
         f"SyslogIdentifier={NAME}",
         "WatchdogSec=30",
         f"TimeoutStartSec={START_WITHIN_S}",
         f"TimeoutStopSec={stop_within_s(grace_s)}",
-        # Ended by a command it stays away; a host that was revoked runs on, and asks rarely.
+        # Ended by a command it stays away; a host that was revoked runs on, and asks rarely.  No
+        # RestartSteps=: systemd counts every failure since somebody started it by hand, and years
+        # later one crash would take it away for as long as the last of ten.
         "Restart=on-failure",
-        "RestartSec=5",
-        *steps,
+        "RestartSec=10",
         # Workers are its children, each in a control group that it makes.
         "KillMode=mixed",
         "Delegate=yes",
@@ -144,7 +140,7 @@ def _process(service: Service, grace_s: float, version: int) -> list[str]:
 
 def stop_within_s(grace_s: float) -> int:
     """After how many seconds systemd kills a service that was told to stop."""
-    return int(grace_s) + STOP_BEYOND_GRACE_S
+    return math.ceil(grace_s + BEYOND_S)
 
 
 def _hardening(service: Service, reads: list[Path]) -> list[str]:
@@ -157,21 +153,21 @@ def _hardening(service: Service, reads: list[Path]) -> list[str]:
         return [*_EVERYWHERE, *_STRICT, *own]
     if not strict:
         own = ["PrivateTmp=yes", "ProtectSystem=full", _writes(service.state_root)]
-        return [*_EVERYWHERE, _HARMLESS_CALLS, *own]
+        return [*_EVERYWHERE, *_powers(service), _HARMLESS_CALLS, *own]
     at_home = any(_below_home(each) for each in (*reads, service.state_root))
     home = f"ProtectHome={'read-only' if at_home else 'yes'}"
-    return [*_EVERYWHERE, *_STRICT, home, _writes(service.state_root), *_system_only(service)]
+    own = [home, _writes(service.state_root), *_STRICT_SYSTEM]
+    return [*_EVERYWHERE, *_powers(service), *_STRICT, *own]
 
 
 _HARMLESS_CALLS = "SystemCallFilter=~@cpu-emulation @module @obsolete @raw-io @reboot @swap"
 """What no user but root may do, and no capability needs."""
 
 
-def _system_only(service: Service) -> list[str]:
-    """Root's workers run as other users (``worker.user``), which takes capabilities of root."""
-    if service.account is None or service.account.uid == 0:
-        return [each for each in _STRICT_SYSTEM if not each.startswith("CapabilityBoundingSet")]
-    return list(_STRICT_SYSTEM)
+def _powers(service: Service) -> list[str]:
+    """None of root's; but root's own workers run as other users (``worker.user``), by them."""
+    is_root = service.account is None or service.account.uid == 0
+    return [] if is_root else ["CapabilityBoundingSet="]
 
 
 def _writes(state_root: Path) -> str:
@@ -221,9 +217,14 @@ def _path(field: str, path: Path) -> str:
 
 
 def _text(field: str, text: str) -> str:
-    """``text``, if a line of UTF-8 can hold it."""
-    if any(unicodedata.category(each) in ("Cc", "Cs") for each in text):
-        raise OptionInvalid(
-            field, f"no control characters, and UTF-8 only (got {ascii(text[:200])})"
-        )
+    """``text``, if a line of what systemd takes for UTF-8 can hold it."""
+    if not all(map(_writable, text)):
+        problem = f"no control characters, and UTF-8 only (got {text[:200]!a})"
+        raise OptionInvalid(field, problem)
     return text
+
+
+def _writable(character: str) -> bool:
+    number = ord(character)
+    nothing = number & 0xFFFE == 0xFFFE or 0xFDD0 <= number <= 0xFDEF
+    return not nothing and unicodedata.category(character) not in ("Cc", "Cs")

@@ -152,9 +152,7 @@ class GatewayChannel:
 
     def _connection(self) -> grpc.aio.Channel:
         if self._channel is None:
-            self._channel = open_channel(
-                self.address, self._ca_pem, self._identity, self._proxy
-            )
+            self._channel = open_channel(self.address, self._ca_pem, self._identity, self._proxy)
         return self._channel
 
     def _called(

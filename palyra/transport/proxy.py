@@ -68,8 +68,15 @@ ProxyFor: TypeAlias = Callable[[HostPort], Proxy | None]
 It raises ProxyUnusable where one is named that cannot be one."""
 
 
-def no_proxy(target: HostPort) -> None:
-    """Everything is reached without one."""
+def proxy_in(environ: Mapping[str, str]) -> str | None:
+    """What the environment names as proxy: empty where it says that there is none, None where it
+    says nothing.  It may hold a password."""
+    return next((environ[each] for each in VARIABLES if each in environ), None)
+
+
+def direct_in(environ: Mapping[str, str]) -> str | None:
+    """What the environment names as reached without a proxy; None where it says nothing."""
+    return next((environ[each] for each in DIRECT if each in environ), None)
 
 
 def proxy_from(environ: Mapping[str, str], target: HostPort) -> Proxy | None:
@@ -79,12 +86,10 @@ def proxy_from(environ: Mapping[str, str], target: HostPort) -> Proxy | None:
 
     :raises ProxyUnusable: one is named that cannot be used.
     """
-    variable = next((each for each in VARIABLES if each in environ), None)
-    if variable is None or not environ[variable]:
+    named = proxy_in(environ)
+    if not named or target.is_loopback or _is_direct(environ, target.host):
         return None
-    if target.is_loopback or _is_direct(environ, target.host):
-        return None
-    return _read(environ[variable], variable)
+    return _read(named, next(each for each in VARIABLES if each in environ))
 
 
 def _read(named: str, variable: str) -> Proxy:
@@ -111,8 +116,7 @@ def _authorization(netloc: str) -> str:
 def _is_direct(environ: Mapping[str, str], host: str) -> bool:
     """Whether that host needs no proxy; entries match as gRPC has it: the end of a name, or the
     network of an address."""
-    named = next((environ[each] for each in DIRECT if each in environ), "")
-    entries = (each.strip() for each in named.split(",") if each)
+    entries = (each.strip() for each in (direct_in(environ) or "").split(",") if each)
     return any(host.lower().endswith(each.lower()) or _is_within(host, each) for each in entries)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol
@@ -52,10 +52,10 @@ class TunnelEndpoint:
             await connectProtocol(endpoint, opening)
             return await opening.opened.addTimeout(self._timeout_s, self._reactor)
         except (CancelledError, GatewayUnreachable):
-            opening.give_up()
+            await opening.give_up()
             raise
         except Exception as error:
-            opening.give_up()
+            await opening.give_up()
             raise proxy.unusable(cause_of(error, "it closed the connection")) from error
 
 
@@ -65,11 +65,12 @@ def _request(proxy: Proxy, target: HostPort) -> bytes:
     :raises GatewayUnreachable: what is named there is no name; it could end the head.
     """
     try:
-        where = str(HostPort(target.host.encode("idna").decode(), target.port))
+        host = target.host.encode("idna").decode()
     except UnicodeError:
-        where = ""
-    if not where.isprintable() or " " in where or not where:
+        host = ""
+    if not host or not host.isprintable() or " " in host:
         raise GatewayUnreachable(ascii(str(target)), Unreached.NO_NAME)
+    where = HostPort(host, target.port)
     lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
     if proxy.authorization:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")
@@ -86,12 +87,15 @@ class _Opening(Protocol):
         self._factory = factory
         self._head = b""
         self._inner: Any = None
+        self._over: Deferred[None] = Deferred()
 
-    def give_up(self) -> None:
-        """Nobody waits for it any more."""
+    def give_up(self) -> Deferred[None]:
+        """Nobody waits for it any more; fires when the connection is closed, if there was one."""
         transport: Any = self.transport
-        if transport is not None:
-            transport.abortConnection()
+        if transport is None:
+            return succeed(None)
+        transport.abortConnection()
+        return self._over
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -117,7 +121,7 @@ class _Opening(Protocol):
         if status is None:
             self._fail("it speaks no HTTP")
         elif status[1] != b"200":
-            self._end(Failure(self._proxy.refused(int(status[1]))))
+            self.opened.errback(self._proxy.refused(int(status[1])))
         else:
             self._open(rest)
 
@@ -135,10 +139,7 @@ class _Opening(Protocol):
             self._inner.connectionLost(reason)
         elif not self.opened.called:
             self._fail("it closed the connection")
+        self._over.callback(None)
 
     def _fail(self, problem: str) -> None:
-        self._end(Failure(self._proxy.unusable(problem)))
-
-    def _end(self, failure: Failure) -> None:
-        self.opened.errback(failure)
-        self.give_up()
+        self.opened.errback(self._proxy.unusable(problem))

@@ -31,7 +31,8 @@ from palyra.workers.spawning import WORKER_ARGV, Account, Spawner
 GRACE_S = 2.0
 """How long a worker has to end an interrupted run, or itself, before it is killed, in seconds."""
 _TEND_S = 15.0
-_LONGEST_WAIT_S = 3600.0
+_LONGEST_WAIT_S = 5.0
+"""A wait stands still while the machine sleeps, and the clock of deadlines may not."""
 _logger = Logger("palyra.capability.worker")
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 
@@ -66,11 +67,11 @@ class PoolSettings:
 class WorkerPool:
     """Runs capabilities in at most ``max_workers`` processes, one run in each at a time.
 
-    ``clock`` is monotonic seconds and the clock of every context's deadline.  Runs wait for a place
-    in the order of start, and their deadlines tick; an idle worker of another distribution is
-    stopped to make room.  An idempotent run whose worker died before the handler was called is
-    given to one more worker.  ``changed`` is told, by one thread, which distributions cannot be
-    used.
+    ``clock`` is the clock of every context's deadline, in seconds; it never goes back, and may jump
+    ahead where the machine slept, which is seen within five seconds.  Runs wait for a place in the
+    order of start, and their deadlines tick; an idle worker of another distribution is stopped to
+    make room.  An idempotent run whose worker died before the handler was called is given to one
+    more worker.  ``changed`` is told, by one thread, which distributions cannot be used.
     """
 
     def __init__(
@@ -275,9 +276,9 @@ class WorkerPool:
 
     def _wait(self) -> None:
         self._wake_at = min(self._placing.next_look(), self._tend_at)
-        wait_s = min(self._wake_at - self._clock(), _LONGEST_WAIT_S)
+        wait_s = self._wake_at - self._clock()
         if wait_s > 0 and not self._poked:
-            self._lock.wait(wait_s)
+            self._lock.wait(None if self._wake_at == math.inf else min(wait_s, _LONGEST_WAIT_S))
         self._poked = False
 
     def _tend_is_due(self) -> bool:

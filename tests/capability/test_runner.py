@@ -180,6 +180,17 @@ def test_deadline_already_over(host: Host) -> None:
     assert "before it began" in outcome.error_sentence
 
 
+def test_the_deadline_goes_on_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait does not: once the machine is awake the run is soon found to be over."""
+    monkeypatch.setattr("palyra.capability.runner._LONGEST_WAIT_S", 0.01)
+    slept_s = [0.0]
+    host = Host(clock=lambda: time.monotonic() + slept_s[0])
+    host.start(forever, in_s=3600)
+    slept_s[0] = 7200
+    assert host.outcome().kind is OutcomeKind.TIMED_OUT
+    host.runner.close(0.2)
+
+
 def test_swallowed_deadline_is_timed_out(host: Host) -> None:
     """A handler that answers after its deadline has still run out of time."""
 

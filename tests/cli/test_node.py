@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from palyra.cli import main
-from palyra.cli.node import pairing_line
+from palyra.cli.nodepairing import pairing_line
 from palyra.config.addresses import HostPort
 from palyra.core.pin import PinCode
 from palyra.core.transports import Preference
@@ -59,7 +59,7 @@ def test_options_reach_the_node_host(
             "pin_typed": False,
             "name": "pi",
             "device_id": "ID",
-            "grpc_url": "h:1",
+            "grpc_url": ("h:1",),
             "transport": Preference.GRPC,
             "ca_file": tmp_path / "ca.pem",
         }

@@ -327,13 +327,3 @@ def test_a_host_that_does_not_answer(
     monkeypatch.setattr(nodehost.NodeHost, "_exchange", slow)
     status, _, err = host.run(capsys, "requests")
     assert (status, "no answer in 10s" in err) == (3, True)
-
-
-def test_a_system_without_such_sockets(
-    host: FakeNodeHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Says so."""
-    monkeypatch.setattr(nodehost, "AVAILABLE", False)
-    status, _, err = host.run(capsys, "requests")
-    assert (status, "has no control socket" in err) == (1, True)
-    assert host.asked == []

@@ -19,6 +19,13 @@ def test_as_many_as_may_then_one_after_the_other() -> None:
     assert arrivals.wait_ms(5_010) == 50
 
 
+def test_a_crowd_that_is_sent_away() -> None:
+    """Each is told the moment at which it will be let in."""
+    arrivals = Arrivals(300)
+    assert [arrivals.after_ms(number) for number in (0, 3, 300, 9_000)] == [0, 10, 1_000, 30_000]
+    assert arrivals.after_ms(1_000_000) == MAX_WAIT_MS
+
+
 def test_nobody_waits_for_ever() -> None:
     """However many there are, the longest pause is bounded."""
     arrivals = Arrivals(1)

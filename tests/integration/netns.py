@@ -17,6 +17,7 @@ import pytest
 _PREFIX = "palyra"
 _NET = "10.213"
 """Of the private addresses; that this machine does not use it already is looked at."""
+_NOBODY = "02:00:00:00:00:01"
 
 
 class Missing(Exception):
@@ -71,6 +72,18 @@ class Link:
         # In this order: a second address of the same network would go with the first.
         self._there("address", "del", f"{old}/24", "dev", self._devices[1])
         self._there("address", "add", f"{self.far}/24", "dev", self._devices[1])
+
+    def halve(self) -> None:
+        """Both ends send on, nothing arrives, and nothing says so: each takes a stranger for the
+        other one."""
+        stranger = ("lladdr", _NOBODY, "nud", "permanent")
+        _run("ip", "neigh", "replace", self.far, *stranger, "dev", self._devices[0])
+        self._there("neigh", "replace", self.near, *stranger, "dev", self._devices[1])
+
+    def mend(self) -> None:
+        """After :meth:`halve`: both know each other again, once one of them speaks."""
+        _run("ip", "neigh", "del", self.far, "dev", self._devices[0])
+        self._there("neigh", "del", self.near, "dev", self._devices[1])
 
     def worsen(self, *netem: str) -> None:
         """Bad weather both ways, as ``tc qdisc ... netem`` reads it; none: fine again.

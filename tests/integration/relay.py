@@ -48,16 +48,16 @@ class _Gate:
 
 
 class Relay:
-    """Listens on a port of its own and carries everything to ``target`` and back."""
+    """Listens on a port, by itself a free one, and carries everything to ``target`` and back."""
 
-    def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
+    def __init__(self, target: str, port: int = 0) -> None:
+        host, _, there = target.rpartition(":")
+        self._target = (host, int(there))
         self._gates = {UP: _Gate(), DOWN: _Gate()}
         self._wires: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._refuses = False
-        self._listener = socket.create_server((HOST, 0))
+        self._listener = socket.create_server((HOST, port))
         self.address = f"{HOST}:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 

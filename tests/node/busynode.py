@@ -14,6 +14,7 @@ from palyra.core.identifiers import AttemptId
 from palyra.core.transports import Preference, TransportChoice
 from palyra.errors import PalyraError
 from palyra.node.connection import Connection
+from palyra.node.gateways import Gateways
 from palyra.node.link import Route
 from palyra.node.owner import Owner
 from palyra.node.renewal import Renewal
@@ -113,7 +114,7 @@ class Node:
         return Connection(
             reactor=self.clock,
             elapsed_s=self.clock.seconds,
-            routes=self.routes,
+            routes=Gateways([self.routes]),
             jitter=middle,
             identity=self.device.store,
             hello=lambda epoch: Hello(DEVICE_ID, "linux", (), attempts=self.runs.standings()),

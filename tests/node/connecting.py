@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -20,6 +20,7 @@ from palyra.errors import (
     VerificationFailed,
 )
 from palyra.node.connection import GOODBYE_S, Connection
+from palyra.node.gateways import Gateways
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import ClientFile, Credential
 from palyra.node.link import Route
@@ -95,7 +96,9 @@ class NoRuns:
 class Node:
     """A connection with a clock and a gateway that the test plays."""
 
-    def __init__(self, preference: Preference = Preference.GRPC) -> None:
+    def __init__(
+        self, preference: Preference = Preference.GRPC, addresses: Sequence[HostPort] = (ADDRESS,)
+    ) -> None:
         FakeChannel.made = []
         self.clock = Clock()
         self.identity = FakeIdentity()
@@ -106,15 +109,7 @@ class Node:
         self.connection = Connection(
             reactor=self.clock,
             elapsed_s=self.clock.seconds,
-            routes=Routes(
-                grpc=ADDRESS,
-                open_grpc=FakeChannel,
-                open_quic=FakeQuic,
-                elapsed_s=self.clock.seconds,
-                choice=TransportChoice(
-                    preference, quic_known=True, last=None, now_s=0.0, jitter=random.uniform
-                ),
-            ),
+            routes=Gateways([self.routes(each, preference) for each in addresses]),
             jitter=random.uniform,
             identity=self.identity,  # type: ignore[arg-type]
             hello=lambda epoch: Hello(DEVICE_ID, "linux", self.offers.now, store_epoch=epoch),
@@ -125,6 +120,18 @@ class Node:
             rejoin=self.rejoin,  # type: ignore[arg-type]
             look=self.look,
             offers=self.offers,
+        )
+
+    def routes(self, address: HostPort, preference: Preference) -> Routes:
+        """The routes to the gateway there."""
+        return Routes(
+            grpc=address,
+            open_grpc=FakeChannel,
+            open_quic=FakeQuic,
+            elapsed_s=self.clock.seconds,
+            choice=TransportChoice(
+                preference, quic_known=True, last=None, now_s=0.0, jitter=random.uniform
+            ),
         )
 
     def look(self, address: HostPort) -> Deferred[list[bytes]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
 
 from palyra.core.devices import AnnouncedCapability
@@ -16,7 +14,8 @@ from palyra.errors import (
     GatewayUnreachable,
     RemoteRefusal,
 )
-from palyra.node.connection import FINAL_RETRY_S, GOODBYE_S
+from palyra.node.backoff import FINAL_RETRY_S
+from palyra.node.connection import GOODBYE_S
 from palyra.transport.statuses import OUT_OF_DATE
 from tests.gateway.enrolling import wall_ms
 from tests.node.connecting import AWAY, WELCOME, Node, new_node
@@ -41,19 +40,6 @@ def test_it_registers_and_serves(node: Node) -> None:
     node.clock.advance(node.seen[-1][2])
     assert node.channel is not first
     assert node.channel.hello is not None and node.channel.hello.store_epoch == "epoch"
-
-
-@given(st.integers(1, 12), st.floats(0.1, 600), st.floats(1, 3600))
-@settings(max_examples=60, deadline=None)
-def test_pauses_stay_in_their_bounds(failures: int, first_s: float, cap_s: float) -> None:
-    """The first is spread over the whole first pause, later ones grow, jittered, to the cap."""
-    node = Node()
-    node.connection._first_retry_s, node.connection._max_retry_s = first_s, cap_s
-    pauses = [node.connection._pause(AWAY) for _ in range(failures)]
-    assert 0 <= pauses[0] <= first_s
-    for count, pause_s in enumerate(pauses[1:], start=2):
-        ceiling_s = min(cap_s, 2**count)
-        assert ceiling_s / 4 <= pause_s <= ceiling_s
 
 
 def test_a_session_that_was_made_ends_the_growth(node: Node) -> None:

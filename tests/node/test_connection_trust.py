@@ -23,7 +23,7 @@ from palyra.errors import (
     RejoinRefused,
     RemoteRefusal,
 )
-from palyra.node.connection import FINAL_RETRY_S
+from palyra.node.backoff import FINAL_RETRY_S
 from palyra.node.identity import Credential
 from palyra.node.registering import CUTS, REJECTED_S
 from palyra.transport.statuses import error_of, is_cut
@@ -118,7 +118,7 @@ def test_nobody_answers_where_it_must_rejoin(node: Node) -> None:
     node.channel.registered.errback(CUT)
     pauses = [retry_s for _, _, retry_s in node.seen]
     assert len(node.rejoin.asked) == len(pauses) == 7
-    assert pauses[-1] >= 15
+    assert pauses[0] <= 10 and max(pauses) <= 60
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from palyra.core.consents import EXACTLY, Scope
-from palyra.errors import AmbiguousTarget, DiskFull, NotFound, StoreCorrupt
+from palyra.errors import AmbiguousTarget, DiskFull, FileTooNew, NotFound, StoreCorrupt
 from palyra.node import consents as consents_file
 from palyra.node.consents import MAX_KEPT, Choice, Consents
 from tests.conftest import UnhandledFailures
@@ -141,8 +141,8 @@ def test_what_is_shown_is_bounded_and_escaped(path: Path) -> None:
         b"{",
         b"\xff",
         b"[]",
-        b'{"schema_version":2,"choices":[]}',
-        b'{"schema_version":1,"choices":[],"more":1}',
+        b'{"choices":[]}',
+        b'{"schema_version":0,"choices":[]}',
         b'{"schema_version":1,"choices":[{"choice":"rule"}]}',
         b"[" * 100_000,
         b" " * (consents_file.MAX_FILE + 1),
@@ -157,6 +157,31 @@ def test_a_damaged_file_is_kept_aside(path: Path, damage: bytes) -> None:
     assert path.with_name("consents.json.corrupt").read_bytes() == damage
     kept = remember(consents)
     assert opened(path).remembered() == (kept,)
+
+
+def test_a_file_of_a_newer_version_is_left(path: Path) -> None:
+    """What it allows under which conditions is not known here: neither read nor put aside."""
+    newer = b'{"schema_version":2,"choices":[]}'
+    path.write_bytes(newer)
+    with pytest.raises(FileTooNew):
+        opened(path)
+    assert path.read_bytes() == newer and [each.name for each in path.parent.iterdir()] == [
+        path.name
+    ]
+
+
+def test_what_a_later_program_noted_is_kept(path: Path) -> None:
+    """Unknown keys of the file, and of choices that still hold, survive a write by this one."""
+    first = remember(opened(path))
+    noted = json.loads(path.read_bytes())
+    noted["choices"][0]["note"] = "by mail"
+    path.write_text(json.dumps(noted | {"more": 1}))
+    consents = opened(path)
+    remember(consents, scope=INPUT)
+    found = json.loads(path.read_bytes())
+    assert found["more"] == 1 and found["choices"][0]["note"] == "by mail"
+    consents.forget(first.choice_id)
+    assert "by mail" not in path.read_text()
 
 
 @given(st.binary(max_size=200))

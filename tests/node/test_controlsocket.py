@@ -196,8 +196,16 @@ STOP = b'{"verb":"stop"}\n'
 
 @pytest.mark.parametrize(
     "greeting",
-    [b"", b"\n", b"0" * 64 + b"\n", b"x" * MAX_ASKED, b"\xff" * 64 + b"\n", b"x" * 129 + b"\n"],
-    ids=["none", "empty", "wrong", "endless", "not ascii", "long"],
+    [
+        b"",
+        b"\n",
+        b"0" * 64 + b"\n",
+        b"x" * MAX_ASKED,
+        b"\xff" * 64 + b"\n",
+        b"x" * 129 + b"\n",
+        b"0\n" + b"x" * 200_000,
+    ],
+    ids=["none", "empty", "wrong", "endless", "not ascii", "long", "wrong and endless"],
 )
 @pytest_twisted.ensureDeferred
 async def test_a_stranger_is_cut(tmp_path: Path, greeting: bytes) -> None:

@@ -62,16 +62,10 @@ def test_the_directory_is_closed_again(tmp_path: Path) -> None:
         foreign.make()
 
 
-def test_the_routes_are_kept_beside_the_pairing(tmp_path: Path) -> None:
-    """Nothing else of the file changes; a host that is not paired keeps none."""
-    files = NodeFiles(tmp_path)
-    files.make()
-    files.keep_routes("gw:7444", "quic")
-    assert files.host() is None
-    files.keep_host(HOST)
-    files.keep_routes("gw:7444", "quic")
-    kept = msgspec.structs.replace(HOST, quic_address="gw:7444", last_transport="quic")
-    assert files.host() == kept
+def test_a_password_is_not_shown() -> None:
+    """The proxy's may be in the file, and is in no message about it."""
+    host = msgspec.structs.replace(HOST, http_proxy="http://ana:hunter2@proxy:3128")
+    assert "hunter2" not in repr(host) and DEVICE_ID in str(host)
 
 
 def test_a_file_of_an_earlier_version(tmp_path: Path) -> None:

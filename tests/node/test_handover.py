@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred
 
+from palyra import _versioned
 from palyra.core.frames import Drained, GatewayFrame, Renew
 from palyra.core.jobs import Standing
 from palyra.errors import CertificateSuperseded, Cut, DeviceRevoked, DiskFull, GatewayUnreachable
-from palyra.node import identity
 from palyra.node.connection import GOODBYE_S, HANDOVER_S
 from palyra.node.identity import IdentityStore
 from palyra.node.renewal import CUTS, FIRST_RETRY_S, MAX_RETRY_S
@@ -322,7 +322,7 @@ def test_a_disk_that_cannot_be_written(
 
     second = node.renew()
     with monkeypatch.context() as patch:
-        patch.setattr(identity, "write_atomic", refuse)
+        patch.setattr(_versioned, "write_atomic", refuse)
         node.welcome(second)
     assert node.seen[-2:] == [("renewed", 24), ("online", 2)]
     node.clock.advance(HANDOVER_S)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from palyra import _versioned
 from palyra.errors import (
     CertificateRefused,
     DiskFull,
@@ -17,7 +18,6 @@ from palyra.errors import (
     StoreCorrupt,
     VerificationFailed,
 )
-from palyra.node import identity
 from palyra.node.identity import IdentityStore, PairingFile
 from palyra.pki.authority import Authority
 from palyra.pki.csr import check_csr
@@ -314,7 +314,7 @@ def test_a_full_disk(paired: PairedDevice, monkeypatch: pytest.MonkeyPatch) -> N
         raise DiskFull("/")
 
     with monkeypatch.context() as patch:
-        patch.setattr(identity, "write_atomic", full)
+        patch.setattr(_versioned, "write_atomic", full)
         with pytest.raises(DiskFull):
             paired.store.registered(following.fingerprint)
         with pytest.raises(DiskFull):

@@ -49,6 +49,7 @@ class World:
             NodeSection(worker=WorkerSection(start_s=self.start_s)),
             reactor=the_reactor(),
             elapsed_s=time.monotonic,
+            awake_s=time.monotonic,
             may_ask=lambda name, risk, needed: needed,
             file=self.root / "palyra.toml",
             cache=self.root / "cache.json",
@@ -246,6 +247,25 @@ async def test_stopping_does_not_wait_for_a_plugin(tmp_path: Path) -> None:
     assert found.called
 
 
+def test_nobody_is_blamed_for_a_sleep(tmp_path: Path) -> None:
+    """What ran in this process when the lid was closed did not hang it."""
+    clock, slept_s = Clock(), [0.0]
+    rooms = OfferRooms(
+        Catalogue(*own_offers()),
+        NodeSection(),
+        reactor=clock,
+        elapsed_s=lambda: clock.seconds() + slept_s[0],
+        awake_s=clock.seconds,
+        may_ask=lambda name, risk, needed: needed,
+        file=None,
+        cache=tmp_path / "cache",
+    )
+    rooms._watchdog.began("echo")
+    slept_s[0] = 3600.0
+    clock.advance(1)
+    assert rooms.offering.catalogue.broken == ()
+
+
 def test_what_hangs_the_node_host_is_withdrawn(tmp_path: Path) -> None:
     """What others have brought, where the owner let it in; our own stays."""
     ours = Capability(name="echo", description="x", handler=act)
@@ -258,7 +278,8 @@ def test_what_hangs_the_node_host_is_withdrawn(tmp_path: Path) -> None:
         first,
         NodeSection(),
         reactor=clock,
-        elapsed_s=lambda: clock.seconds() + lost_s[0],
+        elapsed_s=time.monotonic,
+        awake_s=lambda: clock.seconds() + lost_s[0],
         may_ask=lambda name, risk, needed: needed,
         file=None,
         cache=tmp_path / "cache",

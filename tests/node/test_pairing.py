@@ -95,7 +95,7 @@ async def test_another_address_for_the_nodes(scene: Scene) -> None:
     """The owner of the device knows better where the gateway serves nodes."""
     gateway, device = scene
     asked, uri = device.asked, await gateway.line()
-    pairing = device.pairing(node_rpc_override="tunnel:9000", transport=Preference.QUIC)
+    pairing = device.pairing(node_rpc=["tunnel:9000"], transport=Preference.QUIC)
     paired = Deferred.fromCoroutine(pairing.run(uri))
     await gateway.approve(await asked)
     host = await paired

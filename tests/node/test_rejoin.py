@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
@@ -59,11 +60,16 @@ class Gateway:
         self.refusal: PalyraError | None = None
         self.answers: list[StatusAnswer] = []
         self.channels: list[Channel] = []
+        self.addresses: list[HostPort] = []
+        self.dead: HostPort | None = None
         self.verified: list[Verified] = []
         self.hold: Deferred[Any] | None = None
         self.unknown = False
 
     def channel(self, address: HostPort, root_pem: bytes) -> Any:
+        self.addresses.append(address)
+        if address == self.dead:
+            return DeadChannel(address)
         assert address == ADDRESS
         self.channels.append(Channel(self, root_pem))
         return self.channels[-1]
@@ -71,6 +77,22 @@ class Gateway:
     def answer(self, status: RequestState, **given: str) -> None:
         """What the next status question is answered."""
         self.answers.append(StatusAnswer(status.value, "", "R", "", "", "", **given))  # type: ignore[arg-type]
+
+
+class DeadChannel:
+    """One connection to where nobody listens."""
+
+    def __init__(self, address: HostPort) -> None:
+        self.away = GatewayUnreachable(str(address), "connection refused")
+
+    def begin(self, begin: Begin) -> Deferred[SessionOpened]:
+        return fail(self.away)
+
+    def status(self, question: StatusQuestion) -> Deferred[StatusAnswer]:
+        return fail(self.away)
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
 
 
 class Channel:
@@ -138,7 +160,7 @@ class Channel:
 class Node:
     """A device whose certificate ran out."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, addresses: Sequence[HostPort] = (ADDRESS,)) -> None:
         self.clock = Clock()
         self.clock.advance(LATER_MS / 1000)
         self.device = PairedDevice(path, OLD)
@@ -148,7 +170,7 @@ class Node:
         self.seen: list[str] = []
         self.rejoin = Rejoin(
             reactor=self.clock,
-            address=ADDRESS,
+            addresses=addresses,
             channel=self.gateway.channel,
             identity=self.device.identity,
             store=self.store,
@@ -411,12 +433,57 @@ def test_not_let_in(node: Node, refusal: PalyraError) -> None:
 
 
 def test_the_gateway_is_away(node: Node) -> None:
-    """The first root's word stands; nothing was asked."""
+    """Nothing was asked, and no other root is tried where nobody is heard."""
     node.store.trust(OLD_PEM + NEW_PEM)
     node.gateway.away = GatewayUnreachable(str(ADDRESS), "connection refused")
     node.refused(GatewayUnreachable)
-    assert len(node.gateway.channels) == 2
+    assert len(node.gateway.channels) == 1
     assert node.gateway.verified == []
+
+
+DEAD = HostPort("dead.example", 7443)
+
+
+@pytest.fixture
+def astray(tmp_path: Path) -> Iterator[Node]:
+    """A device with two gateways, where nobody is at the first one; two roots are trusted."""
+    made = Node(tmp_path / "identity", (DEAD, ADDRESS))
+    made.gateway.dead = DEAD
+    made.store.trust(OLD_PEM + NEW_PEM)
+    yield made
+    assert all(each.closed for each in made.gateway.channels)
+    assert not made.clock.getDelayedCalls()
+
+
+def test_the_first_gateway_is_away(astray: Node) -> None:
+    """The next one is asked, in their order."""
+    astray.run()
+    assert astray.came_back()
+    assert astray.gateway.addresses == [DEAD, ADDRESS]
+
+
+def test_every_gateway_is_away(astray: Node) -> None:
+    """The first one's word stands."""
+    astray.gateway.away = GatewayUnreachable(str(ADDRESS), "no answer")
+    failed: list[Any] = []
+    astray.run().addErrback(lambda failure: failed.append(failure.value))
+    assert [each.address for each in failed] == [str(DEAD)]
+    assert astray.gateway.addresses == [DEAD, ADDRESS]
+
+
+def test_where_it_was_begun_is_away_now(astray: Node) -> None:
+    """Another gateway is asked what became of the request, which it knows too."""
+    lost(astray)
+    waiting = astray.store.waiting()
+    assert waiting is not None and waiting.gateway == str(ADDRESS)
+    begun_there = msgspec.structs.replace(waiting, gateway=str(DEAD), request_id="R")
+    astray.store.keep_waiting(begun_there)
+    pem = astray.device.issue(astray.gateway.verified[0].csr_der, LATER_MS)
+    astray.gateway.answer(RequestState.APPROVED, certificate_pem=pem)
+    astray.run()
+    astray.clock.pump([2.0] * PATIENCE)
+    assert astray.came_back()
+    assert len(astray.gateway.verified) == 1
 
 
 def test_a_limit(node: Node) -> None:

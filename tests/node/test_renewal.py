@@ -45,6 +45,7 @@ class Node:
         self.clock = Clock()
         self.device = PairedDevice(path, AUTHORITY)
         self.draw = 0.5
+        self.slept_s = 0.0
         self.failed: list[tuple[PalyraError | None, float]] = []
         self.handovers: list[Deferred[Callable[[], object]]] = []
         self.moved = 0
@@ -52,7 +53,7 @@ class Node:
         self.channel = FakeChannel(HostPort("gw", 1), b"", (b"", b""))
         self.renewal = Renewal(
             reactor=self.clock,
-            elapsed_s=self.clock.seconds,
+            elapsed_s=lambda: self.clock.seconds() + self.slept_s,
             jitter=lambda low, high: low + self.draw * (high - low),
             identity=self.device.identity,
             store=self.device.store,
@@ -228,6 +229,16 @@ def test_a_gateway_that_asks_for_a_pause(node: Node) -> None:
     limited = RemoteRefusal("limit_reached", "Too often.", transient=True, retry_after_s=400.0)
     node.channel.asked[-1][1].errback(limited)
     assert node.due_s == pytest.approx(400)
+
+
+def test_a_certificate_grows_old_while_the_machine_sleeps(node: Node) -> None:
+    """What is left of it is told as it is when the machine wakes up."""
+    node.begin()
+    node.wait()
+    node.slept_s = 7 * HOUR_S
+    node.channel.asked[-1][1].errback(AWAY)
+    ((_, left_s),) = node.failed
+    assert left_s == pytest.approx(HOUR_S, abs=300)
 
 
 def test_a_failure_is_shown_in_the_last_sixth(node: Node) -> None:

@@ -54,9 +54,10 @@ class Host:
         self.person = FakeMediator()
         self.speaker = FakeSpeaker()
         self.lines: list[tuple[str, int]] = []
+        self.slept_s = 0.0
         self.runs = Runs(
             reactor=self.clock,
-            elapsed_s=time.monotonic,
+            elapsed_s=lambda: time.monotonic() + self.slept_s,
             call_from_thread=lambda call, *args: call(*args),
             catalogue=catalogue(),
             runner=self.runner,
@@ -399,6 +400,30 @@ def test_a_mediator_that_breaks(
     monkeypatch.setattr(host.person, "ask", lambda question: 1 / 0)
     host.runs.dispatched(dispatch(1, "test.ask"))
     assert host.reports == [(attempt(1), Outcome.REJECTED, "mediation_unavailable")]
+
+
+def test_a_question_that_was_slept_over(host: Host) -> None:
+    """The person's time is over when the machine wakes up, and no timer needs to run out."""
+    host.runs.dispatched(dispatch(1, "test.ask"))
+    host.runs.woke()
+    host.clock.advance(0)
+    assert host.reports == []
+    host.slept_s = MEDIATION_S + 1
+    host.runs.woke()
+    host.clock.advance(0)
+    assert host.reports == [(attempt(1), Outcome.REJECTED, "mediation_timeout")]
+
+
+def test_a_job_goes_on_while_the_machine_sleeps(host: Host) -> None:
+    """Its deadline passes, and what is reported of it is all the time that it took."""
+    host.runs.dispatched(dispatch(1, remaining_ms=30_000))
+    host.turns.turn()
+    (run,) = host.runner.runs
+    assert run.context.remaining_s() > 20
+    host.slept_s = 3600.0
+    assert run.context.cancelled and run.context.remaining_s() == 0
+    host.end()
+    assert host.speaker.reports[0].took_ms >= 3_600_000
 
 
 def test_no_answer(host: Host) -> None:

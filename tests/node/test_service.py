@@ -19,6 +19,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from zope.interface import provider
 
 from palyra._lock import RootLock
+from palyra._notify import Notifier
 from palyra._reactor import the_reactor
 from palyra.config.addresses import HostPort
 from palyra.config.node import NodeSection
@@ -70,6 +71,18 @@ class Paired:
             config=NodeSection(shutdown_grace_s=1),
             reactor=the_reactor(),
             watcher=watcher,
+        )
+
+    def supervised(self, notifier: Notifier, watcher: Watcher) -> NodeService:
+        """One that a service manager keeps."""
+        plain = self.service()
+        return NodeService(
+            plain._node,
+            lock=plain._lock,
+            config=NodeSection(shutdown_grace_s=1),
+            reactor=the_reactor(),
+            watcher=watcher,
+            notifier=notifier,
         )
 
     def reloading(self) -> NodeService:
@@ -138,6 +151,32 @@ async def test_stop_at_once(paired: Paired) -> None:
     await service.stopService()
     assert paired.unlocked()
     assert threads() == []
+
+
+class Told(Notifier):
+    """Keeps what a service manager would be told."""
+
+    def __init__(self) -> None:
+        super().__init__(b"/run/notify", 30.0)
+        self.words: list[str] = []
+
+    def _send(self, *lines: str) -> bool:
+        self.words.append(lines[0])
+        return True
+
+
+@awaiting
+async def test_a_service_manager_is_told(paired: Paired) -> None:
+    """That it serves, before the gateway was missed; that it reads again; and that it ends."""
+    told, watcher = Told(), Seen()
+    service = paired.supervised(told, watcher)
+    service.startService()
+    await watcher.missed
+    assert told.words == ["READY=1", "WATCHDOG=1"]
+    await service.reload()
+    assert told.words[2:] == ["RELOADING=1", "READY=1"]
+    await service.stopService()
+    assert told.words[4:] == ["STOPPING=1"]
 
 
 @awaiting

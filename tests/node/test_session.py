@@ -70,9 +70,10 @@ class Held:
         self.drained: list[int] = []
         self.directed: list[Renew] = []
         self.heard = 0
+        self.slept_s = 0.0
         self.session = NodeSession(
             clock=self.clock,
-            elapsed_s=self.clock.seconds,
+            elapsed_s=lambda: self.clock.seconds() + self.slept_s,
             jitter=random.uniform,
             carrier=self.carrier,
             welcome=attrs.evolve(WELCOME, unknown_digests=unknown),
@@ -156,6 +157,32 @@ def test_silence_closes(held: Held) -> None:
     assert error.sentence == "The gateway answered no heartbeat within 40 s."
 
 
+def test_a_session_that_was_slept_over(held: Held) -> None:
+    """The gateway has given it up by then: so does this end, at the next beat."""
+    held.advance(10)
+    held.slept_s = 3600
+    held.advance(15)
+    assert len(held.carrier.closed) == 1
+
+
+def test_a_nap(held: Held) -> None:
+    """Is no reason."""
+    held.session.received(GatewayFrame(answers=1))
+    held.slept_s = 20
+    held.advance(15)
+    assert held.carrier.closed == [] and HEARTBEAT in held.names()
+
+
+def test_what_was_held_over_a_sleep(held: Held) -> None:
+    """Has what is left of its time, which is not much."""
+    let_go = held.session.hold_dispatches()
+    held.session.received(GatewayFrame(dispatches=[dispatch(remaining_ms=30_000)]))
+    held.slept_s = 3600
+    let_go()
+    (_, held_back) = held.runs.calls[-1]
+    assert held_back.remaining_ms == 1
+
+
 def test_an_answer_keeps_it_open(held: Held) -> None:
     """Any frame is a sign of life."""
     for _ in range(5):
@@ -165,6 +192,38 @@ def test_an_answer_keeps_it_open(held: Held) -> None:
     assert held.carrier.closed == []
     held.advance(SILENCE_S + 1)
     assert len(held.carrier.closed) == 1
+
+
+def test_a_sign_of_life_is_asked_for(held: Held) -> None:
+    """At once; any frame is one, and the session goes on."""
+    held.names()
+    held.session.probe(5)
+    assert held.names() == [HEARTBEAT]
+    held.advance(4)
+    held.session.received(GatewayFrame(answers=1))
+    held.advance(10)
+    assert held.carrier.closed == []
+
+
+def test_no_sign_of_life(held: Held) -> None:
+    """It is closed after that time, once, however often that is asked."""
+    held.session.probe(5)
+    held.advance(4)
+    held.session.probe(5)
+    held.advance(1)
+    (error,) = held.carrier.closed
+    assert isinstance(error, TookTooLong)
+    assert error.sentence == "The gateway answered no heartbeat within 5 s."
+    held.advance(100)
+    assert len(held.carrier.closed) == 1
+
+
+def test_a_session_that_ends_is_asked_nothing_more(held: Held) -> None:
+    """No timer of the question is left."""
+    held.session.probe(5)
+    held.session.stop()
+    held.advance(10)
+    assert held.carrier.closed == []
 
 
 def test_a_stopped_session_beats_no_more(held: Held) -> None:

@@ -14,23 +14,23 @@ from typing import Any
 import pytest
 from twisted.logger import ILogObserver, LogEvent, LogLevel
 from twisted.python.failure import Failure
-from twisted.python.logfile import LogFile
 from zope.interface.verify import verifyObject
 
-from palyra.observe import logs
+from palyra.observe import logfile, logs
+from palyra.observe.logfile import SteadyLogFile
 
 
 @pytest.fixture(autouse=True)
 def closed_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Files that observers opened are closed, as the end of a process does."""
-    opened: list[LogFile] = []
+    opened: list[SteadyLogFile] = []
 
-    class Kept(LogFile):
+    class Kept(SteadyLogFile):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             opened.append(self)
             super().__init__(*args, **kwargs)
 
-    monkeypatch.setattr(logs, "LogFile", Kept)
+    monkeypatch.setattr(logs, "SteadyLogFile", Kept)
     yield
     for file in opened:
         file.close()
@@ -118,8 +118,8 @@ def test_a_file(tmp_path: Path) -> None:
 
 def test_files_rotate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon does not fill the disk with its log."""
-    monkeypatch.setattr(logs, "ROTATE_BYTES", 200)
-    monkeypatch.setattr(logs, "KEEP_FILES", 2)
+    monkeypatch.setattr(logfile, "ROTATE_BYTES", 200)
+    monkeypatch.setattr(logfile, "KEEP_FILES", 2)
     observer = logs.file_observer(tmp_path / "palyra.log")
     for _ in range(30):
         observer(event())

@@ -66,6 +66,20 @@ async def test_a_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @awaiting
+async def test_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway hears who leaves and why; that it was not done is an error."""
+    desk = FakeDesk()
+    listener = await serve(monkeypatch, node_servicer(desk), mutual=True)
+    channel = GatewayChannel(listener.address, AUTHORITY.ca_pem, device_pair())
+    try:
+        assert await channel.revoke(DEVICE, "sold") is None
+        assert desk.asked == [(DEVICE, "sold")]
+    finally:
+        await channel.close()
+        await listener.stop(0)
+
+
+@awaiting
 async def test_connecting_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway has heard nothing by then; what is asked next goes over the same connection."""
     handshakes: list[None] = []

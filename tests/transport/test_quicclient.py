@@ -74,6 +74,15 @@ def test_a_renewal(world: World) -> None:
     assert isinstance(world.ask(channel.renew(asked)), CertificateUnknown)
 
 
+def test_leaving(world: World) -> None:
+    """The gateway hears who leaves and why; a refusal is its own error."""
+    assert world.ask(world.channel().revoke(DEVICE, "sold")) is None
+    assert world.desk.asked == [(DEVICE, "sold")]
+    world.desk.kept_out = DeviceRevoked(DEVICE)
+    error = world.ask(world.channel().revoke(DEVICE, "sold"))
+    assert isinstance(error, RemoteRefusal) and error.final
+
+
 def test_health(world: World) -> None:
     """The question that shows whether QUIC works at all."""
     channel = world.channel()

@@ -211,6 +211,16 @@ def test_the_sizes_of_pake_fields(field: str, size: int) -> None:
             wire.read_complete(message)
 
 
+def test_leaving() -> None:
+    """Who leaves and why; an answer that says that it was not done is a refusal with its reason."""
+    message = wire.write_leaving(DEVICE, "sold")
+    assert (message.v, message.device_id.ulid, message.reason) == (1, DEVICE, "sold")
+    wire.read_left(node_pb2.RevokeDevicePairingResponse(v=1, revoked=True))
+    with pytest.raises(RemoteRefusal) as refused:
+        wire.read_left(node_pb2.RevokeDevicePairingResponse(v=1, reason="not\x1b now"))
+    assert refused.value.sentence == "not\\u001b now"
+
+
 def test_what_a_renewal_may_not_say() -> None:
     """Another version, an id that is none, a CSR beyond its bound or without a signature."""
     wrong = [wire.write_renewal(wire.RenewalAsked(DEVICE, b"csr", b"s" * 64)) for _ in range(4)]

@@ -47,6 +47,7 @@ class Host:
         grace_s: float = 0.3,
         limits: Limits = LIMITS,
         contain: Callable[[], Containment] = best_containment,
+        clock: Callable[[], float] = time.monotonic,
         **settings: Any,
     ) -> None:
         self.path = path
@@ -61,6 +62,7 @@ class Host:
             log=lambda distribution, line: self.lines.append((distribution, line)),
             changed=lambda *change: self.changes.put(change),
             contain=contain,
+            clock=clock,
         )
 
     def offer(self, capability: str, body: str = ECHO, **how: Any) -> Offer:

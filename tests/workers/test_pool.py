@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +162,24 @@ def test_deadline(host: Host) -> None:
     assert not lives(int(pid))
     assert host.run(offer, b"0").kind is OutcomeKind.SUCCEEDED
     assert host.changes.empty()
+
+
+def test_the_deadline_goes_on_while_the_machine_sleeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait does not: once the machine is awake the run is soon found to be over."""
+    monkeypatch.setattr("palyra.workers.pool._LONGEST_WAIT_S", 0.01)
+    slept_s = [0.0]
+    host = Host(tmp_path, clock=lambda: time.monotonic() + slept_s[0])
+    try:
+        offer = host.offer("acme.wait", waiting(tmp_path / "pid"))
+        host.start(offer, in_s=3600)
+        until((tmp_path / "pid").exists, "it runs")
+        slept_s[0] = 7200
+        outcome = host.outcome()
+        assert (outcome.kind, outcome.stopped) == (OutcomeKind.TIMED_OUT, True)
+    finally:
+        host.pool.close()
 
 
 def test_deadline_already_over(host: Host) -> None:

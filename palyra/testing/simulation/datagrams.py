@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from palyra.config.addresses import HostPort
 from palyra.core.frames import Hello, Welcome
 from palyra.core.transports import Preference, TransportChoice
+from palyra.node.gateways import Gateways
 from palyra.node.routes import Memory, Routes
 from palyra.testing.simulation.channel import Channel
 from palyra.testing.simulation.clock import HostClock
@@ -51,9 +52,9 @@ class DatagramChannel(Channel):
         return self._clock.sleep(self._patience_s).addCallback(give_up)
 
 
-def routes(link: Link, clock: HostClock, random: Random) -> Routes:
+def routes(link: Link, clock: HostClock, random: Random) -> Gateways:
     """The routes of a node on ``auto``, which falls back and moves back all the time."""
-    return Routes(
+    only = Routes(
         grpc=GRPC_ADDRESS,
         open_grpc=lambda address, ca_pem, identity: Channel(link, clock, identity),
         open_quic=lambda address, ca_pem, identity, pin, handshake_s: DatagramChannel(
@@ -70,3 +71,4 @@ def routes(link: Link, clock: HostClock, random: Random) -> Routes:
         ),
         memory=Memory(str(QUIC_ADDRESS)),
     )
+    return Gateways([only])

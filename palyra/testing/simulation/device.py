@@ -111,7 +111,7 @@ class NodeHost:
     def _rejoin(self) -> Rejoin:
         return Rejoin(
             reactor=self.clock,
-            address=ENROLMENT,
+            addresses=[ENROLMENT],
             channel=lambda address, root: EnrolmentChannel(self._link, self.clock),  # type: ignore[arg-type,return-value]
             identity=self._kept.identity,
             store=self._store,

@@ -1,0 +1,104 @@
+"""Tests of :mod:`palyra.node.serving`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from palyra import __version__, _versioned
+from palyra.errors import DiskFull, StateOfAnother
+from palyra.node.files import NodeFiles
+from palyra.node.serving import Serving
+from palyra.supervision import processfile, processes
+from palyra.supervision.processfile import ProcessFile
+from palyra.supervision.service import MANAGER
+from tests.node.fakes import NOW_MS
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> NodeFiles:
+    files = NodeFiles(tmp_path)
+    files.make()
+    return files
+
+
+def serving(files: NodeFiles, environ: Mapping[str, str] = {}) -> Serving:
+    return Serving(files, now_ms=lambda: NOW_MS, boot_id=lambda: "boot", environ=environ)
+
+
+def test_it_says_which_process_serves(files: NodeFiles) -> None:
+    """From the beginning to the end, so that others can tell whether it lives."""
+    host = serving(files, {MANAGER: "systemd"})
+    host.check()
+    assert not files.process.exists()
+    host.begin()
+    assert processfile.read(files.process) == ProcessFile(
+        1,
+        os.getpid(),
+        str(files.root / "node-host.stdout.log"),
+        str(files.root / "node-host.stderr.log"),
+        NOW_MS,
+        "boot",
+        processes.start_token(os.getpid()),
+        "systemd",
+        __version__,
+    )
+    host.end()
+    assert not files.process.exists()
+
+
+@pytest.mark.parametrize("manager", ["", "cron", "x" * 9_999])
+def test_a_manager_that_nobody_knows(files: NodeFiles, manager: str) -> None:
+    """Is none: whatever the environment says is not repeated."""
+    serving(files, {MANAGER: manager}).begin()
+    file = processfile.read(files.process)
+    assert file is not None and file.manager == ""
+
+
+def test_what_another_process_wrote_stays(files: NodeFiles) -> None:
+    """A host that ends late takes nothing away from the next one."""
+    host = serving(files)
+    host.begin()
+    processfile.write(files.process, ProcessFile(1, os.getpid() + 1, "", "", 0))
+    host.end()
+    assert files.process.exists()
+
+
+@pytest.mark.parametrize("error", [DiskFull("/"), OSError(errno.EROFS, "Read-only file system")])
+def test_a_disk_that_cannot_be_written(
+    files: NodeFiles, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It serves all the same."""
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(_versioned, "write_atomic", refuse)
+    host = serving(files)
+    host.begin()
+    host.end()
+
+
+def test_what_a_crash_left_is_swept(files: NodeFiles) -> None:
+    """Beside each file that the host writes; nobody else's."""
+    names = ("node-host.json", "consents.json", "node-host-process.json", "last-error.json")
+    left = [files.root / f".{name}.ab_12xyz" for name in (*names, "descriptors-cache.json")]
+    for each in (*left, files.root / ".letters.ab_12xyz"):
+        each.touch()
+    serving(files).check()
+    assert [each.name for each in files.root.iterdir()] == [".letters.ab_12xyz"]
+
+
+@ROOT_ONLY
+def test_the_state_of_another_user(files: NodeFiles) -> None:
+    """Root does not serve it either: its files would be closed to their owner."""
+    os.chown(files.root, 65534, 65534)
+    with pytest.raises(StateOfAnother) as refused:
+        serving(files).check()
+    assert str(files.root) in refused.value.sentence
