@@ -193,7 +193,7 @@ def state_of_another(path: Path) -> StateOfAnother:
 
 
 def _with_unknown(new: Raw, old: Raw) -> Raw:
-    """``new`` and the keys that only ``old`` has; in objects within it, where those are the same."""
+    """``new`` and the keys that only ``old`` has; of objects within it where they are the same."""
     kept = {name: _nested(value, old.get(name)) for name, value in new.items()}
     return kept | {name: value for name, value in old.items() if name not in new}
 

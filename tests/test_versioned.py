@@ -173,7 +173,7 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> Non
 
 
 def test_what_is_no_file(file: VersionedFile[House], tmp_path: Path) -> None:
-    """A directory, a link and a FIFO are refused at once; none of them is followed or waited for."""
+    """A directory, a link and a FIFO are refused at once: nothing is followed or waited for."""
     file.path.mkdir()
     with pytest.raises(StoreCorrupt, match="no file"):
         file.read()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import getpass
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import msgspec
 
@@ -19,7 +21,7 @@ from palyra.cli.nodestarting import Begun, begun, ok, show_begun
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
 from palyra.core.identifiers import short_id
-from palyra.errors import DidNotStart
+from palyra.errors import DidNotStart, NotPaired
 from palyra.node.files import HostFile
 from palyra.supervision.service import Manager, Profile, Scope
 
@@ -93,9 +95,10 @@ def install(
         start=start,
     )
     plan = nodeplan.plan(root, wishes)
-    host = _paired(call.screen, plan, asked)
+    host, news = _paired(call.screen, plan, asked)
     try:
         made = nodeplan.carry_out(plan)
+        made = attrs.evolve(made, changed=made.changed or news)
         _say_installed(call.screen, plan, made)
         started = _started(call.screen, plan) if start else None
     except BaseException as error:
@@ -107,19 +110,36 @@ def install(
 # -- pairing ------------------------------------------------------------------------------------
 
 
-def _paired(screen: Screen, plan: Plan, asked: Asked) -> HostFile:
-    """The pairing there is, else a new one: a service never pairs."""
+def _paired(screen: Screen, plan: Plan, asked: Asked) -> tuple[HostFile, bool]:
+    """The pairing there is, else a new one: a service never pairs.  Whether a service that runs
+    does not know it as it is now."""
+    from palyra.node.proxies import remember_proxy
+
     with acting_as(plan.worker):
-        host = _kept_pairing(plan)
-        if host is None:
-            host = _pair(screen, plan, asked)
-        elif asked.pairs:
-            where = host.enrolment_address or host.grpc_url
-            screen.aside(f"note  paired already with {where}; to pair anew: palyra node run")
+        before = _kept_pairing(plan)
+        if before is None:
+            _pair(screen, plan, asked)
+        else:
+            _keep(screen, plan, asked, before)
+        remember_proxy(plan.files, os.environ)
+        host = plan.files.host()
+    assert host is not None, "it is paired"
     by = f", approved by {host.approved_by}" if host.approved_by else ""
     text = f"{host.name}  {short_id(host.device_id)}{by}"
     ok(screen, "paired", text, host.name, host.device_id, host.approved_by)
-    return host
+    return host, host != before
+
+
+def _keep(screen: Screen, plan: Plan, asked: Asked, host: HostFile) -> None:
+    """Let it be as it is, but for where its gateways are."""
+    from palyra.node.whereabouts import moved
+
+    if asked.pairs:
+        where = host.enrolment_address or host.grpc_url
+        screen.aside(f"note  paired already with {where}; to pair anew: palyra node run")
+    there = moved(host, asked.grpc_url)
+    if there is not host:
+        plan.files.keep_host(there)
 
 
 def _kept_pairing(plan: Plan) -> HostFile | None:
@@ -132,13 +152,17 @@ def _kept_pairing(plan: Plan) -> HostFile | None:
     return None if unfinished(plan.files) is not None else host
 
 
-def _pair(screen: Screen, plan: Plan, asked: Asked) -> HostFile:
+def _pair(screen: Screen, plan: Plan, asked: Asked) -> None:
     from palyra.node import foreground
+    from palyra.node.pairing import unfinished
 
+    if not asked.pairs and unfinished(plan.files) is None:
+        remedy = f"{GO_ON} --gateway HOST"
+        raise NotPaired(str(plan.files.state_root), remedy)
     options = asked.options(plan.files.state_root)
     out = io.StringIO() if screen.as_json else sys.stderr
     try:
-        return foreground.pair(options, out)
+        foreground.pair(options, out)
     except KeyboardInterrupt:
         if plan.files.identity.waiting() is not None:
             screen.aside("note  nothing is installed; the pairing still waits for an operator")

@@ -287,6 +287,7 @@ class NotPaired(PalyraError):
     code = "not_paired"
     category = Category.PRECONDITION
     state_root: str
+    remedy: str = "palyra node run --gateway HOST"
 
     @property
     def sentence(self) -> str:
@@ -294,4 +295,4 @@ class NotPaired(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "palyra node run --gateway HOST"
+        return self.remedy

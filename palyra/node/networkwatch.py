@@ -140,7 +140,6 @@ class Watch:
 
     def _settled(self) -> None:
         self._settling = None
-        self._log.info("the network has changed")
         self._changed()
 
 

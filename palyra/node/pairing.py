@@ -93,7 +93,7 @@ class Pairing:
         self._now_ms = now_ms
         self._node_rpc = listed(node_rpc, "--grpc-url")
         self._environ = environ
-        self._before = files.host()
+        self._before = _paired_before(files)
         self._proxies = proxies_of(self._before, environ)
         self._transport = transport
         self._handshake = DeviceHandshake(identity.key, identity.device_id, client_kind)
@@ -324,6 +324,14 @@ def _has_brought(waiting: PairingFile, client: ClientFile) -> bool:
         return Roots.read(waiting.ca_pem).issued(certificate)
     except (ValueError, VerificationFailed):
         return False
+
+
+def _paired_before(files: NodeFiles) -> HostFile | None:
+    """The pairing that this one takes the place of, where it can be read: it need not be."""
+    try:
+        return files.host()
+    except PalyraError:
+        return None
 
 
 def _run_pake(pin: str, gateway_share: bytes, entropy: Entropy) -> tuple[bytes, bytes]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from palyra.node.elapsed import elapsed_s as node_elapsed_s
 from palyra.node.networkwatch import Watch
@@ -21,6 +22,8 @@ class Surroundings:
 
     It owns a watch on the network, one on sleep, and one timer.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class Surroundings:
     def _tell(self) -> None:
         self._timer = None
         self._told_s = self._elapsed_s()
+        self._log.info("the network has changed: the way to the gateway is looked at")
         self._stirred()
 
     def _unschedule(self) -> None:

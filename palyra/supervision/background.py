@@ -21,17 +21,19 @@ from palyra._ownersocket import own_account
 from palyra._versioned import state_of_another
 from palyra.config import load
 from palyra.config.node import NodeSection
+from palyra.core.devices import clean_text
 from palyra.errors import (
     CredentialsUnsupported,
     DidNotStart,
     InterpreterUnusable,
     PalyraError,
     StateRootLocked,
+    StoreUnavailable,
 )
 from palyra.supervision import processes, processfile
 from palyra.supervision.installed import INSTALLED_FILE, mark_at
 from palyra.supervision.interfaces import IServiceManager
-from palyra.supervision.logfiles import rotate, tail
+from palyra.supervision.logfiles import rotate
 from palyra.supervision.processfile import PROCESS_FILE, ProcessFile
 from palyra.supervision.service import MANAGER, Account, Manager, Scope, Service, ServiceState
 from palyra.supervision.systemdunit import stop_within_s
@@ -42,6 +44,8 @@ LOCK = "node-host.lock"
 _ROTATE_BYTES = 1024 * 1024
 _KEEP = 3
 _POLL_S = 0.05
+_MAX_LOOK = 64 * 1024
+_MAX_SAID = 300
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OF_ANOTHER_SERVICE = frozenset(
     {
@@ -130,7 +134,6 @@ class BackgroundProcess:
         service, account = self._to_run()
         with _acting_as(account):
             self._check_unlocked()
-            rotate(service.stderr_log, over_bytes=_ROTATE_BYTES, keep=_KEEP)
             log = _appended(service.stderr_log)
         with log:
             begins = os.fstat(log.fileno()).st_size
@@ -270,20 +273,28 @@ class BackgroundProcess:
 
 
 def _appended(path: Path) -> IO[bytes]:
-    """A log that only its owner may read, and that is no link to somewhere else."""
+    """A log that only its owner may read, and that is no link to somewhere else; a long one is
+    begun anew.
+
+    :raises StoreUnavailable: it cannot be written.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-    return os.fdopen(os.open(path, flags, 0o600), "ab")
+    try:
+        rotate(path, over_bytes=_ROTATE_BYTES, keep=_KEEP)
+        return os.fdopen(os.open(path, flags, 0o600), "ab")
+    except OSError as error:
+        raise StoreUnavailable(str(path), (error.strerror or str(error)).lower()) from error
 
 
 def _last_word(log: Path, begins: int) -> str:
-    """The last line that was written to the log from ``begins`` on, without our own mark."""
+    """The last line that was written to the log from ``begins`` on, as a person may see it."""
     with log.open("rb") as file:
-        file.seek(begins)
-        more = bool(file.read(1))
-    lines = [line.strip() for line in tail(log, 50)] if more else []
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(begins, size - _MAX_LOOK))
+        lines = file.read(_MAX_LOOK).decode("utf-8", "replace").split("\n")
     # A hint is the line after the sentence that it belongs to.
-    told = [line for line in lines if line and not line.startswith("hint:")]
-    return told[-1].removeprefix("error: ") if told else ""
+    told = [line.strip() for line in lines if line.strip() and not line.startswith("hint:")]
+    return clean_text(told[-1].removeprefix("error: "), _MAX_SAID) if told else ""
 
 
 @contextlib.contextmanager

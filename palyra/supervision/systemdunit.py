@@ -26,10 +26,12 @@ START_WITHIN_S = 90
 
 _HOMES = tuple(map(Path, ("/home", "/root", "/run/user", "/var/home")))
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:=@+-]+")
 
 _EVERYWHERE = (
+    # The watchdog ends it by SIGABRT, and a core would hold the device's key.
+    "LimitCORE=0",
     "NoNewPrivileges=yes",
     "UMask=0077",
     "LockPersonality=yes",

@@ -217,6 +217,27 @@ def test_again_with_other_options(
     assert "strict" in bench.manager.unit.read_text()
 
 
+def test_other_addresses(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a device that is paired they are kept, and the service has to be restarted."""
+    bench.pair()
+    assert bench.run(capsys, "install", "--start")[0] == 0
+    status, _, err = bench.run(capsys, "install", "--grpc-url", "a:1", "--grpc-url", "b:2")
+    assert (status, err) == (0, "hint  palyra node restart\n")
+    host = bench.files.host()
+    assert host is not None and host.gateway_urls == ("a:1", "b:2")
+
+
+def test_the_proxy_of_the_environment(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is kept with the pairing: the service will not have it."""
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    assert bench.run(capsys, "install", *PAIR)[0] == 0
+    host = bench.files.host()
+    assert host is not None and host.http_proxy == "http://proxy:3128"
+    assert bench.manager.service is not None and not bench.manager.service.environment
+
+
 def test_another_manager(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     """Only one keeps it: the one before it gives it up, once the new one has it."""
     bench.pair()
@@ -254,6 +275,13 @@ def test_what_the_manager_would_refuse(
     status, _, err = bench.run(capsys, "install", *PAIR)
     assert (status, error.sentence in err) == (1, True)
     assert bench.paired == [] and bench.mark is None
+
+
+def test_nothing_to_pair_with(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """What has to be named is said."""
+    status, _, err = bench.run(capsys, "install", "--start")
+    assert (status, bench.paired) == (1, [])
+    assert err.endswith("is not paired.\nhint:  palyra node install --start --gateway HOST\n")
 
 
 def test_an_interpreter_that_cannot_be_run(

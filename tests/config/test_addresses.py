@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palyra.config.addresses import HostPort
+from palyra.config.addresses import HostPort, listed
 from palyra.errors import Malformed
 
 
@@ -77,3 +77,17 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         HostPort.parse(text)
     except Malformed as error:
         assert len(error.problem) < 400
+
+
+def test_a_list() -> None:
+    """In its order, at most eight, each once whatever its spelling, and none with port 0."""
+    assert listed((), "urls") == ()
+    assert listed(["b:1", "[::1]:2", "a:1"], "urls") == (
+        HostPort("b", 1),
+        HostPort("::1", 2),
+        HostPort("a", 1),
+    )
+    for texts in (["a:1", "b:1", "A:1"], ["a:0"], ["a"], [f"a:{port}" for port in range(1, 10)]):
+        with pytest.raises(Malformed) as refused:
+            listed(texts, "urls")
+        assert refused.value.field == "urls"

@@ -186,7 +186,7 @@ def test_a_changed_file_counts_after_it_was_loaded(manager: ServiceManager) -> N
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a service as somebody else")
 def test_a_service_of_another_user(manager: ServiceManager) -> None:
     """It runs with that user's rights and no other groups."""
-    lines = ["[Service]", "User=nobody", "ExecStart=/bin/sh -c 'id -u; id -G; sleep 600'"]
+    lines = ["[Service]", "User=nobody", "ExecStart=/bin/sh -c 'id -u; id -G; exec sleep 600'"]
     (manager.units / "x.service").write_text("\n".join(lines))
     manager.told("start", "x")
     nobody = pwd.getpwnam("nobody")

@@ -19,7 +19,7 @@ from palyra._reactor import the_reactor
 from palyra.config import load
 from palyra.core.pairing import RequestState
 from palyra.core.pin import PinCode
-from palyra.errors import PairingFailed
+from palyra.errors import Malformed, PairingFailed
 from palyra.node import typedpins
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.identity import PairingFile
@@ -161,6 +161,30 @@ async def test_no_second_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(typedpins, "termios", None)
     assert await pairing._next_pin(None) == given
     assert await pairing._next_pin(PairingFailed(pin=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("urls", "lines"),
+    [((), ""), (("gw:7444",), ""), (("b:2", "gw:7444"), "gateway\tnow b:2, gw:7444\n")],
+)
+@awaiting
+async def test_gateways_that_moved(tmp_path: Path, urls: tuple[str, ...], lines: str) -> None:
+    """Addresses that are named to a device that is paired are where its gateways are from now on;
+    it is said where they were others."""
+    options, out = NodeRunOptions(tmp_path, grpc_url=urls), io.StringIO()
+    files = NodeFiles(tmp_path)
+    files.make()
+    files.keep_host(HostFile(1, "gw:7444", DEVICE_ID, 500, "", NOW_MS, NOW_MS, "pi"))
+    config = load(options.config_file)
+    screen = Screen(out)
+    await PairingRun(
+        options, config=config, files=files, screen=screen, reactor=the_reactor()
+    ).pair()
+    kept = files.host()
+    assert kept is not None and (kept.gateway_urls or (kept.grpc_url,)) == (urls or ("gw:7444",))
+    assert out.getvalue() == lines
+    with pytest.raises(Malformed, match="--grpc-url"):
+        NodeRunOptions(tmp_path, grpc_url=("gw:7444", "gw:7444"))
 
 
 @awaiting

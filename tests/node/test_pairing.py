@@ -104,6 +104,29 @@ async def test_another_address_for_the_nodes(scene: Scene) -> None:
 
 
 @awaiting
+async def test_what_is_kept_of_the_environment(scene: Scene) -> None:
+    """Several addresses, and the proxy that it names, for a service; pairing again where it names
+    none keeps the old one."""
+    gateway, device = scene
+    named = {"https_proxy": "http://ana:hunter2@proxy:3128", "no_proxy": "127.0.0.1"}
+    for environ in (named, {}):
+        asked, uri = device.asked, await gateway.line()
+        pairing = device.pairing(node_rpc=["a:1", "b:2"], environ=environ)
+        paired = Deferred.fromCoroutine(pairing.run(uri))
+        await gateway.approve(await asked)
+        host = await paired
+        assert (host.grpc_url, host.gateway_urls) == ("a:1", ("a:1", "b:2"))
+        assert (host.http_proxy, host.no_proxy) == (named["https_proxy"], "127.0.0.1")
+
+
+@pytest.mark.parametrize("urls", [["a:1", "a:1"], ["nowhere"]])
+def test_addresses_that_are_none(scene: Scene, urls: list[str]) -> None:
+    """Are refused before anything is sent."""
+    with pytest.raises(Malformed, match="--grpc-url"):
+        scene[1].pairing(node_rpc=urls)
+
+
+@awaiting
 async def test_another_ca_is_told_nothing(scene: Scene) -> None:
     """Neither where the line names another one, nor where the file does."""
     gateway, device = scene

@@ -13,7 +13,7 @@ from palyra import __version__, _versioned
 from palyra.errors import DiskFull, StateOfAnother
 from palyra.node.files import NodeFiles
 from palyra.node.serving import Serving
-from palyra.supervision import processfile, processes
+from palyra.supervision import processes, processfile
 from palyra.supervision.processfile import ProcessFile
 from palyra.supervision.service import MANAGER
 from tests.node.fakes import NOW_MS

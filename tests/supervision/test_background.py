@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -16,10 +16,12 @@ from palyra._lock import RootLock
 from palyra.errors import (
     CredentialsUnsupported,
     DidNotStart,
+    DidNotStop,
     InterpreterUnusable,
     StateOfAnother,
     StateRootLocked,
     StoreCorrupt,
+    StoreUnavailable,
 )
 from palyra.supervision.background import LOCK, BackgroundProcess
 from palyra.supervision.installed import InstalledFile, mark_at
@@ -234,7 +236,7 @@ def test_its_output_follows_no_link(place: Place) -> None:
     elsewhere = place.root / "letters"
     elsewhere.write_text("letters")
     place.log.symlink_to(elsewhere)
-    with pytest.raises(OSError, match="symbolic link"):
+    with pytest.raises(StoreUnavailable, match="symbolic link"):
         place.installed().start()
     assert elsewhere.read_text() == "letters"
 
@@ -272,7 +274,7 @@ def test_the_owner_of_a_state_root_names_no_other_process(place: Place) -> None:
     os.chown(place.directory / "node-host-process.json", NOBODY, NOBODY)
     manager = place.manager()
     pid = manager.state().pid
-    with pytest.raises(Exception, match=str(pid)):
+    with pytest.raises(DidNotStop, match=str(pid)):
         manager.stop()
     assert manager.state().running
     os.chown(place.directory / "node-host-process.json", 0, 0)
@@ -289,6 +291,3 @@ def test_nobody_starts_what_is_anothers(place: Place) -> None:
             place.manager().start()
     finally:
         os.seteuid(0)
-
-
-Verb = Callable[[], None]

@@ -13,7 +13,7 @@ from palyra.core.handshake import Begun
 from palyra.core.identifiers import DeviceId
 from palyra.core.pairing import CodeMethod
 from palyra.core.transcript import DeviceProof, Enrolment
-from palyra.errors import Malformed, MalformedIdentifier
+from palyra.errors import Malformed, MalformedIdentifier, RemoteRefusal
 from palyra.wire import pairing as wire
 from palyra.wire.v1 import node_pb2
 
