@@ -16,13 +16,14 @@ import msgspec
 from palyra.cli import nodeplan
 from palyra.cli.nodepairing import Asked, pairing_options
 from palyra.cli.nodeplan import Made, Plan, Wishes
-from palyra.cli.noderoot import acting_as, check_owner, install_root
+from palyra.cli.noderoot import check_owner, install_root, node_state_root
 from palyra.cli.nodestarting import Begun, begun, ok, show_begun
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
 from palyra.core.identifiers import short_id
 from palyra.errors import DidNotStart, NotPaired
 from palyra.node.files import HostFile
+from palyra.supervision.acting import acting_as
 from palyra.supervision.service import Manager, Profile, Scope
 
 GO_ON = "palyra node install --start"
@@ -100,6 +101,9 @@ def install(
         made = nodeplan.carry_out(plan)
         made = attrs.evolve(made, changed=made.changed or news)
         _say_installed(call.screen, plan, made)
+        if node_state_root(call) != root:
+            note = f"note  root has a node host of its own; this one is named --state-root {root}"
+            call.screen.aside(note)
         started = _started(call.screen, plan) if start else None
     except BaseException as error:
         _say_how_to_go_on(call.screen, host, error)

@@ -12,12 +12,13 @@ from palyra.cli import nodeleavelines as lines
 from palyra.cli import nodeservice, words
 from palyra.cli.nodeleavelines import Done
 from palyra.cli.nodeleaveplan import Plan, planned
-from palyra.cli.noderoot import acting_as, node_state_root
+from palyra.cli.noderoot import node_state_root
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
 from palyra.errors import NotPaired, PalyraError, StoreUnavailable
 from palyra.node.belongings import belongings
 from palyra.supervision import accounts, removing
+from palyra.supervision.acting import acting_as
 from palyra.supervision.directories import opened
 from palyra.supervision.service import SYSTEM_ACCOUNT
 

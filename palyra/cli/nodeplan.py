@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,8 @@ import attrs
 import click
 
 from palyra import __version__
-from palyra.cli.noderoot import acting_as, owner_uid
+from palyra._ownersocket import account_of
+from palyra.cli.noderoot import owner_uid
 from palyra.cli.nodestarting import is_kept, running
 from palyra.errors import (
     AccountUnknown,
@@ -24,6 +26,7 @@ from palyra.errors import (
     StoreUnavailable,
 )
 from palyra.node.files import NodeFiles
+from palyra.supervision.acting import acting_as
 from palyra.supervision.installed import SCHEMA_VERSION, InstalledFile, mark_at
 from palyra.supervision.interfaces import IServiceManager
 from palyra.supervision.service import (
@@ -114,7 +117,8 @@ def plan(root: Path, wishes: Wishes) -> Plan:
         runs=before is not None and replaced is None and is_kept(manager, files),
     )
     _refuse_elsewhere(made)
-    files.make()
+    with acting_as(made.worker):
+        files.make()
     return made
 
 
@@ -152,7 +156,7 @@ def _account(
     try:
         return accounts.find(name), False
     except AccountUnknown:
-        if asked is not None or name != SYSTEM_ACCOUNT:
+        if asked is not None or name != SYSTEM_ACCOUNT or shutil.which("useradd") is None:
             raise
     return Account(name, NOBODY, NOBODY), True
 
@@ -164,6 +168,10 @@ def _prove(root: Path, account: Account | None) -> None:
     interpreter.prove(sys.executable, account)
     if account is None:
         return
+    owner = owner_uid(root / "node-host")
+    if owner not in (None, 0, account.uid):
+        problem = f"{root / 'node-host'} belongs to {account_of(owner or 0)}"
+        raise AccountUnknown(account.name, problem)
     with acting_as(account):
         closed = [each for each in reversed(root.parents) if not os.access(each, os.X_OK)]
     if closed:
@@ -218,7 +226,7 @@ def _carried_out(made: Plan) -> Made:
             undo.callback(_try, made.manager.uninstall)
         if made.replaced is not None:
             made.replaced.uninstall()
-        if made.account is not None:
+        if made.account is not None and not made.runs:
             from palyra.supervision import accounts
 
             accounts.give(made.files.state_root, made.account)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from palyra.node.controlwords import Status, StatusAnswer
 from palyra.node.files import NodeFiles
 from palyra.supervision import processfile
 from palyra.supervision.interfaces import IServiceManager
-from palyra.supervision.service import Manager
+from palyra.supervision.service import NAME, Manager
 
 ONLINE_S = 20.0
 """How long a start is watched; it goes on after that."""
@@ -27,6 +28,8 @@ POLL_S = 0.1
 _LOOK_S = 1.0
 _ANSWER_S = 2.0
 _LAST_LINES = 20
+_JOURNAL = re.compile(r"^.{,100}?\[\d+\]: ")
+"""What journalctl writes before a line: time, machine, program and pid."""
 
 
 @attrs.frozen
@@ -164,8 +167,11 @@ def last_line(manager: IServiceManager, files: NodeFiles) -> str:
     else:
         written = logfiles.tail(files.stderr_log, _LAST_LINES)
         written = written or logfiles.tail(files.stdout_log, _LAST_LINES)
-    said = [line.strip() for line in written if line.strip()]
-    told = [line for line in said if "hint: " not in line] or said
+    said = [_JOURNAL.sub("", line).strip() for line in written]
+    ours = [line for line in said if line and "hint: " not in line]
+    errors = [line for line in ours if "error: " in line]
+    # Below ours a journal has what systemd thinks of it.
+    told = errors or [line for line in ours if not line.startswith(f"{NAME}.service: ")]
     return told[-1].rpartition("error: ")[2] if told else ""
 
 

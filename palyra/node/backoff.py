@@ -59,7 +59,8 @@ class Backoff:
         self._failures = 0 if soon else self._failures + 1
         if drained_s := self._drained_s:
             self.connected()  # it was expected, and the next try is not one more that failed
-            return self._hold(drained_s * self._jitter(1.0, 2.0))
+            # Each node was told a moment of its own; older gateways tell all the same.
+            return self._hold(drained_s + self._jitter(0.0, SOON_S))
         if is_final(error):
             return self._hold(FINAL_RETRY_S * self._jitter(1.0, 1.2))
         asked_s = min(MAX_ASKED_S, getattr(error, "retry_after_s", None) or 0.0)

@@ -8,7 +8,6 @@ from typing import TypeVar
 from twisted.logger import Logger
 
 from palyra.errors import Draining, PalyraError, RemoteRefusal
-from palyra.node.link import Channel, Route
 from palyra.node.routes import Routes, is_unreached
 
 T = TypeVar("T")
@@ -37,15 +36,11 @@ class Gateways:
     ) -> None:
         """``told`` is given a line for the person who watches."""
         assert each, "a paired device has one"
-        self._each = tuple(each)
-        self._told = told
-        self.now = self._each[0]
-        """The one that was tried last: the session's, where there is one."""
-
-    @property
-    def each(self) -> tuple[Routes, ...]:
+        self.each = tuple(each)
         """All of them, in their order."""
-        return self._each
+        self._told = told
+        self.now = self.each[0]
+        """The one that was tried last: the session's, where there is one."""
 
     async def first(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """What ``attempt`` gives at the first one (:attr:`now`) that is there and has room.
@@ -54,7 +49,7 @@ class Gateways:
             word, else why the first one was not reached.
         """
         missed: list[PalyraError] = []
-        for routes in self._each:
+        for routes in self.each:
             self.now = routes
             try:
                 reached = await attempt()
@@ -68,20 +63,8 @@ class Gateways:
                 return reached
         raise next((each for each in missed if not is_unreached(each)), missed[0])
 
-    def routes(self) -> list[Route]:
-        """Every way to every one of them now, the best one first."""
-        return [route for each in self._each for route in each.order()]
-
-    def open(self, route: Route, ca_bundle_pem: str, identity: tuple[bytes, bytes]) -> Channel:
-        """A connection on one of :meth:`routes`; it is made by its first call.
-
-        :raises PinNotChecked: gRPC cannot know whether the pin holds.
-        """
-        its = next(each for each in self._each if route in (each.grpc, each.quic))
-        return its.open(route, ca_bundle_pem, identity)
-
     def _say(self, missed: PalyraError) -> None:
-        first, now = self._each[0].grpc.address, self.now.grpc.address
+        first, now = self.each[0].grpc.address, self.now.grpc.address
         self._log.warn("{first} is passed over: {e}", first=first, e=missed.sentence)
         self._told(f"{first} {_why(missed)}, using {now} for now")
 

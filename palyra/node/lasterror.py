@@ -2,7 +2,8 @@
 
 It is in memory, and in ``node-host/last-error.json``, which is written when an outage begins, when
 it heals, and when it turns out that only a person can end it: not at each try.  That the file
-cannot be written is never a reason to fail.
+cannot be written is never a reason to fail.  An outage lasts as long as time passes, whatever
+becomes of the clock meanwhile.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from palyra.node.lasterrorfile import (
     Outage,
     last_error_at,
 )
+from palyra.node.moments import Moment, TimeOfDay
 
 CLOSED = "gateway_closed_session"
 InThread = Callable[..., Deferred[Any]]
@@ -34,9 +36,11 @@ InThread = Callable[..., Deferred[Any]]
 
 @attrs.define
 class _Open:
-    """An outage, and whether only a person can end it."""
+    """An outage, since when, and whether only a person can end it; ``began`` is None where that was
+    in an earlier life."""
 
     error: LastError
+    began: Moment | None = None
     final: bool = False
 
 
@@ -50,12 +54,14 @@ class LastErrors:
         path: Path,
         *,
         now_ms: Callable[[], int],
+        elapsed_s: Callable[[], float],
         in_thread: InThread = deferToThread,
         kept: LastErrorFile | None = None,
     ) -> None:
         """``kept`` is from an earlier life: one that lasted then may last still."""
         self._path = path
         self._now_ms = now_ms
+        self._time = TimeOfDay(now_ms, elapsed_s)
         self._in_thread = in_thread
         self._lasting: dict[Outage, _Open] = {}
         self._over: tuple[Outage, LastError] | None = None
@@ -67,7 +73,12 @@ class LastErrors:
 
     @classmethod
     def open(
-        cls, path: Path, *, now_ms: Callable[[], int], in_thread: InThread = deferToThread
+        cls,
+        path: Path,
+        *,
+        now_ms: Callable[[], int],
+        elapsed_s: Callable[[], float],
+        in_thread: InThread = deferToThread,
     ) -> LastErrors:
         """With what was kept, as far as that can be read."""
         file = last_error_at(path)
@@ -76,7 +87,7 @@ class LastErrors:
             kept = file.read()
         except PalyraError as error:
             cls._log.warn("what went wrong last is forgotten: {e}", e=error.sentence)
-        return cls(path, now_ms=now_ms, in_thread=in_thread, kept=kept)
+        return cls(path, now_ms=now_ms, elapsed_s=elapsed_s, in_thread=in_thread, kept=kept)
 
     @property
     def last(self) -> LastError | None:
@@ -92,8 +103,12 @@ class LastErrors:
         """It cannot do its work, because of ``error`` (None: the gateway closed the session in
         peace); again while it lasts.  ``final``: until a person acts."""
         before = self._lasting.get(outage)
-        began_ms = self._now_ms() if before is None else before.error.began_at_unix_ms
-        self._lasting[outage] = _Open(_told(error, began_ms), final)
+        if before is None:
+            began = self._time.moment()
+            lasting = _Open(_told(error, began.unix_ms), began, final)
+        else:
+            lasting = _Open(_told(error, before.error.began_at_unix_ms), before.began, final)
+        self._lasting[outage] = lasting
         if before is None or final != before.final:
             self._write()
 
@@ -101,7 +116,8 @@ class LastErrors:
         """It can, or always could."""
         lasted = self._lasting.pop(outage, None)
         if lasted is not None:
-            healed = msgspec.structs.replace(lasted.error, healed_at_unix_ms=self._now_ms())
+            error = self._as_of_now(lasted)
+            healed = msgspec.structs.replace(error, healed_at_unix_ms=self._now_ms())
             self._over = outage, healed
             self._write()
 
@@ -110,8 +126,14 @@ class LastErrors:
         return self._written
 
     def _found(self) -> tuple[Outage, LastError] | None:
-        lasting = [(outage, each.error) for outage, each in self._lasting.items()]
+        lasting = [(outage, self._as_of_now(each)) for outage, each in self._lasting.items()]
         return max(lasting, key=lambda each: each[1].began_at_unix_ms, default=self._over)
+
+    def _as_of_now(self, lasting: _Open) -> LastError:
+        """With its beginning as the clock would have it that is right now."""
+        if lasting.began is None:
+            return lasting.error
+        return msgspec.structs.replace(lasting.error, began_at_unix_ms=self._time.of(lasting.began))
 
     def _write(self) -> None:
         """In a thread, for a disk may hang; one after the other, so that the newest stays."""

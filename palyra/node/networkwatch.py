@@ -67,7 +67,9 @@ def seen_now() -> Seen:
     up = {name: each.isup for name, each in psutil.net_if_stats().items()}
     seen = {}
     for name, addresses in psutil.net_if_addrs().items():
-        kept = frozenset((each.family, each.address) for each in addresses if _counts(each.address))
+        kept = frozenset(
+            (int(each.family), each.address) for each in addresses if _counts(each.address)
+        )
         if kept:
             seen[name] = (up.get(name, False), kept)
     return seen

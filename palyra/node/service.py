@@ -127,7 +127,9 @@ class NodeService(Service):
         self._ways = self._make_ways()
         routes = self._ways.gateways()
         rejoin = self._rejoin()
-        self._errors = LastErrors.open(node.files.last_error, now_ms=self._now_ms)
+        self._errors = LastErrors.open(
+            node.files.last_error, now_ms=self._now_ms, elapsed_s=elapsed_s
+        )
         self._owners = self._owner_rooms()
         self._offers = self._offer_rooms()
         self._tracing = open_tracing(self._traced, self.name, node.identity.device_id)

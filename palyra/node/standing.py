@@ -22,6 +22,7 @@ from palyra.node.identity import IdentityStore
 from palyra.node.lasterror import LastErrors
 from palyra.node.lasterrorfile import Outage
 from palyra.node.link import Route
+from palyra.node.moments import Moment, TimeOfDay
 from palyra.node.rejoin import is_final
 from palyra.node.renewal import RenewalWitness
 
@@ -85,9 +86,10 @@ class Standing:
         self._containment = containment
         self._now_ms = now_ms
         self._elapsed_s = elapsed_s
-        self._began_ms = now_ms()
+        self._time = TimeOfDay(now_ms, elapsed_s)
+        self._began = self._time.moment()
         self._gateway_version = ""
-        self._retry_at_ms = 0
+        self._retry_at: Moment | None = None
         self._failing_ends_ms = 0
 
     # -- what happens -------------------------------------------------------------------------
@@ -95,19 +97,19 @@ class Standing:
     def online(self, welcome: Welcome, route: Route) -> None:
         """Registered; again after a handover, over the next certificate."""
         self._gateway_version = clean_text(welcome.version, MAX_TEXT)
-        self._retry_at_ms = 0
+        self._retry_at = None
         self._errors.heals(Outage.GATEWAY)
         if self._errors.lasts(Outage.CERTIFICATE) and self._ends_ms() != self._failing_ends_ms:
             self._errors.heals(Outage.CERTIFICATE)
 
     def offline(self, error: PalyraError | None, retry_s: float) -> None:
         """Not connected; tried again after that."""
-        self._retry_at_ms = self._now_ms() + int(retry_s * 1000)
+        self._retry_at = self._time.moment(retry_s)
         self._errors.begins(Outage.GATEWAY, error, final=is_final(error))
 
     def waiting(self, request_id: str) -> None:
         """An operator decides; the gateway is tried when that is done."""
-        self._retry_at_ms = 0
+        self._retry_at = None
 
     def renewal_failed(self, error: PalyraError | None, left_s: float) -> None:
         """In the last sixth of the certificate's life."""
@@ -138,7 +140,7 @@ class Standing:
             name=self._name,
             device_id=self._device_id,
             pid=os.getpid(),
-            started_at_unix_ms=self._began_ms,
+            started_at_unix_ms=self._time.of(self._began),
             transport="" if route is None else route.transport.value,
             address="" if route is None else str(route.address),
             capabilities=CapabilityCount(len(catalogue.offers), len(catalogue.broken)),
@@ -148,7 +150,7 @@ class Standing:
             version=__version__,
             gateway_version=self._gateway_version,
             last_heard_unix_ms=self._at_ms(session.last_heard_s),
-            retry_at_unix_ms=0 if route is not None else self._retry_at_ms,
+            retry_at_unix_ms=0 if route is not None else self._retry_ms(),
             cert_expires_at_unix_ms=self._ends_ms(),
             cert_renews_at_unix_ms=self._renews_ms(certificate),
             faults=[clean_text(each, MAX_TEXT) for each in faults],
@@ -160,6 +162,9 @@ class Standing:
         if then_s is None:
             return 0
         return self._now_ms() - int((self._elapsed_s() - then_s) * 1000)
+
+    def _retry_ms(self) -> int:
+        return 0 if self._retry_at is None else self._time.of(self._retry_at)
 
     def _renews_ms(self, certificate: Certificate) -> int:
         due_s = certificate.due_in_s

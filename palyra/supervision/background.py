@@ -10,7 +10,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -19,8 +19,6 @@ from zope.interface import implementer
 from palyra._lock import RootLock
 from palyra._ownersocket import own_account
 from palyra._versioned import state_of_another
-from palyra.config import load
-from palyra.config.node import NodeSection
 from palyra.core.devices import clean_text
 from palyra.errors import (
     CredentialsUnsupported,
@@ -30,13 +28,13 @@ from palyra.errors import (
     StateRootLocked,
     StoreUnavailable,
 )
-from palyra.supervision import processes, processfile
+from palyra.supervision import grace, processes, processfile
+from palyra.supervision.acting import acting_as
 from palyra.supervision.installed import INSTALLED_FILE, mark_at
 from palyra.supervision.interfaces import IServiceManager
 from palyra.supervision.logfiles import rotate
 from palyra.supervision.processfile import PROCESS_FILE, ProcessFile
 from palyra.supervision.service import MANAGER, Account, Manager, Scope, Service, ServiceState
-from palyra.supervision.systemdunit import stop_within_s
 
 START_S = 30.0
 """How long a host may take until it says that it serves; one that lives on is on its way."""
@@ -132,7 +130,7 @@ class BackgroundProcess:
         if self._living() is not None:
             return
         service, account = self._to_run()
-        with _acting_as(account):
+        with acting_as(account):
             self._check_unlocked()
             log = _appended(service.stderr_log)
         with log:
@@ -157,10 +155,10 @@ class BackgroundProcess:
             self._check_unlocked()
             return
         file, owner = found
-        grace_s = self._grace_s if self._grace_s is not None else _grace_s(self._root)
+        grace_s = grace.grace_s(self._root) + grace.BEYOND_S
         processes.end(
             file,
-            grace_s=grace_s,
+            grace_s=grace_s if self._grace_s is None else self._grace_s,
             boot_id=self._boot_id,
             of_user=owner if os.name == "posix" else None,
         )
@@ -295,33 +293,6 @@ def _last_word(log: Path, begins: int) -> str:
     # A hint is the line after the sentence that it belongs to.
     told = [line.strip() for line in lines if line.strip() and not line.startswith("hint:")]
     return clean_text(told[-1].removeprefix("error: "), _MAX_SAID) if told else ""
-
-
-@contextlib.contextmanager
-def _acting_as(account: Account | None) -> Iterator[None]:
-    """Touch files with the rights of ``account`` alone: what it put in their places is its own."""
-    if account is None:
-        yield
-        return
-    groups = os.getgroups()
-    os.setgroups([account.gid])
-    os.setegid(account.gid)
-    os.seteuid(account.uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
-
-
-def _grace_s(state_root: Path) -> float:
-    """How long a host may take to end: the grace of its jobs, and what closing takes."""
-    try:
-        node = load(state_root / "palyra.toml", required=False).node
-    except (PalyraError, OSError):
-        node = NodeSection()
-    return stop_within_s(node.shutdown_grace_s)
 
 
 def _me() -> int:

@@ -7,6 +7,7 @@ Windows has no such calls.  There it is a path, and no link is followed by what 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -120,7 +121,7 @@ class NamedDirectory:
     def at(cls, path: Path) -> NamedDirectory:
         """That one; it is no link."""
         if not Entry.of(path.lstat()).is_directory:
-            raise NotADirectoryError(str(path))
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         return cls(path)
 
     def owner(self) -> int:

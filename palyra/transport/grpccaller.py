@@ -15,9 +15,8 @@ from palyra.config.addresses import HostPort
 from palyra.core.frames import Wanted
 from palyra.core.jobs import JobState
 from palyra.errors import DeviceRevoked, RemoteRefusal, TookTooLong
-from palyra.transport.grpcclient import CALL_TIMEOUT_S, open_channel
-from palyra.transport.proxy import proxy_from
-from palyra.transport.statuses import error_of
+from palyra.transport.grpcclient import CALL_TIMEOUT_S, open_channel, through
+from palyra.transport.proxy import Proxy, proxy_from
 from palyra.wire import calls as wire
 from palyra.wire.calls import Answer, Executed, Followed, Refused, Submission
 from palyra.wire.service import NodeServiceStub
@@ -39,6 +38,7 @@ class Caller:
         self.address = address
         self._ca_pem = ca_pem
         self._identity = identity
+        self._proxy: Proxy | None = None
         self._channel: grpc.aio.Channel | None = None
 
     async def __aenter__(self) -> Caller:
@@ -107,8 +107,8 @@ class Caller:
 
     def _stub(self) -> Any:
         if self._channel is None:
-            proxy = proxy_from(os.environ, self.address)
-            self._channel = open_channel(self.address, self._ca_pem, self._identity, proxy)
+            self._proxy = proxy_from(os.environ, self.address)
+            self._channel = open_channel(self.address, self._ca_pem, self._identity, self._proxy)
         return NodeServiceStub(self._channel)
 
     @contextmanager
@@ -116,7 +116,7 @@ class Caller:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise error_of(error, str(self.address)) from error
+            raise through(self._proxy, error, self.address) from error
 
 
 def refusal(refused: Refused) -> RemoteRefusal:

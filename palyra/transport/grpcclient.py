@@ -162,17 +162,11 @@ class GatewayChannel:
             try:
                 return await asyncio.wait_for(call(), timeout_s)
             except grpc.aio.AioRpcError as error:
-                raise self._error_of(error) from error
+                raise through(self._proxy, error, self.address) from error
             except TimeoutError as error:
                 raise GatewayUnreachable(str(self.address), Unreached.NO_ANSWER) from error
 
         return as_deferred(translated())
-
-    def _error_of(self, error: grpc.aio.AioRpcError) -> PalyraError:
-        known = error_of(error, str(self.address))
-        if self._proxy is None or not isinstance(known, GatewayUnreachable):
-            return known
-        return self._proxy.blamed(known, error.details() or "")
 
 
 def open_channel(
@@ -187,6 +181,14 @@ def open_channel(
     return grpc.aio.secure_channel(str(address), credentials, options=_options(proxy))
 
 
+def through(proxy: Proxy | None, error: grpc.aio.AioRpcError, address: HostPort) -> PalyraError:
+    """What a call failed with that took that way; the proxy is named where it is its fault."""
+    known = error_of(error, str(address))
+    if proxy is None or not isinstance(known, GatewayUnreachable):
+        return known
+    return proxy.blamed(known, error.details() or "")
+
+
 def _options(proxy: Proxy | None) -> list[tuple[str, Any]]:
     return [
         ("grpc.ssl_target_name_override", TLS_NAME),
@@ -197,11 +199,11 @@ def _options(proxy: Proxy | None) -> list[tuple[str, Any]]:
         # connection that was made with an older certificate.
         ("grpc.enable_retries", 0),
         ("grpc.use_local_subchannel_pool", 1),
-        *_through(proxy),
+        *_way(proxy),
     ]
 
 
-def _through(proxy: Proxy | None) -> list[tuple[str, Any]]:
+def _way(proxy: Proxy | None) -> list[tuple[str, Any]]:
     """The one way, in gRPC's words: without a proxy it does not look for one either."""
     if proxy is None:
         return [("grpc.enable_http_proxy", 0)]

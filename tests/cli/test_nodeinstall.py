@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -421,6 +422,7 @@ def rooted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     )
     monkeypatch.setattr(accounts, "find", _nobody)
     monkeypatch.setattr(nodeplan, "NOBODY", os.geteuid())
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/sbin/{program}")
     return bench
 
 
@@ -463,6 +465,24 @@ def test_somebody_who_is_not_there(rooted: Bench, capsys: pytest.CaptureFixture[
     assert (status, "A service cannot run as bob" in err, rooted.paired) == (1, True, [])
 
 
+def test_nobody_can_make_a_user(
+    rooted: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no useradd, that is told before the pairing."""
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    status, _, err = rooted.run(capsys, "install", *PAIR)
+    assert (status, "palyra node install --run-as USER" in err, rooted.paired) == (1, True, [])
+
+
+def test_root_has_another_node_host(
+    rooted: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which the other verbs would take: how this one is named is said."""
+    monkeypatch.setattr("palyra.cli.nodeinstall.node_state_root", lambda call: Path("/own"))
+    status, _, err = rooted.run(capsys, "install", *PAIR)
+    assert (status, f"this one is named --state-root {rooted.root}\n" in err) == (0, True)
+
+
 def test_a_user_that_was_made_in_vain(
     rooted: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -486,6 +506,18 @@ def test_a_state_root_with_something_else(
     (rooted.root / name).touch()
     status, _, err = rooted.run(capsys, "install", *PAIR)
     assert (status, f"{rooted.root / name} is no node host's" in err) == (1, True)
+    assert rooted.paired == []
+
+
+def test_a_state_root_of_somebody_else(
+    rooted: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a third user, or of whom the service ran as before, it is not taken away."""
+    monkeypatch.setattr(nodeplan, "acting_as", contextlib.nullcontext)
+    monkeypatch.setattr(nodeplan, "owner_uid", lambda directory: 54321)
+    status, _, err = rooted.run(capsys, "install", *PAIR)
+    words = "A service cannot run as palyra-node: "
+    assert (status, words in err, "belongs to local:54321." in err) == (1, True, True)
     assert rooted.paired == []
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 from pathlib import Path
 
 import click
@@ -12,7 +10,6 @@ import pytest
 
 from palyra.cli import noderoot
 from palyra.cli.noderoot import (
-    acting_as,
     check_owner,
     check_scope,
     install_root,
@@ -22,7 +19,7 @@ from palyra.cli.noderoot import (
 from palyra.cli.options import Call
 from palyra.cli.present import Screen
 from palyra.errors import SocketPermission, StoreCorrupt
-from palyra.supervision.service import Account, Scope
+from palyra.supervision.service import Scope
 
 SCREEN = Screen(out=io.StringIO(), err=io.StringIO())
 
@@ -123,29 +120,3 @@ def test_a_link_is_no_node_host(tmp_path: Path) -> None:
     (tmp_path / "node-host").symlink_to("/etc")
     with pytest.raises(StoreCorrupt, match="it is no directory"):
         owner_uid(tmp_path / "node-host")
-
-
-def test_acting_as_oneself() -> None:
-    """Changes nothing, also for those who can change nothing."""
-    me = Account("me", os.geteuid(), os.getegid())
-    for account in (None, me):
-        with acting_as(account):
-            assert os.geteuid() == me.uid
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
-def test_acting_as_somebody_else() -> None:
-    """Programs that are run cannot turn back, and afterwards all is as it was."""
-    before = os.getresuid(), os.getresgid(), os.getgroups()
-    with acting_as(Account("somebody", 54321, 54322)):
-        assert (os.getuid(), os.geteuid(), os.getgid()) == (54321, 54321, 54322)
-        assert os.getgroups() == [54322]
-        said = subprocess.run(
-            ["/bin/sh", "-c", "id -u; id -ru; id -g; id -G"],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd="/",
-        )
-        assert said.stdout.split() == ["54321", "54321", "54322", "54322"]
-    assert (os.getresuid(), os.getresgid(), os.getgroups()) == before

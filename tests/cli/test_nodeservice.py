@@ -104,7 +104,11 @@ def test_a_host_that_does_not_answer(device: Device, capsys: pytest.CaptureFixtu
 
 def test_a_host_that_ends_at_once(device: Device, capsys: pytest.CaptureFixture[str]) -> None:
     """Its own last words are told, not the hint below them."""
-    lines = ["Nov 22 03:44 atlas palyra[9]: error: No space left on /srv.", "hint:  palyra doctor"]
+    lines = [
+        "Nov 22 03:44:02 atlas python[9]: error: No space left on /srv.",
+        "Nov 22 03:44:02 atlas python[9]: hint:  palyra doctor",
+        "Nov 22 03:44:02 atlas systemd[1]: palyra-node.service: Failed with result 'exit-code'.",
+    ]
     device.manager.command = [sys.executable, "-c", f"print({chr(10).join(lines)!r})"]
     device.manager.refuses["start"] = ServiceManagerFailed("systemctl start", "see journalctl")
     status, out, err = device.run(capsys, "start")

@@ -7,12 +7,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from functools import cache
 
 import psutil
 import pytest
 
+from palyra.errors import InterpreterUnusable
+from palyra.supervision import accounts, interpreter
 from tests.integration.house import Gateway, House, NodeHost
 from tests.integration.processes import Ran, run, script
 from tests.integration.terminal import on_terminal
@@ -127,3 +130,31 @@ def test_ctrl_c_while_an_operator_is_waited_for(shared: House, gateway: Gateway)
     node.process.says("started\t")
     gateway.online(node.device_id)
     assert said(run(command(node, "stop"), shared.path))["stopped"] != ["0"]
+
+
+def test_roots_service_runs_as_somebody_else(house: House, gateway: Gateway) -> None:
+    """Root pairs it and hands its state over; what serves then is not root, also when restarted."""
+    if os.geteuid() != 0:
+        pytest.skip("only root installs for another user")
+    nobody = accounts.find("nobody")
+    try:
+        interpreter.prove(sys.executable, nobody)
+    except InterpreterUnusable as error:
+        pytest.skip(error.sentence)
+    house.path.chmod(0o711)
+    node = house.node("shed")
+    line = gateway.line() + "\n"
+    who = ("--run-as", "nobody", "--pairing-uri", "-", "--name", "shed")
+    asked = command(node, "install", "--start", "--manager", "process", *who)
+    node.process = house.start(asked, house.path / "shed.log", line)
+    gateway.approve(node.asks())
+    assert node.process.wait() == 0, node.process.output()
+    first = node.process.says("started\t").split("\t")[1]
+    owners = {each.lstat().st_uid for each in (node.root, *node.root.rglob("*"))}
+    assert (psutil.Process(int(first)).uids().real, owners) == (nobody.uid, {nobody.uid})
+    second = said(run(command(node, "restart"), house.path))["restarted"]
+    assert second[1] == "online" and second[0] != first
+    assert psutil.Process(int(second[0])).uids().real == nobody.uid
+    again = said(run(command(node, "install", "--start"), house.path))
+    assert again["running"] == second
+    assert said(run(command(node, "stop"), house.path))["stopped"] == [second[0]]

@@ -216,6 +216,21 @@ def test_an_attempt_that_cannot_be_written_is_not_running(disk: Disk) -> None:
     assert disk.memory.standings() == {}
 
 
+def test_who_asks_hears_of_the_disk(disk: Disk) -> None:
+    """When an attempt could not be remembered, each time, and when the first one can again."""
+    heard: list[BaseException | None] = []
+    disk.memory.stored = heard.append
+    disk.accept(1)
+    disk.memory._file._database.execute("ALTER TABLE attempts RENAME TO away")
+    for number in (2, 3):
+        with pytest.raises(StoreUnavailable):
+            disk.accept(number)
+    disk.memory._file._database.execute("ALTER TABLE away RENAME TO attempts")
+    disk.accept(4)
+    disk.accept(5)
+    assert [type(each) for each in heard] == [StoreUnavailable, StoreUnavailable, type(None)]
+
+
 def test_a_report_that_cannot_be_written_is_kept_in_memory(disk: Disk) -> None:
     """It is still told to the gateway."""
     disk.accept(1)

@@ -155,19 +155,3 @@ def test_the_dates_of_the_one_that_was_tried(make: Callable[..., Node]) -> None:
     node.channel.registered.errback(AWAY)
     node.channel.registered.errback(GatewayUnreachable("b", OUT_OF_DATE))
     assert looked == [B]
-
-
-def test_every_way(make: Callable[..., Node]) -> None:
-    """For whoever has one word to say and does not mind to which of them."""
-    node = make(A, B, preference=Preference.AUTO)
-    gateways = node.connection._gateways
-    ways = gateways.routes()
-    assert [str(each) for each in ways] == [
-        "quic a.example:7444",
-        "grpc a.example:7444",
-        "quic b.example:7444",
-        "grpc b.example:7444",
-    ]
-    channel = gateways.open(ways[3], "ca", (b"key", b"chain"))
-    assert isinstance(channel, FakeChannel) and channel.address == B
-    channel.close()

@@ -25,12 +25,18 @@ class Kept:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.now_ms = 1_000
+        self.clock_set_ms = 0
         self.writes = 0
         self.errors = self.again()
 
     def again(self) -> LastErrors:
         """As after a restart."""
-        return LastErrors.open(self.path, now_ms=lambda: self.now_ms, in_thread=self._write)
+        return LastErrors.open(
+            self.path,
+            now_ms=lambda: self.now_ms,
+            elapsed_s=lambda: (self.now_ms - self.clock_set_ms) / 1000,
+            in_thread=self._write,
+        )
 
     def _write(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         self.writes += 1
@@ -120,7 +126,7 @@ def test_a_disk_in_trouble(kept: Kept, trouble: Exception) -> None:
         writing.append(Deferred())
         return writing[-1]
 
-    errors = LastErrors(kept.path, now_ms=lambda: 7, in_thread=troubled)
+    errors = LastErrors(kept.path, now_ms=lambda: 7, elapsed_s=lambda: 7.0, in_thread=troubled)
     errors.begins(Outage.STORAGE, DiskFull("/srv"))
     errors.heals(Outage.STORAGE)
     assert len(writing) == 1, "one write at a time"
@@ -129,7 +135,9 @@ def test_a_disk_in_trouble(kept: Kept, trouble: Exception) -> None:
     assert len(writing) == 2 and not over.called
     writing[1].callback(None)
     assert over.called and errors.last is not None
-    failing = LastErrors(kept.path, now_ms=lambda: 7, in_thread=lambda *_: fail(trouble))
+    failing = LastErrors(
+        kept.path, now_ms=lambda: 7, elapsed_s=lambda: 7.0, in_thread=lambda *_: fail(trouble)
+    )
     failing.begins(Outage.STORAGE, DiskFull("/srv"))
     assert failing.when_written().called
 
@@ -167,3 +175,19 @@ def test_a_fault_of_our_own(kept: Kept) -> None:
     """Every error of the tree has a sentence to be kept."""
     kept.errors.begins(Outage.CERTIFICATE, PalyraError())
     assert kept.file["code"] == "internal"
+
+
+def test_a_clock_that_was_set(kept: Kept) -> None:
+    """An outage is as old as it is, and lasted as long as it did; what is over stays what was
+    said of it."""
+    kept.errors.begins(Outage.GATEWAY, AWAY)
+    decades_ms = 1_700_000_000_000
+    kept.clock_set_ms += decades_ms
+    kept.now_ms += decades_ms + 40_000
+    assert kept.last.began_at_unix_ms == 1_000 + decades_ms
+    kept.errors.begins(Outage.GATEWAY, AWAY)
+    kept.errors.heals(Outage.GATEWAY)
+    assert kept.last.healed_at_unix_ms - kept.last.began_at_unix_ms == 40_000
+    assert kept.file["began_at_unix_ms"] == 1_000 + decades_ms
+    kept.now_ms -= decades_ms
+    assert kept.last.began_at_unix_ms == 1_000 + decades_ms

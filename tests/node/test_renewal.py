@@ -193,6 +193,18 @@ def test_a_renewal(node: Node) -> None:
     assert node.failed == []
 
 
+def test_when_it_is_due(node: Node) -> None:
+    """In elapsed time, now while it is under way, and not at all without a session."""
+    assert node.renewal.due_in_s is None
+    node.begin()
+    due_s = node.renewal.due_in_s
+    assert due_s == pytest.approx(node.due_s)
+    node.wait()
+    assert node.renewal.due_in_s == 0.0
+    node.renewal.stop()
+    assert node.renewal.due_in_s is None
+
+
 def test_a_lost_answer_changes_nothing(node: Node) -> None:
     """The same CSR is sent until it is answered."""
     node.begin()

@@ -44,6 +44,11 @@ class Host:
     catalogue: Catalogue = attrs.Factory(catalogue)
     failed: list[float] = attrs.Factory(list)
 
+    def passes(self, milliseconds: int) -> None:
+        """Time does, by every clock."""
+        self.now_ms += milliseconds
+        self.elapsed += milliseconds / 1000
+
     def client(self) -> ClientFile:
         if self.trouble is not None:
             raise self.trouble
@@ -69,7 +74,12 @@ class Here:
 def here(tmp_path: Path) -> Here:
     host = Host()
     fake: Any = host
-    errors = LastErrors(tmp_path / "last-error.json", now_ms=lambda: host.now_ms, in_thread=execute)
+    errors = LastErrors(
+        tmp_path / "last-error.json",
+        now_ms=lambda: host.now_ms,
+        elapsed_s=lambda: host.elapsed,
+        in_thread=execute,
+    )
     standing = Standing(
         name="pi",
         device_id=DEVICE_ID,
@@ -85,7 +95,7 @@ def here(tmp_path: Path) -> Here:
 
 def test_before_the_first_answer(here: Here) -> None:
     """It starts; what it runs and when it began is known already."""
-    here.host.now_ms += 5_000
+    here.host.passes(5_000)
     told = here.now()
     assert (told.state, told.transport, told.address) == ("starting", "", "")
     assert (told.started_at_unix_ms, told.version) == (NOW_MS, __version__)
@@ -116,12 +126,25 @@ def test_offline_and_back(here: Here) -> None:
     assert told.last_error is not None and told.last_error.healed_at_unix_ms == 0
     here.standing.waiting("01M80NKQCNREQ4EST000000001")
     assert here.now().retry_at_unix_ms == 0
-    host.now_ms += 40_000
+    host.passes(40_000)
     host.route = ROUTE
     here.standing.online(WELCOME, ROUTE)
     told = here.now()
     assert told.retry_at_unix_ms == 0 and told.last_error is not None
     assert told.last_error.healed_at_unix_ms == NOW_MS + 40_000
+
+
+@pytest.mark.parametrize("by_ms", [24 * HOUR_MS, -24 * HOUR_MS, -NOW_MS])
+def test_a_clock_that_was_set(here: Here, by_ms: int) -> None:
+    """Ahead, back, or to 1970: it began as long ago as it did, and tries again as soon."""
+    here.standing.offline(AWAY, 4.0)
+    here.host.passes(3_000)
+    here.host.now_ms += by_ms
+    told = here.now()
+    assert told.started_at_unix_ms == here.host.now_ms - 3_000
+    assert told.retry_at_unix_ms == here.host.now_ms + 1_000
+    assert told.last_error is not None
+    assert told.last_error.began_at_unix_ms == here.host.now_ms - 3_000
 
 
 def test_revoked(here: Here, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def log() -> Iterator[list[str]]:
 
 def routes_of(ways: Ways) -> list[str]:
     """Every way, the best one first."""
-    return [str(each) for each in ways.gateways().routes()]
+    return [str(route) for each in ways.gateways().each for route in each.order()]
 
 
 def test_without_a_proxy(make: Callable[..., Ways], log: list[str]) -> None:
@@ -96,10 +96,10 @@ def test_a_proxy_that_cannot_be_used(make: Callable[..., Ways]) -> None:
     """Does not keep a node host from starting: it is told at each try, and heals with the
     environment."""
     ways = make({"https_proxy": "socks5://ana:hunter2@proxy"})
-    gateways = ways.gateways()
-    assert [str(each) for each in gateways.routes()] == ["grpc a:7444", "grpc b:7444"]
+    assert routes_of(ways) == ["grpc a:7444", "grpc b:7444"]
+    routes = ways.gateways().now
     for opened in (
-        lambda: gateways.open(gateways.routes()[0], "", (b"", b"")),
+        lambda: routes.open(routes.grpc, "", (b"", b"")),
         lambda: ways.enrolment(A, b""),
     ):
         with pytest.raises(ProxyUnusable):

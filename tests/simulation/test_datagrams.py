@@ -80,5 +80,5 @@ def test_where_they_do_not() -> None:
 def test_a_node_has_both() -> None:
     """QUIC first, and gRPC where nobody answers there."""
     network = Network()
-    order = routes(network.link, network.clock, Random(1)).order()
+    order = routes(network.link, network.clock, Random(1)).now.order()
     assert [each.transport for each in order] == [Transport.QUIC, Transport.GRPC]

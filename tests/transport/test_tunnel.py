@@ -16,7 +16,9 @@ from zope.interface.verify import verifyObject
 from palyra._reactor import the_reactor
 from palyra.config.addresses import HostPort
 from palyra.errors import GatewayUnreachable, ProxyUnusable
+from palyra.transport.asyncbridge import as_deferred
 from palyra.transport.chain import fetch_chain
+from palyra.transport.grpccaller import Caller
 from palyra.transport.grpcclient import GatewayChannel
 from palyra.transport.proxy import Proxy, proxy_from
 from palyra.transport.tunnel import MAX_HEAD, TunnelEndpoint
@@ -213,3 +215,14 @@ async def test_the_environment_alone_changes_nothing(monkeypatch: pytest.MonkeyP
     finally:
         await channel.close()
         await listener.stop(0)
+
+
+@awaiting
+async def test_a_program_that_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes through what its environment names, and is told of it."""
+    dead = f"{HOST}:{free_port()}"
+    monkeypatch.setenv("https_proxy", f"http://{dead}")
+    caller = Caller(TARGET, AUTHORITY.ca_pem, device_pair())
+    error = await refusal(as_deferred(caller.cancel("a job")))
+    await as_deferred(caller.close())
+    assert isinstance(error, ProxyUnusable) and error.address == dead
