@@ -88,6 +88,8 @@ def _tell(plan: Plan, screen: Screen, done: Done) -> None:
     """Whatever the gateway makes of it: the local part is done in any case."""
     if plan.facts.host is None:
         return
+    from palyra.node import leaving  # noqa: F401 - now: the service's user may not read it
+
     try:
         with screen.working("telling the gateway"), acting_as(plan.account):
             done.told = tell(plan.files.state_root)

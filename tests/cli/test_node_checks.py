@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from palyra.cli import doctor, node_checks
+from palyra.cli import doctor, node_checks, nodeservice
 from palyra.cli.client import Answer
 from palyra.cli.nodehost import NodeHost
 from palyra.console.models import Check
-from palyra.node.controlwords import CapabilityCount, StatusAnswer
+from palyra.errors import GatewayUnreachable
+from palyra.node.controlwords import CapabilityCount, LastError, StatusAnswer
+from palyra.supervision import processes, processfile
+from palyra.supervision.installed import InstalledFile, mark_at
+from palyra.supervision.processfile import ProcessFile
+from palyra.supervision.service import ServiceState
+from tests.cli.fakemanager import FakeManager
 
 STATUS = StatusAnswer(
     "online", "pi", "D", 812, 1, "quic", "gw:7444", CapabilityCount(5, 0), 0, 0, "process groups"
@@ -60,6 +67,56 @@ def test_how_plugins_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (host.verdict, plugins.verdict) == ("warn", "warn")
     assert plugins.finding.startswith("1 capability, 1 fault;")
     assert plugins.hint == "palyra capability list"
+
+
+def test_without_a_gateway(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why, and what to do about it, while that lasts."""
+    error = LastError("device_revoked", "This device was revoked.", "pair it again", 1)
+    offline = msgspec.structs.replace(STATUS, state="offline", last_error=error)
+    answering(monkeypatch, offline)
+    host = node_checks.checks(root)[0]
+    assert host.finding == "pi is offline, pid 812: This device was revoked"
+    assert (host.verdict, host.hint) == ("warn", "pair it again")
+    healed = msgspec.structs.replace(error, healed_at_unix_ms=2)
+    answering(monkeypatch, msgspec.structs.replace(offline, last_error=healed))
+    host = node_checks.checks(root)[0]
+    assert (host.finding, host.hint) == ("pi is offline, pid 812", "on the gateway: palyra doctor")
+
+
+def test_it_does_not_answer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or begins: that is told apart from one that does not run."""
+
+    def ask(*_: Any) -> Answer[StatusAnswer]:
+        raise GatewayUnreachable("control.sock", "no answer in 5s")
+
+    pid = os.getpid()
+    file = ProcessFile(1, pid, "", "", 1, processes.boot_id(), processes.start_token(pid))
+    processfile.write(root / "node-host" / "node-host-process.json", file)
+    assert node_checks.checks(root)[0].finding == f"pid {pid} begins"
+    monkeypatch.setattr(NodeHost, "ask", ask)
+    host = node_checks.checks(root)[0]
+    assert host.verdict == "FAIL" and host.finding.endswith("no answer in 5s")
+
+
+def test_its_service(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the manager says of it; and what it cannot say, for a file is damaged."""
+    manager = FakeManager(root / "unit")
+    monkeypatch.setattr(nodeservice, "manager_of", lambda mark: manager)
+    mark = InstalledFile(1, "systemd", "user", str(root), "python", "1", 1, ("/unit",))
+    mark_at(root / "node-host" / "installed.json").write(mark)
+    failed = ServiceState(installed=True, word="failed", result="exit 1")
+    monkeypatch.setattr(manager, "state", lambda: failed)
+    host, service, _ = node_checks.checks(root)
+    assert (host.verdict, host.hint) == ("warn", "palyra node start")
+    assert (service.verdict, service.where) == ("warn", "/unit")
+    assert service.finding == "systemd user unit, failed: exit 1"
+    running = ServiceState(installed=True, running=True, pid=812)
+    monkeypatch.setattr(manager, "state", lambda: running)
+    answering(monkeypatch, STATUS)
+    assert node_checks.checks(root)[1].verdict == "ok"
+    (root / "node-host" / "node-host.json").write_bytes(b"{")
+    damaged = node_checks.checks(root)[1]
+    assert damaged.verdict == "FAIL" and "is damaged" in damaged.finding
 
 
 def test_rules_that_cannot_be_read(root: Path) -> None:

@@ -7,8 +7,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from palyra.console.models import Invoke, InvokeAnswer
 from tests.integration import plugin
 from tests.integration.clocks import INSTALL, Clock, available
 from tests.integration.house import Gateway, House, NodeHost
@@ -31,6 +33,14 @@ class Apart:
         self.node: NodeHost = house.node("pi", plugin.install(house.path / "plugins"))
         self.node.env = self.clock.env
         self.node.pair(self.gateway)
+
+    def submit(self, capability: str, errand: Errand) -> str:
+        """Have a job accepted that may take hours; its id."""
+        asked = Invoke(
+            capability, msgspec.Raw(errand.input_json), timeout_ms=3 * HOUR_MS, wait_ms=0
+        )
+        where = f"nodes/{self.node.device_id}/invoke"
+        return self.gateway.console.post(where, asked, InvokeAnswer).value.job_id
 
     def errand(self, name: str) -> Errand:
         """A job that waits until the test lets it go."""
@@ -68,10 +78,7 @@ def test_a_gateway_that_was_away_for_an_hour(apart: Apart) -> None:
     the one that it was."""
     gateway, node = apart.gateway, apart.node
     finished, running = apart.errand("finished"), apart.errand("running")
-    jobs = [
-        gateway.submit(node.device_id, EFFECT, finished.input_json),
-        gateway.submit(node.device_id, IDEMPOTENT, running.input_json),
-    ]
+    jobs = [apart.submit(EFFECT, finished), apart.submit(IDEMPOTENT, running)]
     finished.started()
     running.started()
     before = node.client.current

@@ -92,10 +92,8 @@ def test_the_life_of_a_service(shared: House, gateway: Gateway) -> None:
     assert logged.code == 0 and logged.out.strip(), logged
     assert said(verb("stop"))["stopped"] == [restarted[0]]
     assert has_ended(restarted[0])
-    assert said(verb("stop"))["stopped"] == ["0"]
     begun = json.loads(verb("start", "--json").out)
     assert (begun["started"], begun["state"], begun["manager"]) == (True, "online", "process")
-    assert said(verb("stop"))["stopped"] == [str(begun["pid"])]
 
 
 def test_a_wrong_pin_installs_nothing(shared: House, gateway: Gateway) -> None:
@@ -107,8 +105,6 @@ def test_a_wrong_pin_installs_nothing(shared: House, gateway: Gateway) -> None:
     assert "That PIN is wrong, expired or used up." in node.process.output()
     assert not (node.root / "node-host" / "installed.json").exists()
     assert not (node.root / "node-host" / "node-host.json").exists()
-    done = run(command(node, "start"), shared.path)
-    assert done.code == 1 and "No node host is installed" in done.err, done
 
 
 def test_ctrl_c_while_an_operator_is_waited_for(shared: House, gateway: Gateway) -> None:

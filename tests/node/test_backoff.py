@@ -131,4 +131,4 @@ def test_a_drain_stands_too() -> None:
     device = Device()
     device.backoff.drained(30_000)
     assert device.backoff.pause_s(None, soon=True) == 32
-    assert device.backoff.sooner_s() == 60
+    assert device.backoff.sooner_s() == 32

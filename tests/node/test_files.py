@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from palyra.errors import DirectoryNotPrivate, StoreCorrupt
+from palyra.errors import DirectoryNotPrivate, FileTooNew, StateOfAnother, StoreCorrupt
 from palyra.node.files import HostFile, NodeFiles
 from tests.node.fakes import DEVICE_ID, NOW_MS
 
@@ -78,3 +79,38 @@ def test_a_file_of_an_earlier_version(tmp_path: Path) -> None:
         del old[name]
     files.host_file.write_text(json.dumps(old))
     assert files.host() == HOST
+
+
+def test_a_file_of_a_later_version(tmp_path: Path) -> None:
+    """One in a newer form is left as it is; what a newer program has added to this form is kept."""
+    files = NodeFiles(tmp_path)
+    files.make()
+    files.keep_host(HOST)
+    later = json.loads(files.host_file.read_text()) | {"colour": "red"}
+    files.host_file.write_text(json.dumps(later))
+    files.keep_routes("gw:7444", "quic")
+    assert json.loads(files.host_file.read_text())["colour"] == "red"
+    files.host_file.write_text(json.dumps(later | {"schema_version": 2}))
+    before = files.host_file.read_bytes()
+    for use in (files.host, lambda: files.keep_routes("gw:7445", "grpc")):
+        with pytest.raises(FileTooNew):
+            use()
+    assert files.host_file.read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_state_of_another_user(tmp_path: Path) -> None:
+    """Whoever may not enter it is told whose it is, by every way in."""
+    files = NodeFiles(tmp_path / "state")
+    files.make()
+    files.keep_host(HOST)
+    for each in (tmp_path, *list(tmp_path.parents)[:2]):
+        each.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        for use in (files.host, files.make):
+            with pytest.raises(StateOfAnother) as refused:
+                use()
+            assert refused.value.owner == "root"
+    finally:
+        os.seteuid(0)

@@ -13,6 +13,7 @@ from palyra import _versioned
 from palyra.errors import (
     CertificateRefused,
     DiskFull,
+    FileTooNew,
     KeyFilePermission,
     MalformedIdentifier,
     StoreCorrupt,
@@ -360,3 +361,20 @@ def test_no_secret_is_shown(paired: PairedDevice) -> None:
     paired.make_next()
     paired.store.new_csr(DEVICE_ID)
     assert "PRIVATE" not in repr(paired.store.client())
+
+
+def test_what_a_later_program_added_is_kept(paired: PairedDevice) -> None:
+    """Beside the certificates, and in those that stay; a file in a newer form is left alone."""
+    path = paired.store.path / "node-mtls-client.json"
+    later = json.loads(path.read_text())
+    later["colour"] = later["current"]["note"] = "red"
+    path.write_text(json.dumps(later))
+    paired.store.new_csr(DEVICE_ID)
+    kept = json.loads(path.read_text())
+    assert kept["colour"] == kept["current"]["note"] == "red" and kept["pending"] is not None
+    path.write_text(json.dumps(kept | {"schema_version": 2}))
+    with pytest.raises(FileTooNew):
+        paired.store.client()
+    with pytest.raises(FileTooNew):
+        IdentityStore(paired.store.path).drop_next()
+    assert json.loads(path.read_text())["schema_version"] == 2

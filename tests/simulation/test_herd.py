@@ -42,9 +42,10 @@ def test_the_gateway_is_not_run_over(told: dict[str, Return], name: str) -> None
     assert back.longest_wait_s < 10
 
 
-def test_a_restart_asks_nobody_twice(told: dict[str, Return]) -> None:
-    """A gateway that stops in order tells each node a moment of its own."""
-    assert told["restart"].refused <= NODES / 50
+def test_a_restart_asks_few_twice(told: dict[str, Return]) -> None:
+    """A gateway that stops in order tells each node a moment of its own; only those whose moment
+    came before it was back compete with the others."""
+    assert told["restart"].refused <= NODES / 5 < told["crash"].refused
     assert told["restart"].peak_handshakes <= 2 * RATE
 
 
