@@ -184,7 +184,7 @@ class VersionedFile(Generic[S]):
 
 def state_of_another(path: Path) -> StateOfAnother:
     """The refusal to use ``path``, which belongs to another user, or is in a directory of his."""
-    for each in (path, *path.parents):
+    for each in (path, *path.parents) if _POSIX else ():
         with contextlib.suppress(OSError):
             uid = each.lstat().st_uid
             if uid != os.geteuid():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -205,13 +207,19 @@ def test_a_file_that_others_may_read(file: VersionedFile[House]) -> None:
     assert secret.read() == HOUSE
 
 
+@pytest.fixture
+def entered() -> Iterator[Path]:
+    """A directory that every user may enter, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="palyra-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @ROOT_ONLY
-def test_a_file_of_another_user(file: VersionedFile[House]) -> None:
+def test_a_file_of_another_user(entered: Path) -> None:
     """Root reads it, and leaves it his; anybody else is told whose it is."""
+    file = VersionedFile(entered / "house.json", House, 3, STEPS)
     file.write(HOUSE)
-    file.path.parent.chmod(0o755)
-    for each in list(file.path.parents)[:3]:
-        each.chmod(0o755)
     os.seteuid(65534)
     try:
         with pytest.raises(StateOfAnother) as refused:

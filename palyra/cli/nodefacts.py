@@ -15,7 +15,13 @@ import attrs
 
 from palyra.cli import nodeservice
 from palyra.cli.nodehost import NodeHost
-from palyra.errors import NodeHostNotRunning, PalyraError, StateOfAnother, StoreUnavailable
+from palyra.errors import (
+    NodeHostNotRunning,
+    PalyraError,
+    SocketPermission,
+    StateOfAnother,
+    StoreUnavailable,
+)
 from palyra.node.controlwords import LastError, Status, StatusAnswer
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.lasterrorfile import LastErrorFile, last_error_at
@@ -56,7 +62,7 @@ class Facts:
 
     @property
     def state(self) -> Word:
-        """``unknown``: it runs, and does not answer this user, or nobody."""
+        """``unknown``: it does not answer this user, or nobody."""
         if self.answer is not None:
             return self.answer.state
         if self.silent is not None:
@@ -122,9 +128,7 @@ def look(root: Path, *, manager_of: ManagerOf | None = None) -> Facts:
     )
     if mark is not None:
         facts = _managed(facts, mark, manager_of or nodeservice.manager_of, seen)
-    if facts.answer is not None or not isinstance(silent, StateOfAnother):
-        return attrs.evolve(facts, problems=seen.problems)
-    return attrs.evolve(facts, problems=(silent,))
+    return attrs.evolve(facts, problems=seen.problems)
 
 
 class _Look:
@@ -140,7 +144,9 @@ class _Look:
 
     def met(self, error: PalyraError) -> None:
         """Something cannot be told.  That all of it is another user's is said once."""
-        key = error.owner if isinstance(error, StateOfAnother) else error.sentence
+        key = error.sentence
+        if isinstance(error, StateOfAnother | SocketPermission):
+            key = error.owner
         self._found.setdefault(key, error)
 
     def of(self, find: Callable[[], T | None]) -> T | None:

@@ -20,7 +20,7 @@ from palyra.node.belongings import belongings
 from palyra.supervision import accounts, removing
 from palyra.supervision.acting import acting_as
 from palyra.supervision.directories import opened
-from palyra.supervision.service import SYSTEM_ACCOUNT
+from palyra.supervision.service import SYSTEM_ACCOUNT, Account
 
 if TYPE_CHECKING:
     from palyra.node.leaving import Told
@@ -88,11 +88,9 @@ def _tell(plan: Plan, screen: Screen, done: Done) -> None:
     """Whatever the gateway makes of it: the local part is done in any case."""
     if plan.facts.host is None:
         return
-    from palyra.node import leaving  # noqa: F401 - now: the service's user may not read it
-
     try:
-        with screen.working("telling the gateway"), acting_as(plan.account):
-            done.told = tell(plan.files.state_root)
+        with screen.working("telling the gateway"):
+            done.told = tell(plan.files.state_root, plan.account)
     except NotPaired:
         pass  # its certificates are gone already, or never came
     except PalyraError as error:
@@ -102,8 +100,9 @@ def _tell(plan: Plan, screen: Screen, done: Done) -> None:
         done.not_told = StoreUnavailable(str(error.filename or plan.files.root), cause)
 
 
-def tell(state_root: Path) -> Told:
-    """Tell the gateway, in a reactor that runs for as long as that takes.
+def tell(state_root: Path, account: Account | None) -> Told:
+    """Tell the gateway, in a reactor that runs for as long as that takes, as the user whose state
+    it is; what is imported may be closed to that user.
 
     :raises PalyraError: it was not told.
     """
@@ -125,7 +124,8 @@ def tell(state_root: Path) -> Told:
         maybeDeferred(leave, state_root, REASON, reactor).addBoth(ended)
 
     reactor.callWhenRunning(begin)
-    reactor.run()
+    with acting_as(account):
+        reactor.run()
     if not kept:
         raise KeyboardInterrupt
     if isinstance(kept[0], Failure):

@@ -9,6 +9,7 @@ from palyra import __version__
 from palyra.cli import words
 from palyra.cli.nodefacts import Facts
 from palyra.cli.present import Screen
+from palyra.errors import DeviceRevoked, PairingRejected, RejoinRefused
 from palyra.node.controlwords import CapabilityCount, LastError
 from palyra.supervision.service import Manager
 
@@ -22,6 +23,8 @@ _STYLES = {
     "not_paired": "dim",
 }
 _UNNAMED = "node host"
+_FINAL = (DeviceRevoked.code, RejoinRefused.code, PairingRejected.code)
+"""With what a start changes nothing until a person has acted."""
 
 
 def counts(count: CapabilityCount | None) -> str:
@@ -74,7 +77,8 @@ def _lines(facts: Facts, now: int) -> Iterator[tuple[str, str, str]]:
 def _state_text(facts: Facts, now: int) -> str:
     answer = facts.answer
     if answer is None:
-        said = {"not_paired": "not paired", "unknown": "running, and does not answer"}
+        silent = "running, and does not answer" if facts.running else "it cannot be told"
+        said = {"not_paired": "not paired", "unknown": silent}
         return said.get(facts.state, facts.state)
     heard = answer.last_heard_unix_ms
     parts: list[str] = [answer.state]
@@ -195,9 +199,11 @@ def hint(facts: Facts) -> str:
         return facts.problems[0].hint
     if facts.state == "not_paired":
         return "palyra node install --start --gateway HOST"
+    lasting = facts.last_error
+    if lasting is not None and lasting.healed_at_unix_ms:
+        lasting = None
+    if facts.state == "stopped" and lasting is not None and lasting.code in _FINAL:
+        return lasting.hint
     if facts.state == "stopped":
         return "palyra node start" if facts.mark is not None else "palyra node install --start"
-    lasting = facts.last_error
-    if facts.state == "offline" and lasting is not None and not lasting.healed_at_unix_ms:
-        return lasting.hint
-    return ""
+    return lasting.hint if facts.state == "offline" and lasting is not None else ""

@@ -105,8 +105,13 @@ class NodeFiles:
     def sweep(self) -> None:
         """Remove what crashes in writing left.  The state root's lock is held."""
         for each in (
-            self.host_file, self.consents, self.descriptors, self.process, self.last_error
-        ):  # fmt: skip
+            self.host_file,
+            self.consents,
+            self.descriptors,
+            self.control_token,
+            self.process,
+            self.last_error,
+        ):
             with contextlib.suppress(OSError):
                 sweep_temporaries(each)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from twisted.logger import Logger
@@ -158,9 +159,8 @@ class Registering:
         refused: PalyraError = _ran_out(client)
         for credential in tried:
             try:
-                return await self._gateways.first(
-                    lambda: self._register_first_route(client, credential)  # noqa: B023 - now
-                )
+                attempt = partial(self._register_first_route, client, credential)
+                return await self._gateways.first(attempt)
             except CertificateSuperseded as error:
                 self._superseded = credential.certificate_pem
                 if not isinstance(refused, GatewayUnreachable):

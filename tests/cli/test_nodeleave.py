@@ -56,7 +56,7 @@ class Place:
         (self.files.root / "node-host.stdout.log").write_text("lines")
         return self
 
-    def tell(self, root: Path) -> Told:
+    def tell(self, root: Path, account: Account | None) -> Told:
         self.told.append(f"tell {sorted(self.manager.told)}")
         assert root == self.root
         if isinstance(self.answer, PalyraError):
@@ -352,7 +352,7 @@ def test_the_reactor_runs_for_it(
     reactor = FakeReactor()
     monkeypatch.setattr(_reactor, "the_reactor", lambda: reactor)
     with pytest.raises(NotPaired):
-        nodeleave.tell(tmp_path)
+        nodeleave.tell(tmp_path, None)
     reactor.interrupted = True
     with pytest.raises(KeyboardInterrupt):
-        nodeleave.tell(tmp_path)
+        nodeleave.tell(tmp_path, None)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import json
 import os
@@ -18,8 +19,9 @@ import pytest
 from palyra import __version__
 from palyra.cli import main, nodeservice, nodestatuslines
 from palyra.cli.nodefacts import Facts, look
+from palyra.cli.nodehost import NodeHost
 from palyra.cli.present import Screen
-from palyra.errors import GatewayUnreachable, ServiceManagerFailed
+from palyra.errors import GatewayUnreachable, ServiceManagerFailed, SocketPermission
 from palyra.node.controlwords import CapabilityCount, LastError, StatusAnswer
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.lasterrorfile import LastErrorFile, Outage, last_error_at
@@ -226,6 +228,16 @@ def test_paired_and_stopped() -> None:
     ]
 
 
+def test_revoked() -> None:
+    """A start would change nothing: the remedy is the one of the error."""
+    error = LastError("device_revoked", "This device was revoked.", "pair it again", NOW - HOUR)
+    told = facts(answer=None, service=None, mark=None, last_error=error)
+    assert lines(told)[-2:] == [
+        "last error   1h ago: This device was revoked",
+        "hint  pair it again",
+    ]
+
+
 def test_a_unit_that_failed() -> None:
     """In the words of the manager; and one whose definition somebody took away."""
     failed = ServiceState(installed=True, word="failed", result="it was killed (SIGKILL)")
@@ -253,6 +265,8 @@ def test_it_does_not_answer() -> None:
     """It runs, and that is all that is known; the reason has a line, and the remedy is the hint."""
     silent = GatewayUnreachable("control.sock", "no answer in 5s")
     told = facts(answer=None, silent=silent, problems=(silent,), last_error=None)
+    closed = Facts(files=NodeFiles(Path("/state")), silent=silent, problems=(silent,))
+    assert lines(closed)[0] == "node host  it cannot be told"
     assert (told.state, told.exit_code) == ("unknown", 1)
     assert lines(told)[0] == "pi           running, and does not answer"
     assert lines(told)[-2:] == [
@@ -377,7 +391,13 @@ def test_another_users(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.paired().installed()
     me = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+
+    def ask(*_: Any) -> None:
+        raise SocketPermission(getpass.getuser(), "ana", "control.sock", "palyra node requests")
+
+    monkeypatch.setattr(NodeHost, "ask", ask)
     found = look(place.root)
-    assert len(found.problems) == 1
-    assert found.problems[0].hint.startswith("sudo -u ")
-    assert found.exit_code == 1
+    assert (found.state, found.exit_code) == ("unknown", 1)
+    assert [each.hint for each in found.problems] == [
+        f"sudo -u {getpass.getuser()} palyra node status"
+    ]

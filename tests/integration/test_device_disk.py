@@ -70,7 +70,7 @@ class FullDevice:
 
 @pytest.fixture(scope="module")
 def device(shared: House) -> Iterator[FullDevice]:
-    with small_disk(shared.path / "node"):
+    with small_disk(shared.path / "pi"):
         device = FullDevice(shared)
         try:
             yield device

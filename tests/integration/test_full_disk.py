@@ -15,6 +15,8 @@ from tests.integration.house import Gateway, House
 from tests.integration.processes import eventually
 
 ROOM = "6m"
+MOST_BYTES = 64 * 1024 * 1024
+"""What is larger is a disk of somebody else's, and is not filled."""
 
 
 @contextlib.contextmanager
@@ -37,6 +39,8 @@ def small_disk(path: Path) -> Iterator[None]:
 
 def fill(file: Path) -> None:
     """Take all the room there is, to the last byte."""
+    room = os.statvfs(file.parent)
+    assert room.f_bavail * room.f_frsize < MOST_BYTES, f"{file.parent} is no small disk"
     with contextlib.suppress(OSError), file.open("ab", buffering=0) as ballast:
         for size in (1 << 16, 1 << 12, 1):
             with contextlib.suppress(OSError):

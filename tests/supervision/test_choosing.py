@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from palyra.errors import ServiceManagerMissing, StoreCorrupt
-from palyra.supervision import choosing
 from palyra.supervision.choosing import choose, of
 from palyra.supervision.installed import InstalledFile
 from palyra.supervision.launchd import Launchd
@@ -75,4 +74,3 @@ def test_a_mark_that_names_none() -> None:
     for bad in (mark("runit"), mark("systemd", "planet")):
         with pytest.raises(StoreCorrupt, match=r"/srv/pi/node-host/installed\.json"):
             of(bad)
-    assert choosing.Manager is Manager
