@@ -66,6 +66,11 @@ LONG = (
     "tests/test_benchmarks.py",
     "tests/workers/",
 )
+SHARED = (
+    "tests/store/test_postgres.py",
+    "tests/store/test_sqlite.py",
+)
+"""Long as well; with the oldest version of every requirement they run all the same."""
 EVERYWHERE = (
     "tests/integration/test_by_hand.py",
     "tests/integration/test_kill.py",
@@ -77,14 +82,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Under ``TEST_SHARE=2/3`` run only the second third of the long suites, file by file.
 
     They prove our own rules, with sockets, seeds and processes: where the same tests run under
-    several interpreters, each of them takes a share.  ``TEST_SHARE=0/1`` leaves them all out.
+    several interpreters, each of them takes a share.  ``TEST_SHARE=0/1`` leaves them out, but for
+    those that are ``SHARED``.
     """
     share = os.environ.get("TEST_SHARE")
     if not share:
         return
     number, of = (int(part) for part in share.split("/"))
     files = {_file(item) for item in items}
-    long = sorted(file for file in files if file.startswith(LONG) and file not in EVERYWHERE)
+    suites = (*LONG, *SHARED) if number else LONG
+    long = sorted(file for file in files if file.startswith(suites) and file not in EVERYWHERE)
     left_out = {file for index, file in enumerate(long) if index % of != number - 1}
     dropped = [item for item in items if _file(item) in left_out]
     items[:] = [item for item in items if _file(item) not in left_out]

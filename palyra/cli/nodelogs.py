@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import shlex
 import subprocess
 import sys
 import threading
@@ -18,13 +19,15 @@ from palyra.cli import nodeservice
 from palyra.cli.noderoot import check_owner, check_scope, node_state_root
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
-from palyra.errors import NotInstalled, StoreUnavailable
+from palyra.errors import NotInstalled, ServiceManagerFailed, StoreUnavailable
 from palyra.node.files import NodeFiles
 from palyra.supervision import logfiles, programs
 from palyra.supervision.installed import mark_at
 from palyra.supervision.service import STDERR_LOG
 
 MAX_LINES = 100_000
+MAX_BYTES = 64 * 1024 * 1024
+"""Of lines in one object."""
 
 
 class Lines(msgspec.Struct, frozen=True):
@@ -71,12 +74,16 @@ def logs(call: Call, lines: int, follow: bool) -> int:
 def _printed_by(command: list[str], screen: Screen) -> int:
     """Let the manager's own program print them: Ctrl-C is then its own, and so is a pager."""
     if screen.as_json:
-        _show_json(screen, programs.run(command).out.splitlines())
+        _show_json(screen, programs.run(command, max_output=MAX_BYTES).out.splitlines())
         return 0
     sys.stdout.flush()
-    if os.name == "posix":
-        os.execvp(command[0], command)
-    return subprocess.run(command, check=False).returncode
+    try:
+        if os.name == "posix":
+            os.execvp(command[0], command)
+        return subprocess.run(command, check=False).returncode
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise ServiceManagerFailed(shlex.join(command), said) from error
 
 
 def _print_files(screen: Screen, files: NodeFiles, lines: int) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ import click
 
 from palyra import __version__
 from palyra._ownersocket import account_of
-from palyra.cli.noderoot import owner_uid
+from palyra.cli.noderoot import check_scope, owner_uid
 from palyra.cli.nodestarting import is_kept, running
 from palyra.errors import (
     AccountUnknown,
@@ -43,7 +42,6 @@ NOBODY = 65534
 """Whose rights are those of a user that is not made yet: neither is anybody's owner or group."""
 MAX_CREDENTIAL = 1024 * 1024
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_OURS = frozenset({"node-host", "palyra.toml"})
 
 
 @attrs.frozen(kw_only=True)
@@ -78,9 +76,10 @@ class Plan:
 
     @property
     def worker(self) -> Account | None:
-        """Who works in the state tree: its owner, where that is the service's user already."""
-        owner = owner_uid(self.files.root)
-        return self.account if self.account is not None and owner == self.account.uid else None
+        """Who works in the state tree: the service's user, where any directory on the way to it is
+        that user's already, whose links root would follow."""
+        account = self.account
+        return account if account is not None and _is_in_hands_of(account, self.files.root) else None
 
 
 @attrs.frozen
@@ -102,6 +101,8 @@ def plan(root: Path, wishes: Wishes) -> Plan:
     files = NodeFiles(root)
     owner_uid(files.root)  # which refuses a link: root would follow it
     before = _kept_mark(files)
+    if before is not None:
+        check_scope(root, before.scope, "install")
     manager, replaced = _manager(wishes.manager, scope, root, before)
     account, makes = _account(scope, wishes.run_as, before)
     _prove(root, account)
@@ -138,7 +139,7 @@ def _manager(
 
     if before is None:
         return choosing.choose(asked, scope, root), None
-    if (asked is None or asked == before.manager) and before.scope == scope:
+    if asked is None or asked == before.manager:
         return choosing.of(before), None
     return choosing.choose(asked, scope, root), choosing.of(before)
 
@@ -156,7 +157,7 @@ def _account(
     try:
         return accounts.find(name), False
     except AccountUnknown:
-        if asked is not None or name != SYSTEM_ACCOUNT or shutil.which("useradd") is None:
+        if asked is not None or name != SYSTEM_ACCOUNT or not accounts.can_make():
             raise
     return Account(name, NOBODY, NOBODY), True
 
@@ -168,19 +169,29 @@ def _prove(root: Path, account: Account | None) -> None:
     interpreter.prove(sys.executable, account)
     if account is None:
         return
+    from palyra.supervision import accounts
+
     owner = owner_uid(root / "node-host")
     if owner not in (None, 0, account.uid):
         problem = f"{root / 'node-host'} belongs to {account_of(owner or 0)}"
         raise AccountUnknown(account.name, problem)
+    accounts.check_place(root, account)
     with acting_as(account):
         closed = [each for each in reversed(root.parents) if not os.access(each, os.X_OK)]
     if closed:
         problem = "is closed to it" if closed[0].exists() else "does not exist"
         raise AccountUnknown(account.name, f"{closed[0]} {problem}")
-    strange = sorted(set(os.listdir(root)) - _OURS) if root.is_dir() and account.uid else []
-    if strange:
-        problem = f"{root / strange[0]} is no node host's; use a directory of its own"
-        raise AccountUnknown(account.name, problem)
+    if root.is_dir() and account.uid:
+        accounts.check_contents(root, account)
+
+
+def _is_in_hands_of(account: Account, path: Path) -> bool:
+    for place in (path.absolute(), Path(os.path.realpath(path))):
+        for each in (place, *place.parents):
+            with contextlib.suppress(OSError):
+                if each.lstat().st_uid == account.uid:
+                    return True
+    return False
 
 
 def _refuse_elsewhere(made: Plan) -> None:
@@ -220,7 +231,7 @@ def carry_out(made: Plan) -> Made:
 def _carried_out(made: Plan) -> Made:
     with contextlib.ExitStack() as undo:
         made = _with_account(made, undo)
-        contents = _contents(made.before.files if made.before is not None else ())
+        contents = _contents(made.manager.files)
         written = made.manager.install(service_of(made))
         if made.before is None or made.replaced is not None:
             undo.callback(_try, made.manager.uninstall)
@@ -236,7 +247,7 @@ def _carried_out(made: Plan) -> Made:
             with acting_as(made.worker):
                 mark_at(made.files.installed).write(mark)
         undo.pop_all()
-    return Made(mark, not same or _contents(mark.files) != contents)
+    return Made(mark, not same or _contents(made.manager.files) != contents)
 
 
 def _with_account(made: Plan, undo: contextlib.ExitStack) -> Plan:
@@ -275,11 +286,13 @@ def _mark(made: Plan, files: Sequence[Path]) -> InstalledFile:
     )
 
 
-def _contents(files: Sequence[str]) -> dict[str, bytes]:
+def _contents(files: Sequence[Path]) -> dict[Path, bytes]:
+    """Of the manager's own files.  What the mark names is no place to look: it may be in the
+    keeping of the service's user."""
     found = {}
     for each in files:
         with contextlib.suppress(OSError):
-            found[each] = Path(each).read_bytes()
+            found[each] = each.read_bytes()
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from palyra.config.reading import as_text, parse_toml
+from palyra.config.reading import MAX_BYTES, as_text, parse_toml
 from palyra.config.ruleparts import (
     EFFECTS,
     MAX_RULES,
@@ -27,7 +27,6 @@ from palyra.core.nodepolicy import NodePolicy
 from palyra.core.policy import Effect, Rule
 from palyra.errors import ConfigInvalid
 
-MAX_BYTES = 4 * 1024 * 1024
 _MODES = os.name == "posix"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from palyra.core.devices import clean_text
 from palyra.errors import ConfigInvalid, Malformed
 
 MAX_PROBLEM = 240
+MAX_BYTES = 4 * 1024 * 1024
 _AT = re.compile(r"^(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _File = TypeVar("_File")
 
@@ -21,16 +24,29 @@ _File = TypeVar("_File")
 def read_bytes(path: Path, required: bool) -> bytes:
     """What is in a file; nothing where there is none and none is ``required``.
 
+    One that nobody named must be a file: whoever owns its directory may have put a pipe there.
+
     :raises ConfigInvalid: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        with open(path, "rb", opener=None if required else _open) as file:
+            if not required and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigInvalid(str(path), "file", "is not a file")
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         if required:
             raise ConfigInvalid(str(path), "file", "does not exist") from error
         return b""
     except OSError as error:
         raise ConfigInvalid(str(path), "file", f"cannot be read ({error})") from error
+    if len(data) > MAX_BYTES:
+        raise ConfigInvalid(str(path), "file", f"is longer than {MAX_BYTES // 2**20} MiB")
+    return data
+
+
+def _open(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def as_text(data: bytes, path: Path) -> str:

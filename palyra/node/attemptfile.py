@@ -182,15 +182,23 @@ def _rows(database: sqlite3.Connection) -> Iterable[KeptAttempt]:
 
 
 def _prepare(database: sqlite3.Connection, entropy: Entropy, now_ms: int) -> str:
-    """Make or update the file; its memory id."""
-    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+    """Make or update the file; its memory id.
+
+    One that is there can also be opened on a disk without room: then nothing is written.
+    """
+    # Nobody else uses it, and so no index is shared, which would be a file that needs room.
+    for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL"):
         database.execute(f"PRAGMA {pragma}")
     database.executescript(_SCHEMA)
     there = {row[1] for row in database.execute("PRAGMA table_info(attempts)")}
     for column in _ADDED:
         if column not in there:
             database.execute(f"ALTER TABLE attempts ADD COLUMN {column} TEXT")
-    database.execute(_FORGET, (now_ms,))
+    try:
+        database.execute(_FORGET, (now_ms,))
+    except sqlite3.OperationalError as error:
+        if not _is_full(error):
+            raise
     database.execute("INSERT OR IGNORE INTO meta VALUES ('memory_id', ?)", (entropy(16).hex(),))
     (memory_id,) = database.execute("SELECT value FROM meta WHERE key = 'memory_id'").fetchone()
     return str(memory_id)
@@ -198,10 +206,14 @@ def _prepare(database: sqlite3.Connection, entropy: Entropy, now_ms: int) -> str
 
 def _translated(error: Exception, path: Path) -> PalyraError:
     text = str(error)
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+    if _is_full(error):
         return DiskFull(str(path.parent) if path.is_absolute() else "the device")
     if isinstance(error, OSError):
         return StoreUnavailable(str(path), (error.strerror or text).lower())
     if isinstance(error, sqlite3.OperationalError):
         return StoreUnavailable(str(path), text)
     return StoreCorrupt(str(path), text)
+
+
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

@@ -34,9 +34,11 @@ class AttemptMemory:
         self._running: set[AttemptId] = set()
         self._kept: dict[AttemptId, int] = {}
         self._reports: dict[AttemptId, Report] = {}
+        self._unkept: set[AttemptId] = set()
+        """Reports that had no room on disk; they are sent all the same."""
         self._troubled = False
         self.stored: Callable[[BaseException | None], object] = lambda _: None
-        """Told why an attempt could not be remembered, and None when one can again."""
+        """Told why an attempt or its report could not be kept, and None when one can again."""
         for each in file.kept():
             self._kept[each.attempt_id] = each.forget_at_ms
             if not each.acknowledged:
@@ -70,7 +72,7 @@ class AttemptMemory:
     def is_full(self, now_ms: int) -> bool:
         """Whether new work must be refused: forgetting more would allow a second effect."""
         if len(self._kept) >= MAX_REMEMBERED:
-            self._forget(now_ms)
+            self._forget(now_ms, thoroughly=True)
         return len(self._kept) >= MAX_REMEMBERED or len(self._reports) >= MAX_UNACKNOWLEDGED
 
     def standings(self) -> dict[str, Standing]:
@@ -103,16 +105,30 @@ class AttemptMemory:
         def undo(failure: Any) -> Any:
             self._running.discard(attempt_id)
             self._kept.pop(attempt_id, None)
-            self._troubled = True
-            self.stored(failure.value)
-            return failure
+            return self._not_written(failure)
 
-        return self._file.add(attempt_id, forget_at_ms).addCallbacks(self._added, undo)
+        return self._file.add(attempt_id, forget_at_ms).addCallbacks(self._written, undo)
 
-    def _added(self, _: None) -> None:
+    def _written(self, _: None) -> None:
+        """The disk takes what it is given, also what it had no room for before."""
         if self._troubled:
             self._troubled = False
             self.stored(None)
+        unkept, self._unkept = self._unkept, set()
+        for report in [self._reports[each] for each in unkept if each in self._reports]:
+            self._keep(report).addErrback(lambda _: None)  # it is tried again after the next one
+
+    def _not_written(self, failure: Any) -> Any:
+        self._troubled = True
+        self.stored(failure.value)
+        return failure
+
+    def _keep(self, report: Report) -> Deferred[None]:
+        def undo(failure: Any) -> Any:
+            self._unkept.add(report.attempt_id)
+            return self._not_written(failure)
+
+        return self._file.finish(report).addCallbacks(self._written, undo)
 
     def finished(self, report: Report, *, durable: bool) -> Deferred[None]:
         """An attempt ended; fires when its report may be sent."""
@@ -124,7 +140,7 @@ class AttemptMemory:
             self._settle(report)
             return result
 
-        return self._file.finish(report).addBoth(settle)
+        return self._keep(report).addBoth(settle)
 
     def _settle(self, report: Report) -> None:
         """From here on a new session sends the report: not before it is on disk."""
@@ -134,25 +150,35 @@ class AttemptMemory:
     def acknowledged(self, attempt_id: AttemptId, now_ms: int) -> Deferred[None]:
         """The gateway has committed a report; the attempt itself is remembered longer."""
         self._reports.pop(attempt_id, None)
+        self._unkept.discard(attempt_id)
         written: Deferred[None] = succeed(None)
         if attempt_id in self._kept:
             written = self._file.acknowledge(attempt_id)
         self._forget(now_ms)
         return written
 
-    def _forget(self, now_ms: int) -> None:
-        """Drop what is over, from the front: attempts are kept in the order they came."""
+    def _forget(self, now_ms: int, *, thoroughly: bool = False) -> None:
+        """Drop what is over, from the front: attempts are kept in the order they came.
+
+        ``thoroughly`` looks at all of them: one that came while the clock was ahead is not over
+        for years, and must not keep those behind it.
+        """
         over = []
         for attempt_id, forget_at_ms in self._kept.items():
-            if forget_at_ms >= now_ms or attempt_id in self._reports:
+            if forget_at_ms < now_ms and self._is_done(attempt_id):
+                over.append(attempt_id)
+            elif not thoroughly:
                 break
-            over.append(attempt_id)
         for attempt_id in over:
             del self._kept[attempt_id]
         if over:
             self._file.forget(now_ms).addErrback(
                 lambda failure: self._log.failure("old attempts were not deleted", failure)
             )
+
+    def _is_done(self, attempt_id: AttemptId) -> bool:
+        """Whether the gateway has confirmed its end."""
+        return attempt_id not in self._reports and attempt_id not in self._running
 
 
 def _died(attempt_id: AttemptId) -> Report:

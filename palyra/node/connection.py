@@ -29,7 +29,7 @@ from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
 from palyra.node.running import Runs
 from palyra.node.session import NodeSession
-from palyra.node.witness import ConnectionWitness, Offers
+from palyra.node.witness import ConnectionWitness, Offers, Steadfast
 from palyra.transport.chain import check_dates
 from palyra.transport.interfaces import ICarrier
 from palyra.transport.statuses import OUT_OF_DATE
@@ -88,7 +88,7 @@ class Connection:
         self._jitter = jitter
         self._identity = identity
         self._runs = runs
-        self._witness = witness
+        self._witness = witness = Steadfast(witness)
         self._renewal = renewal
         self._look = look
         self._way = Registering(
@@ -233,8 +233,13 @@ class Connection:
             check_dates(chain[0], int(self._reactor.seconds() * 1000))
         except ClockSkew as skew:
             return skew
-        except (PalyraError, IndexError):
-            pass  # it is gone meanwhile: the first word stands
+        except CancelledError:
+            if self._stopping:
+                raise
+        except Exception as unknown:
+            # It is gone meanwhile, or anybody's, with dates that no clock shows: the first word
+            # stands.
+            self._log.debug("why is not known: {e}", e=unknown)
         return error
 
     # -- serving ------------------------------------------------------------------------------
@@ -367,8 +372,13 @@ class Connection:
         return len(usable.intersection(self.granted))
 
     def _drained(self, link: Link, retry_after_ms: int) -> None:
-        if link is self._main:  # the older one of a handover is drained as a matter of course
-            self._backoff.drained(retry_after_ms)
+        if link is not self._main or not retry_after_ms:
+            return  # the older one of a handover is drained as a matter of course
+        other_in_s = self._gateways.leave(retry_after_ms / 1000)
+        if other_in_s:
+            self._backoff.drained(other_in_s)
+        else:
+            self._backoff.drained(retry_after_ms / 1000, elsewhere=True)
 
     def _directed(self, link: Link, renew: Renew) -> None:
         if link is self._main and self._renewal is not None:

@@ -94,12 +94,20 @@ class NodeFiles:
             raise state_of_another(self.root) from error
 
     def check_mine(self) -> None:
-        """Refuse to serve what is another user's, also as root: the files that were written then
-        would be closed to their owner.
+        """Refuse to use what is another user's, also as root: the files that were written then
+        would be closed to their owner, and a link of his would say where.
 
         :raises StateOfAnother: naming him.
         """
-        if os.name == "posix" and self.root.stat().st_uid != os.geteuid():
+        if os.name != "posix":
+            return
+        try:
+            owners = {self.root.lstat().st_uid, self.root.stat().st_uid}
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except PermissionError as error:
+            raise state_of_another(self.root) from error
+        if owners != {os.geteuid()}:
             raise state_of_another(self.root)
 
     def sweep(self) -> None:

@@ -66,8 +66,9 @@ def pair(options: NodeRunOptions, out: TextIO) -> HostFile:
 def _opened(options: NodeRunOptions) -> tuple[Config, NodeFiles, RootLock]:
     """What both need, with the state root locked and the log begun."""
     require_asyncio_reactor()
-    config = load(options.config_file)
     files = NodeFiles(options.state_root)
+    files.check_mine()
+    config = load(options.config_file)
     files.make()
     lock = RootLock.take(files.lock, who="A node host")
     globalLogBeginner.beginLoggingTo([file_observer(files.stderr_log)], redirectStandardIO=False)

@@ -7,61 +7,96 @@ from typing import TypeVar
 
 from twisted.logger import Logger
 
-from palyra.errors import Draining, PalyraError, RemoteRefusal
+from palyra.errors import GatewayUnreachable, PalyraError, RemoteRefusal
 from palyra.node.routes import Routes, is_unreached
+from palyra.transport.statuses import is_cut
 
 T = TypeVar("T")
+MAX_ASKED_S = 3_600.0
+"""The longest pause that a gateway can ask for."""
 
 
 def is_elsewhere(error: PalyraError) -> bool:
-    """Whether another gateway may do what this one did not: nobody was heard here, or it is full
-    or stopping and says so.  What it says of this device holds for every one of them."""
-    if is_unreached(error):
-        return True
-    if not isinstance(error, RemoteRefusal) or not error.transient:
-        return False
-    return error.retry_after_s is not None or error.remote_code == Draining.code
+    """Whether another gateway may do what this one did not.
+
+    So where nobody is here; where somebody is who hangs up, as a balancer in front of a gateway
+    that is gone, or who is not ours; and where it cannot decide now.  What it decided of this
+    device holds for every one of them.
+    """
+    if isinstance(error, RemoteRefusal):
+        return error.transient
+    return isinstance(error, GatewayUnreachable)
+
+
+def asked_s(error: PalyraError) -> float:
+    """How long a gateway wants to be left alone."""
+    return min(MAX_ASKED_S, getattr(error, "retry_after_s", None) or 0.0)
 
 
 class Gateways:
     """The routes to each of them, in the order of trying, the first one first at each attempt.
 
-    A session stays with the gateway that took it until it ends.
+    A session stays with the gateway that took it until it ends.  One that asked to be left alone
+    is passed over meanwhile, where there is another one.
     """
 
     _log = Logger()
 
     def __init__(
-        self, each: Sequence[Routes], *, told: Callable[[str], object] = lambda _: None
+        self,
+        each: Sequence[Routes],
+        *,
+        elapsed_s: Callable[[], float],
+        told: Callable[[str], object] = lambda _: None,
     ) -> None:
         """``told`` is given a line for the person who watches."""
         assert each, "a paired device has one"
         self.each = tuple(each)
         """All of them, in their order."""
+        self._elapsed_s = elapsed_s
         self._told = told
+        self._left_until_s: dict[Routes, float] = {}
         self.now = self.each[0]
-        """The one that was tried last: the session's, where there is one."""
+        """The one that is tried, or was; the session's, where there is one."""
 
     async def first(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """What ``attempt`` gives at the first one (:attr:`now`) that is there and has room.
 
-        :raises PalyraError: how it failed; where none is left, what tells most: a gateway's own
-            word, else why the first one was not reached.
+        :raises PalyraError: how it failed; where none is left, what tells most (of :attr:`now`): a
+            gateway's own word, of the one that wants to be left alone for the shortest time; else
+            what may be for want of a certificate; else why the first one was not reached.
         """
-        missed: list[PalyraError] = []
-        for routes in self.each:
+        missed: list[tuple[PalyraError, Routes]] = []
+        for routes in self._free() or self.each:
             self.now = routes
             try:
                 reached = await attempt()
             except PalyraError as error:
                 if not is_elsewhere(error):
                     raise
-                missed.append(error)
+                missed.append((error, routes))
+                self._leave(asked_s(error))
             else:
                 if missed:
-                    self._say(missed[0])
+                    self._say(missed[0][0])
                 return reached
-        raise next((each for each in missed if not is_unreached(each)), missed[0])
+        telling, self.now = min(missed, key=_says_little)
+        raise telling
+
+    def leave(self, for_s: float) -> float:
+        """Leave the gateway of the session alone for so long, as it asked.  In how many seconds
+        there is one that may be tried; 0: now."""
+        self._leave(for_s)
+        if self._free():
+            return 0.0
+        return min(self._left_until_s.values()) - self._elapsed_s()
+
+    def _leave(self, for_s: float) -> None:
+        self._left_until_s[self.now] = self._elapsed_s() + min(MAX_ASKED_S, for_s)
+
+    def _free(self) -> list[Routes]:
+        now_s = self._elapsed_s()
+        return [each for each in self.each if self._left_until_s.get(each, now_s) <= now_s]
 
     def _say(self, missed: PalyraError) -> None:
         first, now = self.each[0].grpc.address, self.now.grpc.address
@@ -69,5 +104,17 @@ class Gateways:
         self._told(f"{first} {_why(missed)}, using {now} for now")
 
 
+def _says_little(missed: tuple[PalyraError, Routes]) -> tuple[int, float]:
+    """To sort what went wrong, the most telling first."""
+    error, _ = missed
+    if isinstance(error, RemoteRefusal):
+        return 0, asked_s(error)
+    return 1 + (not is_cut(error)) + is_unreached(error), 0.0
+
+
 def _why(missed: PalyraError) -> str:
-    return "does not answer" if is_unreached(missed) else "has no room"
+    if is_unreached(missed):
+        return "does not answer"
+    if isinstance(missed, GatewayUnreachable):
+        return f"is of no use ({missed.cause})"
+    return "has no room" if asked_s(missed) else "cannot serve now"

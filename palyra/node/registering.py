@@ -27,7 +27,7 @@ from palyra.errors import (
     PinNotChecked,
     StoreUnavailable,
 )
-from palyra.node.gateways import Gateways
+from palyra.node.gateways import Gateways, asked_s
 from palyra.node.gatewaytime import GatewayTime
 from palyra.node.identity import ClientFile, Credential, IdentityStore
 from palyra.node.link import Link, Route
@@ -37,8 +37,6 @@ from palyra.transport.statuses import is_cut
 
 CUTS = 3
 """So often in a row the connection is cut off before the certificate is taken for the cause."""
-MAX_ASKED_S = 3_600.0
-"""The longest pause that a gateway can ask for with a refusal."""
 REJECTED_S = 86_400.0
 """How long an operator's no to a rejoin stands before one is asked again."""
 
@@ -301,7 +299,7 @@ class _Barred:
         if isinstance(error, PairingRejected):
             pause_s = REJECTED_S
         else:
-            pause_s = min(MAX_ASKED_S, getattr(error, "retry_after_s", None) or 0.0)
+            pause_s = asked_s(error)
         self._error = error if pause_s else None
         self._until_s = self._elapsed_s() + pause_s
 

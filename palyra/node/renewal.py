@@ -286,4 +286,11 @@ class Renewal:
         if left_s <= held.life.whole_s / 6:
             self._witness.renewal_failed(error, left_s)
         asked_s = min(MAX_RETRY_S, getattr(error, "retry_after_s", None) or 0.0)
-        self._schedule(max(asked_s, self._backoff_s()))
+        retry_s = max(asked_s, self._backoff_s())
+        if error is not None:
+            self._log.warn(
+                "the certificate is not renewed, next try in {s:.0f} s: {e}",
+                s=retry_s,
+                e=error.sentence,
+            )
+        self._schedule(retry_s)

@@ -121,7 +121,7 @@ class NodeService(Service):
         """
         self._lock.sign()
         node, config = self._node, self._config
-        self._serving = Serving(node.files, now_ms=self._now_ms)
+        self._serving = Serving(node.files, clock=self._reactor, now_ms=self._now_ms)
         self._serving.check()
         # What may be refused comes before the first thread: one that is left keeps a process alive.
         self._ways = self._make_ways()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -26,12 +27,31 @@ from palyra.core.jobs import Report
 from palyra.core.transfers import PIECES_OVER, Incoming
 from palyra.errors import Malformed, TookTooLong
 from palyra.node.outbox import Outbox
-from palyra.node.running import Runs
+from palyra.node.running import Speaker
 from palyra.transport.interfaces import ICarrier, INodeSession
 
 SILENCE_S = 40.0
 _SOONEST_S = 0.001
 """Before the end of patience no beat comes sooner: what rounding leaves of it is not waited for."""
+
+
+class Attempts(Protocol):
+    """Who works on what is dispatched; :class:`palyra.node.running.Runs`."""
+
+    def attach(self, speaker: Speaker) -> None:
+        """A session began: everything is said to it from now on."""
+
+    def detach(self, speaker: Speaker) -> None:
+        """It is over."""
+
+    def dispatched(self, dispatch: Dispatch) -> None:
+        """Work on an attempt."""
+
+    def cancel(self, attempt_id: AttemptId, reason: str) -> None:
+        """Stop one."""
+
+    def acknowledged(self, attempt_id: AttemptId) -> None:
+        """The gateway has committed a report."""
 
 
 @implementer(INodeSession)
@@ -46,7 +66,7 @@ class NodeSession:
         jitter: Callable[[float, float], float],
         carrier: ICarrier,
         welcome: Welcome,
-        runs: Runs,
+        runs: Attempts,
         drained: Callable[[int], object],
         directed: Callable[[Renew], object],
         heard: Callable[[], object],

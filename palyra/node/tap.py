@@ -49,9 +49,10 @@ class Options(TwistedOptions):
         self.transport = self._transport()
         named, file = self["state-root"], self["config"]
         root = Path(named).expanduser().absolute() if named else default_state_root()
+        self.files = NodeFiles(root)
+        self.files.check_mine()
         self.config_file = Path(file or root / "palyra.toml").absolute()
         self.config = load(self.config_file, required=file is not None)
-        self.files = NodeFiles(root)
         if self.files.host() is None:
             raise NotPaired(str(root))
         self.files.make()

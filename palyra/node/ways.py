@@ -24,6 +24,9 @@ from palyra.transport.grpcclient import GatewayChannel
 from palyra.transport.proxy import ProxyFor
 from palyra.transport.quicclient import QuicChannel
 
+CONNECT_S = 5.0
+"""How long a gateway's address may be silent, while another gateway is left."""
+
 
 @attrs.frozen(kw_only=True)
 class Ways:
@@ -45,7 +48,8 @@ class Ways:
 
         :raises Malformed: what is on disk is no list of addresses.
         """
-        return Gateways([self._routes(each) for each in gateways_of(self.host)], told=self.told)
+        routes = [self._routes(each) for each in gateways_of(self.host)]
+        return Gateways(routes, elapsed_s=self.elapsed_s, told=self.told)
 
     def enrolment(self, address: HostPort, root_pem: bytes) -> GatewayChannel:
         """A connection to an enrolment listener, verified under that one root."""
@@ -107,10 +111,15 @@ class Ways:
         )
         return Preference.GRPC
 
+    @property
+    def _connect_s(self) -> float | None:
+        """How long a connection may take, where there is another gateway to try."""
+        return CONNECT_S if len(self.host.gateway_urls) > 1 else None
+
     def _open_grpc(
         self, address: HostPort, ca_pem: bytes, identity: tuple[bytes, bytes]
     ) -> GatewayChannel:
-        return GatewayChannel(address, ca_pem, identity, self.proxies(address))
+        return GatewayChannel(address, ca_pem, identity, self.proxies(address), self._connect_s)
 
     def _open_quic(
         self,
@@ -121,5 +130,10 @@ class Ways:
         handshake_s: float,
     ) -> QuicChannel:
         return QuicChannel(
-            self.reactor, address, ca_pem, identity, pin=pin, handshake_timeout_s=handshake_s
+            self.reactor,
+            address,
+            ca_pem,
+            identity,
+            pin=pin,
+            handshake_timeout_s=min(handshake_s, self._connect_s or handshake_s),
         )

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from palyra.errors import AccountUnknown
@@ -20,6 +20,8 @@ from palyra.supervision.service import Account
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?")
 _OURS = frozenset({"node-host", "palyra.toml"})
+_SBIN = ("/usr/sbin", "/sbin")
+"""Where such programs are, and where PATH does not lead after ``su``."""
 _USER_EXISTS = 9
 _NO_SUCH_USER = 6
 
@@ -51,6 +53,11 @@ def find(name: str) -> Account:
     return Account(name, entry.pw_uid, entry.pw_gid)
 
 
+def can_make() -> bool:
+    """Whether this machine has what :func:`make` needs."""
+    return shutil.which("useradd", path=_environ()["PATH"]) is not None
+
+
 def make(name: str, home: Path) -> Account:
     """A system user of its own group that nobody can sign in as; its home is not made.
 
@@ -63,7 +70,7 @@ def make(name: str, home: Path) -> Account:
         "useradd", "--system", "--user-group", "--home-dir", str(home), "--no-create-home",
         "--shell", shell, name,
     )  # fmt: skip
-    ran = run(command, check=False)
+    ran = run(command, check=False, environ=_environ())
     if ran.code == NOT_FOUND:
         problem = "no user of this machine has that name, and there is no useradd to make one"
         raise AccountUnknown(name, problem)
@@ -78,13 +85,40 @@ def remove(name: str) -> None:
     :raises ServiceManagerFailed: userdel refused, as it does while a process of the user runs.
     """
     command = ("userdel", check_name(name))
-    ran = run(command, check=False)
+    ran = run(command, check=False, environ=_environ())
     if ran.code not in (0, _NO_SUCH_USER):
         raise ran.failed(command)
 
 
+def _environ() -> dict[str, str]:
+    path = os.environ.get("PATH", os.defpath)
+    return {**os.environ, "PATH": os.pathsep.join((path, *_SBIN))}
+
+
+def check_place(tree: Path, account: Account) -> None:
+    """Refuse a place for a state root that a third user can put something else into.
+
+    :raises AccountUnknown: naming what is his.
+    """
+    for path in (tree.absolute(), Path(os.path.realpath(tree))):
+        with contextlib.suppress(FileNotFoundError):
+            _check_above(path, account)
+
+
+def check_contents(tree: Path, account: Account, *, opened: int | None = None) -> None:
+    """Refuse a directory that is not that user's yet and has other things in it; in one of his own
+    he may keep what he wants.
+
+    :raises AccountUnknown: naming the first of them.
+    """
+    place = tree if opened is None else opened
+    strange = sorted(set(os.listdir(place)) - _OURS)
+    if strange and os.stat(place).st_uid != account.uid:
+        raise _refused(account, tree / strange[0], "is no node host's; use a directory of its own")
+
+
 def give(tree: Path, account: Account) -> None:
-    """Hand the state root ``tree`` with all its files to ``account``.
+    """Hand the state root ``tree`` to ``account``, with all files of a node host in it.
 
     No symbolic link is followed, and nothing is handed over before all of it was looked at.
 
@@ -93,15 +127,12 @@ def give(tree: Path, account: Account) -> None:
     :raises OSError: it cannot be read.
     """
     real = Path(os.path.realpath(tree))
-    for path in (tree.absolute(), real):
-        _check_above(path, account)
+    check_place(tree, account)
     with _opened(real, account) as top:
-        strange = sorted(set(os.listdir(top)) - _OURS)
-        if strange:
-            problem = "is no node host's; use a directory of its own"
-            raise _refused(account, real / strange[0], problem)
-        _walk(top, real, account, change=False)
-        _walk(top, real, account, change=True)
+        check_contents(real, account, opened=top)
+        names = sorted(_OURS.intersection(os.listdir(top)))
+        _walk(top, real, account, names, change=False)
+        _walk(top, real, account, names, change=True)
 
 
 def _check_above(path: Path, account: Account) -> None:
@@ -138,11 +169,13 @@ def _directory(name: str, within: int, path: Path, account: Account) -> int:
         raise _refused(account, path, "changed meanwhile") from error
 
 
-def _walk(top: int, path: Path, account: Account, *, change: bool) -> None:
-    """Look at everything in the directory ``top``, and with ``change`` hand it over: the directory
-    itself last, so that until then only root can change what is in a directory of root's."""
+def _walk(
+    top: int, path: Path, account: Account, names: Iterable[str], *, change: bool
+) -> None:
+    """Look at all ``names`` in the directory ``top``, and with ``change`` hand them over: the
+    directory itself last, so that until then only root can change what is in one of root's."""
     device = os.fstat(top).st_dev
-    for name in os.listdir(top):
+    for name in names:
         found = os.stat(name, dir_fd=top, follow_symlinks=False)
         below = path / name
         if found.st_dev != device:
@@ -150,7 +183,7 @@ def _walk(top: int, path: Path, account: Account, *, change: bool) -> None:
         if stat.S_ISDIR(found.st_mode):
             inner = _directory(name, top, below, account)
             try:
-                _walk(inner, below, account, change=change)
+                _walk(inner, below, account, os.listdir(inner), change=change)
             finally:
                 os.close(inner)
         elif stat.S_ISREG(found.st_mode):

@@ -32,7 +32,7 @@ from palyra.supervision import grace, processes, processfile
 from palyra.supervision.acting import acting_as
 from palyra.supervision.installed import INSTALLED_FILE, mark_at
 from palyra.supervision.interfaces import IServiceManager
-from palyra.supervision.logfiles import rotate
+from palyra.supervision.logfiles import opened, rotate
 from palyra.supervision.processfile import PROCESS_FILE, ProcessFile
 from palyra.supervision.service import MANAGER, Account, Manager, Scope, Service, ServiceState
 
@@ -70,6 +70,7 @@ class BackgroundProcess:
 
     kind = Manager.PROCESS
     described = "background process"
+    files: tuple[Path, ...] = ()
 
     _children: ClassVar[dict[int, subprocess.Popen[bytes]]] = {}
     """Those that this process has started: their ends are taken here, or nobody takes them."""
@@ -286,7 +287,10 @@ def _appended(path: Path) -> IO[bytes]:
 
 def _last_word(log: Path, begins: int) -> str:
     """The last line that was written to the log from ``begins`` on, as a person may see it."""
-    with log.open("rb") as file:
+    file = opened(log)
+    if file is None:
+        return ""
+    with file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(begins, size - _MAX_LOOK))
         lines = file.read(_MAX_LOOK).decode("utf-8", "replace").split("\n")

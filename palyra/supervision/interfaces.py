@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from zope.interface import Attribute, Interface
@@ -18,6 +19,9 @@ class IServiceManager(Interface):
 
     kind: Manager = Attribute("Which manager it is.")
     described: str = Attribute("What people are told it is: 'systemd user unit'.")
+    files: Sequence[Path] = Attribute(
+        "Where its definition is or would be, as far as that is a file."
+    )
 
     def check(service: Service) -> None:
         """Refuse what :meth:`install` would refuse whatever happens; nothing is changed.

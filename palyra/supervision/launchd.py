@@ -93,6 +93,7 @@ class Launchd:
         self.target = f"{self.domain}/{LABEL}"
         library = (home or Path.home()) / "Library" if user else machine
         self.path = library / ("LaunchAgents" if user else "LaunchDaemons") / f"{LABEL}.plist"
+        self.files = [self.path]
         self._pause = pause
         self._elapsed_s = elapsed_s
 

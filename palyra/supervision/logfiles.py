@@ -6,7 +6,9 @@ A file is rotated to ``NAME.1``, which was ``NAME`` a moment ago; larger numbers
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from io import FileIO
@@ -19,6 +21,8 @@ MAX_TAIL = 4 * 1024 * 1024
 MAX_FILES = 10
 POLL_S = 0.25
 _PIECE = 64 * 1024
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_READ |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 def tail(path: Path, lines: int) -> list[str]:
@@ -27,7 +31,7 @@ def tail(path: Path, lines: int) -> list[str]:
 
     :raises OSError: the file is there and cannot be read.
     """
-    file = _opened(path)
+    file = opened(path)
     if file is None:
         return _with_older(path, [], lines)
     with file:
@@ -45,12 +49,12 @@ def follow(
 
     :raises OSError: the file is there and cannot be read.
     """
-    growing = _Growing(_opened(path))
+    growing = _Growing(opened(path))
     try:
         yield from _with_older(path, growing.skip(last), last)
         while True:
             yield from growing.lines()
-            if growing.is_no_more(path) and (new := _opened(path)) is not None:
+            if growing.is_no_more(path) and (new := opened(path)) is not None:
                 yield from growing.lines()  # what was written before it was moved away
                 yield from growing.rest()
                 growing.close()
@@ -140,10 +144,13 @@ def _with_older(path: Path, found: list[str], lines: int) -> list[str]:
         if len(found) >= lines or room <= 0:
             break
         try:
-            with _older(path, number).open("rb", buffering=0) as file:
-                more = _last(file, _size(file), lines - len(found), room)
+            file = opened(_older(path, number))
         except OSError:
             break
+        if file is None:
+            break
+        with file:
+            more = _last(file, _size(file), lines - len(found), room)
         room -= sum(map(len, more))
         found = more + found
     return found
@@ -177,11 +184,22 @@ def _text(line: bytes) -> str:
     return cut if len(line) <= MAX_LINE else f"{cut} (+{len(line) - MAX_LINE} bytes)"
 
 
-def _opened(path: Path) -> FileIO | None:
+def opened(path: Path) -> FileIO | None:
+    """To be read; None where there is none.  Nothing but a file, for another user may have put
+    something else there for root to read.
+
+    :raises OSError: it cannot be read, or is a link or no file.
+    """
     try:
-        return path.open("rb", buffering=0)
+        file = FileIO(os.open(path, _READ))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "it is no file", str(path))
 
 
 def _size(file: FileIO) -> int:

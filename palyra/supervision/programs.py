@@ -59,6 +59,7 @@ def run(
     check: bool = True,
     environ: Mapping[str, str] | None = None,
     account: Account | None = None,
+    max_output: int = MAX_OUTPUT,
 ) -> Ran:
     """Run ``command`` to its end, without a terminal and without input.  Blocks.
 
@@ -68,16 +69,21 @@ def run(
 
     :raises ServiceManagerFailed: with ``check``, for any code but 0; the command line is in it.
     """
-    ran = _run(command, timeout_s, dict(os.environ if environ is None else environ), account)
+    ran = _run(command, timeout_s, dict(os.environ if environ is None else environ), account,
+               max_output)  # fmt: skip
     if check and ran.code != 0:
         raise ran.failed(command)
     return ran
 
 
 def _run(
-    command: Sequence[str], timeout_s: float, environ: dict[str, str], account: Account | None
+    command: Sequence[str],
+    timeout_s: float,
+    environ: dict[str, str],
+    account: Account | None,
+    most: int,
 ) -> Ran:
-    with _room() as out, _room() as err:
+    with _room(most) as out, _room(most) as err:
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
@@ -89,12 +95,12 @@ def _run(
             problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
             return Ran(NOT_FOUND, "", f"{command[0]}: {problem}")
         try:
-            ended = _ends(process, (out, err), time.monotonic() + timeout_s)
+            ended = _ends(process, (out, err), most, time.monotonic() + timeout_s)
         finally:
             _end(process)
         if not ended:
-            return Ran(TIMED_OUT, _text(out), f"it did not end within {timeout_s:g} s")
-        return Ran(process.returncode, _text(out), _text(err))
+            return Ran(TIMED_OUT, _text(out, most), f"it did not end within {timeout_s:g} s")
+        return Ran(process.returncode, _text(out, most), _text(err, most))
 
 
 def _user(account: Account | None) -> dict[str, Any]:
@@ -103,26 +109,28 @@ def _user(account: Account | None) -> dict[str, Any]:
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
-def _room() -> IO[bytes]:
+def _room(most: int) -> IO[bytes]:
     """A file for a stream: a pipe would have to be read all the while, and a grandchild could hold
     it open.  Where possible in memory, since the disk may be full; and there it does not grow."""
     if sys.platform == "linux":
         import fcntl
 
         room = os.memfd_create("palyra-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(room, MAX_OUTPUT)
+        os.ftruncate(room, most)
         fcntl.fcntl(room, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
         return os.fdopen(room, "w+b", buffering=0)
     return tempfile.TemporaryFile(buffering=0)
 
 
-def _ends(process: subprocess.Popen[bytes], rooms: Sequence[IO[bytes]], until: float) -> bool:
+def _ends(
+    process: subprocess.Popen[bytes], rooms: Sequence[IO[bytes]], most: int, until: float
+) -> bool:
     """Whether it ends by itself, in time and without filling a room."""
     while (left := until - time.monotonic()) > 0:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(min(left, _LOOK_EVERY_S))
             return True
-        if any(each.tell() > MAX_OUTPUT for each in rooms):
+        if any(each.tell() > most for each in rooms):
             return False
     return False
 
@@ -138,8 +146,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _text(room: IO[bytes]) -> str:
+def _text(room: IO[bytes], most: int) -> str:
     """What was written: the program had this very file, and moved our place in it."""
-    written = min(room.tell(), MAX_OUTPUT)
+    written = min(room.tell(), most)
     room.seek(0)
     return room.read(written).decode(_ENCODING, "replace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from zope.interface import implementer
@@ -49,6 +49,10 @@ class Systemd:
     def unit_file(self) -> Path:
         """Where the unit is, or would be."""
         return self._directory() / UNIT
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self.unit_file]
 
     def available(self) -> str:
         """Nothing if it can be used; else why not, without a point."""

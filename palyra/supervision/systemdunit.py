@@ -25,6 +25,7 @@ STATE_ROOT_KEY = "X-Palyra-StateRoot"
 START_WITHIN_S = 90
 
 _HOMES = tuple(map(Path, ("/home", "/root", "/run/user", "/var/home")))
+_TEMPORARY = tuple(map(Path, ("/tmp", "/var/tmp")))
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:=@+-]+")
@@ -47,7 +48,6 @@ _STRICT = (
     "RestrictNamespaces=yes",
     "SystemCallArchitectures=native",
     "SystemCallFilter=@system-service",
-    "PrivateTmp=yes",
     "ProtectSystem=strict",
 )
 _STRICT_SYSTEM = (
@@ -147,18 +147,20 @@ def stop_within_s(grace_s: float) -> int:
 
 def _hardening(service: Service, reads: list[Path]) -> list[str]:
     strict = service.profile is Profile.STRICT
+    needed = [*reads, service.state_root]
+    # A directory of its own in the place of /tmp would hide what is in there.
+    tmp = [] if _any_below(needed, _TEMPORARY) else ["PrivateTmp=yes"]
     if service.scope is Scope.USER:
         if not strict:
             return [*_EVERYWHERE, _HARMLESS_CALLS]
         # Without PrivateUsers= systemd 252 leaves out what needs a namespace, and says nothing.
-        own = ["PrivateUsers=yes", "ProtectHome=read-only", _writes(service.state_root)]
+        own = [*tmp, "PrivateUsers=yes", "ProtectHome=read-only", _writes(service.state_root)]
         return [*_EVERYWHERE, *_STRICT, *own]
     if not strict:
-        own = ["PrivateTmp=yes", "ProtectSystem=full", _writes(service.state_root)]
+        own = [*tmp, "ProtectSystem=full", _writes(service.state_root)]
         return [*_EVERYWHERE, *_powers(service), _HARMLESS_CALLS, *own]
-    at_home = any(_below_home(each) for each in (*reads, service.state_root))
-    home = f"ProtectHome={'read-only' if at_home else 'yes'}"
-    own = [home, _writes(service.state_root), *_STRICT_SYSTEM]
+    home = f"ProtectHome={'read-only' if _any_below(needed, _HOMES) else 'yes'}"
+    own = [*tmp, home, _writes(service.state_root), *_STRICT_SYSTEM]
     return [*_EVERYWHERE, *_powers(service), *_STRICT, *own]
 
 
@@ -179,8 +181,8 @@ def _writes(state_root: Path) -> str:
     return f"ReadWritePaths={_word('-' + _path('--state-root', state_root))}"
 
 
-def _below_home(path: Path) -> bool:
-    return any(path.is_relative_to(each) for each in _HOMES)
+def _any_below(paths: Iterable[Path], directories: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(each) for path in paths for each in directories)
 
 
 def _environment(name: str, value: str) -> str:

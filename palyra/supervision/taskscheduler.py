@@ -74,6 +74,7 @@ class TaskScheduler:
 
     kind = Manager.TASK
     described = "scheduled task"
+    files: tuple[Path, ...] = ()
 
     def __init__(
         self,

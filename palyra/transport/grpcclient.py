@@ -46,11 +46,15 @@ class GatewayChannel:
         ca_pem: bytes,
         identity: tuple[bytes, bytes] | None = None,
         proxy: Proxy | None = None,
+        connect_s: float | None = None,
     ) -> None:
+        """``connect_s``: how long the connection that :meth:`connect` or :meth:`register` needs may
+        take of their time, where something else could be tried."""
         self.address = address
         self._ca_pem = ca_pem
         self._identity = identity
         self._proxy = proxy
+        self._connect_s = connect_s
         self._channel: grpc.aio.Channel | None = None
 
     # -- pairing ------------------------------------------------------------------------------
@@ -95,6 +99,7 @@ class GatewayChannel:
         async def call() -> None:
             ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
             ask = self._connection().unary_unary(HEALTH)
+            await self._connected()
             try:
                 await ask(b"")
             except grpc.aio.AioRpcError as error:
@@ -108,6 +113,7 @@ class GatewayChannel:
 
         async def call() -> Welcome:
             request = registration.write_hello(hello)
+            await self._connected()
             return registration.read_welcome(await self._stub().RegisterNode(request))
 
         return self._called(call)
@@ -154,6 +160,22 @@ class GatewayChannel:
         if self._channel is None:
             self._channel = open_channel(self.address, self._ca_pem, self._identity, self._proxy)
         return self._channel
+
+    async def _connected(self) -> None:
+        """Wait for the connection, or until it has failed: the call that follows is told why.
+
+        :raises TimeoutError: it took too long.
+        """
+        if self._connect_s is None:
+            return
+        channel = self._connection()
+        async with asyncio.timeout(self._connect_s):
+            state = channel.get_state(try_to_connect=True)
+            if state is grpc.ChannelConnectivity.IDLE:
+                await channel.wait_for_state_change(state)
+            # Idle again: it was made, and closed.
+            while channel.get_state() is grpc.ChannelConnectivity.CONNECTING:
+                await channel.wait_for_state_change(grpc.ChannelConnectivity.CONNECTING)
 
     def _called(
         self, call: Callable[[], Awaitable[T]], timeout_s: float | None = CALL_TIMEOUT_S

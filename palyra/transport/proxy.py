@@ -42,7 +42,7 @@ class Proxy:
         return str(self.address)
 
     def refused(self, status: int) -> ProxyUnusable:
-        """What it means that CONNECT was answered with that status, which is not 200."""
+        """What it means that CONNECT was answered with that status, which is no success."""
         if status == 407:
             known = "it does not take the name and password that it is given (407)"
             return self.unusable(known if self.authorization else "it wants a name and password")

@@ -120,7 +120,7 @@ class _Opening(Protocol):
         status = _STATUS.match(head)
         if status is None:
             self._fail("it speaks no HTTP")
-        elif status[1] != b"200":
+        elif not status[1].startswith(b"2"):
             self.opened.errback(self._proxy.refused(int(status[1])))
         else:
             self._open(rest)

@@ -45,6 +45,7 @@ class FakeManager:
         self.unit = unit
         self.kind = kind
         self.described = {Manager.PROCESS: "background process"}.get(kind, "systemd user unit")
+        self.files = [unit]
         self.told: list[str] = []
         self.refuses: dict[str, PalyraError] = {}
         self.runs = False

@@ -8,13 +8,16 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+import msgspec
 import pytest
 
 from palyra.cli import nodeplan, noderoot, nodestarting
+from palyra.cli.main import main
 from palyra.errors import (
     AccountUnknown,
     CredentialsUnsupported,
@@ -31,7 +34,7 @@ from palyra.node.files import HostFile
 from palyra.node.identity import PairingFile
 from palyra.node.pairingrun import NodeRunOptions
 from palyra.supervision import accounts, choosing, interpreter, systemd
-from palyra.supervision.installed import InstalledFile
+from palyra.supervision.installed import InstalledFile, mark_at
 from palyra.supervision.service import Account, Manager, Scope
 from tests.cli.fakemanager import STATUS, Device, FakeManager, on_screen, served
 from tests.node.fakes import DEVICE_ID, NOW_MS, PairedDevice, new_authority
@@ -339,6 +342,22 @@ def test_credentials_reach_the_service(
     assert bench.manager.service.credentials == {"token": tmp_path / "f"}
 
 
+def test_files_that_only_the_mark_names_are_not_opened(
+    bench: Bench, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of a system service the mark is in the keeping of its user: root would hang at a pipe, or
+    wake up a device."""
+    assert bench.run(capsys, "install", *PAIR)[0] == 0
+    mark = bench.mark
+    assert mark is not None
+    os.mkfifo(tmp_path / "pipe")
+    mark_at(bench.files.installed).write(
+        msgspec.structs.replace(mark, files=(str(tmp_path / "pipe"),))
+    )
+    assert bench.run(capsys, "install")[0] == 0
+    assert bench.mark == mark
+
+
 # -- what fails on the way ------------------------------------------------------------------------
 
 
@@ -422,7 +441,8 @@ def rooted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     )
     monkeypatch.setattr(accounts, "find", _nobody)
     monkeypatch.setattr(nodeplan, "NOBODY", os.geteuid())
-    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/sbin/{program}")
+    monkeypatch.setattr(accounts, "can_make", lambda: True)
+    monkeypatch.setattr(noderoot, "_euid", lambda: 0)
     return bench
 
 
@@ -469,9 +489,46 @@ def test_nobody_can_make_a_user(
     rooted: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there is no useradd, that is told before the pairing."""
-    monkeypatch.setattr(shutil, "which", lambda program: None)
+    monkeypatch.setattr(accounts, "can_make", lambda: False)
     status, _, err = rooted.run(capsys, "install", *PAIR)
     assert (status, "palyra node install --run-as USER" in err, rooted.paired) == (1, True, [])
+
+
+def test_a_users_own_service_is_not_roots_to_install(
+    rooted: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two managers would keep it, of which root's can only stop its own."""
+    rooted.pair()
+    rooted.installed()
+    monkeypatch.setattr(noderoot, "owner_uid", lambda directory: 54321)
+    status, _, err = rooted.run(capsys, "install")
+    assert (status, "belongs to" in err, rooted.manager.told) == (1, True, [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_makes_nothing_where_another_user_decides(
+    rooted: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a directory of the service's user it is that user who makes the state and pairs."""
+    entered = Path(tempfile.mkdtemp(prefix="palyra-test-"))
+    try:
+        entered.chmod(0o755)
+        root = entered / "state"
+        root.mkdir()
+        os.chown(root, 54321, 54321)
+        who: list[int] = []
+
+        def pairs(options: NodeRunOptions, out: TextIO) -> HostFile:
+            who.append(os.geteuid())
+            raise PairingFailed(pin=True)
+
+        monkeypatch.setattr(foreground, "pair", pairs)
+        monkeypatch.setattr(accounts, "find", lambda name: Account(name, 54321, 54321))
+        words = ("install", "--run-as", "bob", "--state-root", str(root), *PAIR)
+        assert main(["node", *words]) == 1, capsys.readouterr()
+        assert (who, (root / "node-host").stat().st_uid) == ([54321], 54321)
+    finally:
+        shutil.rmtree(entered)
 
 
 def test_root_has_another_node_host(

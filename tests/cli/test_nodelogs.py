@@ -79,6 +79,14 @@ def test_logs_of_a_journal(device: Device, capsys: pytest.CaptureFixture[str]) -
     device.manager.command = [sys.executable, "-c", "print('a')"]
     status, out, _ = device.run(capsys, "logs", "--json")
     assert (status, json.loads(out)) == (0, {"lines": ["a"]})
+    many = "import os; os.write(1, b'a line of the journal\\n' * 100_000)"
+    device.manager.command = [sys.executable, "-c", many]
+    status, out, _ = device.run(capsys, "logs", "--json", "-n", "100000")
+    assert (status, len(json.loads(out)["lines"])) == (0, 100_000)
+    device.manager.command = ["palyra-no-such-program"]
+    for words in (["--json"], []):
+        status, _, err = device.run(capsys, "logs", *words)
+        assert (status, "palyra-no-such-program" in err) == (1, True)
     status, _, err = device.run(capsys, "logs", "--json", "-f")
     assert (status, "leave out --follow" in err) == (2, True)
 

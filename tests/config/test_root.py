@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,20 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid) as caught:
         load(file)
     assert str(file) in caught.value.sentence
+
+
+def test_what_is_no_file_holds_nobody_up(tmp_path: Path) -> None:
+    """A pipe in its place, or more than any configuration has, is refused; a pipe that was named
+    is somebody's wish."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigInvalid, match="is not a file"):
+        load(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    with pytest.raises(ConfigInvalid, match="is not a file"):
+        load(tmp_path / "link")
+    with pytest.raises(ConfigInvalid, match="is longer than 4 MiB"):
+        load(tmp_path / "link", required=True)
+    assert load(Path("/dev/null"), required=True) == Config()
 
 
 def test_a_url_is_not_shown() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -233,7 +235,7 @@ class Pair:
         ((attempt_id,),) = _read(self.gateway.root / "palyra.sqlite3", statement, job_id)
         statement = "SELECT outcome FROM attempts WHERE attempt_id = ? AND NOT acknowledged"
         database = self.node.root / "node-host" / "attempts.sqlite3"
-        found = _read(database, statement, attempt_id)
+        found = _read_copy(database, statement, attempt_id)
         return bool(found) and found[0][0] is not None
 
     def lock(self) -> None:
@@ -282,6 +284,19 @@ class Pair:
         """``jobs list``, to its end."""
         for answer in self.gateway.console.pages("jobs", JobList, None):
             yield from answer.value.jobs
+
+
+def _read_copy(database: Path, statement: str, *values: str) -> list[tuple[Any, ...]]:
+    """Ask a copy of a database whose process lets nobody else in; nothing where it was changed
+    while it was copied."""
+    with tempfile.TemporaryDirectory() as directory:
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(f"{database}{suffix}", directory)
+        try:
+            return _read(Path(directory, database.name), statement, *values)
+        except sqlite3.DatabaseError:
+            return []
 
 
 def _read(database: Path, statement: str, *values: str) -> list[tuple[Any, ...]]:

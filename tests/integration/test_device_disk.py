@@ -20,14 +20,38 @@ from tests.integration.test_full_disk import fill, small_disk
 
 
 class FullDevice:
-    """A device on a disk of its own, and what fills it."""
+    """A device on a disk of its own, its log on it too, and what fills it."""
 
     def __init__(self, house: House) -> None:
         self.house = house
         self.gateway: Gateway = house.gateway().start()
         plugins = plugin.install(house.path / "plugins")
-        self.node: NodeHost = house.node("pi", plugins).pair(self.gateway)
+        self.node: NodeHost = house.node("pi", plugins)
+        # Which finds out at once that nobody listens.
+        self.node.options = ["--transport", "grpc"]
+        self.node.pair(self.gateway).process.terminate()
         self.ballast = self.node.root / "ballast"
+        self.log = self.node.root / "node-host" / "node-host.stdout.log"
+        self.serve()
+
+    def serve(self) -> None:
+        """Start it as a service manager does, and wait until it is online."""
+        command = ["-P", "-m", "palyra.node", "--logfile", str(self.log), "--state-root"]
+        said = self.house.path / "pi.log"
+        plugins = self.node.plugins
+        self.node.process = self.house.start([*command, str(self.node.root)], said, plugins=plugins)
+        self.online()
+
+    def online(self) -> None:
+        """Wait until this process says so, and the gateway too."""
+
+        def look() -> bool:
+            assert self.node.process.alive, self.node.process.output()
+            told = self.status()
+            return (told["state"], told["pid"]) == ("online", self.node.process.pid)
+
+        eventually(look, "it is online")
+        self.gateway.online(self.node.device_id)
 
     def fill(self) -> None:
         """Take all the room there is."""
@@ -122,25 +146,70 @@ def test_a_disk_that_is_full(device: FullDevice) -> None:
     assert node.process.alive
 
 
+def test_a_result_that_had_no_room(device: FullDevice) -> None:
+    """It was made while the gateway was away too; it is kept in memory, and on disk as soon as
+    there is room: so it also outlives the node host."""
+    gateway, node = device.gateway, device.node
+    apart, held = device.errand("apart", released=False), device.errand("held", released=False)
+    jobs = [gateway.submit(node.device_id, EFFECT, each.input_json) for each in (apart, held)]
+    apart.started()
+    held.started()
+    gateway.process.kill()
+    device.last_error(lambda found: found["code"] == "gateway_unreachable")
+    device.fill()
+    apart.release()
+    device.last_error(lambda found: found["code"] == "disk_full")
+    assert device.status()["jobs"] == 1
+
+    device.make_room()
+    held.release()
+    device.last_error(lambda found: found["code"] != "disk_full")
+    eventually(lambda: device.status()["jobs"] == 0, "both have ended")
+    node.process.kill()
+    gateway.start()
+    device.serve()
+    for job_id, errand in zip(jobs, (apart, held), strict=True):
+        ended = gateway.ended(job_id)
+        assert (ended.job.state, ended.job.attempts) == ("succeeded", 1), ended.job
+        assert (errand.starts, errand.effects) == (1, 1)
+
+
 def test_a_renewal_without_room(device: FullDevice) -> None:
     """The certificate that there is goes on; the next one comes when there is room."""
     gateway, node = device.gateway, device.node
     before = node.client.current
     device.fill()
-    assert gateway.cli("nodes", "rotate", "pi").code == 0
-    node.process.says("renew")
-    gateway.online(node.device_id)
+
+    def ordered(after_s: float, before_s: float) -> bool:
+        assert gateway.cli("nodes", "rotate", "pi").code == 0
+        told = device.status()
+        due_s = (told["cert_renews_at_unix_ms"] - told["last_heard_unix_ms"]) / 1000
+        return after_s < due_s < before_s
+
+    eventually(lambda: ordered(1.0, 700.0), "it was tried, and is put off")
+    device.online()
     assert node.client.current == before
     device.make_room()
-    eventually(lambda: node.client.current != before, "it is renewed", 60.0)
-    gateway.online(node.device_id)
+    assert gateway.cli("nodes", "rotate", "pi").code == 0
+    eventually(lambda: node.client.current != before, "it is renewed")
+    device.online()
 
 
-def test_a_start_without_room(device: FullDevice) -> None:
-    """It comes online all the same, or says what is missing; with room it is there."""
-    gateway, node = device.gateway, device.node
-    node.process.terminate()
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+def test_a_start_without_room(device: FullDevice, end: str) -> None:
+    """It comes online all the same, and does what may be done again; with room it does the rest,
+    and its log goes on."""
     device.fill()
-    node.serve()
-    gateway.online(node.device_id)
+    getattr(device.node.process, end)()
+    device.fill()
+    device.serve()
+    again, errand = device.ran(IDEMPOTENT, f"again-after-{end}")
+    assert again.job.state == "succeeded" and errand.effects == 1
     device.make_room()
+    answer, errand = device.ran(EFFECT, f"room-after-{end}")
+    assert answer.job.state == "succeeded" and errand.effects == 1
+    asked = "the gateway asks for a new certificate"
+    before = device.log.read_text().count(asked)
+    assert device.gateway.cli("nodes", "rotate", "pi").code == 0
+    eventually(lambda: device.log.read_text().count(asked) > before, "the log has it")
+    assert device.node.process.alive

@@ -32,6 +32,7 @@ class Apart:
         self.gateway.start()
         self.node: NodeHost = house.node("pi", plugin.install(house.path / "plugins"))
         self.node.env = self.clock.env
+        self.node.options = ["--transport", "grpc"]  # which finds out at once that nobody listens
         self.node.pair(self.gateway)
 
     def submit(self, capability: str, errand: Errand) -> str:
@@ -74,8 +75,8 @@ def apart(house: House) -> Iterator[Apart]:
 
 def test_a_gateway_that_was_away_for_an_hour(apart: Apart) -> None:
     """One job ends while it is away and one runs on: both results arrive once, and neither ran
-    twice.  The status says for how long it was away; the certificate, which has 23 hours to go, is
-    the one that it was."""
+    twice.  The certificate, which has 23 hours to go, is the one that it was; a clock that leaps is
+    not taken for time that passes."""
     gateway, node = apart.gateway, apart.node
     finished, running = apart.errand("finished"), apart.errand("running")
     jobs = [apart.submit(EFFECT, finished), apart.submit(IDEMPOTENT, running)]
@@ -107,10 +108,12 @@ def test_a_gateway_that_was_away_for_an_hour(apart: Apart) -> None:
         lambda: told if (told := apart.status())["state"] == "online" else None, "it says online"
     )
     error = back["last_error"]
-    assert HOUR_MS <= error["healed_at_unix_ms"] - error["began_at_unix_ms"] < HOUR_MS + 60_000
+    assert 0 <= error["healed_at_unix_ms"] - error["began_at_unix_ms"] < 60_000
     assert node.client.current == before
     left_ms = back["cert_expires_at_unix_ms"] - back["last_heard_unix_ms"]
     assert 22 * HOUR_MS < left_ms < 23.1 * HOUR_MS
-    assert back["last_heard_unix_ms"] < back["cert_renews_at_unix_ms"] < back[
-        "cert_expires_at_unix_ms"
-    ]
+    assert (
+        back["last_heard_unix_ms"]
+        < back["cert_renews_at_unix_ms"]
+        < back["cert_expires_at_unix_ms"]
+    )

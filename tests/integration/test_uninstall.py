@@ -12,6 +12,7 @@ import pytest
 
 from palyra.core.identifiers import short_id
 from palyra.supervision.service import runs_as_root
+from tests.integration import plugin
 from tests.integration.house import PATIENT, Gateway, House, NodeHost
 from tests.integration.processes import Ran, eventually, run, script
 
@@ -102,3 +103,22 @@ def test_nobody_is_there_to_be_told(shared: House, stopping: Gateway) -> None:
     assert stopping.node(device_id).trust == "trusted"
     revoked = stopping.cli("nodes", "revoke", short_id(device_id))
     assert revoked.code == 0, revoked
+
+
+def test_what_the_gateway_has_not_heard(shared: House, stopping: Gateway) -> None:
+    """A result that no gateway has confirmed arrives before the device leaves: its job ends as what
+    it was, and not as unknown."""
+    node = shared.node("results", plugin.install(shared.path / "plugins")).pair(stopping)
+    paths = {name: str(shared.path / name) for name in ("started", "release", "effects")}
+    job_id = stopping.submit(node.device_id, "test.slow_effect", json.dumps(paths).encode())
+    eventually((shared.path / "started").exists, "it has begun")
+    stopping.process.kill()
+    (shared.path / "release").touch()
+    node.process.says("offline")
+    node.process.terminate()
+    stopping.start()
+    assert stopping.job(job_id).state == "dispatched"
+    done = cli(shared, node, "uninstall", "--json")
+    assert done.code == 0 and json.loads(done.out)["told"], done
+    ended = stopping.ended(job_id)
+    assert (ended.job.state, bytes(ended.output_json or b"")) == ("succeeded", b'"results"')

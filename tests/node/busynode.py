@@ -114,7 +114,7 @@ class Node:
         return Connection(
             reactor=self.clock,
             elapsed_s=self.clock.seconds,
-            routes=Gateways([self.routes]),
+            routes=Gateways([self.routes], elapsed_s=self.clock.seconds),
             jitter=middle,
             identity=self.device.store,
             hello=lambda epoch: Hello(DEVICE_ID, "linux", (), attempts=self.runs.standings()),

@@ -109,7 +109,9 @@ class Node:
         self.connection = Connection(
             reactor=self.clock,
             elapsed_s=self.clock.seconds,
-            routes=Gateways([self.routes(each, preference) for each in addresses]),
+            routes=Gateways(
+                [self.routes(each, preference) for each in addresses], elapsed_s=self.clock.seconds
+            ),
             jitter=random.uniform,
             identity=self.identity,  # type: ignore[arg-type]
             hello=lambda epoch: Hello(DEVICE_ID, "linux", self.offers.now, store_epoch=epoch),

@@ -240,6 +240,33 @@ def test_a_report_that_cannot_be_written_is_kept_in_memory(disk: Disk) -> None:
     assert disk.memory.unacknowledged() == [done(1)]
 
 
+def test_a_report_is_written_when_the_disk_can_again(disk: Disk) -> None:
+    """Who asks hears that it could not be, and a later life of the node host has it."""
+    heard: list[BaseException | None] = []
+    disk.memory.stored = heard.append
+    disk.accept(1)
+    disk.memory._file._database.execute("ALTER TABLE attempts RENAME TO away")
+    with pytest.raises(StoreUnavailable):
+        disk.finish(1)
+    disk.memory._file._database.execute("ALTER TABLE away RENAME TO attempts")
+    disk.accept(2)
+    disk.finish(2)
+    assert [type(each) for each in heard] == [StoreUnavailable, type(None)]
+    assert list(disk.restart().unacknowledged()) == [done(1), done(2)]
+
+
+def test_an_attempt_of_a_clock_that_was_ahead(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is remembered for years, and does not keep those that came after it."""
+    monkeypatch.setattr(attempts, "MAX_REMEMBERED", 2)
+    for number, now_ms in ((1, NOW_MS * 2), (2, NOW_MS)):
+        disk.accept(number, now_ms=now_ms)
+        disk.finish(number)
+        disk.acknowledge(number)
+    assert disk.memory.is_full(NOW_MS)
+    assert not disk.memory.is_full(NOW_MS + RUN_MS + REMEMBER_MS + 1)
+    assert disk.memory.knows(attempt(1)) and not disk.memory.knows(attempt(2))
+
+
 @pytest.mark.parametrize("damage", ["not a database at all" * 100, "outcome"])
 def test_a_damaged_file_is_named_and_left(tmp_path: Path, damage: str) -> None:
     """The node host does not start, and nothing is written over."""

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palyra.errors import GatewayUnreachable, PalyraError, RemoteRefusal
-from palyra.node.backoff import FINAL_RETRY_S, SOON_S, Backoff
+from palyra.node.backoff import FINAL_RETRY_S, SETTLED_S, SOON_S, Backoff
+from palyra.node.gateways import MAX_ASKED_S
 
 AWAY = GatewayUnreachable("gw.example:7444", "connection refused")
 FULL = RemoteRefusal("limit_reached", "Too many at once.", retry_after_s=100.0)
@@ -54,26 +55,55 @@ def test_they_stay_in_their_bounds(failures: int, first_s: float, most_s: float)
 
 
 def test_a_session_begins_them_anew() -> None:
-    """The next one is a first one."""
+    """Once it has lasted the next one is a first one, also where it was handed over just now."""
     device = Device()
     device.pauses(AWAY, AWAY, AWAY)
     device.backoff.connected()
+    device.now_s += SETTLED_S
+    device.backoff.connected()
     assert device.pauses(None, AWAY) == [10, 20]
+
+
+def test_sessions_that_end_at_once_are_failures() -> None:
+    """Whoever takes each registration and then hangs up is asked less and less often."""
+    device, pauses = Device(), []
+    for _ in range(5):
+        device.backoff.connected()
+        device.now_s += SETTLED_S - 1
+        pauses += device.pauses(None)
+    assert pauses == [10, 20, 40, 60, 60]
 
 
 @pytest.mark.parametrize(("draw", "pause_s"), [("least", 300), ("most", 302)])
 def test_a_drain_says_when(draw: str, pause_s: float) -> None:
     """Once, spread over two seconds more, and it is not one more failure."""
     device = Device(draw)
-    device.backoff.drained(300_000)
+    device.backoff.drained(300)
     assert device.pauses(None) == [pause_s]
     assert device.pauses(AWAY) == Device(draw).pauses(AWAY)
+
+
+def test_no_drain_keeps_a_device_away_for_good() -> None:
+    """The wire has room for seven weeks; an hour is the most, as with a refusal."""
+    device = Device("least")
+    device.backoff.drained(2**32 / 1000)
+    assert device.pauses(None) == [MAX_ASKED_S]
+
+
+@pytest.mark.parametrize(("asked_s", "most_s"), [(2.5, 2.5), (300, 10)])
+def test_a_drain_where_there_is_another_gateway(asked_s: float, most_s: float) -> None:
+    """That one has asked for nothing: it is tried soon, by each node at a moment of its own, and a
+    change of the network may bring that nearer."""
+    device = Device()
+    device.backoff.drained(asked_s, elsewhere=True)
+    assert device.pauses(None, AWAY) == [most_s, 10]
+    assert device.backoff.sooner_s() == SOON_S
 
 
 def test_a_drain_that_was_not_meant() -> None:
     """A new session on another gateway has not heard of it."""
     device = Device()
-    device.backoff.drained(300_000)
+    device.backoff.drained(300)
     device.backoff.connected()
     assert device.pauses(None) == [10]
 
@@ -129,6 +159,6 @@ def test_what_the_gateway_asked_for_stands(error: PalyraError) -> None:
 def test_a_drain_stands_too() -> None:
     """A gateway that restarts is not there sooner."""
     device = Device()
-    device.backoff.drained(30_000)
+    device.backoff.drained(30)
     assert device.backoff.pause_s(None, soon=True) == 32
     assert device.backoff.sooner_s() == 32

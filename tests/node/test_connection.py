@@ -14,7 +14,8 @@ from palyra.errors import (
     GatewayUnreachable,
     RemoteRefusal,
 )
-from palyra.node.backoff import FINAL_RETRY_S
+from palyra.node import connection
+from palyra.node.backoff import FINAL_RETRY_S, SETTLED_S
 from palyra.node.connection import GOODBYE_S
 from palyra.transport.statuses import OUT_OF_DATE
 from tests.gateway.enrolling import wall_ms
@@ -43,11 +44,12 @@ def test_it_registers_and_serves(node: Node) -> None:
 
 
 def test_a_session_that_was_made_ends_the_growth(node: Node) -> None:
-    """The next pause is a first one again."""
+    """The next pause is a first one again, once it has lasted."""
     node.start()
     for _ in range(8):
         node.fail()
     node.channel.registered.callback(WELCOME)
+    node.clock.advance(SETTLED_S)
     node.channel.streamed.errback(AWAY)
     assert node.seen[-1][1] is AWAY
     assert node.seen[-1][2] <= 10.0
@@ -103,6 +105,39 @@ def test_a_surprise_does_not_end_the_node(node: Node, surprise: Exception) -> No
     node.fail(surprise)
     assert node.seen[-1][1] is None
     assert len(FakeChannel.made) == 2
+
+
+def test_a_witness_that_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that is gone, or a disk, keeps no node from its gateway: neither from the next
+    try nor from the session."""
+
+    def broken(*_: object) -> None:
+        raise UnicodeEncodeError("ascii", "ž", 0, 1, "not here")
+
+    with monkeypatch.context() as patched:
+        for name in ("online", "offline", "usable", "clock_differs"):
+            patched.setattr(Node, name, broken)
+        node.start()
+        node.channel.registered.errback(AWAY)
+        node.clock.advance(60)
+        assert len(FakeChannel.made) == 2
+        node.channel.registered.callback(WELCOME)
+        assert node.connection.route is not None
+
+
+def test_a_chain_that_no_clock_shows(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is verified: anybody may show a certificate that lasts until the year 9999,
+    which is no date any more where the sun rises earlier."""
+
+    def check_dates(_: bytes, __: int) -> None:
+        raise OverflowError("date value out of range")
+
+    monkeypatch.setattr(connection, "check_dates", check_dates)
+    node.chain = [LEAF.der]
+    node.start()
+    refused = GatewayUnreachable("gw.example:7444", OUT_OF_DATE)
+    node.fail(refused)
+    assert node.seen[-1][1] is refused and len(FakeChannel.made) == 2
 
 
 def test_stop_before_the_start(node: Node) -> None:

@@ -122,3 +122,21 @@ def test_the_state_of_another_user(entered: Path) -> None:
             assert refused.value.owner == "root"
     finally:
         os.seteuid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is let in")
+def test_root_uses_no_state_of_another_user(entered: Path) -> None:
+    """Neither his directory nor one that a link of his leads to; what is not there is nobody's."""
+    files = NodeFiles(entered / "state")
+    files.check_mine()
+    files.make()
+    files.check_mine()
+    link = NodeFiles(entered / "other")
+    link.state_root.mkdir()
+    link.root.symlink_to(files.root)
+    link.check_mine()
+    os.lchown(link.root, 65534, 65534)
+    for of_another in (link, files):
+        os.chown(files.root, *((65534, 65534) if of_another is files else (0, 0)))
+        with pytest.raises(StateOfAnother):
+            of_another.check_mine()

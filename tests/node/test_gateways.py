@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from palyra.config.addresses import HostPort
+from palyra.core.frames import Drained, GatewayFrame
 from palyra.core.transports import Preference
 from palyra.errors import (
     CertificateRefused,
+    Cut,
     GatewayUnreachable,
     PalyraError,
     ProxyUnusable,
@@ -26,7 +28,11 @@ A, B, C = (HostPort(f"{name}.example", 7444) for name in "abc")
 FULL = RemoteRefusal("limit_reached", "Too many.", transient=True, retry_after_s=50.0)
 STOPPING = RemoteRefusal("draining", "It stops.", transient=True)
 REVOKED = RemoteRefusal("device_revoked", "Revoked.", final=True)
+BROKEN = RemoteRefusal("internal", "It failed.", transient=True)
 PROXY = ProxyUnusable("proxy:3128", "it refuses to (403)")
+CUT = GatewayUnreachable("a", Cut.CLOSED_OFF)
+OTHER = GatewayUnreachable("a", STRANGE)
+OLD = GatewayUnreachable("a", OUT_OF_DATE)
 
 
 @pytest.fixture
@@ -57,9 +63,10 @@ def last_of(node: Node) -> tuple[str, Any, float]:
     return node.seen[-1]
 
 
-@pytest.mark.parametrize("error", [AWAY, FULL, STOPPING, PROXY])
+@pytest.mark.parametrize("error", [AWAY, FULL, STOPPING, BROKEN, PROXY, CUT, OTHER, OLD])
 def test_the_next_one(make: Callable[..., Node], error: PalyraError) -> None:
-    """Where nobody is heard at the one before, or it is full or stopping; in the same attempt."""
+    """Where nobody serves at the one before, whoever listens there, or it cannot decide now; in the
+    same attempt."""
     node = make(A, B, C)
     node.channel.registered.errback(error)
     node.channel.registered.errback(AWAY)
@@ -74,14 +81,11 @@ def test_the_next_one(make: Callable[..., Node], error: PalyraError) -> None:
     [
         REVOKED,
         CertificateRefused("wrong_role"),
-        RemoteRefusal("internal", "It failed.", transient=True),
-        GatewayUnreachable("a", STRANGE),
-        GatewayUnreachable("a", OUT_OF_DATE),
-        GatewayUnreachable("a", "the connection was closed"),
+        RemoteRefusal("invalid", "It cannot be read."),
     ],
 )
 def test_what_is_no_reason(make: Callable[..., Node], error: PalyraError) -> None:
-    """A gateway that was heard speaks for all of them."""
+    """What a gateway decided of this device holds for all of them."""
     node = make(A, B)
     node.channel.registered.errback(error)
     assert tried() == [A]
@@ -105,13 +109,21 @@ def test_the_first_one_at_each_attempt(make: Callable[..., Node]) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second", "told"),
-    [(AWAY, PROXY, AWAY), (AWAY, FULL, FULL), (FULL, AWAY, FULL), (STOPPING, FULL, STOPPING)],
+    [
+        (AWAY, PROXY, AWAY),
+        (AWAY, FULL, FULL),
+        (FULL, AWAY, FULL),
+        (FULL, STOPPING, STOPPING),
+        (AWAY, OTHER, OTHER),
+        (OTHER, CUT, CUT),
+        (CUT, BROKEN, BROKEN),
+    ],
 )
 def test_all_of_them_are_away(
     make: Callable[..., Node], first: PalyraError, second: PalyraError, told: PalyraError
 ) -> None:
     """A gateway's own word tells more than silence, and what it asks for is honoured; then the
-    usual pause."""
+    usual pause.  A connection that is closed may be for want of a certificate."""
     node = make(A, B)
     node.channel.registered.errback(first)
     node.channel.registered.errback(second)
@@ -119,6 +131,40 @@ def test_all_of_them_are_away(
     assert error is told
     assert retry_s >= (50.0 if told is FULL else 0.0)
     node.clock.advance(retry_s)
+    left_alone = first is FULL and retry_s < 50
+    assert tried() == [A, B, B if left_alone else A]
+
+
+def test_one_that_asked_to_be_left_alone(make: Callable[..., Node]) -> None:
+    """Is passed over until then, also where the session at another one is lost sooner."""
+    node = make(A, B)
+    node.channel.registered.errback(FULL)
+    node.channel.registered.callback(WELCOME)
+    node.channel.streamed.errback(AWAY)
+    node.clock.advance(last_of(node)[2])
+    assert tried() == [A, B, B]
+    node.channel.registered.errback(AWAY)
+    node.clock.advance(50)
+    assert A in tried()[3:]
+
+
+def drain(node: Node, retry_after_ms: int) -> float:
+    """The gateway of the session stops; how long until the next try."""
+    node.channel.registered.callback(WELCOME)
+    node.channel.session.received(GatewayFrame(drain=Drained("stopping", retry_after_ms)))
+    node.channel.streamed.callback(None)
+    return last_of(node)[2]
+
+
+def test_one_that_drains_leads_to_the_next(make: Callable[..., Node]) -> None:
+    """Soon, and not when the one that stops is back; which is left alone until then.  Where all
+    of them drain, the first that is back is waited for."""
+    node = make(A, B)
+    assert (pause_s := drain(node, 300_000)) <= 10
+    node.clock.advance(pause_s)
+    assert tried() == [A, B]
+    assert 300 - pause_s <= (again_s := drain(node, 900_000)) <= 302
+    node.clock.advance(again_s)
     assert tried() == [A, B, A]
 
 
@@ -135,7 +181,12 @@ def test_each_has_its_own_transports(make: Callable[..., Node]) -> None:
 
 def test_a_line_for_the_person_who_watches(make: Callable[..., Node]) -> None:
     """Says which one is passed over, and why, when the session is registered."""
-    for error, why in ((AWAY, "does not answer"), (FULL, "has no room")):
+    for error, why in (
+        (AWAY, "does not answer"),
+        (FULL, "has no room"),
+        (STOPPING, "cannot serve now"),
+        (CUT, "is of no use (the connection was closed)"),
+    ):
         node = make(A, B)
         said: list[str] = []
         node.connection._gateways._told = said.append
@@ -153,5 +204,8 @@ def test_the_dates_of_the_one_that_was_tried(make: Callable[..., Node]) -> None:
     assert look is not None
     node.connection._look = lambda address: looked.append(address) or look(address)  # type: ignore[func-returns-value]
     node.channel.registered.errback(AWAY)
-    node.channel.registered.errback(GatewayUnreachable("b", OUT_OF_DATE))
-    assert looked == [B]
+    node.channel.registered.errback(OLD)
+    node.clock.advance(last_of(node)[2])
+    node.channel.registered.errback(OLD)
+    node.channel.registered.errback(AWAY)
+    assert looked == [B, A]

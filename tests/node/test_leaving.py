@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from palyra.config.addresses import HostPort
+from palyra.core.frames import GatewayFrame, Welcome
+from palyra.core.jobs import Outcome, Report, Standing
 from palyra.core.transports import GrpcFallback, Preference, TransportChoice
 from palyra.errors import (
     CertificateExpired,
@@ -24,11 +27,12 @@ from palyra.errors import (
     PinNotChecked,
     RemoteRefusal,
 )
+from palyra.node.delivering import DELIVER_S, Delivery
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.identity import ClientFile, Credential
 from palyra.node.leaving import IN_ALL_S, Leaving, Told, leave
 from palyra.node.routes import Routes
-from tests.node.fakes import DEVICE_ID, FakeChannel, FakeQuic
+from tests.node.fakes import DEVICE_ID, FakeChannel, FakeQuic, Turns, attempt, dispatch
 
 NOW_MS = 50_000
 GOOD = Credential("cert", "key", NOW_MS + 1_000_000)
@@ -67,7 +71,13 @@ class Device:
     result: Any = None
     error: Any = None
 
-    def leaves(self, *gateways: Routes, current: Credential, next: Any = None) -> Device:
+    def leaves(
+        self,
+        *gateways: Routes,
+        current: Credential,
+        next: Any = None,
+        delivery: Delivery | None = None,
+    ) -> Device:
         client = ClientFile(1, "ca", current, next)
         told: Deferred[Told] = Leaving(
             DEVICE_ID,
@@ -76,6 +86,7 @@ class Device:
             reactor=self.clock,
             elapsed_s=self.clock.seconds,
             reason="sold",
+            delivery=delivery,
         ).tell()
 
         def over(result: Any) -> None:
@@ -206,3 +217,107 @@ def test_a_device_that_is_not_paired(tmp_path: Path) -> None:
     (tmp_path / "palyra.toml").write_text("nonsense")
     with pytest.raises(NotPaired):
         leave(tmp_path, "sold", Clock())
+
+
+# -- what is left to say -------------------------------------------------------------------------
+
+WELCOME = Welcome(DEVICE_ID, "e", 1, 15_000, NOW_MS, "", (), "pi", "1")
+
+
+@pytest.fixture
+def delivery(device: Device) -> Delivery:
+    """Two results that the gateway has not confirmed, one of them of an attempt that died."""
+    reports = [Report(attempt(1), Outcome.SUCCEEDED, b"{}"), Report(attempt(2), Outcome.DIED)]
+    return Delivery(
+        DEVICE_ID,
+        memory_id="m",
+        reports={each.attempt_id: each for each in reports},
+        standings={attempt(1): Standing.FINISHED, attempt(2): Standing.DIED},
+        reactor=device.clock,
+        elapsed_s=device.clock.seconds,
+    )
+
+
+def said(channel: FakeChannel) -> list[tuple[str, Outcome]]:
+    """The reports on that channel's session."""
+    reports: list[tuple[str, Outcome]] = []
+    while (event := channel.session.take_event()) is not None:
+        reports += [(each.attempt_id, each.outcome) for each in event.reports]
+    return reports
+
+
+def test_results_come_first(device: Device, delivery: Delivery) -> None:
+    """The gateway is told when it has confirmed every result, and what it sent that never began is
+    said to be so: no job of a device that leaves ends as unknown where somebody knows."""
+    device.leaves(current=GOOD, delivery=delivery)
+    session = FakeChannel.made[0]
+    assert session.hello is not None and session.hello.capabilities == ()
+    assert (session.hello.memory_id, len(session.hello.attempts)) == ("m", 2)
+    session.registered.callback(WELCOME)
+    assert said(session) == [
+        (attempt(1), Outcome.SUCCEEDED),
+        (attempt(2), Outcome.DIED),
+    ]
+    session.session.received(GatewayFrame(dispatches=[dispatch(3)], acknowledged=[attempt(1)]))
+    device.clock.advance(0)
+    assert said(session) == [(attempt(3), Outcome.REJECTED)] and session.leaving is None
+    session.session.received(GatewayFrame(acknowledged=[attempt(2), attempt(3)]))
+    assert not session.closed
+    device.clock.advance(0)
+    assert session.closed and FakeChannel.made[1].leaving == (DEVICE_ID, "sold")
+    device.answer()
+    assert device.result == Told("quic gw.example:7444")
+
+
+def test_results_that_are_not_confirmed(device: Device, delivery: Delivery) -> None:
+    """Are counted, after their time or where the session breaks; the device leaves all the same."""
+    device.leaves(current=GOOD, delivery=delivery)
+    FakeChannel.made[0].registered.callback(WELCOME)
+    FakeChannel.made[0].session.received(GatewayFrame(acknowledged=[attempt(1)]))
+    device.clock.pump([1.0] * int(DELIVER_S))
+    device.answer()
+    assert device.result == Told("quic gw.example:7444", undelivered=1)
+
+
+def test_a_session_that_breaks(device: Device, delivery: Delivery) -> None:
+    """As one that takes too long."""
+    device.leaves(current=GOOD, delivery=delivery)
+    FakeChannel.made[0].registered.callback(WELCOME)
+    FakeChannel.made[0].streamed.callback(None)
+    device.answer()
+    assert device.result == Told("quic gw.example:7444", undelivered=2)
+
+
+def test_nobody_hears_the_results(device: Device, delivery: Delivery) -> None:
+    """They are offered on the next way; a refusal to hear them is none to be told."""
+    device.leaves(current=GOOD, delivery=delivery)
+    device.clock.pump([1.0] * 4)
+    FakeChannel.made[1].registered.errback(RemoteRefusal("internal", "Not now."))
+    assert FakeChannel.made[2].leaving is not None
+    device.answer()
+    assert device.result == Told("grpc gw.example:7444", undelivered=2)
+    device.leaves(current=GOOD, delivery=delivery)
+    for _ in range(2):
+        FakeChannel.made[-1].registered.errback(away())
+    assert device.error is not None and FakeChannel.made[-1].leaving is None
+
+
+def test_what_was_kept(tmp_path: Path) -> None:
+    """Is read from the file of attempts; one that is damaged is no reason to stay."""
+    files, turns = NodeFiles(tmp_path), Turns()
+    turns.seconds = lambda: NOW_MS / 1000  # type: ignore[attr-defined]
+
+    def of() -> Delivery | None:
+        return Delivery.of(DEVICE_ID, files, reactor=turns, elapsed_s=time.monotonic, entropy=bytes)
+
+    assert of() is None
+    files.make()
+    memory = turns.memory(files.attempts, NOW_MS)
+    turns.wait(memory.accepted(attempt(1), durable=True, now_ms=NOW_MS, remaining_ms=1000))
+    turns.wait(memory.accepted(attempt(2), durable=True, now_ms=NOW_MS, remaining_ms=1000))
+    turns.wait(memory.finished(Report(attempt(1), Outcome.SUCCEEDED, b"1"), durable=True))
+    memory.stop()
+    found = of()
+    assert found is not None and found.left == 2
+    files.attempts.write_bytes(b"nonsense" * 512)
+    assert of() is None

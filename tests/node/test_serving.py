@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from twisted.internet.task import Clock
 
 from palyra import __version__, _versioned
 from palyra.errors import DiskFull, StateOfAnother
 from palyra.node.files import NodeFiles
-from palyra.node.serving import Serving
+from palyra.node.serving import AGAIN_S, Serving
 from palyra.supervision import processes, processfile
 from palyra.supervision.processfile import ProcessFile
 from palyra.supervision.service import MANAGER
@@ -28,8 +29,16 @@ def files(tmp_path: Path) -> NodeFiles:
     return files
 
 
-def serving(files: NodeFiles, environ: Mapping[str, str] = {}) -> Serving:
-    return Serving(files, now_ms=lambda: NOW_MS, boot_id=lambda: "boot", environ=environ)
+def serving(
+    files: NodeFiles, environ: Mapping[str, str] = {}, clock: Clock | None = None
+) -> Serving:
+    return Serving(
+        files,
+        clock=clock or Clock(),
+        now_ms=lambda: NOW_MS,
+        boot_id=lambda: "boot",
+        environ=environ,
+    )
 
 
 def test_it_says_which_process_serves(files: NodeFiles) -> None:
@@ -74,15 +83,38 @@ def test_what_another_process_wrote_stays(files: NodeFiles) -> None:
 def test_a_disk_that_cannot_be_written(
     files: NodeFiles, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """It serves all the same."""
+    """It serves all the same, and says so as soon as there is room; not when it has ended."""
 
     def refuse(*_: object) -> None:
         raise error
 
+    clock = Clock()
+    host = serving(files, clock=clock)
+    with monkeypatch.context() as trouble:
+        trouble.setattr(_versioned, "write_atomic", refuse)
+        host.begin()
+        clock.advance(AGAIN_S)
+        assert not files.process.exists()
+    clock.advance(AGAIN_S)
+    file = processfile.read(files.process)
+    assert file is not None and file.pid == os.getpid()
+    assert not clock.getDelayedCalls()
+    host.end()
+    assert not files.process.exists()
+
+
+def test_it_ends_before_there_is_room(files: NodeFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing any more."""
+
+    def refuse(*_: object) -> None:
+        raise DiskFull("/")
+
     monkeypatch.setattr(_versioned, "write_atomic", refuse)
-    host = serving(files)
+    clock = Clock()
+    host = serving(files, clock=clock)
     host.begin()
     host.end()
+    assert not clock.getDelayedCalls()
 
 
 def test_what_a_crash_left_is_swept(files: NodeFiles) -> None:

@@ -12,7 +12,10 @@ import msgspec
 import pytest
 
 from palyra._daemon import CleanFailure
+from palyra.errors import StateOfAnother
+from palyra.node import foreground
 from palyra.node.files import HostFile, NodeFiles
+from palyra.node.pairingrun import NodeRunOptions
 from palyra.node.service import NodeService
 from palyra.node.tap import Options, makeService
 from palyra.pki.authority import Authority
@@ -142,3 +145,20 @@ def test_a_second_start(files: NodeFiles, stderr: io.StringIO) -> None:
     refused(files.state_root)
     assert f"A node host (pid {os.getpid()}) already uses state root" in stderr.getvalue()
     first.lock.release()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is let in")
+def test_root_writes_nothing_into_the_state_of_another_user(
+    files: NodeFiles, stderr: io.StringIO
+) -> None:
+    """It is refused before anything is made in there, by each way to serve."""
+    os.chown(files.root, 65534, 65534)
+    before = sorted(files.root.iterdir())
+    refused(files.state_root)
+    assert "belongs to nobody; you are root." in stderr.getvalue()
+    options = NodeRunOptions(state_root=files.state_root)
+    with pytest.raises(StateOfAnother):
+        foreground.run(options)
+    with pytest.raises(StateOfAnother):
+        foreground.pair(options, io.StringIO())
+    assert sorted(files.root.iterdir()) == before

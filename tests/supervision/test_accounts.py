@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from palyra.errors import AccountUnknown, ServiceManagerFailed
-from palyra.supervision.accounts import check_name, find, give, make, remove
+from palyra.supervision import accounts as supervision_accounts
+from palyra.supervision.accounts import can_make, check_name, find, give, make, remove
 from palyra.supervision.service import Account
 from tests.supervision.standin import StandIn
 
@@ -92,8 +93,21 @@ def test_a_user_that_cannot_be_made_is_a_refusal(
     with pytest.raises(ServiceManagerFailed, match="Permission denied"):
         make("daemon", Path("/x"))
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(supervision_accounts, "_SBIN", ())
+    assert not can_make()
     with pytest.raises(AccountUnknown, match="there is no useradd"):
         make("daemon", Path("/x"))
+
+
+def test_where_su_leaves_path_as_it_was(
+    useradd: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root finds such programs also without the directories of root's on PATH."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(supervision_accounts, "_SBIN", (str(tmp_path / "bin"), "/usr/bin"))
+    assert can_make()
+    make("daemon", Path("/x"))
+    assert len(useradd.calls()) == 1
 
 
 def test_a_user_is_removed_and_none_of_its_files(
@@ -169,6 +183,17 @@ def test_a_directory_that_is_not_the_node_hosts_alone_is_refused(tree: Path) -> 
     with pytest.raises(AccountUnknown, match="use a directory of its own"):
         give(tree, OTHER)
     assert (OTHER.uid, OTHER.gid) not in owners(tree)
+
+
+@as_root
+def test_what_else_a_user_keeps_in_a_directory_of_his_own_stays_as_it_is(tree: Path) -> None:
+    """The home of a service's user gets a cache, and the next install is no less possible."""
+    give(tree, OTHER)
+    (tree / ".cache").mkdir()
+    (tree / "node-host" / "new").write_text("")
+    give(tree, OTHER)
+    assert (tree / "node-host" / "new").stat().st_uid == OTHER.uid
+    assert (tree / ".cache").stat().st_uid == 0
 
 
 @as_root

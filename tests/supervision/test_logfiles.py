@@ -157,3 +157,20 @@ def test_rotating(path: Path) -> None:
         f"{path.name}.{number}" for number in (1, 2, 3)
     ]
     assert [older(path, number).read_text()[-1] for number in (1, 2, 3)] == ["4", "3", "2"]
+
+
+def test_nothing_but_a_file_is_read(path: Path, tmp_path: Path) -> None:
+    """Root looks at logs in a directory of the service's user, who could have it read what only
+    root may, or wait for ever."""
+    (tmp_path / "secret").write_text("secret\n")
+    path.symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match="symbolic links"):
+        tail(path, 1)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="it is no file"):
+        next(follow(path, last=1))
+    path.unlink()
+    path.write_text("one\n")
+    os.mkfifo(older(path, 1))
+    assert tail(path, 2) == ["one"]

@@ -93,6 +93,22 @@ def test_a_strict_system_unit_is_closed(tmp_path: Path) -> None:
 
 
 @needs_systemd
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("profile", Profile)
+@pytest.mark.parametrize("place", ["/tmp/trial", "/var/tmp/trial"])
+def test_what_the_service_needs_is_not_hidden_from_it(
+    scope: Scope, profile: Profile, place: str
+) -> None:
+    """A /tmp of its own would have neither its interpreter nor its state."""
+    usual = Service(state_root=Path("/srv/palyra"), scope=scope, profile=profile, python="/usr/b/p")
+    own_tmp = (scope, profile) != (Scope.USER, Profile.STANDARD)
+    assert ("PrivateTmp=yes" in unit_text(usual)) is own_tmp
+    root = attrs.evolve(usual, state_root=Path(place))
+    python = attrs.evolve(usual, python=f"{place}/bin/python")
+    for text in (unit_text(root), unit_text(python), unit_text(usual, reads=[Path(place)])):
+        assert "PrivateTmp" not in text
+
+
 def test_systemd_reads_what_was_meant(tmp_path: Path) -> None:
     """Blanks, percent and dollar signs, quotes, backslashes and letters of any script arrive."""
     ran = analyze("verify", unit_text(nasty(Scope.SYSTEM, Profile.STRICT)), tmp_path, "--dump")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from typing import Any
@@ -12,7 +13,7 @@ from twisted.internet.defer import CancelledError
 from palyra.config.addresses import HostPort
 from palyra.core.devices import AnnouncedCapability
 from palyra.core.frames import Hello
-from palyra.errors import CertificateUnknown, GatewayUnreachable
+from palyra.errors import CertificateUnknown, GatewayUnreachable, Unreached
 from palyra.node.link import Channel
 from palyra.pki.authority import DAY_MS, Authority
 from palyra.transport.grpcclient import GatewayChannel
@@ -113,6 +114,31 @@ async def test_connecting_where_nobody_listens() -> None:
 
 
 @awaiting
+async def test_a_silent_gateway_costs_little_where_there_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The connection has a limit of its own, which a gateway that answers does not meet, nor one
+    that refuses."""
+    listener = await serve(monkeypatch, node_servicer(FakeDesk()), mutual=True)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        away = LOOPBACK.with_port(free_port())
+        for address, limit_s, cause in (
+            (HostPort("127.0.0.1", port), 0.1, Unreached.NO_ANSWER),
+            (away, 15.0, Unreached.REFUSED),
+            (listener.address, 15.0, None),
+        ):
+            channel = GatewayChannel(address, AUTHORITY.ca_pem, device_pair(), None, limit_s)
+            if cause is None:
+                assert (await channel.register(HELLO)).session_epoch == 3
+            else:
+                error = await refusal(channel.register(HELLO))
+                assert isinstance(error, GatewayUnreachable) and error.cause == cause
+            await channel.close()
+    await listener.stop(0)
+
+
+@awaiting
 async def test_connecting_to_a_silent_gateway() -> None:
     """It waits, and can be called off."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -145,14 +171,17 @@ async def test_a_bundle_of_roots(monkeypatch: pytest.MonkeyPatch) -> None:
 @awaiting
 async def test_a_certificate_that_the_handshake_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that ran out, and one of another CA: a node takes either for what it may be, whether it
-    connects first or not."""
+    connects first or not, and however long it would wait for that."""
     listener = await serve(monkeypatch, node_servicer(FakeDesk()), mutual=True)
     foreign = STRANGER.issue_device(KEY.public_key(), DEVICE, wall_ms()).pem
     expired = device_pair(now_ms=wall_ms() - 3 * DAY_MS)
     try:
         for identity in (expired, (KEY_PEM, foreign)):
-            for ask in (GatewayChannel.connect, lambda channel: channel.register(HELLO)):
-                channel = GatewayChannel(listener.address, AUTHORITY.ca_pem, identity)
+            asks = (GatewayChannel.connect, lambda channel: channel.register(HELLO))
+            for ask, limit_s in itertools.product(asks, (None, 15.0)):
+                channel = GatewayChannel(
+                    listener.address, AUTHORITY.ca_pem, identity, connect_s=limit_s
+                )
                 error = await refusal(ask(channel))
                 await channel.close()
                 assert isinstance(error, GatewayUnreachable)

@@ -71,4 +71,4 @@ def routes(link: Link, clock: HostClock, random: Random) -> Gateways:
         ),
         memory=Memory(str(QUIC_ADDRESS)),
     )
-    return Gateways([only])
+    return Gateways([only], elapsed_s=clock.elapsed_s)

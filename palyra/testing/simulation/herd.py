@@ -166,7 +166,7 @@ class Herd:
         return Connection(
             reactor=clock,
             elapsed_s=clock.elapsed_s,
-            routes=Gateways([self._routes()]),
+            routes=Gateways([self._routes()], elapsed_s=clock.elapsed_s),
             jitter=self._jitter,
             identity=nobody,
             hello=lambda epoch: Hello(device_id, "linux", ()),
