@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import IO
@@ -13,18 +14,20 @@ from palyra.errors import StateRootLocked, StoreUnavailable
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: IO[str]) -> None:
+    def try_lock(descriptor: int) -> None:
+        """Lock an open file until it is closed; OSError where somebody else has."""
         # Nobody else can read what is locked: not where the number of the holder stands.
-        os.lseek(file.fileno(), 1 << 30, os.SEEK_SET)
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)
         try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         finally:
-            os.lseek(file.fileno(), 0, os.SEEK_SET)
+            os.lseek(descriptor, 0, os.SEEK_SET)
 else:
     import fcntl
 
-    def _lock(file: IO[str]) -> None:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def try_lock(descriptor: int) -> None:
+        """Lock an open file until it is closed; OSError where somebody else has."""
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class RootLock:
@@ -39,11 +42,11 @@ class RootLock:
         """Lock ``path``.
 
         :raises StateRootLocked: another process holds it; with that process's id.
-        :raises StoreUnavailable: it cannot be opened, or is a link or a directory.
+        :raises StoreUnavailable: it cannot be opened, or is a link or no file.
         """
         file = _opened(path, os.O_CREAT)
         try:
-            _lock(file)
+            try_lock(file.fileno())
         except OSError as error:
             pid = _signature(file)
             file.close()
@@ -63,7 +66,7 @@ class RootLock:
             return None
         with _opened(path) as file:
             try:
-                _lock(file)
+                try_lock(file.fileno())
             except OSError:
                 return _signature(file)
             return None
@@ -90,6 +93,9 @@ def _opened(path: Path, more: int = 0) -> IO[str]:
         descriptor = os.open(path, flags, 0o600)
     except OSError as error:
         raise StoreUnavailable(str(path), (error.strerror or str(error)).lower()) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StoreUnavailable(str(path), "it is no file")
     return os.fdopen(descriptor, "r+", encoding="ascii", errors="replace")
 
 

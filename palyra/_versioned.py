@@ -169,6 +169,8 @@ class VersionedFile(Generic[S]):
             return
         if self.secret:
             raise KeyFilePermission(str(self.path), mode)
+        if status.st_nlink > 1:
+            return  # a second name of a file that is somewhere else, which root must not close
         with contextlib.suppress(OSError):  # a disk that is read-only
             os.fchmod(descriptor, 0o600)
 

@@ -7,6 +7,8 @@ import itertools
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from palyra import errors
+from palyra.cli import nodeinstall, nodeleavelines, nodelogs, nodeservice, nodestatus
 from palyra.cli.capability_new import Project
 from palyra.cli.main import palyra
 from palyra.config import Config
@@ -34,12 +37,15 @@ from palyra.core.handshake import Begun
 from palyra.core.identifiers import DeviceId, Entropy
 from palyra.core.pake import Confirmations, DevicePake, GatewayPake, PakeTranscript
 from palyra.core.transcript import DeviceProof, Enrolment
+from palyra.node.files import NodeFiles
 from palyra.wire.v1 import node_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = ROOT / "docs" / "device.md"
+SERVICE = ROOT / "docs" / "service.md"
 MCP = ROOT / "docs" / "mcp.md"
 RULES = ROOT / "docs" / "examples" / "node-policy.toml"
+GATEWAY_UNIT = ROOT / "docs" / "examples" / "palyra.service"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 API = ROOT / "docs" / "api.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -125,7 +131,7 @@ def test_the_configuration_examples_are_valid() -> None:
 
 def test_configuration_examples_of_other_pages_are_valid() -> None:
     """What an owner or an operator copies from these pages is taken as it is."""
-    for page in (DEVICE, MCP):
+    for page in (DEVICE, SERVICE, MCP):
         found = [block for block in blocks_of(page, "toml") if not block.startswith("[[rule]]")]
         assert found
         for block in found:
@@ -230,6 +236,58 @@ def test_commands_are_found_and_judged() -> None:
     """The check above looks at something, and would see a mistake."""
     assert len(list(commands(OPERATIONS))) > 30
     assert fault("nodes destroy pi") and fault("pairing code --forever") and not fault("nodes list")
+
+
+# -- a node host as a service ------------------------------------------------------------------
+
+KEYS = {
+    "install": nodeinstall.Report,
+    "start": nodeservice.Started,
+    "stop": nodeservice.Stopped,
+    "logs": nodelogs.Lines,
+    "uninstall": nodeleavelines.Report,
+}
+
+
+def fields(kind: type[msgspec.Struct]) -> list[str]:
+    return sorted(field.name for field in msgspec.structs.fields(kind))
+
+
+def test_every_key_for_scripts_is_told() -> None:
+    """What a verb answers with ``--json`` is in the tables, and nothing else."""
+    told = {quoted(row[0])[0]: quoted(row[1]) for row in rows(SERVICE) if quoted(row[0])}
+    assert {verb: sorted(told[verb]) for verb in KEYS} == {
+        verb: fields(kind) for verb, kind in KEYS.items()
+    }
+    text = SERVICE.read_text(encoding="utf-8").partition("`status --json` is one object")[2]
+    table = text.partition("\n| key ")[2].partition("\n\n")[0]
+    keys = [key for line in table.splitlines()[2:] for key in quoted(line.split(" | ")[0])]
+    assert sorted(keys) == fields(nodestatus.StatusItem)
+
+
+def test_every_file_of_a_node_host_is_told() -> None:
+    """The table has each of them."""
+    files = NodeFiles(Path("/srv"))
+    paths = [each for each in vars(files).values() if isinstance(each, Path)]
+    names = {each.name for each in paths if each.parent == files.root}
+    assert len(names) > 10
+    assert names <= {name for row in rows(SERVICE) for name in quoted(row[0])}
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
+@pytest.mark.parametrize("verb", ["verify", "security"])
+def test_the_unit_of_a_gateway_is_one(verb: str, tmp_path: Path) -> None:
+    """systemd knows and takes every line of the example, and finds it closed."""
+    text = GATEWAY_UNIT.read_text(encoding="utf-8")
+    file = tmp_path / GATEWAY_UNIT.name
+    file.write_text(text.replace("/opt/palyra/bin/twistd", "/usr/bin/env"), encoding="utf-8")
+    options = {"verify": ["--man=no"], "security": ["--offline=true", "--threshold=20"]}[verb]
+    command = ["systemd-analyze", "--no-pager", verb, *options, str(file)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert verb == "security" or not ran.stdout
 
 
 # -- the control API, the wire, the rooms ------------------------------------------------------

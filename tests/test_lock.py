@@ -105,7 +105,7 @@ def test_who_holds_it(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
 
 
 def test_what_is_no_lock_file(tmp_path: Path) -> None:
-    """A directory or a link is named, and not followed."""
+    """A directory, a link or a pipe is named, and not followed."""
     lock, elsewhere = tmp_path / "palyra.lock", tmp_path / "elsewhere"
     lock.mkdir()
     with pytest.raises(StoreUnavailable, match=str(lock)):
@@ -116,6 +116,12 @@ def test_what_is_no_lock_file(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         RootLock.take(lock, who="A gateway")
     assert elsewhere.read_text() == "letters"
+    lock.unlink()
+    os.mkfifo(lock)
+    with pytest.raises(StoreUnavailable, match="no file"):
+        RootLock.take(lock, who="A gateway")
+    with pytest.raises(StoreUnavailable):
+        RootLock.holder(lock)
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,21 @@ def test_it_reads_what_it_wrote(file: VersionedFile[House]) -> None:
     assert list(file.path.parent.iterdir()) == [file.path]
 
 
+def test_a_file_with_two_names(file: VersionedFile[House], tmp_path: Path) -> None:
+    """Is read as it is: root must not close what a user has linked into his tree."""
+    other = tmp_path / "passwd"
+    put(VersionedFile(other, House, 3), {"schema_version": 3, "street": "x"})
+    os.link(other, file.path)
+    for mode in (0o644, 0o600):
+        other.chmod(mode)
+        assert file.read() == House(3, "x")
+        assert stat.S_IMODE(other.stat().st_mode) == mode
+    other.unlink()
+    file.path.chmod(0o644)
+    file.read()
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+
+
 def test_an_older_file_is_upgraded_step_by_step(file: VersionedFile[House]) -> None:
     """In memory; the file follows at the next write, and what nobody knew stays in it."""
     put(file, {"schema_version": 1, "road": "Dlouha", "lights": ["a"], "cat": "Micka"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from palyra.cli.options import Lazy, LazyGroup
 from palyra.cli.present import Screen
 from palyra.cli.where import ExpressionRefused
 from palyra.console.models import Problem
-from palyra.errors import PalyraError
+from palyra.errors import DiskFull, PalyraError, StoreUnavailable
 
 INTERRUPTED = 130
 USAGE = 2
@@ -101,7 +102,22 @@ def _guarded(args: list[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is None:
+            raise
+        screen.problem(problem_of(_of_file(error)))
+        return 1
     return result if isinstance(result, int) else 0
+
+
+def _of_file(error: OSError) -> PalyraError:
+    """What the system says of a file or directory that nothing else has foreseen."""
+    path = str(error.filename)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(path)
+    return StoreUnavailable(path, (error.strerror or str(error)).lower())
 
 
 def _usage(error: click.UsageError) -> Problem:

@@ -50,6 +50,8 @@ class Facts:
     described: str = ""
     cert_expires_ms: int = 0
     last_error: LastError | None = None
+    waits: bool = False
+    """A pairing that is not done yet waits for an operator."""
     silent: PalyraError | None = None
     """Why it did not answer; None where it did, or where it does not run."""
     problems: tuple[PalyraError, ...] = ()
@@ -119,6 +121,7 @@ def look(root: Path, *, manager_of: ManagerOf | None = None) -> Facts:
     facts = Facts(
         files=files,
         host=seen.of(files.host),
+        waits=seen.of(files.identity.waiting) is not None,
         mark=mark,
         process=seen.of(lambda: _living(files)),
         answer=answer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import time
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,8 +13,8 @@ from palyra._ownersocket import AVAILABLE
 from palyra.cli.client import Answer, GatewayRefused, owner_of
 from palyra.console.models import Problem
 from palyra.errors import (
-    GatewayUnreachable,
     NodeHostNotRunning,
+    NodeHostSilent,
     PalyraError,
     SocketPermission,
 )
@@ -38,7 +39,7 @@ class NodeHost:
         self._path = self._point.path
 
     def ask(self, asked: Asked, kind: type[A], timeout_s: float = PATIENCE_S) -> Answer[A]:
-        """What it answers, and the bytes it came in.  Blocks for ``timeout_s`` between pieces.
+        """What it answers, and the bytes it came in.  Blocks for ``timeout_s`` at most.
 
         :raises NodeHostNotRunning: nobody listens; :class:`NodeHostRefused`: it said no.
         :raises PalyraError: it cannot be asked, or does not answer.
@@ -51,10 +52,16 @@ class NodeHost:
         return self._read(line, kind)
 
     def _exchange(self, line: bytes, timeout_s: float) -> bytes:
+        over_s = time.monotonic() + timeout_s
         with self._point.connect(timeout_s) as link:
             link.sendall(line)
             answer = bytearray()
             while not answer.endswith(b"\n"):
+                # Root may ask a stranger: one that answers a byte at a time must not keep it.
+                left_s = over_s - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError
+                link.settimeout(left_s)
                 piece = link.recv(_PIECE)
                 if not piece or len(answer) > MAX_ANSWER:
                     raise ConnectionAbortedError("it hung up before it had answered")
@@ -64,7 +71,7 @@ class NodeHost:
     def _read(self, line: bytes, kind: type[A]) -> Answer[A]:
         try:
             said = _decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise self._unreadable(str(error)) from error
         if isinstance(said, RefusedAnswer):
             problem = Problem(said.error, said.code, said.hint, said.category, said.retryable)
@@ -75,7 +82,7 @@ class NodeHost:
 
     def _unreadable(self, what: str) -> PalyraError:
         cause = f"its answer is not one this version reads ({what})"
-        return GatewayUnreachable(str(self._path), cause)
+        return NodeHostSilent(str(self._path), cause)
 
     def _problem(self, error: OSError, timeout_s: float) -> PalyraError:
         if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
@@ -84,5 +91,5 @@ class NodeHost:
             ask = "palyra node requests"
             return SocketPermission(owner_of(self._path), getpass.getuser(), self._path.name, ask)
         if isinstance(error, TimeoutError):
-            return GatewayUnreachable(str(self._path), f"no answer in {timeout_s:g}s")
-        return GatewayUnreachable(str(self._path), error.strerror or str(error))
+            return NodeHostSilent(str(self._path), f"nothing in {timeout_s:g}s")
+        return NodeHostSilent(str(self._path), error.strerror or str(error))

@@ -17,7 +17,7 @@ from palyra.cli import nodeplan
 from palyra.cli.nodepairing import Asked, pairing_options
 from palyra.cli.nodeplan import Made, Plan, Wishes
 from palyra.cli.noderoot import check_owner, install_root, node_state_root
-from palyra.cli.nodestarting import Begun, begun, ok, show_begun
+from palyra.cli.nodestarting import RUNNING, Begun, begun, ok, show_begun
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
 from palyra.core.identifiers import short_id
@@ -235,7 +235,7 @@ def _told(screen: Screen, plan: Plan, made: Made, host: HostFile, started: Begun
         screen.json(msgspec.json.encode(_report(made, host, started)))
         return code
     if started is not None:
-        show_begun(screen, started, "running" if plan.runs else "started")
+        show_begun(screen, started, RUNNING if plan.runs else "started")
     if plan.runs and made.changed:
         screen.hint("palyra node restart")
     else:

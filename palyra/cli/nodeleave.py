@@ -40,23 +40,27 @@ def uninstall(call: Call, keep_state: bool, yes: bool) -> int:
     The gateway is told, which revokes this device there. palyra.toml stays.
     """
     screen = call.screen
-    plan = planned(node_state_root(call), keep_state)
-    if screen.interactive and not yes and not _agreed(screen, plan):
-        screen.aside("not uninstalled")
-        return 1
+    root = node_state_root(call)
+    plan = planned(root, keep_state)
+    if screen.interactive and not yes:
+        if not _agreed(screen, plan):
+            screen.aside("not uninstalled")
+            return 1
+        plan = planned(root, keep_state)  # a person takes their time
     done = Done()
     _stop(plan, screen, done)
-    if not keep_state:
-        _tell(plan, screen, done)
-    lines.show_leaving(screen, plan, done)
+    # Before what cannot be taken back: a manager may refuse, and must start nothing any more.
     if plan.manager is not None:
         done.unit = plan.manager.uninstall()
-        lines.show_unit(screen, plan, done)
     if keep_state:
+        _show(plan, screen, done)
         _unmark(plan)
     else:
-        _remove_account(plan, screen, done)
-        _remove_state(plan, screen, done)
+        with removing.kept_alone(plan.files.root, belongings(plan.files)):
+            _tell(plan, screen, done)
+            _show(plan, screen, done)
+            _remove_account(plan, screen, done)
+            _remove_state(plan, screen, done)
     if screen.as_json:
         screen.json(msgspec.json.encode(lines.report(plan, done)))
     return 0
@@ -84,9 +88,15 @@ def _stop(plan: Plan, screen: Screen, done: Done) -> None:
     done.stopped, done.stopped_pid = plan.facts.running, plan.facts.pid
 
 
+def _show(plan: Plan, screen: Screen, done: Done) -> None:
+    lines.show_leaving(screen, plan, done)
+    if plan.manager is not None:
+        lines.show_unit(screen, plan, done)
+
+
 def _tell(plan: Plan, screen: Screen, done: Done) -> None:
     """Whatever the gateway makes of it: the local part is done in any case."""
-    if plan.facts.host is None:
+    if not plan.was_paired:
         return
     try:
         with screen.working("telling the gateway"):
@@ -157,11 +167,12 @@ def _remove_account(plan: Plan, screen: Screen, done: Done) -> None:
 
 def _remove_state(plan: Plan, screen: Screen, done: Done) -> None:
     root = plan.files.state_root
-    done.state = removing.remove(plan.files.root, belongings(plan.files), plan.owners)
+    done.state = removing.remove(plan.files.root, belongings(plan.files), plan.owners, alone=True)
     lines.show_state(screen, done.state)
     try:
-        root.rmdir()  # only where nothing else is in it
-        done.root = root
+        if removing.is_private(root, plan.owners):
+            root.rmdir()  # only where nothing else is in it
+            done.root = root
     except OSError:
         config = root / "palyra.toml"
         if config.exists() and not screen.as_json:

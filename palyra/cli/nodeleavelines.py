@@ -30,7 +30,8 @@ _UNITS = {
 
 class Report(msgspec.Struct, frozen=True):
     """``uninstall --json``.  ``told_at`` is the way on which the gateway was told, ``not_told`` the
-    sentence why it was not; ``removed`` and ``left`` are paths."""
+    sentence why it was not, ``undelivered`` how many results it has not heard of; ``removed`` and
+    ``left`` are paths."""
 
     told: bool
     stopped: bool
@@ -41,6 +42,7 @@ class Report(msgspec.Struct, frozen=True):
     told_at: str
     not_told: str
     kept_state: bool
+    undelivered: int
 
 
 @attrs.define
@@ -62,14 +64,23 @@ def show_leaving(screen: Screen, plan: Plan, done: Done) -> None:
     if done.told is not None:
         what = "pairing was revoked before" if done.told.already else "pairing revoked"
         ok(screen, f"gateway told, {what}", "gateway", "told", done.told.address)
-    elif not plan.keep_state and plan.facts.host is not None:
-        there = f"palyra nodes revoke {short_id(plan.device_id)}"
+        if done.told.undelivered:
+            show_undelivered(screen, done.told.undelivered)
+    elif not plan.keep_state and plan.was_paired:
+        device = short_id(plan.device_id) if plan.device_id else "ID"
+        there = f"palyra nodes revoke {device}"
         why = done.not_told.sentence if done.not_told is not None else ""
         warn(screen, f"gateway not told; there: {there}", "gateway", "not told", there, why)
         if why and screen.tty:
             screen.aside(f"note  {words.escaped(why)}")
     if done.stopped:
         ok(screen, "stopped", "stopped", str(done.stopped_pid))
+
+
+def show_undelivered(screen: Screen, count: int) -> None:
+    """What the gateway has not heard of: nobody can tell it any more."""
+    what = f"{words.counted(count, 'result')} not delivered; there: palyra jobs list"
+    warn(screen, what, "undelivered", str(count))
 
 
 def show_unit(screen: Screen, plan: Plan, done: Done) -> None:
@@ -79,6 +90,8 @@ def show_unit(screen: Screen, plan: Plan, done: Done) -> None:
         system = plan.mark is not None and plan.mark.scope == Scope.SYSTEM
         word = "daemon" if unit == "agent" and system else unit
         ok(screen, f"{word} removed", word, "removed", *(str(each) for each in done.unit))
+    elif plan.keep_state:
+        ok(screen, "service removed; the device stays paired", "service", "removed")
 
 
 def show_state(screen: Screen, state: Removed) -> None:
@@ -134,4 +147,5 @@ def report(plan: Plan, done: Done) -> Report:
         told_at=done.told.address if done.told is not None else "",
         not_told=done.not_told.sentence if done.not_told is not None else "",
         kept_state=plan.keep_state,
+        undelivered=done.told.undelivered if done.told is not None else 0,
     )

@@ -11,7 +11,14 @@ from palyra.cli import nodeservice, words
 from palyra.cli.nodefacts import Facts, look
 from palyra.cli.noderoot import check_owner, check_scope
 from palyra.core.identifiers import short_id
-from palyra.errors import AccountUnknown, HostOutsideService, NotInstalled, ServiceElsewhere
+from palyra.errors import (
+    AccountUnknown,
+    HostOutsideService,
+    NotInstalled,
+    NotPaired,
+    PalyraError,
+    ServiceElsewhere,
+)
 from palyra.node.belongings import belongings
 from palyra.node.files import NodeFiles
 from palyra.supervision import accounts, removing
@@ -40,7 +47,19 @@ class Plan:
 
     @property
     def device_id(self) -> str:
-        return self.facts.host.device_id if self.facts.host is not None else ""
+        """Empty where nothing tells it."""
+        if self.facts.host is not None:
+            return self.facts.host.device_id
+        try:
+            return self.files.identity.device_id()
+        except (PalyraError, OSError):
+            return ""
+
+    @property
+    def was_paired(self) -> bool:
+        """Whether a gateway knows this device, also where it cannot be read which."""
+        there = os.path.lexists(self.files.host_file)
+        return there or self.facts.host is not None or self.facts.cert_expires_ms > 0
 
     @property
     def called(self) -> str:
@@ -53,6 +72,7 @@ def planned(root: Path, keep_state: bool) -> Plan:
     """All that may be refused comes before anything is done.
 
     :raises NotInstalled: nothing is there.
+    :raises NotPaired: a pairing was begun, and no more.
     :raises NotANodeHost, ServiceElsewhere, SocketPermission: it is not to be removed from here.
     :raises HostOutsideService, StateRootLocked: a host runs that nobody here can stop.
     """
@@ -71,6 +91,9 @@ def planned(root: Path, keep_state: bool) -> Plan:
             raise ServiceElsewhere(manager.described, mark.state_root)
     elif keep_state:
         raise NotInstalled(str(root))
+    elif not os.path.lexists(files.host_file) and files.identity.path.is_dir():
+        remedy = f"nothing has to be left; what a pairing has kept is in {files.root}"
+        raise NotPaired(str(root), remedy)
     if facts.running and not facts.by_service:
         raise HostOutsideService(str(root), facts.pid)
     owners = _owners(mark, files.root)

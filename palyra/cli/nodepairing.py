@@ -98,10 +98,11 @@ class Asked:
     gateway_ca_file: Path | None
 
     def __attrs_post_init__(self) -> None:
-        if self.pairing_code is not None and not self.allow_insecure_pairing_code_arg:
-            raise InsecureCodeArgument(pin=True)
-        if not self.allow_insecure_pairing_code_arg and _is_line(self.pairing_uri):
-            raise InsecureCodeArgument()
+        given, allowed = self.pairing_code is not None, self.allow_insecure_pairing_code_arg
+        if not allowed and (given or _is_line(self.pairing_uri)):
+            context = click.get_current_context(silent=True)
+            command = context.command_path if context is not None else "palyra node run"
+            raise InsecureCodeArgument(pin=given, command=command)
         if self.gateway is not None and self.pairing_uri is not None:
             problem = "--gateway pairs by PIN, --pairing-uri by a line; give one of them"
             raise click.UsageError(problem)
@@ -151,12 +152,12 @@ def _pin(given: str | None, on_stdin: bool) -> PinCode:
     if on_stdin:
         return PinCode.parse(sys.stdin.readline())
     if not sys.stdin.isatty():
-        raise click.UsageError("nobody can be asked for the PIN here; give --pairing-code-stdin")
+        raise click.UsageError("Nobody can be asked for the PIN here; give --pairing-code-stdin")
     while True:
         try:
             return PinCode.parse(_hidden("PIN shown by the gateway"))
         except Malformed as error:
-            click.echo(error.sentence, err=True)
+            click.echo(f"!!  {error.sentence}", err=True)
 
 
 def _is_line(given: str | None) -> bool:
@@ -199,4 +200,5 @@ def _from_file(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"--pairing-uri: {path} cannot be read ({error})") from error
+        cause = getattr(error, "strerror", None) or str(error)
+        raise click.UsageError(f"--pairing-uri: {path} cannot be read ({cause.lower()})") from error

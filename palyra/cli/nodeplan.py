@@ -78,8 +78,9 @@ class Plan:
     def worker(self) -> Account | None:
         """Who works in the state tree: the service's user, where any directory on the way to it is
         that user's already, whose links root would follow."""
-        account = self.account
-        return account if account is not None and _is_in_hands_of(account, self.files.root) else None
+        if self.account is None or not _is_in_hands_of(self.account, self.files.root):
+            return None
+        return self.account
 
 
 @attrs.frozen
@@ -97,20 +98,22 @@ def plan(root: Path, wishes: Wishes) -> Plan:
     """
     scope = Scope.SYSTEM if runs_as_root() else Scope.USER
     if scope is Scope.USER and wishes.run_as is not None:
-        raise click.UsageError("only root installs a service that runs as another user")
+        raise click.UsageError("Only root installs a service that runs as another user")
     files = NodeFiles(root)
     owner_uid(files.root)  # which refuses a link: root would follow it
     before = _kept_mark(files)
     if before is not None:
         check_scope(root, before.scope, "install")
     manager, replaced = _manager(wishes.manager, scope, root, before)
+    if wishes.profile is not None and manager.kind is not Manager.SYSTEMD:
+        raise click.UsageError(f"--profile is for a unit of systemd, not for a {manager.described}")
     account, makes = _account(scope, wishes.run_as, before)
     _prove(root, account)
     made = Plan(
         files=files,
         manager=manager,
         scope=scope,
-        wishes=wishes,
+        wishes=_completed(wishes, manager),
         account=account,
         makes_account=makes,
         before=before,
@@ -142,6 +145,20 @@ def _manager(
     if asked is None or asked == before.manager:
         return choosing.of(before), None
     return choosing.choose(asked, scope, root), choosing.of(before)
+
+
+def _completed(wishes: Wishes, manager: IServiceManager) -> Wishes:
+    """With what nobody asked for anew as the unit has it that is there."""
+    if manager.kind is not Manager.SYSTEMD:
+        return wishes
+    from palyra.supervision.systemdunit import credentials_of, profile_of
+
+    text = b"".join(_contents(manager.files).values()).decode("utf-8", "replace")
+    return attrs.evolve(
+        wishes,
+        profile=wishes.profile or profile_of(text),
+        credentials=wishes.credentials or credentials_of(text),
+    )
 
 
 def _account(

@@ -11,7 +11,7 @@ import msgspec
 from palyra import __version__
 from palyra.cli import words
 from palyra.cli.noderoot import check_owner, check_scope, node_state_root
-from palyra.cli.nodestarting import Begun, begun, is_kept, ok, running, show_begun
+from palyra.cli.nodestarting import RUNNING, Begun, begun, is_kept, ok, running, show_begun
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
 from palyra.config import load
@@ -69,7 +69,7 @@ def start(call: Call) -> int:
         raise StateRootLocked(str(found.files.root), other.pid, "A node host")
     act = (lambda: None) if runs else found.manager.start
     made = begun(screen, found.manager, found.files, act)
-    return _tell(screen, found, made, "running" if runs else "started")
+    return _tell(screen, found, made, RUNNING if runs else "started")
 
 
 @click.command(cls=Verb)

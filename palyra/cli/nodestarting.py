@@ -20,6 +20,8 @@ from palyra.supervision import processfile
 from palyra.supervision.interfaces import IServiceManager
 from palyra.supervision.service import NAME, Manager
 
+RUNNING = "running"
+"""The label of one that was there before it was to be started."""
 ONLINE_S = 20.0
 """How long a start is watched; it goes on after that."""
 SETTLING_S = 2.0
@@ -178,9 +180,10 @@ def last_line(manager: IServiceManager, files: NodeFiles) -> str:
 def show_begun(screen: Screen, begun: Begun, label: str, more: str = "") -> int:
     """The line about it, and the exit code."""
     pid = f"pid {begun.pid}"
-    took = f"online after {words.duration(begun.took_ms)}"
+    # One that ran before has not come online now.
+    took = "" if label == RUNNING else f" after {words.duration(begun.took_ms)}"
     if screen.tty:
-        text = f"{pid}, {took}{more}" if begun.online else f"{pid}{more}"
+        text = f"{pid}, online{took}{more}" if begun.online else f"{pid}{more}"
         ok(screen, label, text)
     else:
         ok(screen, label, "", str(begun.pid), begun.state or "starting")

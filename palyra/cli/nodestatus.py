@@ -144,6 +144,7 @@ def _service_item(facts: Facts) -> ServiceItem | None:
 
 def _show_pairs(screen: Screen, facts: Facts) -> None:
     told = item(facts)
+    error = told.last_error
     pairs = [
         ("state", told.state),
         ("name", told.name),
@@ -152,7 +153,7 @@ def _show_pairs(screen: Screen, facts: Facts) -> None:
         ("address", told.address),
         ("last_heard", _utc(told.last_heard_unix_ms)),
         ("service", facts.described or words.NOTHING),
-        ("pid", str(told.pid)),
+        ("pid", str(told.pid) if told.pid else ""),
         ("started", _utc(told.started_at_unix_ms)),
         ("certificate_expires", _utc(told.cert_expires_at_unix_ms)),
         ("certificate_renews", _utc(told.cert_renews_at_unix_ms)),
@@ -160,7 +161,9 @@ def _show_pairs(screen: Screen, facts: Facts) -> None:
         ("jobs", str(told.jobs)),
         ("version", told.version),
         ("gateway_version", told.gateway_version),
-        ("last_error", nodestatuslines.error_text(told.last_error, facts, screen.now())),
+        ("last_error", error.sentence if error is not None else ""),
+        ("last_error_began", _utc(error.began_at_unix_ms if error is not None else 0)),
+        ("last_error_healed", _utc(error.healed_at_unix_ms if error is not None else 0)),
     ]
     for key, value in pairs:
         screen.pair(key, value or words.NOTHING)

@@ -78,7 +78,8 @@ def _state_text(facts: Facts, now: int) -> str:
     answer = facts.answer
     if answer is None:
         silent = "running, and does not answer" if facts.running else "it cannot be told"
-        said = {"not_paired": "not paired", "unknown": silent}
+        paired = "not paired, waiting for an operator to approve" if facts.waits else "not paired"
+        said = {"not_paired": paired, "unknown": silent}
         return said.get(facts.state, facts.state)
     heard = answer.last_heard_unix_ms
     parts: list[str] = [answer.state]
@@ -198,7 +199,8 @@ def hint(facts: Facts) -> str:
     if facts.problems:
         return facts.problems[0].hint
     if facts.state == "not_paired":
-        return "palyra node install --start --gateway HOST"
+        again = "palyra node install --start"
+        return again if facts.waits else f"{again} --gateway HOST"
     lasting = facts.last_error
     if lasting is not None and lasting.healed_at_unix_ms:
         lasting = None

@@ -120,7 +120,10 @@ def utc(at_ms: int | None) -> str:
     """A time for scripts, RFC 3339 in UTC: ``2026-11-22T02:51:07Z``."""
     if at_ms is None:
         return NOTHING
-    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return NOTHING  # somebody's editor was in the file that says so
 
 
 def size(count: int) -> str:

@@ -138,6 +138,26 @@ class NodeHostNotRunning(PalyraError):
 
 
 @attrs.define
+class NodeHostSilent(PalyraError):
+    """A node host listens for its owner at ``where``, and gives no answer that can be used."""
+
+    code = "node_not_answering"
+    category = Category.UNAVAILABLE
+    retryable = True
+    exit_code = 3
+    where: str
+    cause: str
+
+    @property
+    def sentence(self) -> str:
+        return f"The node host does not answer on {self.where}: {self.cause}."
+
+    @property
+    def hint(self) -> str:
+        return "palyra node restart"
+
+
+@attrs.define
 class ProjectNotWritten(PalyraError):
     """A new plugin's directory cannot be made, or something is there; ``cause`` has no point at its
     end."""

@@ -190,6 +190,8 @@ class StateRootLocked(PalyraError):
     state_root: str
     pid: int
     who: str = "A gateway"
+    stopping: str = ""
+    """What stops it, where that is not a signal."""
 
     @property
     def sentence(self) -> str:
@@ -198,7 +200,8 @@ class StateRootLocked(PalyraError):
 
     @property
     def hint(self) -> str:
-        stop = f"stop it with kill {self.pid}, or " if self.pid else ""
+        command = self.stopping or (f"kill {self.pid}" if self.pid else "")
+        stop = f"stop it with {command}, or " if command else ""
         return f"{stop}use --state-root DIR"
 
 
@@ -231,6 +234,7 @@ class StateOfAnother(PalyraError):
     path: str
     owner: str
     you: str
+    remedy: str = ""
 
     @property
     def sentence(self) -> str:
@@ -238,7 +242,7 @@ class StateOfAnother(PalyraError):
 
     @property
     def hint(self) -> str:
-        return f"sudo -u {self.owner} palyra node status"
+        return self.remedy or f"sudo -u {self.owner} palyra node status"
 
 
 @attrs.define

@@ -236,7 +236,8 @@ class NamesRequired(PalyraError):
 class InsecureCodeArgument(PalyraError):
     """A code or token was given where the shell history and the process list keep it.
 
-    ``pin``: it was a PIN, ``invitation``: that of an operator, and not a pairing line.
+    ``pin``: it was a PIN, ``invitation``: that of an operator, and not a pairing line; ``command``
+    asks for it.
     """
 
     code = "insecure_code_argument"
@@ -244,6 +245,7 @@ class InsecureCodeArgument(PalyraError):
     exit_code = 2
     pin: bool = False
     invitation: bool = False
+    command: str = "palyra node run"
 
     @property
     def sentence(self) -> str:
@@ -255,8 +257,8 @@ class InsecureCodeArgument(PalyraError):
         if self.invitation:
             return "palyra operators accept - (it asks), or @FILE"
         if self.pin:
-            return "palyra node run --gateway HOST (it asks), or --pairing-code-stdin"
-        return "palyra node run --pairing-uri - (it asks), or --allow-insecure-pairing-code-arg"
+            return f"{self.command} --gateway HOST (it asks), or --pairing-code-stdin"
+        return f"{self.command} --pairing-uri - (it asks), or --allow-insecure-pairing-code-arg"
 
 
 def _kib(size: int) -> str:

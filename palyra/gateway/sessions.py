@@ -6,6 +6,7 @@ and those before it are about to end.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -112,6 +113,7 @@ class Sessions:
         self._swaps: dict[DeviceId, deque[int]] = {}
         self._registered = Windows(MAX_REGISTRATIONS, CLONE_WINDOW_MS)
         self._arrivals = Arrivals(registrations_per_s)
+        self._opened: Callable[[NodeSession], object] = lambda _: None
 
     def owner(self, device_id: DeviceId) -> NodeSession | None:
         """The session that owns dispatch to the device."""
@@ -218,6 +220,7 @@ class Sessions:
         if self.renew_after_s(peer.device_id, peer.fingerprint) == 0:
             # Ordered since the registration, perhaps: its answer could not tell.
             session.renew(Renew("", 0))
+        self._opened(session)
         return session
 
     def _make_room(self, device_id: DeviceId) -> None:
@@ -287,9 +290,16 @@ class Sessions:
 
     def drain_all(self, reason: str, retry_after_ms: int) -> None:
         """Tell every node that the gateway is about to stop, and each of them another moment from
-        ``retry_after_ms`` on to come back, as fast as they will be let in."""
-        for number, session in enumerate(self._owners.values()):
-            session.drain(reason, retry_after_ms + self._arrivals.after_ms(number))
+        ``retry_after_ms`` on to come back, as fast as they will be let in.  Who comes yet is told
+        the same."""
+        told = itertools.count()
+
+        def drain(session: NodeSession) -> None:
+            session.drain(reason, retry_after_ms + self._arrivals.after_ms(next(told)))
+
+        self._opened = drain
+        for session in self._owners.values():
+            drain(session)
 
     def _take_over(self, session: NodeSession) -> None:
         old = self._owners.get(session.device_id)
@@ -298,13 +308,13 @@ class Sessions:
         # With another certificate it is a handover: a copy of the device has the same one.
         if old is not None and old.peer.fingerprint == session.peer.fingerprint:
             swaps = self._swaps.setdefault(session.device_id, deque(maxlen=CLONE_SWAPS + 1))
-            swaps.append(self._now_ms())
+            swaps.append(self._elapsed_ms())
 
     def _guard_against_clones(self, device_id: DeviceId) -> None:
         swaps = self._swaps.get(device_id)
         if swaps is None or len(swaps) <= CLONE_SWAPS or swaps[-1] - swaps[0] > CLONE_WINDOW_MS:
             return
-        left_ms = swaps[-1] + CLONE_WINDOW_MS - self._now_ms()
+        left_ms = swaps[-1] + CLONE_WINDOW_MS - self._elapsed_ms()
         if left_ms > 0:
             self._log.warn("two hosts use the identity of {device}", device=device_id)
             what = "session swaps of one device in a minute"
@@ -321,11 +331,11 @@ class Sessions:
 
     def _guard_against_floods(self, device_id: DeviceId) -> None:
         """A registration is a commit: a host that only registers must not keep the store busy."""
-        wait_ms = self._registered.wait_ms(device_id, self._now_ms())
+        wait_ms = self._registered.wait_ms(device_id, self._elapsed_ms())
         if wait_ms:
             what = "registrations of one device in a minute"
             raise LimitReached(what, MAX_REGISTRATIONS, wait_ms / 1000)
-        self._registered.add(device_id, self._now_ms())
+        self._registered.add(device_id, self._elapsed_ms())
 
     def _now_ms(self) -> int:
         return int(self._clock.seconds() * 1000)

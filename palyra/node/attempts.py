@@ -36,7 +36,7 @@ class AttemptMemory:
         self._reports: dict[AttemptId, Report] = {}
         self._unkept: set[AttemptId] = set()
         """Reports that had no room on disk; they are sent all the same."""
-        self._troubled = False
+        self._troubled = True  # of an earlier life, as far as is known: until something is written
         self.stored: Callable[[BaseException | None], object] = lambda _: None
         """Told why an attempt or its report could not be kept, and None when one can again."""
         for each in file.kept():

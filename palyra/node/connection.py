@@ -164,6 +164,8 @@ class Connection:
         the next one follows soon.
         """
         self._doubted = True
+        if self._renewal is not None:
+            self._renewal.woke()
         if self._pause.left_s is not None:
             self._pause.shorten(self._backoff.sooner_s())
         elif (main := self._main) is not None and main.session is not None:
@@ -327,6 +329,7 @@ class Connection:
     def _begin(self, link: Link, carrier: ICarrier) -> NodeSession:
         self._backoff.connected()
         self.tried = True
+        self.last_heard_s = self._elapsed_s()
         self._grant(link, link.welcome.granted)
         self._witness.online(link.welcome, link.route)
         session = NodeSession(

@@ -91,7 +91,10 @@ class NodeFiles:
         try:
             make_private_dir(self.root, marks=("node-host.json", "node-host.lock", "identity"))
         except PermissionError as error:
-            raise state_of_another(self.root) from error
+            refused = state_of_another(self.root)
+            if not os.path.exists(self.root):
+                refused.remedy = "use --state-root DIR"
+            raise refused from error
 
     def check_mine(self) -> None:
         """Refuse to use what is another user's, also as root: the files that were written then

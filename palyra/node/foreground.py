@@ -18,7 +18,7 @@ from palyra._ownersocket import own_account
 from palyra._reactor import require_asyncio_reactor, the_reactor
 from palyra.capability.catalogue import Catalogue
 from palyra.config import Config, load
-from palyra.errors import NotPaired, PalyraError
+from palyra.errors import NotPaired, PalyraError, StateRootLocked
 from palyra.node.dialogs import DialogMediator
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.mediation import IMediator
@@ -28,6 +28,7 @@ from palyra.node.service import NodeService, paired_host, preferring
 from palyra.node.terminal import TerminalMediator
 from palyra.observe.logs import file_observer
 from palyra.plugins.discovery import own_offers
+from palyra.supervision.processfile import read_or_none
 
 __all__ = ["NodeRunOptions", "pair", "run"]
 
@@ -70,9 +71,19 @@ def _opened(options: NodeRunOptions) -> tuple[Config, NodeFiles, RootLock]:
     files.check_mine()
     config = load(options.config_file)
     files.make()
-    lock = RootLock.take(files.lock, who="A node host")
+    lock = _locked(files)
     globalLogBeginner.beginLoggingTo([file_observer(files.stderr_log)], redirectStandardIO=False)
     return config, files, lock
+
+
+def _locked(files: NodeFiles) -> RootLock:
+    try:
+        return RootLock.take(files.lock, who="A node host")
+    except StateRootLocked as error:
+        process = read_or_none(files.process)
+        if process is not None and process.pid == error.pid and process.manager:
+            error.stopping = "palyra node stop"
+        raise
 
 
 class _Foreground:

@@ -98,7 +98,8 @@ class PairingFile(_Secret, frozen=True):
     """``pairing.json``: a pairing session that waits for an operator; survives a restart.
 
     Without a ``request_id`` the answer that names it was not heard yet.  No status proof has used
-    a number above ``counter``.
+    a number above ``counter``, but where the disk was full.  ``name`` is what the device called
+    itself when it asked.
     """
 
     schema_version: int
@@ -107,6 +108,7 @@ class PairingFile(_Secret, frozen=True):
     gateway: str
     ca_pem: str
     counter: int = 0
+    name: str = ""
 
 
 @attrs.frozen
@@ -160,6 +162,14 @@ class IdentityStore:
             return DeviceIdentity(DeviceId(parse_ulid(kept.device_id)), key)
         except (ValueError, MalformedIdentifier) as error:
             raise StoreCorrupt(str(self._identity.path), str(error)) from error
+
+    def device_id(self) -> str:
+        """The id of the identity that was made here; empty before that.
+
+        :raises PalyraError: it cannot be read.
+        """
+        kept = self._identity.read()
+        return "" if kept is None else kept.device_id
 
     def client(self) -> ClientFile:
         """The certificates; empty before the first pairing."""

@@ -190,6 +190,7 @@ class _Netlink:
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
+            self._news.missed()
             self._noticed()  # so much has changed that the kernel could not keep it all
             return
         changed, answered = self._news.take(datagram)

@@ -240,8 +240,14 @@ class Pairing:
         root: Root,
         request_id: str,
     ) -> PairingFile:
-        gateway, ca_pem = str(channel.address), root.pem
-        return PairingFile(SCHEMA_VERSION, opened.begun.session_id, request_id, gateway, ca_pem)
+        return PairingFile(
+            schema_version=SCHEMA_VERSION,
+            session_id=opened.begun.session_id,
+            request_id=request_id,
+            gateway=str(channel.address),
+            ca_pem=root.pem,
+            name=self._announcement.name,
+        )
 
     async def _completed(
         self, channel: GatewayChannel, proof: DeviceProof, unproven: PairingFile

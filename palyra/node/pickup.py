@@ -101,7 +101,7 @@ class PickUp:
         :raises PalyraError: the gateway refuses to say; there is nothing to wait for.
         """
         self._show(waiting)
-        self._counter = max(self._counter, waiting.counter)
+        self._go_on(waiting)
         while True:
             self._reserve(waiting)
             answer = await self.ask(channel, waiting)
@@ -152,6 +152,14 @@ class PickUp:
         self._away = self._strange = 0
         return answer
 
+    def _go_on(self, waiting: PairingFile) -> None:
+        """Begin above every number that was used, also by lives between which nothing could be
+        written: all of those began with the same file, each at a time of its own."""
+        begun = waiting.counter
+        if begun and waiting.session_id != self._session:
+            begun += self._now_ms()
+        self._counter = max(self._counter, begun)
+
     def _next_counter(self) -> int:
         # Time rises by itself; a clock that is set back must not matter.
         return max(self._counter + 1, self._now_ms())
@@ -172,7 +180,7 @@ class PickUp:
             return
         self._shown = waiting.request_id
         device_id, fingerprint = self._identity.device_id, self._identity.fingerprint
-        self._witness.identity_shown(self._name, device_id, fingerprint)
+        self._witness.identity_shown(waiting.name or self._name, device_id, fingerprint)
         self._witness.waiting(waiting.request_id)
 
     def _missed(self, error: PalyraError) -> bool:

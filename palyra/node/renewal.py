@@ -178,6 +178,11 @@ class Renewal:
             self._log.info("the gateway asks for a new certificate: {why}", why=why)
             self._schedule(delay_s)
 
+    def woke(self) -> None:
+        """The machine may have been asleep: the timer stood still, and the certificate grew older."""
+        if self._timer is not None:
+            self._schedule(max(0.0, self._due_s - self._elapsed_s()))
+
     @property
     def busy(self) -> bool:
         """Whether a renewal is under way."""

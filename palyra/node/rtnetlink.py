@@ -58,6 +58,12 @@ class News:
         flags = _REQUEST | _DUMP
         return _HEADER.pack(_HEADER.size + _LINK.size, kind, flags, number, 0) + bytes(_LINK.size)
 
+    def missed(self) -> None:
+        """Something was said and not heard: what is said again counts once more."""
+        self._links.clear()
+        self._addresses.clear()
+        self._routes.clear()
+
     def take(self, datagram: bytes) -> tuple[bool, bool]:
         """Whether its messages change anything, and whether a question is answered with it."""
         changed = answered = False

@@ -92,10 +92,15 @@ class Screen:
         if self._out is None:
             return
         try:
-            self._out.write(text)
+            self._out.write(self._shown(text))
             self._out.flush()
-        except OSError:
+        except (OSError, ValueError):
             self._out = None
+
+    def _shown(self, text: str) -> str:
+        """As far as the terminal has letters for it."""
+        encoding = getattr(self._out, "encoding", None) or "utf-8"
+        return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class PairingScreen:

@@ -169,9 +169,7 @@ def _directory(name: str, within: int, path: Path, account: Account) -> int:
         raise _refused(account, path, "changed meanwhile") from error
 
 
-def _walk(
-    top: int, path: Path, account: Account, names: Iterable[str], *, change: bool
-) -> None:
+def _walk(top: int, path: Path, account: Account, names: Iterable[str], *, change: bool) -> None:
     """Look at all ``names`` in the directory ``top``, and with ``change`` hand them over: the
     directory itself last, so that until then only root can change what is in one of root's."""
     device = os.fstat(top).st_dev

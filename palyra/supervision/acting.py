@@ -20,10 +20,10 @@ def acting_as(account: Account | None) -> Iterator[None]:
         yield
         return
     groups, gid = os.getgroups(), os.getegid()
-    os.setgroups([account.gid])
-    _set_ids("gid", account.gid)
-    _set_ids("uid", account.uid)
-    try:
+    try:  # Ctrl-C comes between any two of these
+        os.setgroups([account.gid])
+        _set_ids("gid", account.gid)
+        _set_ids("uid", account.uid)
         yield
     finally:
         _set_ids("uid", 0, back=True)

@@ -58,10 +58,10 @@ def _made(
 ) -> Systemd | Launchd | TaskScheduler | BackgroundProcess:
     match manager:
         case Manager.SYSTEMD:
-            return Systemd(scope)
+            return Systemd(scope, state_root)
         case Manager.LAUNCHD:
-            return Launchd(scope)
+            return Launchd(scope, state_root)
         case Manager.TASK:
-            return TaskScheduler()
+            return TaskScheduler(state_root)
         case Manager.PROCESS:
             return BackgroundProcess(state_root)

@@ -25,7 +25,7 @@ from palyra.supervision.grace import LONGEST_S, grace_s
 from palyra.supervision.interfaces import IServiceManager
 from palyra.supervision.launchdplist import MAX_BYTES, plist_of, state_root_in, stop_within_s
 from palyra.supervision.programs import NOT_FOUND, Ran, run
-from palyra.supervision.service import LABEL, Manager, Scope, Service, ServiceState
+from palyra.supervision.service import LABEL, Manager, Scope, Service, ServiceState, is_same_place
 
 TRIES = 10
 """At starting a job that launchd has not let go of yet."""
@@ -79,6 +79,7 @@ class Launchd:
     def __init__(
         self,
         scope: Scope,
+        state_root: Path | None = None,
         *,
         home: Path | None = None,
         machine: Path = Path("/Library"),
@@ -86,7 +87,10 @@ class Launchd:
         pause: Callable[[float], None] = time.sleep,
         elapsed_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``state_root`` is whose service it keeps; a job of another one is none of its own (None:
+        any is)."""
         user = scope is Scope.USER
+        self._state_root = state_root
         uid = os.getuid() if uid is None else uid
         self.described = "launchd agent" if user else "launchd daemon"
         self.domain = f"gui/{uid}" if user else "system"
@@ -134,6 +138,8 @@ class Launchd:
 
     def uninstall(self) -> list[Path]:
         """Stop it, and remove the property list."""
+        if self._elsewhere() is not None:
+            return []
         there = self._ours(None) is not None
         self.stop()
         self.path.unlink(missing_ok=True)
@@ -141,6 +147,9 @@ class Launchd:
 
     def start(self) -> None:
         """Hand it to launchd, which starts it at once."""
+        elsewhere = self._elsewhere()
+        if elsewhere is not None:
+            raise elsewhere
         loaded = self._loaded()
         if loaded is not None:
             if not loaded.pid:
@@ -167,7 +176,7 @@ class Launchd:
         :raises DidNotStop: launchd did not end it in the time that it was given.
         """
         loaded = self._loaded()
-        if loaded is None:
+        if loaded is None or self._elsewhere() is not None:
             return
         until = self._elapsed_s() + stop_within_s(LONGEST_S)
         ran = run(["launchctl", "bootout", self.target], timeout_s=_SLOW_S, check=False)
@@ -186,6 +195,8 @@ class Launchd:
 
     def state(self) -> ServiceState:
         """As ``launchctl print`` has it."""
+        if self._elsewhere() is not None:
+            return ServiceState(installed=False)
         installed = self.path.exists()
         loaded = self._loaded()
         if loaded is None:
@@ -255,9 +266,18 @@ class Launchd:
             said = "there is a job of that name which palyra did not write"
             remedy = f"plutil -p {shlex.quote(str(self.path))}"
             raise ServiceManagerFailed(f"installing {self.path}", said, remedy)
-        if state_root not in (None, found):
+        if state_root is not None and not is_same_place(found, state_root):
             raise ServiceElsewhere(str(self.path), str(found))
         return data
+
+    def _elsewhere(self) -> ServiceElsewhere | None:
+        """Where the job is for another state root, that it is."""
+        try:
+            with contextlib.suppress(ServiceManagerFailed, OSError):
+                self._ours(self._state_root)
+        except ServiceElsewhere as error:
+            return error
+        return None
 
     def _put_back(self, before: bytes | None) -> None:
         """As it was before an install that failed; whatever fails now is not told."""

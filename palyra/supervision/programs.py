@@ -19,7 +19,8 @@ from palyra.errors import ServiceManagerFailed
 from palyra.supervision.service import Account
 
 MAX_OUTPUT = 1024 * 1024
-"""How many bytes of each stream are kept; a program that writes more fails at it, or is ended."""
+"""How many bytes of each stream are kept, unless a caller wants more; a program that writes more
+fails at it, or is ended."""
 NOT_FOUND = 127
 """The exit code of a program that is not there, or may not be run; as a shell has it."""
 TIMED_OUT = 124
@@ -65,12 +66,13 @@ def run(
 
     A program that is not there has the code :data:`NOT_FOUND`, one that had to be ended with all
     its children :data:`TIMED_OUT`.  ``environ`` is its whole environment, ours where it is None;
-    it speaks English in either.  ``account`` is whom it runs as, which takes root.
+    it speaks English in either.  ``account`` is whom it runs as, which takes root; ``max_output``
+    is how many bytes of each stream it may write.
 
     :raises ServiceManagerFailed: with ``check``, for any code but 0; the command line is in it.
     """
-    ran = _run(command, timeout_s, dict(os.environ if environ is None else environ), account,
-               max_output)  # fmt: skip
+    given = dict(os.environ if environ is None else environ)
+    ran = _run(command, timeout_s, given, account, max_output)
     if check and ran.code != 0:
         raise ran.failed(command)
     return ran

@@ -11,12 +11,14 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import attrs
 
+from palyra._lock import try_lock
 from palyra.errors import NotANodeHost, StateRootLocked
 from palyra.supervision.directories import Directory, opened
 
@@ -64,31 +66,38 @@ class Removed:
     left: tuple[str, ...] = ()
 
 
-def remove(path: Path, belongings: Belongings, owners: Collection[int]) -> Removed:
+def remove(
+    path: Path, belongings: Belongings, owners: Collection[int], *, alone: bool = False
+) -> Removed:
     """Remove what belongs to a node host at ``path``, and the directory where nothing else is in
-    it.  ``owners`` are the uids that it, and all that is removed, may belong to.
+    it.  ``owners`` are the uids that it, and all that is removed, may belong to.  ``alone``: in the
+    care of :func:`kept_alone`.
 
     Again after an interruption: it goes on.  Blocks for as long as the disk takes.
 
     :raises NotANodeHost: it does not prove to be one, or is somebody else's; nothing was touched.
     :raises StateRootLocked: a node host runs there; nothing was touched.
     """
-    try:
-        parent = opened(path.parent)
-    except OSError as error:
-        raise NotANodeHost(str(path), _said(error)) from error
-    with contextlib.closing(parent):
+    with contextlib.ExitStack() as open_ones:
         try:
-            held = parent.child(path.name)
+            parent, held = open_ones.enter_context(_held(path))
         except FileNotFoundError:
             return Removed(path, 0, gone=True)
-        except OSError as error:
-            raise NotANodeHost(str(path), _said(error)) from error
-        with contextlib.closing(held):
-            _check(held, path, belongings, owners)
-            with _locked(held, path, belongings.lock):
-                emptied = _emptied(held, belongings, owners)
+        _check(held, path, belongings, owners)
+        with _locked(held, path, "" if alone else belongings.lock):
+            emptied = _emptied(held, belongings, owners)
         return Removed(path, emptied.files, _is_removed(parent, path.name), emptied.left)
+
+
+@contextlib.contextmanager
+def kept_alone(path: Path, belongings: Belongings) -> Iterator[None]:
+    """No node host starts there meanwhile, on systems that can lock a file that is removed.
+
+    :raises StateRootLocked: one runs.
+    :raises NotANodeHost: it is no directory of ours.
+    """
+    with _there(path) as held, _locked(held, path, belongings.lock):
+        yield
 
 
 def check(path: Path, belongings: Belongings, owners: Collection[int], *, runs: bool) -> None:
@@ -96,14 +105,55 @@ def check(path: Path, belongings: Belongings, owners: Collection[int], *, runs: 
 
     :raises NotANodeHost, StateRootLocked: it would not.
     """
-    try:
-        held = opened(path)
-    except OSError as error:
-        raise NotANodeHost(str(path), _said(error)) from error
-    with contextlib.closing(held):
+    with _there(path) as held:
         _check(held, path, belongings, owners)
         with _locked(held, path, "" if runs else belongings.lock):
             pass
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[tuple[Directory, Directory]]:
+    """What it is in, and itself.  A state root may be reached by a link: whoever made that owns the
+    place where it is.
+
+    :raises FileNotFoundError: it is not in there.
+    :raises NotANodeHost: it is a link itself, or cannot be opened.
+    """
+    try:
+        parent = opened(Path(os.path.realpath(path.parent)))
+    except OSError as error:
+        raise NotANodeHost(str(path), _said(error)) from error
+    with contextlib.closing(parent):
+        try:
+            held = parent.child(path.name)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise NotANodeHost(str(path), _said(error)) from error
+        with contextlib.closing(held):
+            yield parent, held
+
+
+@contextlib.contextmanager
+def _there(path: Path) -> Iterator[Directory]:
+    with contextlib.ExitStack() as open_ones:
+        try:
+            _, held = open_ones.enter_context(_held(path))
+        except FileNotFoundError as error:
+            raise NotANodeHost(str(path), _said(error)) from error
+        yield held
+
+
+def is_private(path: Path, owners: Collection[int]) -> bool:
+    """Whether it is as a node host makes its state root.  ``/srv`` that was named as one was there
+    before it, and so was a home.
+
+    :raises OSError: it cannot be looked at.
+    """
+    status = path.lstat()
+    if os.name != "posix":
+        return True
+    return status.st_uid in owners and not stat.S_IMODE(status.st_mode) & 0o077
 
 
 def _check(held: Directory, path: Path, belongings: Belongings, owners: Collection[int]) -> None:
@@ -137,30 +187,26 @@ def _locked(held: Directory, path: Path, lock: str) -> Iterator[None]:
     if descriptor < 0:
         yield
         return
-    file = os.fdopen(descriptor, "r+")
     try:
-        _lock(file.fileno())
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotANodeHost(str(path), f"its {lock} is no file")
+        try_lock(descriptor)
     except OSError as error:
-        holder = file.read(32).strip()
-        file.close()
-        pid = int(holder) if holder.isascii() and holder.isdigit() else 0
+        holder = os.read(descriptor, 32).strip()
+        os.close(descriptor)
+        pid = int(holder) if holder.isdigit() else 0
         raise StateRootLocked(str(path), pid, "A node host") from error
+    except NotANodeHost:
+        os.close(descriptor)
+        raise
     if sys.platform == "win32":
-        file.close()
-    with contextlib.closing(file):
+        os.close(descriptor)
         yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @attrs.frozen
@@ -202,8 +248,8 @@ def _child_emptied(
 ) -> _Emptied:
     try:
         child = held.child(name)
-    except OSError:
-        return _Emptied(0, (name,))
+    except OSError as error:
+        return _Emptied(0, (name,), stuck=error.errno not in (errno.ELOOP, errno.ENOTDIR))
     with contextlib.closing(child):
         if child.owner() not in owners:
             return _Emptied(0, (name,))

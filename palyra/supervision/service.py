@@ -125,3 +125,8 @@ class ServiceState:
 def runs_as_root() -> bool:
     """Whether this process is root's."""
     return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def is_same_place(one: Path, other: Path) -> bool:
+    """Whether both are the same directory, however it is spelled."""
+    return one == other or os.path.realpath(one) == os.path.realpath(other)

@@ -15,7 +15,7 @@ from palyra.supervision import interpreter
 from palyra.supervision.grace import LONGEST_S, grace_s
 from palyra.supervision.interfaces import IServiceManager
 from palyra.supervision.programs import NOT_FOUND, Ran, run
-from palyra.supervision.service import Manager, Scope, Service, ServiceState
+from palyra.supervision.service import Manager, Scope, Service, ServiceState, is_same_place
 from palyra.supervision.systemdstate import PROPERTIES, parse_state
 from palyra.supervision.systemdunit import (
     START_WITHIN_S,
@@ -38,10 +38,18 @@ class Systemd:
 
     kind = Manager.SYSTEMD
 
-    def __init__(self, scope: Scope, *, environ: Mapping[str, str] | None = None) -> None:
-        """``environ``: the environment its programs get, and where units are looked for; ours where
-        it is None."""
+    def __init__(
+        self,
+        scope: Scope,
+        state_root: Path | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """``state_root`` is whose service it keeps; a unit of another one is none of its own (None:
+        any is).  ``environ``: the environment its programs get, and where units are looked for;
+        ours where it is None."""
         self._scope = scope
+        self._state_root = state_root
         self._environ = _reaching(scope, dict(os.environ if environ is None else environ))
         self.described = f"systemd {scope} unit"
 
@@ -88,7 +96,7 @@ class Systemd:
 
     def uninstall(self) -> list[Path]:
         """Stop it, and take the unit away."""
-        if self._ours(None) is None:
+        if self._elsewhere() is not None or self._ours(None) is None:
             return []
         self._systemctl("disable", "--now", UNIT, timeout_s=_LONGEST_STOP_S + _MARGIN_S)
         self.unit_file.unlink(missing_ok=True)
@@ -102,6 +110,8 @@ class Systemd:
 
     def stop(self) -> None:
         """Stop it, and return when it has ended."""
+        if self._elsewhere() is not None:
+            return
         command = ("stop", UNIT)
         ran = self._systemctl(*command, check=False, timeout_s=_LONGEST_STOP_S + _MARGIN_S)
         if ran.code not in (0, _NOT_LOADED):
@@ -116,6 +126,8 @@ class Systemd:
 
         :raises ServiceManagerFailed: systemd does not answer, or not so that it can be read.
         """
+        if self._elsewhere() is not None:
+            return ServiceState(installed=False)
         ran = self._systemctl("show", UNIT, f"--property={','.join(PROPERTIES)}")
         return parse_state(ran.out)
 
@@ -127,6 +139,9 @@ class Systemd:
 
     def _told_why(self, verb: str, timeout_s: float) -> None:
         """Start it; where it ends at once, with systemd's reason instead of systemctl's advice."""
+        elsewhere = self._elsewhere()
+        if elsewhere is not None:
+            raise elsewhere
         ran = self._systemctl(verb, UNIT, check=False, timeout_s=timeout_s)
         if ran.code == 0:
             return
@@ -153,9 +168,18 @@ class Systemd:
         if found is None:
             said = "there is a unit of that name which palyra did not write"
             raise ServiceManagerFailed(f"installing {file}", said, remedy=f"systemctl cat {UNIT}")
-        if state_root is not None and found != state_root:
+        if state_root is not None and not is_same_place(found, state_root):
             raise ServiceElsewhere(str(file), str(found))
         return text
+
+    def _elsewhere(self) -> ServiceElsewhere | None:
+        """Where the unit is for another state root, that it is."""
+        try:
+            with contextlib.suppress(ServiceManagerFailed, OSError):
+                self._ours(self._state_root)
+        except ServiceElsewhere as error:
+            return error
+        return None
 
     def _put_back(self, before: str | None, made: Iterable[Path]) -> None:
         """As it was before an install that failed; whatever fails now is not told."""

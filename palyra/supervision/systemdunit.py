@@ -96,6 +96,22 @@ def state_root_of(text: str) -> Path | None:
     return Path(root) if isinstance(root, str) and root.startswith("/") else None
 
 
+def profile_of(text: str) -> Profile | None:
+    """The profile of a unit that :func:`unit_text` wrote; None of any other."""
+    if state_root_of(text) is None:
+        return None
+    strict = "ProtectSystem=strict" in text.splitlines()
+    return Profile.STRICT if strict else Profile.STANDARD
+
+
+def credentials_of(text: str) -> dict[str, Path]:
+    """The credentials of a unit that :func:`unit_text` wrote; none of any other."""
+    if state_root_of(text) is None:
+        return {}
+    found = re.findall(r"^LoadCredential=([^:\n]+):(/.*)$", text, re.MULTILINE)
+    return {name: Path(path.replace("%%", "%")) for name, path in found}
+
+
 def _unit(service: Service, system: bool) -> list[str]:
     root = _path("--state-root", service.state_root)
     paired = _path("--state-root", service.directory / "node-host.json")

@@ -30,7 +30,7 @@ from palyra.supervision.grace import BEYOND_S, grace_s
 from palyra.supervision.interfaces import IServiceManager
 from palyra.supervision.processfile import PROCESS_FILE
 from palyra.supervision.programs import NOT_FOUND, run
-from palyra.supervision.service import NAME, Manager, Scope, Service, ServiceState
+from palyra.supervision.service import NAME, Manager, Scope, Service, ServiceState, is_same_place
 from palyra.supervision.taskxml import Task, sid_in, task_of, windowless
 
 ENDED_S = 10.0
@@ -78,12 +78,16 @@ class TaskScheduler:
 
     def __init__(
         self,
+        state_root: Path | None = None,
         *,
         ask_stop: Callable[[Path], bool] = ask_stop,
         serving: Callable[[Path], int] = serving,
         pause: Callable[[float], None] = time.sleep,
         elapsed_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``state_root`` is whose service it keeps; a task of another one is none of its own (None:
+        any is)."""
+        self._state_root = state_root
         self._ask_stop = ask_stop
         self._serving = serving
         self._pause = pause
@@ -128,7 +132,7 @@ class TaskScheduler:
 
     def uninstall(self) -> list[Path]:
         """Stop it, and take the task away."""
-        if self._ours(None) is not None:
+        if self._own() is not None and self._ours(None) is not None:
             self.stop()
             run(["schtasks", "/Delete", "/TN", NAME, "/F"])
         return []
@@ -136,6 +140,7 @@ class TaskScheduler:
     def start(self) -> None:
         """Have it begin; the process file says when it serves."""
         if not self.state().running:
+            self._ours(self._state_root)
             run(["schtasks", "/Run", "/TN", NAME])
 
     def stop(self) -> None:
@@ -143,7 +148,7 @@ class TaskScheduler:
 
         :raises DidNotStop: Windows did not end it either.
         """
-        task = self._task()
+        task = self._own()
         if task is None:
             return
         root = task.state_root
@@ -161,7 +166,7 @@ class TaskScheduler:
 
     def state(self) -> ServiceState:
         """From the definition that Windows has, and the process file."""
-        task = self._task()
+        task = self._own()
         if task is None:
             return ServiceState(installed=False, at_boot=False)
         pid = self._serving(task.state_root) if task.state_root is not None else 0
@@ -179,6 +184,13 @@ class TaskScheduler:
         ran = run(["schtasks", "/Query", "/TN", NAME, "/XML"], check=False)
         return Task.read(ran.out) if ran.code == 0 else None
 
+    def _own(self) -> Task | None:
+        """The same, but for one of another state root."""
+        task, own = self._task(), self._state_root
+        if task is None or task.state_root is None or own is None:
+            return task
+        return task if is_same_place(task.state_root, own) else None
+
     def _ours(self, state_root: Path | None) -> Task | None:
         """The same.
 
@@ -192,7 +204,7 @@ class TaskScheduler:
             said = "there is a task of that name which palyra did not make"
             remedy = f"schtasks /Query /TN {NAME} /V /FO LIST"
             raise ServiceManagerFailed(_INSTALLING, said, remedy)
-        if state_root not in (None, task.state_root):
+        if state_root is not None and not is_same_place(task.state_root, state_root):
             raise ServiceElsewhere(f"The task {NAME}", str(task.state_root))
         return task
 

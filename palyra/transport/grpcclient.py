@@ -18,7 +18,7 @@ from palyra.errors import GatewayUnreachable, PalyraError, Unreached
 from palyra.transport.asyncbridge import Tasks, as_deferred
 from palyra.transport.chain import TLS_NAME
 from palyra.transport.interfaces import ICarrier
-from palyra.transport.proxy import Proxy
+from palyra.transport.proxy import Proxy, as_asked
 from palyra.transport.statuses import error_of
 from palyra.wire import pairing as pairing_wire
 from palyra.wire import registration
@@ -197,7 +197,12 @@ def open_channel(
     identity: tuple[bytes, bytes] | None = None,
     proxy: Proxy | None = None,
 ) -> grpc.aio.Channel:
-    """A channel to a gateway; it connects with the first call.  Within a running loop."""
+    """A channel to a gateway; it connects with the first call.  Within a running loop.
+
+    :raises GatewayUnreachable: through a proxy, what is named there is no name.
+    """
+    if proxy is not None:
+        address = as_asked(address)
     key, chain = identity if identity is not None else (None, None)
     credentials = grpc.ssl_channel_credentials(ca_pem, key, chain)
     return grpc.aio.secure_channel(str(address), credentials, options=_options(proxy))

@@ -25,6 +25,7 @@ DIRECT = ("no_grpc_proxy", "no_proxy")
 DEFAULT_PORT = 80
 MAX_NAMED = 2048
 """Characters of what a variable may hold."""
+_PLAIN = re.compile(r"[A-Za-z0-9._:-]+")
 _GRPC_REFUSED = re.compile(r"HTTP proxy returned response code (\d{3})")
 _AT_THE_PROXY = (Unreached.REFUSED, Unreached.NO_ROUTE, Unreached.NO_NETWORK, Unreached.NO_NAME)
 """What is told of the only address to which a connection is made: the proxy's."""
@@ -60,6 +61,21 @@ class Proxy:
         if refused is not None:
             return self.refused(int(refused[1]))
         return self.unusable(error.cause) if error.cause in _AT_THE_PROXY else error
+
+
+def as_asked(target: HostPort) -> HostPort:
+    """The address as a CONNECT may name it.
+
+    :raises GatewayUnreachable: what is named there is no name; it could end the head, also where
+        gRPC writes that, which takes escapes for what they stand for.
+    """
+    try:
+        host = target.host.encode("idna").decode()
+    except UnicodeError:
+        host = ""
+    if not _PLAIN.fullmatch(host):
+        raise GatewayUnreachable(ascii(str(target)), Unreached.NO_NAME)
+    return HostPort(host, target.port)
 
 
 ProxyFor: TypeAlias = Callable[[HostPort], Proxy | None]

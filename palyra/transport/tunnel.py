@@ -16,9 +16,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from palyra.config.addresses import HostPort
-from palyra.errors import GatewayUnreachable, Unreached
+from palyra.errors import GatewayUnreachable
 from palyra.transport.causes import cause_of
-from palyra.transport.proxy import Proxy
+from palyra.transport.proxy import Proxy, as_asked
 
 TIMEOUT_S = 10.0
 """For the connection to the proxy, and then for its answer."""
@@ -62,15 +62,9 @@ class TunnelEndpoint:
 def _request(proxy: Proxy, target: HostPort) -> bytes:
     """The head of a CONNECT.
 
-    :raises GatewayUnreachable: what is named there is no name; it could end the head.
+    :raises GatewayUnreachable: what is named there is no name.
     """
-    try:
-        host = target.host.encode("idna").decode()
-    except UnicodeError:
-        host = ""
-    if not host or not host.isprintable() or " " in host:
-        raise GatewayUnreachable(ascii(str(target)), Unreached.NO_NAME)
-    where = HostPort(host, target.port)
+    where = as_asked(target)
     lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
     if proxy.authorization:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")

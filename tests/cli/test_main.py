@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -132,6 +133,33 @@ def test_interrupted(
     monkeypatch.setattr(Console, "get", interrupt)
     assert main(["nodes", "show", "pi", "--state-root", str(tmp_path)]) == 130
     assert capsys.readouterr() == ("", "\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/srv/x"), "/srv/x cannot be used (read-on"),
+        (OSError(errno.ENOSPC, "No space left on device", "/srv/x"), "No space left on /srv/x;"),
+    ],
+)
+def test_what_the_system_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    error: OSError,
+    sentence: str,
+) -> None:
+    """Of a file nobody thought of is a sentence as well; anything else is a fault of the program."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Console, "get", fail)
+    assert main(["nodes", "show", "pi", "--state-root", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {sentence}")
+    error.filename = None
+    with pytest.raises(OSError, match="on device|Read-only"):
+        main(["nodes", "show", "pi", "--state-root", str(tmp_path)])
 
 
 def test_the_state_root_of_the_environment(

@@ -93,13 +93,14 @@ def test_the_pin_as_an_argument_is_refused(
     gateway: list[str],
 ) -> None:
     """Exit 2, nothing of it is repeated, and what to do instead is told."""
-    args = ["node", "run", *gateway, "--pairing-code", "418207", "--state-root", str(tmp_path)]
-    assert main(args) == 2
-    err = capsys.readouterr().err
-    assert err == (
-        "error: A code as an argument stays in the shell history.\n"
-        "hint:  palyra node run --gateway HOST (it asks), or --pairing-code-stdin\n"
-    )
+    for verb in ("run", "install"):
+        args = ["node", verb, *gateway, "--pairing-code", "418207", "--state-root", str(tmp_path)]
+        assert main(args) == 2
+        err = capsys.readouterr().err
+        assert err == (
+            "error: A code as an argument stays in the shell history.\n"
+            f"hint:  palyra node {verb} --gateway HOST (it asks), or --pairing-code-stdin\n"
+        )
     assert started == []
 
 

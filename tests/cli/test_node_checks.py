@@ -13,7 +13,7 @@ from palyra.cli import doctor, node_checks, nodeservice
 from palyra.cli.client import Answer
 from palyra.cli.nodehost import NodeHost
 from palyra.console.models import Check
-from palyra.errors import GatewayUnreachable
+from palyra.errors import NodeHostSilent
 from palyra.node.controlwords import CapabilityCount, LastError, StatusAnswer
 from palyra.supervision import processes, processfile
 from palyra.supervision.installed import InstalledFile, mark_at
@@ -87,7 +87,7 @@ def test_it_does_not_answer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """Or begins: that is told apart from one that does not run."""
 
     def ask(*_: Any) -> Answer[StatusAnswer]:
-        raise GatewayUnreachable("control.sock", "no answer in 5s")
+        raise NodeHostSilent("control.sock", "nothing in 5s")
 
     pid = os.getpid()
     file = ProcessFile(1, pid, "", "", 1, processes.boot_id(), processes.start_token(pid))
@@ -95,7 +95,7 @@ def test_it_does_not_answer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert node_checks.checks(root)[0].finding == f"pid {pid} begins"
     monkeypatch.setattr(NodeHost, "ask", ask)
     host = node_checks.checks(root)[0]
-    assert host.verdict == "FAIL" and host.finding.endswith("no answer in 5s")
+    assert host.verdict == "FAIL" and host.finding.endswith("nothing in 5s")
 
 
 def test_its_service(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
 
+from palyra.cli import nodehost
 from palyra.cli.nodehost import NodeHost, NodeHostRefused
-from palyra.errors import GatewayUnreachable, KeyFilePermission, NodeHostNotRunning
+from palyra.errors import KeyFilePermission, NodeHostNotRunning, NodeHostSilent
 from palyra.node.controlsocket import ControlSocket
 from palyra.node.controlwords import (
     Asked,
@@ -76,7 +77,7 @@ async def test_a_file_of_an_earlier_start(tmp_path: Path) -> None:
         said = house.point.path.read_text()
         head, _, _ = said.rpartition('"token":"')
         house.point.path.write_text(f'{head}"token":"{"0" * 64}"}}')
-        with pytest.raises(GatewayUnreachable):
+        with pytest.raises(NodeHostSilent):
             await house.ask(Stop(), StoppingAnswer)
         house.point.path.chmod(0o644)
         with pytest.raises(KeyFilePermission):
@@ -95,5 +96,41 @@ def test_somebody_else_has_the_port(tmp_path: Path) -> None:
             f'{{"schema_version":1,"port":{other.getsockname()[1]},"token":"{"0" * 64}"}}'
         )
         file.chmod(0o600)
-        with pytest.raises(GatewayUnreachable, match=r"no answer in 0\.1s"):
+        with pytest.raises(NodeHostSilent, match=r"nothing in 0\.1s"):
             NodeHost(tmp_path, unix=False).ask(Status(), StatusAnswer, 0.1)
+
+
+def test_a_stranger_that_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte at a time, for ever: whoever asks has the time it has given.  Nonsense, however deep
+    it is nested, is a sentence."""
+    now = [0.0]
+
+    class Link:
+        """A connection to it."""
+
+        answer = b"x"
+
+        def __enter__(self) -> Link:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            """Nothing is open."""
+
+        def sendall(self, data: bytes) -> None:
+            """It does not listen."""
+
+        def settimeout(self, timeout_s: float) -> None:
+            assert 0 < timeout_s <= 5
+
+        def recv(self, limit: int) -> bytes:
+            now[0] += 1
+            return self.answer
+
+    owner, link = NodeHost(tmp_path), Link()
+    monkeypatch.setattr(nodehost.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(owner._point, "connect", lambda timeout_s: link)
+    with pytest.raises(NodeHostSilent, match=r"does not answer on .*: nothing in 5s"):
+        owner.ask(Status(), StatusAnswer, 5.0)
+    for link.answer in (b'{"answer":"status","x":' + b"[" * 100_000 + b"\n", b"\xff\n", b"{}\n"):
+        with pytest.raises(NodeHostSilent, match="not one this version reads"):
+            owner.ask(Status(), StatusAnswer, 5.0)

@@ -35,7 +35,8 @@ from palyra.node.identity import PairingFile
 from palyra.node.pairingrun import NodeRunOptions
 from palyra.supervision import accounts, choosing, interpreter, systemd
 from palyra.supervision.installed import InstalledFile, mark_at
-from palyra.supervision.service import Account, Manager, Scope
+from palyra.supervision.service import Account, Manager, Profile, Scope, Service
+from palyra.supervision.systemdunit import unit_text
 from tests.cli.fakemanager import STATUS, Device, FakeManager, on_screen, served
 from tests.node.fakes import DEVICE_ID, NOW_MS, PairedDevice, new_authority
 
@@ -125,7 +126,7 @@ def test_install_and_start(
     monkeypatch.setattr(systemd, "lingers", lambda user: False)
     monkeypatch.setattr("getpass.getuser", lambda: "ana")
     status, out, err = bench.run(capsys, "install", "--start", "--gateway", "home.example.org", *())
-    assert status == 2 and "nobody can be asked for the PIN" in err  # no terminal is here
+    assert status == 2 and "Nobody can be asked for the PIN" in err  # no terminal is here
     status, out, err = bench.run(capsys, "install", "--start", *PAIR, "--name", "pi")
     paired, installed, started = out.splitlines()
     assert paired == "ok  paired     pi  X4K7QM, approved by ana"
@@ -219,6 +220,28 @@ def test_again_with_other_options(
     assert (status, err) == (0, "hint  palyra node restart\n")
     assert out.splitlines()[1] == "ok  installed  ~/palyra-node.service (updated)"
     assert "strict" in bench.manager.unit.read_text()
+
+
+def test_an_upgrade_keeps_what_was_asked_for(
+    bench: Bench, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Profile and credentials are as the unit has them, unless others are named."""
+    bench.pair()
+    (tmp_path / "f").write_text("x")
+    credentials = {"token": Path("/etc/token")}
+    unit = unit_text(
+        Service(state_root=bench.root, profile=Profile.STRICT, credentials=credentials)
+    )
+    bench.manager.unit.write_text(unit)
+    assert bench.run(capsys, "install")[0] == 0
+    assert bench.manager.service is not None
+    assert bench.manager.service.profile is Profile.STRICT
+    assert bench.manager.service.credentials == credentials
+    bench.manager.unit.write_text(unit)
+    words = ("--profile", "standard", "--credential", f"other={tmp_path / 'f'}")
+    assert bench.run(capsys, "install", *words)[0] == 0
+    assert bench.manager.service.profile is Profile.STANDARD
+    assert bench.manager.service.credentials == {"other": tmp_path / "f"}
 
 
 def test_other_addresses(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,7 +340,7 @@ def test_a_host_that_runs_in_a_terminal(bench: Bench, capsys: pytest.CaptureFixt
         (["--credential", "a=/none"], "is no file of at most 1 MiB"),
         (["--credential", "a=/"], "is no file of at most 1 MiB"),
         (["--credential", "a=~/f", "--credential", "a=~/f"], "given twice"),
-        (["--run-as", "bob"], "only root installs"),
+        (["--run-as", "bob"], "Only root installs"),
         (["--gateway", "gw", "--pairing-uri", "-"], "give one of them"),
         (["--pairing-uri", LINE], "stays in the shell history"),
     ],

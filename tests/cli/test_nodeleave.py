@@ -13,10 +13,18 @@ import attrs
 import msgspec
 import pytest
 
+from palyra._lock import RootLock
 from palyra.cli import main, nodeleave, nodeleaveplan, nodeservice
 from palyra.cli.present import Screen
 from palyra.core.identifiers import short_id
-from palyra.errors import GatewayUnreachable, NotPaired, PalyraError, ServiceManagerFailed
+from palyra.errors import (
+    GatewayUnreachable,
+    NotPaired,
+    PalyraError,
+    ServiceManagerFailed,
+    StateRootLocked,
+    StoreCorrupt,
+)
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.leaving import Told
 from palyra.supervision import accounts, processes, processfile
@@ -87,7 +95,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 def test_what_a_person_sees(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Word for word; it stops before it tells, and nothing is left."""
+    """Word for word; the gateway is told when nothing can start it any more; nothing is left."""
     on_screen(monkeypatch)
     place.manager.runs = True
     code, out, err = place.run(capsys)
@@ -98,7 +106,7 @@ def test_what_a_person_sees(
         "ok  unit removed",
         f"ok  removed {place.files.root} (3 files)",
     ]
-    assert place.told == ["tell ['stop']"]
+    assert place.told == ["tell ['stop', 'uninstall']"]
     assert not place.root.exists() and not place.manager.unit.exists()
 
 
@@ -116,6 +124,30 @@ def test_the_gateway_is_away(
         f"ok  removed {place.files.root} (3 files)",
     ]
     assert err == f"note  {AWAY.sentence}\n"
+
+
+def test_the_service_alone(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A background process has no unit: what was done is said all the same."""
+    on_screen(monkeypatch)
+    place.mark(manager="process", files=())
+    place.manager.unit.unlink()
+    monkeypatch.setattr(place.manager, "uninstall", list)
+    code, out, _ = place.run(capsys, "--keep-state")
+    assert (code, out) == (0, "ok  service removed; the device stays paired\n")
+
+
+def test_a_pairing_that_was_begun_and_no_more(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is nothing to leave: that is said, and nothing is touched."""
+    place.files.installed.unlink()
+    place.files.host_file.unlink()
+    place.files.identity.open(1, os.urandom)
+    code, _, err = place.run(capsys, "--yes")
+    assert code == 1 and f"error: The node host on state root {place.root} is not paired." in err
+    assert place.files.root.is_dir() and not place.told
 
 
 def test_tabs_and_json(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +170,7 @@ def test_tabs_and_json(place: Place, capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(out) == {
         "told": False, "stopped": False, "left": [], "told_at": "", "not_told": AWAY.sentence,
         "removed": [str(place.manager.unit), str(place.files.root)], "kept_state": False,
-        "device_id": DEVICE_ID, "name": "pi",
+        "device_id": DEVICE_ID, "name": "pi", "undelivered": 0,
     }  # fmt: skip
     assert [each.name for each in place.root.iterdir()] == ["palyra.toml"]
 
@@ -190,14 +222,97 @@ def test_the_state_is_kept(place: Place, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_again_after_an_interruption(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """A manager that refuses ends it after the gateway was told; again, all of it is done."""
+    """A manager that refuses ends it before the gateway was told; again, all of it is done."""
     place.manager.refuses["uninstall"] = ServiceManagerFailed("systemctl disable", "no bus")
     code, _, err = place.run(capsys)
-    assert code == 1 and "no bus" in err and place.files.installed.exists()
+    assert code == 1 and "no bus" in err and place.files.installed.exists() and place.told == []
     place.manager.refuses.clear()
     place.answer = Told("quic home.example.org:7444", already=True)
     code, out, _ = place.run(capsys, "--json")
     assert code == 0 and json.loads(out)["told"] and not place.root.exists()
+
+
+def test_nobody_starts_it_meanwhile(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the gateway is told, and until all is gone, no node host can begin; one that has begun
+    before that is not betrayed."""
+    tell, taken = place.tell, RootLock.take(place.files.lock, who="A node host")
+    taken.release()
+
+    def tells(root: Path, account: Account | None) -> Told:
+        with pytest.raises(StateRootLocked):
+            RootLock.take(place.files.lock, who="A node host")
+        return tell(root, account)
+
+    def starts() -> None:
+        place.manager.runs = False
+        started.append(RootLock.take(place.files.lock, who="A node host"))
+
+    monkeypatch.setattr(nodeleave, "tell", tells)
+    started: list[RootLock] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(place.manager, "stop", starts)
+        code, _, err = place.run(capsys)
+    assert code == 1 and "already uses state root" in err and place.told == []
+    started[0].release()
+    assert place.run(capsys)[0] == 0 and len(place.told) == 1 and not place.root.exists()
+
+
+def test_it_was_started_while_a_person_was_asked(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What there is to do is found out again after the yes."""
+    import sys
+
+    pid = os.getpid()
+    file = ProcessFile(1, pid, "", "", 1, processes.boot_id(), processes.start_token(pid))
+
+    def agreed(screen: Screen, question: str) -> bool:
+        processfile.write(place.files.process, file)
+        return True
+
+    def current(*, as_json: bool) -> Screen:
+        return Screen(out=sys.stdout, err=sys.stderr, tty=True, interactive=True)
+
+    monkeypatch.setattr(Screen, "agreed", agreed)
+    monkeypatch.setattr(Screen, "current", current)
+    code, _, err = place.run(capsys)
+    assert code == 1 and f"pid {pid}" in err and place.untouched
+
+
+def test_results_that_were_not_delivered(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Are said, with where to look."""
+    place.answer = Told("grpc home.example.org:7444", undelivered=2)
+    code, out, _ = place.run(capsys)
+    assert code == 0 and "undelivered\t2" in out.splitlines()
+    on_screen(monkeypatch)
+    _, out, _ = place.paired().mark().run(capsys)
+    assert out.splitlines()[1] == "!!  2 results not delivered; there: palyra jobs list"
+
+
+def test_a_pairing_that_cannot_be_read(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """The gateway is not told then, and that is said with the id that the identity has."""
+    place.files.identity.open(1, os.urandom, DEVICE_ID)
+    place.files.host_file.write_bytes(b"{")
+    place.answer = StoreCorrupt(str(place.files.host_file), "cut off")
+    code, out, _ = place.run(capsys)
+    line = out.splitlines()[0].split("\t")
+    assert code == 0 and line[:3] == [
+        "gateway",
+        "not told",
+        f"palyra nodes revoke {short_id(DEVICE_ID)}",
+    ]
+    assert "damaged" in line[3]
+
+
+def test_a_root_that_was_there_before(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A directory that others may enter, as /srv, was not made by a node host, and stays."""
+    place.root.chmod(0o755)
+    assert place.run(capsys)[0] == 0
+    assert list(place.root.iterdir()) == []
 
 
 def test_never_paired(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,6 +58,15 @@ def test_start(
     assert device.manager.told == ["start"]
 
 
+def test_one_that_runs_already(
+    device: Device, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is said of how long it took."""
+    assert device.run(capsys, "start")[0] == 0
+    on_screen(monkeypatch)
+    assert device.run(capsys, "start") == (0, "ok  running    pid 4312, online\n", "")
+
+
 def test_start_for_scripts(device: Device, capsys: pytest.CaptureFixture[str]) -> None:
     """Tab-separated, and as one object; what runs already is not started again."""
     assert device.run(capsys, "start") == (0, "started\t4312\tonline\n", "")

@@ -21,9 +21,10 @@ from palyra.cli import main, nodeservice, nodestatuslines
 from palyra.cli.nodefacts import Facts, look
 from palyra.cli.nodehost import NodeHost
 from palyra.cli.present import Screen
-from palyra.errors import GatewayUnreachable, ServiceManagerFailed, SocketPermission
+from palyra.errors import NodeHostSilent, ServiceManagerFailed, SocketPermission
 from palyra.node.controlwords import CapabilityCount, LastError, StatusAnswer
 from palyra.node.files import HostFile, NodeFiles
+from palyra.node.identity import PairingFile
 from palyra.node.lasterrorfile import LastErrorFile, Outage, last_error_at
 from palyra.supervision import processes, processfile
 from palyra.supervision.installed import InstalledFile, mark_at
@@ -208,6 +209,19 @@ def test_nothing_is_there() -> None:
     ]
 
 
+def test_a_pairing_waits(place: Place) -> None:
+    """It is said, with the command that goes on with it."""
+    place.files.identity.open(NOW, os.urandom)
+    place.files.identity.keep_waiting(PairingFile(1, "ab" * 16, "R", "gw:7443", "PEM"))
+    found = look(place.root)
+    assert (found.state, found.exit_code) == ("not_paired", 1)
+    assert lines(found) == [
+        "node host  not paired, waiting for an operator to approve",
+        "service    not installed",
+        "hint  palyra node install --start",
+    ]
+
+
 def test_paired_and_stopped() -> None:
     """What the files know is told, also that a certificate is over."""
     stopped = ServiceState(installed=True, word="stopped", at_boot=True)
@@ -263,15 +277,15 @@ def test_not_as_the_service() -> None:
 
 def test_it_does_not_answer() -> None:
     """It runs, and that is all that is known; the reason has a line, and the remedy is the hint."""
-    silent = GatewayUnreachable("control.sock", "no answer in 5s")
+    silent = NodeHostSilent("control.sock", "nothing in 5s")
     told = facts(answer=None, silent=silent, problems=(silent,), last_error=None)
     closed = Facts(files=NodeFiles(Path("/state")), silent=silent, problems=(silent,))
     assert lines(closed)[0] == "node host  it cannot be told"
     assert (told.state, told.exit_code) == ("unknown", 1)
     assert lines(told)[0] == "pi           running, and does not answer"
     assert lines(told)[-2:] == [
-        "problem      !! Cannot reach control.sock: no answer in 5s.",
-        "hint  on the gateway: palyra doctor",
+        "problem      !! The node host does not answer on control.sock: nothing in 5s.",
+        "hint  palyra node restart",
     ]
 
 

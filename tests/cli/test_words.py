@@ -64,6 +64,7 @@ def test_times() -> None:
     assert words.day(NOW - 400 * D, NOW) == "18 Oct 2025"
     assert words.whole_time(NOW) == "2026-11-22 03:44:14 +00:00"
     assert words.utc(NOW) == "2026-11-22T03:44:14Z"
+    assert {words.utc(each) for each in (2**63, -(2**63), 10**30)} == {"-"}
 
 
 def test_sizes_and_numbers() -> None:

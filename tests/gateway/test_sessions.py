@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
+from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from palyra.core.devices import CertificateState, Device, PresenceState, Renewal
@@ -148,6 +149,21 @@ def test_clones_are_kept_apart(house: House) -> None:
     result_of(node.connect())
 
 
+def test_clones_by_a_clock_that_is_set_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute passes whatever the time of day is: nobody is refused until yesterday is over."""
+    _, node = house.online()
+    for _ in range(4):
+        result_of(node.connect())
+    yesterday = Clock()
+    yesterday.callLater = house.clock.callLater  # type: ignore[method-assign]
+    monkeypatch.setattr(house.sessions, "_clock", yesterday)
+    with pytest.raises(LimitReached) as caught:
+        result_of(node.connect())
+    assert 0 < caught.value.retry_after_s <= 60
+    house.clock.advance(caught.value.retry_after_s)
+    result_of(node.connect())
+
+
 def test_a_renewal_is_no_swap(house: House) -> None:
     """A device that hands over to its next certificate is one host, however often it does; and the
     session that has been draining for longest makes room for the newest."""
@@ -239,6 +255,11 @@ def test_draining_tells_every_owner(house: House) -> None:
     assert [[each.retry_after_ms for each in node.drains] for node in nodes] == [
         [2_000],
         [2_000 + step_ms],
+    ]
+    late = house.online("late")[1]
+    late.take()
+    assert [each.retry_after_ms for each in late.drains] == [
+        2_000 + round(2 * 1000 / REGISTRATIONS_PER_S)
     ]
 
 

@@ -4,9 +4,7 @@ room again all is as before, without a restart."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -19,7 +19,8 @@ def kept(node: NodeHost) -> dict[str, object]:
 
 def test_addresses_are_tried_in_their_order() -> None:
     """The second one carries the session while nobody is at the first; when it ends the first is
-    looked at again.  Naming another one at the next start is all that it takes to move."""
+    looked at again; where that only hangs up, the second one once more.  Naming another one at the
+    next start is all that it takes to move."""
     with opened() as house, contextlib.ExitStack() as wires:
         gateway = house.gateway().start()
         port, second = free_port(), Relay(gateway.node_rpc)
@@ -35,6 +36,12 @@ def test_addresses_are_tried_in_their_order() -> None:
         wires.callback(wire.close)
         second.cut()
         eventually(lambda: wire.passed(DOWN) > 0, "the first one is looked at again")
+        gateway.online(node.device_id)
+
+        passed = second.passed(DOWN)
+        second.accept()
+        wire.cut()  # it listens on, and hangs up at once: as a balancer whose gateway is gone
+        eventually(lambda: second.passed(DOWN) > passed, "the second one is taken again")
         gateway.online(node.device_id)
         node.process.terminate()
 

@@ -1,5 +1,5 @@
-"""A gateway that is away for an hour, by the clock on the wall of both ends: what was made meanwhile
-is delivered, and nothing else has changed."""
+"""A gateway that is away for an hour, by the clock on the wall of both ends: what was made
+meanwhile is delivered, and nothing else has changed."""
 
 from __future__ import annotations
 

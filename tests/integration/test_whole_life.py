@@ -1,6 +1,5 @@
-"""The whole life of a device, by its commands alone: installed, crashed, rebooted, upgraded where it
-stands, and removed; in the background and by systemd's stand-in, by an ordinary user and by root.
-"""
+"""The whole life of a device, by its commands alone: installed, crashed, rebooted, upgraded where
+it stands, and removed; in the background and by systemd's stand-in, by a user and by root."""
 
 from __future__ import annotations
 
@@ -89,7 +88,10 @@ class Life:
             done = self.cli("status", "--json")
             return json.loads(done.out) if done.code == 0 else None
 
-        told = eventually(look, f"it is online\n{self.log()}")
+        try:
+            told = eventually(look, "it is online")
+        except AssertionError as error:
+            raise AssertionError(self.log()) from error
         assert told["state"] == "online" and told["installed"] and told["paired"]
         assert told["device_id"] == self.device_id and told["problems"] == [], told
         self.gateway.online(self.device_id)
@@ -174,9 +176,8 @@ def install(life: Life) -> int:
     return pid
 
 
-def stop_and_start(life: Life) -> int:
+def stop_and_start(life: Life, pid: int) -> int:
     """It ends when it is told to, and then is there again; its pid."""
-    pid = life.online()
     assert life.told("stop")["pid"] == pid
     assert has_ended(str(pid))
     life.stopped()
@@ -185,29 +186,32 @@ def stop_and_start(life: Life) -> int:
     return life.online()
 
 
-def crash(life: Life, back: Callable[[int], object]) -> None:
-    """SIGKILL in the middle of a job that may run again: ``back`` brings it back, the job ends."""
-    pid = life.online()
+def crash(life: Life, pid: int, back: Callable[[int], object]) -> int:
+    """SIGKILL in the middle of a job that may run again: ``back`` brings it back, the job ends; its
+    pid."""
     job_id, errand = life.submit(IDEMPOTENT)
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: has_ended(str(pid)), "it is killed")
     errand.release()
     back(pid)
-    assert life.online() != pid
+    now = life.online()
     life.check_ended(job_id, errand, starts=2)
+    assert now != pid
+    return now
 
 
-def upgrade(life: Life, wheel: Path) -> None:
+def upgrade(life: Life, pid: int, wheel: Path) -> int:
     """Another version over the one that runs: a restart takes it.  It is the device that it was,
-    and has what the earlier version could not deliver any more."""
-    pid = life.online()
+    and has what the earlier version could not deliver any more; its pid."""
     job_id, errand = life.submit(EFFECT)
     life.gateway.process.kill()
     errand.release()
-    eventually(
-        lambda: life.told("status", code=3)["jobs"] == 0 if _is_offline(life) else None,
-        "its result waits",
-    )
+
+    def has_ended_apart() -> bool:
+        told = json.loads(life.cli("status", "--json").out)
+        return (told["state"], told["jobs"]) == ("offline", 0)
+
+    eventually(has_ended_apart, "its result waits")
     wheels.install(life.house.path / f"{life.name}-env", wheel)
     waits = life.told("status", code=3)
     assert (waits["version"], waits["installed_version"]) == (__version__, NEWER)
@@ -223,15 +227,11 @@ def upgrade(life: Life, wheel: Path) -> None:
     (node,) = (each for each in life.gateway.nodes() if each.device_id == life.device_id)
     assert (node.version, node.trust, node.version_skew) == (NEWER, "trusted", "newer")
     life.works()
+    return int(begun["pid"])
 
 
-def _is_offline(life: Life) -> bool:
-    return life.cli("status").code == 3
-
-
-def uninstall(life: Life, *, told: bool) -> None:
-    """Nothing is left but the configuration; the gateway knows, or what it is to be told is said."""
-    pid = life.online()
+def uninstall(life: Life, pid: int, *, told: bool) -> None:
+    """Nothing is left but the configuration; the gateway knows, or what to do there is said."""
     if not told:
         life.gateway.process.kill()
     report = life.told("uninstall")
@@ -261,15 +261,13 @@ def test_in_the_background(house: House, home: Gateway, newer: Path) -> None:
         install_words=["--manager", "process"],
         uid=os.getuid(),
     )
-    install(life)
-    stop_and_start(life)
+    pid = stop_and_start(life, install(life))
 
     def start(_: int) -> None:
         assert life.stopped()["pid"] == 0
         assert life.told("start")["state"] == "online"
 
-    crash(life, start)
-    pid = life.online()
+    pid = crash(life, pid, start)
     file = life.root / "node-host" / "node-host-process.json"
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: has_ended(str(pid)), "the power fails")
@@ -277,28 +275,27 @@ def test_in_the_background(house: House, home: Gateway, newer: Path) -> None:
     assert json.loads(file.read_text())["pid"] == pid
     start(pid)
     assert json.loads(file.read_text())["boot_id"] == "second"
+    pid = life.online()
     life.works()
-    upgrade(life, newer)
-    uninstall(life, told=False)
+    uninstall(life, upgrade(life, pid, newer), told=False)
 
 
 def of_systemd(life: Life, manager: ServiceManager, wheel: Path) -> None:
     """A whole life with systemd: it is there again after each misfortune, by itself."""
-    assert install(life) == manager.pid()
+    first = install(life)
     unit = manager.units / servicemanager.UNIT
-    assert unit.exists()
-    stop_and_start(life)
-    crash(life, manager.restarted)
-    pid = life.online()
+    assert unit.exists() and first == manager.pid()
+    pid = crash(life, stop_and_start(life, first), manager.restarted)
     manager.power_off()
     eventually(lambda: has_ended(str(pid)), "the power fails")
     life.stopped()
     manager.boot()
-    assert life.online() == manager.pid() != pid
+    pid, before = life.online(), pid
+    assert pid == manager.pid() != before
     life.works()
-    upgrade(life, wheel)
+    pid = upgrade(life, pid, wheel)
     assert "online as" in life.log()
-    uninstall(life, told=True)
+    uninstall(life, pid, told=True)
     assert not manager.pid() and not unit.exists()
 
 

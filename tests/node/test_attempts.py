@@ -217,10 +217,13 @@ def test_an_attempt_that_cannot_be_written_is_not_running(disk: Disk) -> None:
 
 
 def test_who_asks_hears_of_the_disk(disk: Disk) -> None:
-    """When an attempt could not be remembered, each time, and when the first one can again."""
+    """When an attempt could not be remembered, each time, and when the first one can again: also
+    the first one of all, for the trouble of an earlier life of the node host is over then."""
     heard: list[BaseException | None] = []
     disk.memory.stored = heard.append
     disk.accept(1)
+    assert heard == [None]
+    heard.clear()
     disk.memory._file._database.execute("ALTER TABLE attempts RENAME TO away")
     for number in (2, 3):
         with pytest.raises(StoreUnavailable):
@@ -243,8 +246,8 @@ def test_a_report_that_cannot_be_written_is_kept_in_memory(disk: Disk) -> None:
 def test_a_report_is_written_when_the_disk_can_again(disk: Disk) -> None:
     """Who asks hears that it could not be, and a later life of the node host has it."""
     heard: list[BaseException | None] = []
-    disk.memory.stored = heard.append
     disk.accept(1)
+    disk.memory.stored = heard.append
     disk.memory._file._database.execute("ALTER TABLE attempts RENAME TO away")
     with pytest.raises(StoreUnavailable):
         disk.finish(1)

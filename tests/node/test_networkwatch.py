@@ -181,10 +181,18 @@ def test_a_kernel_that_answers_nothing(world: World) -> None:
 
 
 def test_what_was_lost_is_a_change(world: World) -> None:
-    """The kernel says that it could not keep all of it, and goes on."""
-    world.hear(OSError(errno.ENOBUFS, "No buffer space available"))
+    """The kernel says that it could not keep all of it, and goes on; that a link came back is news
+    although nobody heard that it went."""
+    world.hear(link(), address())
     world.reactor.advance(SETTLE_S)
-    assert world.changes == 1 and world.reactor.readers
+    for again in ([], [link()], [address()]):
+        changes = world.changes
+        world.hear(OSError(errno.ENOBUFS, "No buffer space available"))
+        world.reactor.advance(SETTLE_S)
+        assert world.changes == changes + 1 and world.reactor.readers
+        world.hear(*again)
+        world.reactor.advance(SETTLE_S)
+        assert world.changes == changes + 1 + bool(again)
 
 
 def test_a_flood_leaves_the_reactor_time(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -25,6 +25,16 @@ from tests.node.fakes import FakeChannel, FakeQuic
 node = pytest.fixture(name="node")(new_node)
 FULL = RemoteRefusal("limit_reached", "Too many at once.", retry_after_s=50.0)
 REVOKED = RemoteRefusal("device_revoked", "This device was revoked.", final=True)
+
+
+class AnyCall:
+    """Keeps what it is asked for."""
+
+    def __init__(self, told: list[str]) -> None:
+        self._told = told
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        return lambda: self._told.append(name)
 
 
 @pytest.fixture
@@ -52,6 +62,14 @@ def serving(node: Node) -> FakeChannel:
 
 def said(channel: FakeChannel) -> list[str]:
     return [event.name for event in iter(channel.session.take_event, None)]
+
+
+def test_a_certificate_grows_old_meanwhile(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its renewal is told: a timer stands still while the machine sleeps."""
+    told: list[str] = []
+    monkeypatch.setattr(node.connection, "_renewal", AnyCall(told))
+    node.connection.nudge()
+    assert told == ["woke"]
 
 
 # -- while it waits -------------------------------------------------------------------------------

@@ -182,6 +182,30 @@ def test_a_number_that_cannot_be_written(device: Device, error: Exception) -> No
     assert result_of(device.wait(FakeChannel(ISSUED))) == ISSUED
 
 
+def test_restarts_while_nothing_can_be_written(device: Device) -> None:
+    """Each life goes on above the numbers of the one before, though all read the same file."""
+    first = FakeChannel(ISSUED)
+    result_of(device.wait(first))
+    (kept,) = device.kept
+    numbers = [first.questions[0].counter]
+    for life in range(3):
+        again = Device(device.root.parent / str(life))
+        again.ahead_ms = (life + 1) * 1000
+        again.disk = DiskFull("/")
+        channel = FakeChannel(PENDING, ISSUED)
+        waited = again.wait(channel, kept)
+        again.clock.advance(0.5)
+        result_of(waited)
+        numbers += [each.counter for each in channel.questions]
+    assert numbers == sorted(set(numbers))
+
+
+def test_the_name_that_was_asked_for(device: Device) -> None:
+    """Is shown after a restart as well, whatever the device would be called now."""
+    result_of(device.wait(FakeChannel(ISSUED), msgspec.structs.replace(WAITING, name="attic")))
+    assert device.seen[0] == ("identity", "attic", DEVICE_ID, device.identity.fingerprint)
+
+
 def test_another_ca(device: Device) -> None:
     """A gateway that moved to a CA which this device does not know: it ends, with a sentence."""
     strange = GatewayUnreachable("gw:7443", STRANGE)

@@ -253,6 +253,22 @@ def test_a_certificate_grows_old_while_the_machine_sleeps(node: Node) -> None:
     assert left_s == pytest.approx(HOUR_S, abs=300)
 
 
+def test_naps_do_not_put_it_off(node: Node) -> None:
+    """A machine that sleeps again and again, too shortly for its session to end, renews in time."""
+    node.renewal.woke()
+    node.begin()
+    due_s = node.due_s
+    node.slept_s += 3_600
+    node.renewal.woke()
+    assert node.due_s == pytest.approx(due_s - 3_600)
+    node.slept_s += due_s
+    node.renewal.woke()
+    assert node.due_s == 0
+    node.wait()
+    node.renewal.woke()
+    assert node.renewal.busy and not node.clock.getDelayedCalls()
+
+
 def test_a_failure_is_shown_in_the_last_sixth(node: Node) -> None:
     """Until then there is time enough; elapsed time counts, from the gateway's clock."""
     node.begin(0, NOW_MS + 19 * 3_600_000)

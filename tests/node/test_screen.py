@@ -223,6 +223,17 @@ def test_a_closed_pipe_ends_nothing(piped: Serving) -> None:
     assert piped.out.take() == ""
 
 
+def test_letters_that_the_terminal_has_not() -> None:
+    """What a gateway calls this device is shown as far as that goes, and ends nothing."""
+    kept = io.BytesIO()
+    screen = Screen(io.TextIOWrapper(kept, encoding="latin-1"))
+    screen.note("online  počítač")
+    screen.note("and on")
+    assert kept.getvalue().splitlines() == [b"online  po\\u010d\xedta\\u010d", b"and on"]
+    kept.close()
+    screen.note("gone")
+
+
 # -- pairing ------------------------------------------------------------------------------------
 
 

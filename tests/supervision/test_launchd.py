@@ -181,6 +181,18 @@ def test_nothing_is_installed(mac: Mac) -> None:
     assert refused.value.hint == "palyra node install --start"
 
 
+def test_the_job_of_another_state_root(mac: Mac) -> None:
+    """Is none of its own: it is neither stopped nor started nor taken away."""
+    (file,) = mac.manager.install(mac.service)
+    mac.manager.start()
+    other = Launchd(Scope.USER, mac.service.state_root / "other", home=mac.home, uid=501)
+    other.stop()
+    assert other.uninstall() == [] and not other.state().installed
+    with pytest.raises(ServiceElsewhere):
+        other.start()
+    assert mac.manager.state().running and file.exists()
+
+
 def test_one_that_does_not_end(mac: Mac) -> None:
     """Is waited for as long as the longest grace, and then named; where it may not be ended, that
     is said at once."""

@@ -6,7 +6,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -66,9 +65,13 @@ def test_a_program_without_end_is_ended_with_its_children(tmp_path: Path) -> Non
     assert eventually(gone, "the end of the child")
 
 
-@pytest.mark.parametrize("room", [programs._room, partial(tempfile.TemporaryFile, buffering=0)])
+def on_disk(most: int) -> IO[bytes]:
+    return tempfile.TemporaryFile(buffering=0)
+
+
+@pytest.mark.parametrize("room", [programs._room, on_disk])
 def test_a_program_that_writes_without_end_fails(
-    monkeypatch: pytest.MonkeyPatch, room: Callable[[], IO[bytes]]
+    monkeypatch: pytest.MonkeyPatch, room: Callable[[int], IO[bytes]]
 ) -> None:
     """It fills no memory and no disk; the beginning is kept."""
     monkeypatch.setattr(programs, "_room", room)

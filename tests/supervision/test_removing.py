@@ -127,6 +127,18 @@ def test_a_link_in_place_of_all(host: Path, tmp_path: Path) -> None:
     assert everything(host) == before
 
 
+def test_a_root_that_is_a_link(host: Path, tmp_path: Path) -> None:
+    """Somebody has moved it to another disk: what is looked at before is what is removed."""
+    link = tmp_path / "link"
+    link.symlink_to(host.parent, target_is_directory=True)
+    check(link / host.name, OURS, ME, runs=False)
+    with removing.kept_alone(link / host.name, OURS):
+        with pytest.raises(StateRootLocked):
+            remove(host)
+        assert removing.remove(link / host.name, OURS, ME, alone=True).gone
+    assert not host.exists() and link.is_symlink()
+
+
 def test_hard_links(host: Path, tmp_path: Path) -> None:
     """Only the name here is removed: what it is a second name of stays as it is."""
     other = tmp_path / "passwd"
@@ -310,6 +322,39 @@ def test_a_disk_that_refuses(host: Path, unlinks: list[Callable[[str], None]]) -
     removed = remove(host)
     assert removed.left == ("identity/key.json", "host.json", "mark.json")
     unlinks.clear()
+    assert remove(host).gone
+
+
+def test_a_directory_that_cannot_be_entered(
+    host: Path, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is no link: what is in it stays ours, so the proofs stay, and it can be tried again."""
+    child = kind.child  # type: ignore[attr-defined]
+
+    def refused(self: Directory, name: str) -> Directory:
+        if name == "identity":
+            raise PermissionError(13, "Permission denied")
+        held: Directory = child(self, name)
+        return held
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, "child", refused)
+        assert remove(host).left == ("identity", "host.json", "mark.json")
+    assert remove(host).gone
+
+
+def test_a_lock_that_is_no_file(host: Path) -> None:
+    """A pipe in its place is refused, and so is what cannot be read of its holder."""
+    (host / "host.lock").unlink()
+    os.mkfifo(host / "host.lock")
+    with pytest.raises(NotANodeHost, match="no file"):
+        remove(host)
+    (host / "host.lock").unlink()
+    (host / "host.lock").write_bytes(b"\xff\xfe")
+    with (host / "host.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StateRootLocked):
+            remove(host)
     assert remove(host).gone
 
 

@@ -184,6 +184,29 @@ def test_verbs_are_systemds_own(user: Systemd, systemctl: StandIn) -> None:
     assert systemctl.calls() == [f"--user {verb} {UNIT}" for verb in ("start", "stop", "restart")]
 
 
+def test_the_unit_of_another_state_root_is_none_of_its_own(
+    user: Systemd, systemctl: StandIn, service: Service, tmp_path: Path
+) -> None:
+    """Whose mark is an old one, or a lie, does not stop, start or remove another's service; a root
+    that is spelled in another way is the same."""
+    (file,) = user.install(service)
+    systemctl.calls()
+    systemctl.answer("show", out=RUNNING)
+    other = Systemd(Scope.USER, tmp_path / "other")
+    other.stop()
+    assert other.uninstall() == [] and not other.state().installed
+    for verb in (other.start, other.restart):
+        with pytest.raises(ServiceElsewhere):
+            verb()
+    assert systemctl.calls() == [] and file.exists()
+    service.state_root.mkdir()
+    (tmp_path / "link").symlink_to(service.state_root)
+    own = Systemd(Scope.USER, tmp_path / "link")
+    assert own.state().pid == 4312
+    own.check(attrs.evolve(service, state_root=tmp_path / "link"))
+    assert own.uninstall() == [file]
+
+
 def test_a_start_that_fails_says_why(user: Systemd, systemctl: StandIn) -> None:
     """With what systemd knows of the end, and where more is to be read."""
     systemctl.answer("start", err="Job for palyra-node.service failed.\nSee more.\n", code=1)

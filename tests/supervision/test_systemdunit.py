@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from palyra.errors import AccountUnknown, OptionInvalid
 from palyra.supervision.service import Account, Profile, Scope, Service
-from palyra.supervision.systemdunit import UNIT, state_root_of, unit_text
+from palyra.supervision.systemdunit import (
+    UNIT,
+    credentials_of,
+    profile_of,
+    state_root_of,
+    unit_text,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 EACH = [(scope, profile) for scope in Scope for profile in Profile]
@@ -69,6 +75,17 @@ def test_units_are_as_reviewed(scope: Scope, profile: Profile) -> None:
     """A change of a unit is seen in a golden file."""
     expected = (GOLDEN / f"{scope}-{profile}.service").read_text(encoding="utf-8")
     assert unit_text(service(scope, profile)) == expected
+
+
+@pytest.mark.parametrize(("scope", "profile"), EACH)
+def test_what_was_asked_for_is_read_back(scope: Scope, profile: Profile) -> None:
+    """An upgrade loses neither profile nor credentials; a unit that is not ours has none."""
+    credentials = {"token": Path("/etc/a b%c:d"), "other": Path("/e")}
+    made = attrs.evolve(service(scope, profile), credentials=credentials)
+    text = unit_text(made)
+    assert (profile_of(text), credentials_of(text)) == (profile, credentials)
+    theirs = text.replace("X-Palyra", "X-Theirs")
+    assert (profile_of(theirs), credentials_of(theirs)) == (None, {})
 
 
 @needs_systemd

@@ -166,6 +166,19 @@ def test_what_somebody_else_made(windows: Windows) -> None:
     assert (windows.program.directory / "running").exists() and windows.asked == []
 
 
+def test_the_task_of_another_state_root(windows: Windows) -> None:
+    """Is none of its own: it is neither stopped nor started nor taken away."""
+    windows.manager.install(windows.service)
+    windows.program.has("running")
+    other = TaskScheduler(windows.root / "other")
+    other.stop()
+    assert other.uninstall() == [] and not other.state().installed
+    with pytest.raises(ServiceElsewhere):
+        other.start()
+    assert (windows.program.directory / "running").exists()
+    assert (windows.program.directory / "task.xml").exists()
+
+
 def test_no_task_scheduler(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or one that does not answer."""
     windows.program.fails("?", 5)

@@ -155,11 +155,12 @@ EARS = Factory.forProtocol(Ear)
 TARGET = HostPort(NAME, 7444)
 
 
+@pytest.mark.parametrize("status", [200, 204])
 @awaiting
-async def test_what_follows_the_answer() -> None:
+async def test_what_follows_the_answer(status: int) -> None:
     """Is the target's, also where both come in one piece, and so is the end."""
     with HttpProxy() as proxy:
-        proxy.answer = b"HTTP/1.1 200 Fine\r\n\r\nhello"
+        proxy.answer = b"HTTP/1.1 %d Fine\r\n\r\nhello" % status
         ear = await tunnelled(proxy, EARS, TARGET)
         await ear.over
         assert ear.heard == b"hello"
@@ -170,14 +171,14 @@ async def test_what_follows_the_answer() -> None:
     [
         (b"SSH-2.0-OpenSSH\r\n\r\n", "it speaks no HTTP"),
         (b"HTTP/1.1 20000 Fine\r\n\r\n", "it speaks no HTTP"),
-        (b"HTTP/1.1 201 Created\r\n\r\n", "it refuses to (201)"),
+        (b"HTTP/1.1 302 Found\r\n\r\n", "it refuses to (302)"),
         (b"HTTP/1.1 200 Fine\r\nX: " + b"x" * MAX_HEAD + b"\r\n\r\n", "its answer has no end"),
         (b"HTTP/1.1 200 Fine\r\n", "it closed the connection"),
     ],
 )
 @awaiting
 async def test_no_answer_of_a_proxy(answer: bytes, words: str) -> None:
-    """Only 200 goes on, and only a short head is read."""
+    """Only success goes on, as in gRPC, and only a short head is read."""
     with HttpProxy() as proxy:
         proxy.answer = answer
         error = await refusal(tunnelled(proxy, EARS, TARGET))
@@ -193,12 +194,15 @@ async def test_a_proxy_that_hangs() -> None:
         assert isinstance(error, ProxyUnusable) and error.cause == "no answer"
 
 
+@BOTH
 @awaiting
-async def test_a_name_that_could_end_the_head() -> None:
-    """No header can be smuggled to a proxy by what a pairing line calls its gateway."""
+async def test_a_name_that_could_end_the_head(way: Way) -> None:
+    """No header can be smuggled to a proxy by what a pairing line, or a file, calls its gateway;
+    gRPC takes escapes for what they stand for."""
     with HttpProxy() as proxy:
-        for name in ("gw\r\nX: y", "gw 1", "", "x" * 300):
-            error = await refusal(tunnelled(proxy, EARS, HostPort(name, 1)))
+        proxy.answer = b"HTTP/1.1 403 No\r\n\r\n"
+        for name in ("gw\r\nX: y", "gw%0d%0aX:y", "gw 1", "gw?", "gw/x", "", "x" * 300):
+            error = await refusal(way(HostPort(name, 1), proxy_of(proxy)))
             assert isinstance(error, GatewayUnreachable)
             assert error.cause == "the name is not known"
         assert proxy.asked == []
