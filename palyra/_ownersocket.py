@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from palyra.errors import SocketPathTooLong
+from palyra.errors import SocketPathTooLong, StoreUnavailable
 
 MAX_PATH = 107
 """Bytes, as unix(7) has it."""
@@ -36,10 +36,20 @@ def listen(reactor: Any, path: Path, factory: Any) -> Any:
     one.
 
     :raises SocketPathTooLong: see :func:`check_path`.
+    :raises StoreUnavailable: something else is in its place, or the disk does not take it.
     """
+    from twisted.internet.error import CannotListenError  # commands have this room without Twisted
+
     check_path(path)
-    path.unlink(missing_ok=True)
-    return reactor.listenUNIX(str(path), factory, mode=0o600)
+    try:
+        path.unlink(missing_ok=True)
+        return reactor.listenUNIX(str(path), factory, mode=0o600)
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise StoreUnavailable(str(path), cause.lower()) from error
+    except CannotListenError as error:
+        cause = getattr(error.socketError, "strerror", None) or str(error.socketError)
+        raise StoreUnavailable(str(path), cause.lower()) from error
 
 
 def peer_uid(connection: socket.socket) -> int | None:

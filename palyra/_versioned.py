@@ -180,7 +180,7 @@ class VersionedFile(Generic[S]):
         if isinstance(error, IsADirectoryError | NotADirectoryError):
             return StoreCorrupt(str(self.path), "it is no file")
         if isinstance(error, PermissionError):
-            return state_of_another(self.path)
+            return _closed(self.path)
         return StoreUnavailable(str(self.path), (error.strerror or str(error)).lower())
 
 
@@ -192,6 +192,17 @@ def state_of_another(path: Path) -> StateOfAnother:
             if uid != os.geteuid():
                 return StateOfAnother(str(each), account_of(uid), own_account())
     return StateOfAnother(str(path), "another user", own_account())
+
+
+def _closed(path: Path) -> PalyraError:
+    """Why ``path`` cannot be opened: what can be looked at next to it is this user's own and its
+    mode does not let him, or it is another user's."""
+    for each in (path, *path.parents) if _POSIX else ():
+        with contextlib.suppress(OSError):
+            if each.lstat().st_uid == os.geteuid():
+                return StoreUnavailable(str(each), "permission denied")
+            break
+    return state_of_another(path)
 
 
 def _with_unknown(new: Raw, old: Raw) -> Raw:

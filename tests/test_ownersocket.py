@@ -19,7 +19,7 @@ from palyra._ownersocket import (
     own_account,
     peer_uid,
 )
-from palyra.errors import SocketPathTooLong
+from palyra.errors import SocketPathTooLong, StoreUnavailable
 
 
 def test_who_is_at_the_other_end() -> None:
@@ -47,6 +47,24 @@ def test_how_accounts_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "geteuid")
     monkeypatch.setattr(getpass, "getuser", lambda: "ana")
     assert own_account() == "ana"
+
+
+def test_a_place_that_is_taken(tmp_path: Path) -> None:
+    """What is there and is no dead socket, or a disk that takes none, is a sentence."""
+    from twisted.internet.error import CannotListenError
+
+    class Full:
+        """A reactor on a full disk."""
+
+        def listenUNIX(self, address: str, factory: object, mode: int) -> None:
+            raise CannotListenError(None, address, OSError(28, "No space left on device"))
+
+    path = tmp_path / "control.sock"
+    with pytest.raises(StoreUnavailable, match="no space left"):
+        listen(Full(), path, None)
+    path.mkdir()
+    with pytest.raises(StoreUnavailable, match=r"directory|not permitted"):
+        listen(None, path, None)
 
 
 def test_a_path_that_no_socket_can_have(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -245,6 +246,25 @@ def test_a_file_of_another_user(entered: Path) -> None:
     assert refused.value.hint == "sudo -u root palyra node status"
     os.chown(file.path, 65534, 65534)
     assert file.read_owned() == (HOUSE, 65534)
+
+
+@ROOT_ONLY
+def test_a_file_that_its_owner_may_not_read(entered: Path) -> None:
+    """Is not said to be the user's who owns a directory above it; nor is what is in a directory
+    that is closed to its owner."""
+    file = VersionedFile(entered / "kept" / "house.json", House, 3, STEPS)
+    file.path.parent.mkdir()
+    for closed in (file.path, file.path.parent):
+        file.path.touch()
+        for each in (file.path, file.path.parent):
+            os.chown(each, 65534, 65534)
+        closed.chmod(0)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(StoreUnavailable, match=re.escape(f"{closed} cannot be used")):
+                file.read()
+        finally:
+            os.seteuid(0)
 
 
 def test_a_disk_that_does_not_do(

@@ -4,7 +4,6 @@ answers, typed refusals."""
 from __future__ import annotations
 
 import contextlib
-import getpass
 import http.client
 import socket
 import time
@@ -16,7 +15,7 @@ from urllib.parse import quote, urlencode
 import attrs
 import msgspec
 
-from palyra._ownersocket import check_path
+from palyra._ownersocket import check_path, own_account
 from palyra.afar.eventstream import EventReader
 from palyra.afar.refusals import AnswerUnreadable as AnswerUnreadable
 from palyra.afar.refusals import GatewayRefused as GatewayRefused
@@ -126,7 +125,7 @@ class SocketWay:
         if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
             return GatewayNotRunning(str(self._root))
         if isinstance(error, PermissionError):
-            return SocketPermission(owner_of(self._path), getpass.getuser())
+            return SocketPermission(owner_of(self._path), own_account())
         if isinstance(error, TimeoutError):
             return GatewayUnreachable(self.where, f"no answer in {timeout_s:g}s")
         return GatewayUnreachable(self.where, str(error) or type(error).__name__)

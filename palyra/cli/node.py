@@ -31,7 +31,14 @@ def run(call: Call, /, **given: Any) -> int:
     options = Asked(**given).options(call.state_root)
     from palyra.node.foreground import run as run_node
 
-    return run_node(options)
+    code = run_node(options)
+    from palyra.node.files import NodeFiles
+    from palyra.node.pairing import unfinished
+
+    if unfinished(NodeFiles(call.state_root)) is not None:
+        call.screen.aside("note  the pairing still waits for an operator")
+        call.screen.hint("palyra node run")
+    return code
 
 
 for _verb in (install, *nodeservice.VERBS, status, logs, uninstall, *nodecontrol.VERBS):

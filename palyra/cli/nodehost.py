@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from palyra._ownersocket import AVAILABLE
+from palyra._ownersocket import AVAILABLE, own_account
 from palyra.cli.client import Answer, GatewayRefused, owner_of
 from palyra.console.models import Problem
 from palyra.errors import (
@@ -88,8 +87,8 @@ class NodeHost:
         if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
             return NodeHostNotRunning(str(self._root))
         if isinstance(error, PermissionError):
-            ask = "palyra node requests"
-            return SocketPermission(owner_of(self._path), getpass.getuser(), self._path.name, ask)
+            ask = "palyra node status"
+            return SocketPermission(owner_of(self._path), own_account(), self._path.name, ask)
         if isinstance(error, TimeoutError):
             return NodeHostSilent(str(self._path), f"nothing in {timeout_s:g}s")
         return NodeHostSilent(str(self._path), error.strerror or str(error))

@@ -53,12 +53,18 @@ def uninstall(call: Call, keep_state: bool, yes: bool) -> int:
     if plan.manager is not None:
         done.unit = plan.manager.uninstall()
     if keep_state:
-        _show(plan, screen, done)
+        lines.show_unit(screen, plan, done)
         _unmark(plan)
     else:
         with removing.kept_alone(plan.files.root, belongings(plan.files)):
-            _tell(plan, screen, done)
-            _show(plan, screen, done)
+            try:
+                _tell(plan, screen, done)
+            except KeyboardInterrupt:
+                lines.show_unit(screen, plan, done)
+                screen.hint("palyra node uninstall")  # which goes on
+                raise
+            lines.show_told(screen, plan, done)
+            lines.show_unit(screen, plan, done)
             _remove_account(plan, screen, done)
             _remove_state(plan, screen, done)
     if screen.as_json:
@@ -86,12 +92,6 @@ def _stop(plan: Plan, screen: Screen, done: Done) -> None:
     with screen.working("stopping"):
         plan.manager.stop()
     done.stopped, done.stopped_pid = plan.facts.running, plan.facts.pid
-
-
-def _show(plan: Plan, screen: Screen, done: Done) -> None:
-    lines.show_leaving(screen, plan, done)
-    if plan.manager is not None:
-        lines.show_unit(screen, plan, done)
 
 
 def _tell(plan: Plan, screen: Screen, done: Done) -> None:

@@ -59,8 +59,8 @@ class Done:
     root: Path | None = None
 
 
-def show_leaving(screen: Screen, plan: Plan, done: Done) -> None:
-    """Whether the gateway knows, and that nothing runs any more."""
+def show_told(screen: Screen, plan: Plan, done: Done) -> None:
+    """Whether the gateway knows."""
     if done.told is not None:
         what = "pairing was revoked before" if done.told.already else "pairing revoked"
         ok(screen, f"gateway told, {what}", "gateway", "told", done.told.address)
@@ -73,8 +73,6 @@ def show_leaving(screen: Screen, plan: Plan, done: Done) -> None:
         warn(screen, f"gateway not told; there: {there}", "gateway", "not told", there, why)
         if why and screen.tty:
             screen.aside(f"note  {words.escaped(why)}")
-    if done.stopped:
-        ok(screen, "stopped", "stopped", str(done.stopped_pid))
 
 
 def show_undelivered(screen: Screen, count: int) -> None:
@@ -84,7 +82,9 @@ def show_undelivered(screen: Screen, count: int) -> None:
 
 
 def show_unit(screen: Screen, plan: Plan, done: Done) -> None:
-    """What the service manager had of it."""
+    """That nothing runs any more, and what the service manager had of it."""
+    if done.stopped:
+        ok(screen, "stopped", "stopped", str(done.stopped_pid))
     unit = _UNITS.get(plan.mark.manager) if plan.mark is not None else None
     if unit is not None and done.unit:
         system = plan.mark is not None and plan.mark.scope == Scope.SYSTEM

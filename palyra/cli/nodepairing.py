@@ -11,7 +11,7 @@ import attrs
 import click
 
 from palyra.cli.options import TRANSPORT
-from palyra.config.addresses import HostPort
+from palyra.config.addresses import HostPort, listed
 from palyra.core.pin import PinCode
 from palyra.core.transports import Preference
 from palyra.errors import InsecureCodeArgument, Malformed
@@ -121,9 +121,7 @@ class Asked:
 
         :raises PalyraError, click.UsageError: it is none, or nobody can be asked.
         """
-        address = None
-        if self.gateway is not None:
-            address = HostPort.parse(self.gateway, "--gateway", ENROLMENT_PORT)
+        address = self._address()  # before anybody types a PIN
         line = pairing_line(self.pairing_uri, allow_insecure=self.allow_insecure_pairing_code_arg)
         given, on_stdin = self.pairing_code, self.pairing_code_stdin
         from palyra.node.foreground import NodeRunOptions
@@ -140,6 +138,15 @@ class Asked:
             transport=None if self.transport is None else Preference(self.transport),
             ca_file=self.gateway_ca_file,
         )
+
+    def _address(self) -> HostPort | None:
+        try:
+            listed(self.grpc_url, "--grpc-url")
+            if self.gateway is None:
+                return None
+            return HostPort.parse(self.gateway, "--gateway", ENROLMENT_PORT)
+        except Malformed as error:
+            raise click.UsageError(error.sentence.removesuffix(".")) from error
 
 
 def _pin(given: str | None, on_stdin: bool) -> PinCode:

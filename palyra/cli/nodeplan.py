@@ -250,7 +250,7 @@ def _carried_out(made: Plan) -> Made:
         made = _with_account(made, undo)
         contents = _contents(made.manager.files)
         written = made.manager.install(service_of(made))
-        if made.before is None or made.replaced is not None:
+        if not contents and (made.before is None or made.replaced is not None):
             undo.callback(_try, made.manager.uninstall)
         if made.replaced is not None:
             made.replaced.uninstall()

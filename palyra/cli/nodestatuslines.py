@@ -111,7 +111,8 @@ def _managed_text(facts: Facts, now: int) -> str:
     if facts.by_service:
         parts = [described, "running", *_alive(facts, now)]
     else:
-        word = state.word if state.word and not state.running else "stopped"
+        told = bool(state.word) and not state.running and state.word != "dead"
+        word = state.word if told else "stopped"
         failed = bool(state.result)
         parts = [described, f"!! {word}: {state.result}" if failed else word]
     if not state.installed:

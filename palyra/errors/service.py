@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import attrs
 
 from palyra.errors.base import Category, PalyraError
@@ -61,7 +63,7 @@ class ServiceElsewhere(PalyraError):
 
     @property
     def hint(self) -> str:
-        return f"palyra node uninstall --state-root {self.state_root}"
+        return f"palyra node uninstall --state-root {shlex.quote(self.state_root)}"
 
 
 @attrs.define

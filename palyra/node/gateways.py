@@ -7,7 +7,13 @@ from typing import TypeVar
 
 from twisted.logger import Logger
 
-from palyra.errors import GatewayUnreachable, PalyraError, RemoteRefusal
+from palyra.errors import (
+    GatewayUnreachable,
+    PalyraError,
+    PinMismatch,
+    PinNotChecked,
+    RemoteRefusal,
+)
 from palyra.node.routes import Routes, is_unreached
 from palyra.transport.statuses import is_cut
 
@@ -25,7 +31,7 @@ def is_elsewhere(error: PalyraError) -> bool:
     """
     if isinstance(error, RemoteRefusal):
         return error.transient
-    return isinstance(error, GatewayUnreachable)
+    return isinstance(error, GatewayUnreachable | PinMismatch | PinNotChecked)
 
 
 def asked_s(error: PalyraError) -> float:
@@ -115,6 +121,6 @@ def _says_little(missed: tuple[PalyraError, Routes]) -> tuple[int, float]:
 def _why(missed: PalyraError) -> str:
     if is_unreached(missed):
         return "does not answer"
-    if isinstance(missed, GatewayUnreachable):
-        return f"is of no use ({missed.cause})"
-    return "has no room" if asked_s(missed) else "cannot serve now"
+    if isinstance(missed, RemoteRefusal):
+        return "has no room" if asked_s(missed) else "cannot serve now"
+    return f"is of no use ({getattr(missed, 'cause', 'not the one of server_pin')})"

@@ -296,10 +296,7 @@ class _Barred:
 
     def refused(self, error: PalyraError) -> None:
         """A rejoin ended so."""
-        if isinstance(error, PairingRejected):
-            pause_s = REJECTED_S
-        else:
-            pause_s = asked_s(error)
+        pause_s = REJECTED_S if isinstance(error, PairingRejected) else asked_s(error)
         self._error = error if pause_s else None
         self._until_s = self._elapsed_s() + pause_s
 

@@ -179,7 +179,7 @@ class Renewal:
             self._schedule(delay_s)
 
     def woke(self) -> None:
-        """The machine may have been asleep: the timer stood still, and the certificate grew older."""
+        """The machine may have slept: the timer stood still, and the certificate grew older."""
         if self._timer is not None:
             self._schedule(max(0.0, self._due_s - self._elapsed_s()))
 
@@ -286,10 +286,6 @@ class Renewal:
 
     def _failed(self, held: _Held, error: PalyraError | None) -> None:
         self._failures += 1
-        passed_ms = (self._elapsed_s() - held.began_s) * 1000
-        left_s = held.life.left_s(held.gateway_began_ms + passed_ms)
-        if left_s <= held.life.whole_s / 6:
-            self._witness.renewal_failed(error, left_s)
         asked_s = min(MAX_RETRY_S, getattr(error, "retry_after_s", None) or 0.0)
         retry_s = max(asked_s, self._backoff_s())
         if error is not None:
@@ -299,3 +295,7 @@ class Renewal:
                 e=error.sentence,
             )
         self._schedule(retry_s)
+        passed_ms = (self._elapsed_s() - held.began_s) * 1000
+        left_s = held.life.left_s(held.gateway_began_ms + passed_ms)
+        if left_s <= held.life.whole_s / 6:
+            self._witness.renewal_failed(error, left_s)

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from palyra.supervision.service import Account
+from palyra.supervision.service import Account, groups_of
 
 
 @contextlib.contextmanager
@@ -21,7 +21,7 @@ def acting_as(account: Account | None) -> Iterator[None]:
         return
     groups, gid = os.getgroups(), os.getegid()
     try:  # Ctrl-C comes between any two of these
-        os.setgroups([account.gid])
+        os.setgroups(groups_of(account))
         _set_ids("gid", account.gid)
         _set_ids("uid", account.uid)
         yield

@@ -34,7 +34,15 @@ from palyra.supervision.installed import INSTALLED_FILE, mark_at
 from palyra.supervision.interfaces import IServiceManager
 from palyra.supervision.logfiles import opened, rotate
 from palyra.supervision.processfile import PROCESS_FILE, ProcessFile
-from palyra.supervision.service import MANAGER, Account, Manager, Scope, Service, ServiceState
+from palyra.supervision.service import (
+    MANAGER,
+    Account,
+    Manager,
+    Scope,
+    Service,
+    ServiceState,
+    groups_of,
+)
 
 START_S = 30.0
 """How long a host may take until it says that it serves; one that lives on is on its way."""
@@ -233,7 +241,7 @@ class BackgroundProcess:
     ) -> subprocess.Popen[bytes]:
         more: dict[str, Any] = {}
         if account is not None:
-            groups = os.getgrouplist(account.name, account.gid)
+            groups = groups_of(account)
             more = {"user": account.uid, "group": account.gid, "extra_groups": groups}
         return subprocess.Popen(
             service.command(journal=False),

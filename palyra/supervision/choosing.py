@@ -41,16 +41,20 @@ def choose(
     return BackgroundProcess(state_root)
 
 
-def of(mark: InstalledFile) -> IServiceManager:
+def of(mark: InstalledFile, *, platform: str = sys.platform) -> IServiceManager:
     """The manager that keeps what ``mark`` says was installed; it is not asked whether it runs.
 
-    :raises StoreCorrupt: the mark names none that there is.
+    :raises StoreCorrupt: the mark names none that there is on this system: its files would be
+        written where nobody reads them.
     """
     root = Path(mark.state_root)
     try:
-        return _made(Manager(mark.manager), Scope(mark.scope), root)
+        manager, scope = Manager(mark.manager), Scope(mark.scope)
+        if manager not in (_NATIVE.get(platform), Manager.PROCESS):
+            raise ValueError(f"it says {manager}, which only {_ONLY_ON[manager]} has")
     except ValueError as error:
         raise StoreCorrupt(str(root / "node-host" / INSTALLED_FILE), str(error)) from error
+    return _made(manager, scope, root)
 
 
 def _made(

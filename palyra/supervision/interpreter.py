@@ -10,7 +10,7 @@ from pathlib import Path
 
 from palyra.errors import InterpreterUnusable
 from palyra.supervision.programs import run
-from palyra.supervision.service import Account
+from palyra.supervision.service import Account, groups_of
 
 TIMEOUT_S = 60.0
 _IMPORTS = "import palyra.node.__main__, palyra.node.tap, twisted.plugins.palyra_plugins"
@@ -79,7 +79,7 @@ def _way(place: Path) -> Iterator[Path]:
 def _may(found: os.stat_result, account: Account) -> bool:
     if account.uid == 0:
         return True
-    owner, group = found.st_uid == account.uid, found.st_gid == account.gid
+    owner, group = found.st_uid == account.uid, found.st_gid in groups_of(account)
     shift = 6 if owner else 3 if group else 0
     needed = stat.S_IXOTH if stat.S_ISDIR(found.st_mode) else stat.S_IROTH
     return bool(found.st_mode >> shift & needed)

@@ -16,7 +16,7 @@ from typing import IO, Any
 import attrs
 
 from palyra.errors import ServiceManagerFailed
-from palyra.supervision.service import Account
+from palyra.supervision.service import Account, groups_of
 
 MAX_OUTPUT = 1024 * 1024
 """How many bytes of each stream are kept, unless a caller wants more; a program that writes more
@@ -108,7 +108,7 @@ def _run(
 def _user(account: Account | None) -> dict[str, Any]:
     if account is None or not hasattr(os, "geteuid") or account.uid == os.geteuid():
         return {}
-    return {"user": account.uid, "group": account.gid, "extra_groups": []}
+    return {"user": account.uid, "group": account.gid, "extra_groups": groups_of(account)}
 
 
 def _room(most: int) -> IO[bytes]:

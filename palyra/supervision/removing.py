@@ -195,7 +195,7 @@ def _locked(held: Directory, path: Path, lock: str) -> Iterator[None]:
         holder = os.read(descriptor, 32).strip()
         os.close(descriptor)
         pid = int(holder) if holder.isdigit() else 0
-        raise StateRootLocked(str(path), pid, "A node host") from error
+        raise StateRootLocked(str(path.parent), pid, "A node host") from error
     except NotANodeHost:
         os.close(descriptor)
         raise

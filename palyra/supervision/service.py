@@ -58,6 +58,11 @@ class Account:
     gid: int
 
 
+def groups_of(account: Account) -> list[int]:
+    """All groups that it is in, as a service manager starts it with them."""
+    return os.getgrouplist(account.name, account.gid)
+
+
 @attrs.frozen(kw_only=True)
 class Service:
     """A node host, as it is to be run.

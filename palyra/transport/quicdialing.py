@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError, MessageLengthError
 from twisted.internet.interfaces import IDelayedCall, IHostResolution, IResolutionReceiver
 from twisted.internet.protocol import DatagramProtocol
@@ -39,10 +39,15 @@ def unreachable(target: HostPort, cause: str) -> GatewayUnreachable:
 def resolve(reactor: Any, target: HostPort) -> Deferred[list[Address]]:
     """The addresses of a host, in the order in which they are to be tried, at most eight.
 
-    Fails with :class:`GatewayUnreachable` where the name is not known.
+    Fails with :class:`GatewayUnreachable` where the name is not known.  Cancelling ends the wait;
+    Twisted's resolver cannot be called off, and is not: what it finds then is dropped.
     """
     if isIPAddress(target.host) or isIPv6Address(target.host):
         return succeed([(target.host, target.port)])
+    try:
+        target.host.encode("idna")
+    except UnicodeError:  # of which the resolver would never tell
+        return fail(unreachable(target, Unreached.NO_NAME))
     receiver = _Receiver(target)
     resolver = reactor.nameResolver
     resolver.resolveHostName(receiver, target.host, target.port, transportSemantics="UDP")
@@ -65,11 +70,10 @@ class _Receiver:
     def __init__(self, target: HostPort) -> None:
         self._target = target
         self._found: list[Address] = []
-        self._resolution: IHostResolution | None = None
-        self.resolved: Deferred[list[Address]] = Deferred(self._cancel)
+        self.resolved: Deferred[list[Address]] = Deferred()
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        self._resolution = resolutionInProgress
+        pass
 
     def addressResolved(self, address: Any) -> None:
         if isinstance(address, (IPv4Address, IPv6Address)):
@@ -82,10 +86,6 @@ class _Receiver:
             self.resolved.callback(in_turns(self._found))
         else:
             self.resolved.errback(unreachable(self._target, Unreached.NO_NAME))
-
-    def _cancel(self, _: Deferred[list[Address]]) -> None:
-        if self._resolution is not None:
-            self._resolution.cancel()
 
 
 class Race(Generic[T]):

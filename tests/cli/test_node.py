@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import types
 from pathlib import Path
@@ -16,6 +17,8 @@ from palyra.config.addresses import HostPort
 from palyra.core.pin import PinCode
 from palyra.core.transports import Preference
 from palyra.errors import InsecureCodeArgument, Malformed
+from palyra.node.files import NodeFiles
+from palyra.node.identity import PairingFile
 from tests.cli.terminal import Terminal
 
 ALLOW = "--allow-insecure-pairing-code-arg"
@@ -64,6 +67,18 @@ def test_options_reach_the_node_host(
             "ca_file": tmp_path / "ca.pem",
         }
     ]
+
+
+def test_a_pairing_that_is_left(
+    started: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C while an operator is waited for: it is said that it waits, and how to go on."""
+    files = NodeFiles(tmp_path)
+    files.identity.open(1, os.urandom)
+    files.identity.keep_waiting(PairingFile(1, "ab" * 16, "R", "gw:7443", "PEM"))
+    assert main(["node", "run", "--state-root", str(tmp_path)]) == 7
+    said = "note  the pairing still waits for an operator\nhint  palyra node run\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_paired_device_needs_no_option(started: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -313,7 +313,7 @@ def test_a_host_of_another_user(
     monkeypatch.setattr(nodehost.NodeHost, "_exchange", refused)
     status, _, err = host.run(capsys, "requests")
     assert status == 1
-    assert "control.sock belongs to user " in err and " palyra node requests\n" in err
+    assert "control.sock belongs to user " in err and " palyra node status\n" in err
 
 
 def test_a_host_that_does_not_answer(

@@ -342,6 +342,7 @@ def test_a_host_that_runs_in_a_terminal(bench: Bench, capsys: pytest.CaptureFixt
         (["--credential", "a=~/f", "--credential", "a=~/f"], "given twice"),
         (["--run-as", "bob"], "Only root installs"),
         (["--gateway", "gw", "--pairing-uri", "-"], "give one of them"),
+        (["--profile", "strict", "--manager", "process"], "not for a background process"),
         (["--pairing-uri", LINE], "stays in the shell history"),
     ],
 )
@@ -353,6 +354,22 @@ def test_options_that_cannot_be_used(
     status, _, err = bench.run(capsys, "install", *given)
     assert (status, words in err) == (2, True)
     assert bench.paired == [] and bench.manager.told == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--gateway", "http://gw/"], "--gateway: must be HOST:PORT"),
+        (["--gateway", "gw", "--grpc-url", "gw"], "--grpc-url: must be HOST:PORT"),
+    ],
+)
+def test_addresses_that_are_none(
+    bench: Bench, capsys: pytest.CaptureFixture[str], given: list[str], words: str
+) -> None:
+    """A usage error as well, before anybody is asked for a PIN."""
+    status, _, err = bench.run(capsys, "install", *given)
+    assert (status, words in err, bench.paired) == (2, True, [])
+    assert err.endswith("hint:  palyra node install --help\n")
 
 
 def test_credentials_reach_the_service(
@@ -436,6 +453,9 @@ def test_a_mark_that_cannot_be_kept(
     assert (status, "cannot be used (is a directory)" in err) == (1, True)
     assert bench.manager.told == ["check", "install", "uninstall"]
     assert not bench.manager.unit.exists()
+    bench.manager.unit.write_text("of an install before it, whose mark was lost\n")
+    assert bench.run(capsys, "install")[0] == 1
+    assert bench.manager.unit.exists()
 
 
 def test_a_host_that_ends_at_its_start(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -583,6 +603,8 @@ def test_a_state_root_with_something_else(
     """It is not handed to another user, and nobody is paired for it."""
     monkeypatch.setattr(nodeplan, "acting_as", contextlib.nullcontext)
     monkeypatch.setattr(nodeplan, "NOBODY", 54321)
+    monkeypatch.setattr(nodeplan, "owner_uid", lambda directory: 0)
+    monkeypatch.setattr(accounts, "check_place", lambda tree, account: None)
     (rooted.root / name).touch()
     status, _, err = rooted.run(capsys, "install", *PAIR)
     assert (status, f"{rooted.root / name} is no node host's" in err) == (1, True)

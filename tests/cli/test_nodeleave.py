@@ -20,7 +20,6 @@ from palyra.core.identifiers import short_id
 from palyra.errors import (
     GatewayUnreachable,
     NotPaired,
-    PalyraError,
     ServiceManagerFailed,
     StateRootLocked,
     StoreCorrupt,
@@ -44,7 +43,7 @@ class Place:
 
     root: Path
     manager: FakeManager
-    answer: Told | PalyraError = attrs.Factory(lambda: Told("quic home.example.org:7444"))
+    answer: Told | BaseException = attrs.Factory(lambda: Told("quic home.example.org:7444"))
     told: list[str] = attrs.Factory(list)
 
     @property
@@ -67,7 +66,7 @@ class Place:
     def tell(self, root: Path, account: Account | None) -> Told:
         self.told.append(f"tell {sorted(self.manager.told)}")
         assert root == self.root
-        if isinstance(self.answer, PalyraError):
+        if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer
 
@@ -313,6 +312,16 @@ def test_a_root_that_was_there_before(place: Place, capsys: pytest.CaptureFixtur
     place.root.chmod(0o755)
     assert place.run(capsys)[0] == 0
     assert list(place.root.iterdir()) == []
+
+
+def test_an_interruption(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """While the gateway is told: what was done by then is said, and what goes on with it."""
+    place.manager.runs = True
+    place.answer = KeyboardInterrupt()
+    code, out, err = place.run(capsys)
+    assert code == 130 and err.splitlines()[0] == "hint  palyra node uninstall"
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["stopped", "unit"]
+    assert place.files.host() == HOST and place.files.installed.exists()
 
 
 def test_never_paired(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -224,7 +224,7 @@ def test_a_pairing_waits(place: Place) -> None:
 
 def test_paired_and_stopped() -> None:
     """What the files know is told, also that a certificate is over."""
-    stopped = ServiceState(installed=True, word="stopped", at_boot=True)
+    stopped = ServiceState(installed=True, word="dead", at_boot=True)  # systemd's word
     told = facts(answer=None, service=stopped, cert_expires_ms=NOW - HOUR)
     assert (told.state, told.exit_code) == ("stopped", 1)
     assert lines(told) == [

@@ -124,6 +124,18 @@ def test_the_state_of_another_user(entered: Path) -> None:
         os.seteuid(0)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_where_no_state_can_be_made(entered: Path) -> None:
+    """Another place has to be named: the owner of this one has no node host there."""
+    os.seteuid(65534)
+    try:
+        with pytest.raises(StateOfAnother) as refused:
+            NodeFiles(entered / "none").make()
+    finally:
+        os.seteuid(0)
+    assert (refused.value.path, refused.value.hint) == (str(entered), "use --state-root DIR")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root is let in")
 def test_root_uses_no_state_of_another_user(entered: Path) -> None:
     """Neither his directory nor one that a link of his leads to; what is not there is nobody's."""

@@ -15,16 +15,19 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
+from palyra._lock import RootLock
 from palyra._reactor import the_reactor
 from palyra.config import load
 from palyra.core.pairing import RequestState
 from palyra.core.pin import PinCode
-from palyra.errors import Malformed, PairingFailed
-from palyra.node import typedpins
+from palyra.errors import Malformed, PairingFailed, StateRootLocked
+from palyra.node import foreground, typedpins
 from palyra.node.files import HostFile, NodeFiles
 from palyra.node.identity import PairingFile
 from palyra.node.pairingrun import NodeRunOptions, PairingRun
 from palyra.node.screen import Screen
+from palyra.supervision import processfile
+from palyra.supervision.processfile import ProcessFile
 from tests.cli.terminal import Terminal
 from tests.node.awaiting import awaiting, awaiting_fixture
 from tests.node.fakes import DEVICE_ID, NOW_MS, PairedDevice, new_authority
@@ -185,6 +188,20 @@ async def test_gateways_that_moved(tmp_path: Path, urls: tuple[str, ...], lines:
     assert out.getvalue() == lines
     with pytest.raises(Malformed, match="--grpc-url"):
         NodeRunOptions(tmp_path, grpc_url=("gw:7444", "gw:7444"))
+
+
+def test_beside_a_service(tmp_path: Path) -> None:
+    """A service is stopped as one; who runs in another terminal is sent a signal."""
+    files = NodeFiles(tmp_path)
+    files.make()
+    lock = RootLock.take(files.lock, who="A node host")
+    for manager, stop in (("systemd", "palyra node stop"), ("", f"kill {os.getpid()}")):
+        file = ProcessFile(1, os.getpid(), "", "", NOW_MS, "", "", manager, "1")
+        processfile.write(files.process, file)
+        with pytest.raises(StateRootLocked) as refused:
+            foreground.pair(NodeRunOptions(tmp_path), io.StringIO())
+        assert refused.value.hint == f"stop it with {stop}, or use --state-root DIR"
+    lock.release()
 
 
 @awaiting

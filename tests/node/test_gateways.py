@@ -15,6 +15,7 @@ from palyra.errors import (
     Cut,
     GatewayUnreachable,
     PalyraError,
+    PinMismatch,
     ProxyUnusable,
     RemoteRefusal,
 )
@@ -33,6 +34,7 @@ PROXY = ProxyUnusable("proxy:3128", "it refuses to (403)")
 CUT = GatewayUnreachable("a", Cut.CLOSED_OFF)
 OTHER = GatewayUnreachable("a", STRANGE)
 OLD = GatewayUnreachable("a", OUT_OF_DATE)
+PIN = PinMismatch("a")
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def last_of(node: Node) -> tuple[str, Any, float]:
     return node.seen[-1]
 
 
-@pytest.mark.parametrize("error", [AWAY, FULL, STOPPING, BROKEN, PROXY, CUT, OTHER, OLD])
+@pytest.mark.parametrize("error", [AWAY, FULL, STOPPING, BROKEN, PROXY, CUT, OTHER, OLD, PIN])
 def test_the_next_one(make: Callable[..., Node], error: PalyraError) -> None:
     """Where nobody serves at the one before, whoever listens there, or it cannot decide now; in the
     same attempt."""
@@ -160,10 +162,12 @@ def test_one_that_drains_leads_to_the_next(make: Callable[..., Node]) -> None:
     """Soon, and not when the one that stops is back; which is left alone until then.  Where all
     of them drain, the first that is back is waited for."""
     node = make(A, B)
-    assert (pause_s := drain(node, 300_000)) <= 10
+    pause_s = drain(node, 300_000)
+    assert pause_s <= 10
     node.clock.advance(pause_s)
     assert tried() == [A, B]
-    assert 300 - pause_s <= (again_s := drain(node, 900_000)) <= 302
+    again_s = drain(node, 900_000)
+    assert 300 - pause_s <= again_s <= 302
     node.clock.advance(again_s)
     assert tried() == [A, B, A]
 
@@ -186,6 +190,7 @@ def test_a_line_for_the_person_who_watches(make: Callable[..., Node]) -> None:
         (FULL, "has no room"),
         (STOPPING, "cannot serve now"),
         (CUT, "is of no use (the connection was closed)"),
+        (PIN, "is of no use (not the one of server_pin)"),
     ):
         node = make(A, B)
         said: list[str] = []

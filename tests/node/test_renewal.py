@@ -425,6 +425,16 @@ def test_a_bundle_of_strangers(node: Node) -> None:
     assert node.device.store.client().ca_bundle_pem == node.device.ca_pem
 
 
+def test_a_witness_that_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is told of it keeps nothing from being tried again."""
+    monkeypatch.setattr(Node, "renewal_failed", lambda *_: 1 / 0)
+    node.begin()
+    node.wait()
+    node.slept_s = 7 * HOUR_S
+    node.channel.asked[-1][1].errback(AWAY)
+    assert 30 <= node.due_s <= 60 and not node.renewal.busy
+
+
 @pytest.mark.parametrize("surprise", [ValueError("a bug"), CancelledError()])
 def test_a_surprise(node: Node, surprise: Exception) -> None:
     """Is shown in the end, and tried again; a call that somebody else ended is one."""

@@ -63,7 +63,8 @@ def mark(manager: str, scope: str = "user") -> InstalledFile:
 @pytest.mark.parametrize("scope", Scope)
 def test_the_manager_of_a_mark(manager: Manager, scope: Scope, problem: str) -> None:
     """Whether it runs now or not: it has what was installed."""
-    kept = of(mark(manager, scope))
+    (platform,) = [each for each, (kind, _) in NATIVE.items() if kind is manager] or ["linux"]
+    kept = of(mark(manager, scope), platform=platform)
     assert kept.kind is manager
     if manager is Manager.SYSTEMD:
         assert kept.described == f"systemd {scope} unit"
@@ -71,6 +72,6 @@ def test_the_manager_of_a_mark(manager: Manager, scope: Scope, problem: str) -> 
 
 def test_a_mark_that_names_none() -> None:
     """The file is named, which a newer program or a hand has changed."""
-    for bad in (mark("runit"), mark("systemd", "planet")):
+    for bad in (mark("runit"), mark("systemd", "planet"), mark("launchd"), mark("task")):
         with pytest.raises(StoreCorrupt, match=r"/srv/pi/node-host/installed\.json"):
-            of(bad)
+            of(bad, platform="linux")

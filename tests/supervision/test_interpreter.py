@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from palyra.errors import InterpreterUnusable
+from palyra.supervision.acting import acting_as
 from palyra.supervision.interpreter import places, prove
 from palyra.supervision.service import Account
 
@@ -90,6 +91,22 @@ def test_an_interpreter_that_the_user_can_run_is_taken(closed: Path) -> None:
     os.chown(closed, 0, NOBODY.gid)
     closed.chmod(0o750)
     prove(str(python), NOBODY)
+
+
+@as_root
+def test_an_interpreter_of_another_group_that_the_user_is_in(
+    closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service will have all of them, so what is shut to none of them is taken."""
+    python = closed / "python"
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    os.chown(closed, 0, 54321)
+    closed.chmod(0o750)
+    monkeypatch.setattr(os, "getgrouplist", lambda name, gid: [gid, 54321])
+    prove(str(python), NOBODY)
+    with acting_as(NOBODY):
+        assert python.exists()
 
 
 def test_what_an_interpreter_needs_is_named() -> None:

@@ -92,6 +92,7 @@ def test_a_service_of_another_state_root_is_left_alone(
         with pytest.raises(ServiceElsewhere) as caught:
             act(attrs.evolve(service, state_root=tmp_path / "other"))
         assert caught.value.state_root == str(service.state_root)
+    assert ServiceElsewhere("unit", "/a b").hint == "palyra node uninstall --state-root '/a b'"
     assert (file.read_bytes(), systemctl.calls()) == (before, [])
 
 

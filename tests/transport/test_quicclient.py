@@ -27,6 +27,7 @@ from palyra.node.link import Channel
 from palyra.node.routes import is_unreached
 from palyra.transport.asyncbridge import call_soon
 from palyra.transport.quicclient import QuicChannel
+from palyra.transport.quicconnection import HANDSHAKE_S
 from palyra.transport.quicframes import Health
 from palyra.transport.quiclistener import QuicListener
 from palyra.wire.pairing import RenewalAsked, Renewed
@@ -225,6 +226,24 @@ def test_one_address_is_strange_and_one_is_silent(telling: bool) -> None:
     error = world.ask(channel.health())
     assert isinstance(error, PinMismatch if telling else GatewayUnreachable)
     assert is_unreached(error) is not telling
+    world.end()
+
+
+def test_a_name_on_which_the_resolver_hangs() -> None:
+    """Costs what a handshake may take, and another way may be tried; or it is called off."""
+    world = World()
+    world.network.slow["gw"] = []
+    for called_off in (False, True):
+        channel = world.channel(address=HostPort("gw", PORT))
+        if called_off:
+            asked = channel.health()
+            world.ask(channel.close())
+            assert isinstance(world.ask(asked), GatewayUnreachable)
+        else:
+            began_s = world.network.clock.seconds()
+            error = world.ask(channel.health())
+            assert is_unreached(error)
+            assert world.network.clock.seconds() - began_s == pytest.approx(HANDSHAKE_S)
     world.end()
 
 

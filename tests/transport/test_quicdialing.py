@@ -6,7 +6,8 @@ import errno
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHostnameResolver, IUDPTransport
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
@@ -83,6 +84,27 @@ def test_a_name() -> None:
     found = result_of(resolve(network.host(HERE), HostPort("gw", 7)))
     assert found == [("2001:db8::1", 7), ("192.0.2.1", 7), ("2001:db8::2", 7)]
     error = result_of(resolve(network.host(HERE), HostPort("nobody", 7)))
+    assert isinstance(error, GatewayUnreachable) and error.cause == Unreached.NO_NAME
+
+
+def test_a_resolver_that_hangs() -> None:
+    """Nobody has to wait for it; Twisted's cannot be called off, and what it finds then is late."""
+    network = Network()
+    network.slow["gw"] = []
+    resolving = resolve(network.host(HERE), HostPort("gw", 7))
+    resolving.cancel()
+    assert isinstance(result_of(resolving), CancelledError)
+    (receiver,) = network.slow["gw"]
+    receiver.addressResolved(IPv4Address("UDP", "192.0.2.1", 7))
+    receiver.resolutionComplete()
+
+
+@pytest.mark.parametrize("name", ["a..b", "x" * 64])
+def test_what_is_no_name(name: str) -> None:
+    """Twisted's resolver never answers then."""
+    network = Network()
+    network.slow[name] = []
+    error = result_of(resolve(network.host(HERE), HostPort(name, 7)))
     assert isinstance(error, GatewayUnreachable) and error.cause == Unreached.NO_NAME
 
 

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import (
     IReactorPluggableNameResolver,
     IReactorTime,
     IReactorUDP,
+    IResolutionReceiver,
     IUDPTransport,
 )
 from twisted.internet.task import Clock
@@ -31,7 +32,7 @@ class Network:
 
     ``fate`` says of each datagram (bytes, from, to) in how many seconds it arrives: once for every
     number, never for none.  ``silent`` are hosts that swallow everything; ``names`` is what host
-    names resolve to.
+    names resolve to, and ``slow`` are those on which the resolver hangs, with who waits for it.
     """
 
     def __init__(self, now_s: float = 0.0, delay_s: float = 0.001) -> None:
@@ -41,6 +42,7 @@ class Network:
         self.fate: Callable[[bytes, Address, Address], list[float]] = lambda *_: [self.delay_s]
         self.silent: set[str] = set()
         self.names: dict[str, list[str]] = {}
+        self.slow: dict[str, list[IResolutionReceiver]] = {}
         self.carried = 0
         self._ports: dict[Address, FakePort] = {}
         self._hosts: set[str] = set()
@@ -225,12 +227,12 @@ class Resolution:
         self.name = name
 
     def cancel(self) -> None:
-        raise NotImplementedError("names of memory resolve at once")
+        raise NotImplementedError("as Twisted's own: nothing ends a thread")
 
 
 @implementer(IHostnameResolver)
 class Names:
-    """Resolves the network's names, at once."""
+    """Resolves the network's names: at once, or never."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -245,6 +247,9 @@ class Names:
     ) -> Resolution:
         resolution = Resolution(hostName)
         resolutionReceiver.resolutionBegan(resolution)
+        if hostName in self._network.slow:
+            self._network.slow[hostName].append(resolutionReceiver)
+            return resolution
         for each in self._network.names.get(hostName, []):
             kind = IPv6Address if ":" in each else IPv4Address
             resolutionReceiver.addressResolved(kind("UDP", each, portNumber))
