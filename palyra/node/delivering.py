@@ -17,14 +17,13 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from palyra import __version__
 from palyra.core.frames import Dispatch, Hello, Welcome
 from palyra.core.identifiers import AttemptId, DeviceId, Entropy
 from palyra.core.jobs import Outcome, Report, Standing
 from palyra.core.transfers import PIECES_OVER
 from palyra.core.versions import PIECES
 from palyra.errors import GatewayUnreachable, PalyraError
-from palyra.node.announcing import platform_name
+from palyra.node.announcing import greeting
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import WHOLE
 from palyra.node.files import NodeFiles
@@ -136,14 +135,11 @@ class Delivery:
 
     def _hello(self) -> Hello:
         """Nothing is offered any more, so that nothing that waits is sent here."""
-        return Hello(
-            device_id=self._device_id,
-            platform=platform_name(),
-            capabilities=(),
-            version=__version__,
+        return greeting(
+            self._device_id,
+            (),
             memory_id=self._memory_id,
             attempts=self._standings,
-            extended=True,
             unix_ms=int(self._reactor.seconds() * 1000),
         )
 

@@ -26,7 +26,7 @@ from palyra.core.frames import Hello
 from palyra.core.identifiers import Entropy
 from palyra.core.transports import Preference
 from palyra.errors import NotPaired, PalyraError
-from palyra.node.announcing import announcement
+from palyra.node.announcing import announcement, greeting
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
 from palyra.node.controlwords import ReloadedAnswer, StatusAnswer
@@ -53,7 +53,6 @@ from palyra.observe.tracing import open_tracing
 from palyra.transport.asyncbridge import call_from_thread
 from palyra.workers.killing import containment
 
-MAX_IN_FLIGHT = 256
 NO_TRACING = TracingSection()
 _PREFERENCES = frozenset(each.value for each in Preference)
 
@@ -366,18 +365,14 @@ class NodeService(Service):
         )
 
     def _hello(self, store_epoch: str) -> Hello:
-        said = announcement(self._offers.offering, self._node.host.name)
-        return Hello(
-            device_id=self._node.identity.device_id,
-            platform=said.platform,
-            capabilities=said.capabilities,
-            version=said.version,
+        return greeting(
+            self._node.identity.device_id,
+            self._offers.offering.announced(),
             memory_id=self._memory.memory_id,
-            store_epoch=store_epoch,
-            max_in_flight=min(MAX_IN_FLIGHT, self._config.max_running + self._config.max_waiting),
             attempts=self._runs.standings(),
-            extended=True,
             unix_ms=self._now_ms(),
+            store_epoch=store_epoch,
+            max_in_flight=self._config.max_running + self._config.max_waiting,
         )
 
     def _now_ms(self) -> int:

@@ -15,7 +15,7 @@ from palyra.core.announcement import Announcement
 from palyra.core.frames import Hello, Welcome
 from palyra.core.identifiers import DeviceId, Fingerprint
 from palyra.errors import PalyraError
-from palyra.node.announcing import announcement
+from palyra.node.announcing import announcement, greeting
 from palyra.node.attempts import AttemptMemory
 from palyra.node.connection import Connection
 from palyra.node.link import Route
@@ -23,7 +23,6 @@ from palyra.node.owner import Owner
 from palyra.node.rejoin import Rejoin
 from palyra.node.renewal import Renewal
 from palyra.node.running import Runs
-from palyra.node.service import MAX_IN_FLIGHT
 from palyra.testing.simulation.channel import EnrolmentChannel
 from palyra.testing.simulation.clock import EPOCH_S, HostClock, Timeline
 from palyra.testing.simulation.datagrams import GRPC_ADDRESS, routes
@@ -192,18 +191,14 @@ class NodeHost:
         return announcement(CATALOGUE, self._name)
 
     def _hello(self, store_epoch: str) -> Hello:
-        said = self._announcement()
-        return Hello(
-            device_id=self._device_id,
-            platform=said.platform,
-            capabilities=said.capabilities,
-            version=said.version,
+        return greeting(
+            self._device_id,
+            CATALOGUE.announced(),
             memory_id=self.memory.memory_id,
-            store_epoch=store_epoch,
-            max_in_flight=min(MAX_IN_FLIGHT, CONFIG.max_running + CONFIG.max_waiting),
             attempts=self.runs.standings(),
-            extended=True,
             unix_ms=self.clock.now_ms(),
+            store_epoch=store_epoch,
+            max_in_flight=CONFIG.max_running + CONFIG.max_waiting,
         )
 
 
