@@ -21,7 +21,7 @@ from palyra.cli.nodestarting import RUNNING, Begun, begun, ok, show_begun
 from palyra.cli.options import Call, Verb, pass_call
 from palyra.cli.present import Screen
 from palyra.core.identifiers import short_id
-from palyra.errors import DidNotStart, NotPaired
+from palyra.errors import DidNotStart, NotPaired, PairingExpired, PairingRejected
 from palyra.node.files import HostFile
 from palyra.supervision.acting import acting_as
 from palyra.supervision.service import Manager, Profile, Scope
@@ -167,6 +167,9 @@ def _pair(screen: Screen, plan: Plan, asked: Asked) -> None:
     out = io.StringIO() if screen.as_json else sys.stderr
     try:
         foreground.pair(options, out)
+    except (PairingRejected, PairingExpired) as error:
+        error.remedy = f"{GO_ON} --gateway HOST (with a new code)"
+        raise
     except KeyboardInterrupt:
         if plan.files.identity.waiting() is not None:
             screen.aside("note  nothing is installed; the pairing still waits for an operator")

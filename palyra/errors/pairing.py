@@ -6,6 +6,8 @@ import attrs
 
 from palyra.errors.base import Category, PalyraError
 
+PAIR_AGAIN = "palyra node run --gateway HOST (with a new code)"
+
 
 @attrs.define
 class PairingFailed(PalyraError):
@@ -175,6 +177,7 @@ class PairingRejected(PalyraError):
     code = "pairing_rejected"
     category = Category.FORBIDDEN
     reason: str = ""
+    remedy: str = PAIR_AGAIN
 
     @property
     def sentence(self) -> str:
@@ -182,7 +185,7 @@ class PairingRejected(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "palyra node run --gateway HOST (with a new code)"
+        return self.remedy
 
 
 @attrs.define
@@ -192,6 +195,7 @@ class PairingExpired(PalyraError):
     code = "pairing_expired"
     category = Category.PRECONDITION
     after_s: int = 600
+    remedy: str = PAIR_AGAIN
 
     @property
     def sentence(self) -> str:
@@ -199,7 +203,7 @@ class PairingExpired(PalyraError):
 
     @property
     def hint(self) -> str:
-        return "palyra node run --gateway HOST (with a new code)"
+        return self.remedy
 
 
 @attrs.define

@@ -22,6 +22,7 @@ from palyra.supervision.systemdunit import (
     UNIT,
     state_root_of,
     stop_within_s,
+    target_of,
     unit_text,
 )
 
@@ -62,6 +63,11 @@ class Systemd:
     def files(self) -> Sequence[Path]:
         return [self.unit_file]
 
+    @property
+    def _wanted_by(self) -> Path:
+        """The link that has it started, as ``systemctl enable`` makes it."""
+        return self._directory() / f"{target_of(self._scope)}.wants" / UNIT
+
     def available(self) -> str:
         """Nothing if it can be used; else why not, without a point."""
         ran = self._systemctl("is-system-running", check=False)
@@ -98,6 +104,10 @@ class Systemd:
         """Stop it, and take the unit away."""
         if self._elsewhere() is not None or self._ours(None) is None:
             return []
+        if self.available():  # then nobody runs it, and nobody is there to be told
+            self._wanted_by.unlink(missing_ok=True)
+            self.unit_file.unlink(missing_ok=True)
+            return [self.unit_file]
         self._systemctl("disable", "--now", UNIT, timeout_s=_LONGEST_STOP_S + _MARGIN_S)
         self.unit_file.unlink(missing_ok=True)
         self._systemctl("daemon-reload")

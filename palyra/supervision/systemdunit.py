@@ -78,12 +78,17 @@ def unit_text(service: Service, *, reads: Iterable[Path] = (), grace_s: float = 
             *_process(service, grace_s),
             *_hardening(service, [*reads, Path(service.python)]),
         ],
-        "Install": [f"WantedBy={'multi-user' if system else 'default'}.target"],
+        "Install": [f"WantedBy={target_of(service.scope)}"],
     }
     head = f"# Written by palyra node install, which replaces it; to change it: {edit}\n"
     return head + "".join(
         f"\n[{name}]\n" + "".join(f"{line}\n" for line in lines) for name, lines in sections.items()
     )
+
+
+def target_of(scope: Scope) -> str:
+    """What the service is started with: the machine, or its user's first session."""
+    return "multi-user.target" if scope is Scope.SYSTEM else "default.target"
 
 
 def state_root_of(text: str) -> Path | None:

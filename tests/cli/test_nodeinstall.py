@@ -23,7 +23,9 @@ from palyra.errors import (
     CredentialsUnsupported,
     DidNotStart,
     InterpreterUnusable,
+    PairingExpired,
     PairingFailed,
+    PairingRejected,
     PalyraError,
     ServiceElsewhere,
     ServiceManagerFailed,
@@ -408,6 +410,17 @@ def test_a_wrong_code(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert (status, out) == (1, "")
     assert err.startswith("error: That PIN is wrong, expired or used up.\n")
     assert bench.mark is None and "install" not in bench.manager.told
+
+
+@pytest.mark.parametrize("refusal", [PairingRejected("not this one"), PairingExpired()])
+def test_an_operator_who_says_no(
+    bench: Bench, capsys: pytest.CaptureFixture[str], refusal: PalyraError
+) -> None:
+    """Nothing is installed, and the hint is to install again, not to run it in a terminal."""
+    bench.pairing_fails = refusal
+    status, _, err = bench.run(capsys, "install", "--start", *PAIR)
+    assert status == 1 and bench.mark is None
+    assert err.endswith("hint:  palyra node install --start --gateway HOST (with a new code)\n")
 
 
 def test_ctrl_c_while_an_operator_is_waited_for(

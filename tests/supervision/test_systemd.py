@@ -30,7 +30,9 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     monkeypatch.setenv(
         "SYSTEMD_UNIT_PATH", f"{tmp_path / 'units' / 'here'}:/usr/lib/systemd/system"
     )
-    return StandIn("systemctl", tmp_path, monkeypatch)
+    made = StandIn("systemctl", tmp_path, monkeypatch)
+    made.answer("is-system-running", out="running\n")
+    return made
 
 
 @pytest.fixture
@@ -161,9 +163,22 @@ def test_uninstall_stops_it_and_takes_the_unit_away(
     assert user.uninstall() == [file]
     assert not file.exists()
     assert systemctl.calls() == [
-        f"--user disable --now {UNIT}", "--user daemon-reload", f"--user reset-failed {UNIT}",
+        "--user is-system-running", f"--user disable --now {UNIT}", "--user daemon-reload", f"--user reset-failed {UNIT}",
     ]  # fmt: skip
     assert user.uninstall() == []
+
+
+def test_uninstall_without_a_manager(user: Systemd, systemctl: StandIn, service: Service) -> None:
+    """Nobody runs the service then, and nobody has to be told: the unit goes, and what wants it."""
+    (file,) = user.install(service)
+    wanted = file.parent / "default.target.wants" / UNIT
+    wanted.parent.mkdir()
+    wanted.symlink_to(file)
+    systemctl.answer("is-system-running", out="offline\n", code=1)
+    systemctl.calls()
+    assert user.uninstall() == [file]
+    assert not file.exists() and not wanted.is_symlink()
+    assert all("disable" not in call for call in systemctl.calls())
 
 
 def test_a_service_that_does_not_stop_is_not_removed(
