@@ -163,8 +163,11 @@ def test_uninstall_stops_it_and_takes_the_unit_away(
     assert user.uninstall() == [file]
     assert not file.exists()
     assert systemctl.calls() == [
-        "--user is-system-running", f"--user disable --now {UNIT}", "--user daemon-reload", f"--user reset-failed {UNIT}",
-    ]  # fmt: skip
+        "--user is-system-running",
+        f"--user disable --now {UNIT}",
+        "--user daemon-reload",
+        f"--user reset-failed {UNIT}",
+    ]
     assert user.uninstall() == []
 
 
