@@ -38,8 +38,8 @@ class RootLock:
         self._file = file
 
     @classmethod
-    def take(cls, path: Path, *, who: str) -> RootLock:
-        """Lock ``path``.
+    def take(cls, path: Path, *, who: str, state_root: Path | None = None) -> RootLock:
+        """Lock ``path``, which is in ``state_root`` itself unless that is told.
 
         :raises StateRootLocked: another process holds it; with that process's id.
         :raises StoreUnavailable: it cannot be opened, or is a link or no file.
@@ -50,7 +50,7 @@ class RootLock:
         except OSError as error:
             pid = _signature(file)
             file.close()
-            raise StateRootLocked(str(path.parent), pid, who) from error
+            raise StateRootLocked(str(state_root or path.parent), pid, who) from error
         lock = cls(path, file)
         lock.sign()
         return lock
@@ -74,13 +74,16 @@ class RootLock:
     def sign(self) -> None:
         """Write this process's id into the file; again after a fork.
 
-        Where the disk is full it stays unknown who holds the lock, which holds all the same.
+        Always as long: that takes no room on a full disk, where an earlier one signed before.
+        Where it does, it stays unknown who holds the lock, which holds all the same.
         """
         descriptor = self._file.fileno()
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
+        try:
             os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
+            os.write(descriptor, f"{os.getpid():<15}\n".encode())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)  # nobody is named, rather than an earlier one
 
     def release(self) -> None:
         """Let others have the state root.  The file stays: removing it would race with them."""

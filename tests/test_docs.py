@@ -245,6 +245,7 @@ KEYS = {
     "start": nodeservice.Started,
     "stop": nodeservice.Stopped,
     "logs": nodelogs.Lines,
+    "logs --follow": nodelogs.Line,
     "uninstall": nodeleavelines.Report,
 }
 

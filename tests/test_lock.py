@@ -54,7 +54,7 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path, holder: subprocess.Popen
     holder.kill()
     holder.wait(30)
     lock = RootLock.take(tmp_path / "palyra.lock", who="A gateway")
-    assert (tmp_path / "palyra.lock").read_text() == f"{os.getpid()}\n"
+    assert (tmp_path / "palyra.lock").read_text().strip() == str(os.getpid())
     lock.release()
 
 
@@ -86,7 +86,7 @@ def test_a_forked_child_signs_anew(tmp_path: Path) -> None:
     lock = RootLock.take(path, who="A gateway")
     path.write_text("1234567890123\n")
     lock.sign()
-    assert path.read_text() == f"{os.getpid()}\n"
+    assert path.read_text().strip() == str(os.getpid())
     lock.release()
 
 

@@ -28,12 +28,19 @@ from palyra.supervision.service import STDERR_LOG
 MAX_LINES = 100_000
 MAX_BYTES = 64 * 1024 * 1024
 """Of lines in one object."""
+MAX_LINE = 64 * 1024
 
 
 class Lines(msgspec.Struct, frozen=True):
     """``logs --json``."""
 
     lines: list[str]
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One of ``logs --follow --json``."""
+
+    line: str
 
 
 @click.command(cls=Verb)
@@ -49,8 +56,6 @@ class Lines(msgspec.Struct, frozen=True):
 @pass_call
 def logs(call: Call, lines: int, follow: bool) -> int:
     """Print what the node host has logged."""
-    if follow and call.screen.as_json:
-        raise click.UsageError("--json is for the last lines; leave out --follow")
     root = node_state_root(call)
     check_owner(root, "logs")
     files = NodeFiles(root)
@@ -59,7 +64,7 @@ def logs(call: Call, lines: int, follow: bool) -> int:
         check_scope(root, mark.scope, "logs")
     command = None if mark is None else nodeservice.manager_of(mark).logs(lines, follow)
     if command is not None:
-        return _printed_by(command, call.screen)
+        return _printed_by(command, call.screen, follow)
     if mark is None and not (files.stdout_log.exists() or files.stderr_log.exists()):
         raise NotInstalled(str(root))
     if not follow:
@@ -67,12 +72,14 @@ def logs(call: Call, lines: int, follow: bool) -> int:
         return 0
     with contextlib.closing(_followed(files, lines)) as followed:
         for line in followed:
-            call.screen.line(line)
+            _show(call.screen, line)
     return 0
 
 
-def _printed_by(command: list[str], screen: Screen) -> int:
+def _printed_by(command: list[str], screen: Screen, follow: bool) -> int:
     """Let the manager's own program print them: Ctrl-C is then its own, and so is a pager."""
+    if screen.as_json and follow:
+        return _told_on(command, screen)
     if screen.as_json:
         _show_json(screen, programs.run(command, max_output=MAX_BYTES).out.splitlines())
         return 0
@@ -82,8 +89,29 @@ def _printed_by(command: list[str], screen: Screen) -> int:
             os.execvp(command[0], command)
         return subprocess.run(command, check=False).returncode
     except OSError as error:
-        said = (error.strerror or str(error)).lower()
-        raise ServiceManagerFailed(shlex.join(command), said) from error
+        raise _failed(command, error) from error
+
+
+def _told_on(command: list[str], screen: Screen) -> int:
+    """The same, one object a line; that program ends with this one."""
+    try:
+        told = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace")
+    except OSError as error:
+        raise _failed(command, error) from error
+    with told:
+        try:
+            pipe = told.stdout
+            assert pipe is not None, "it was asked for"
+            for line in iter(lambda: pipe.readline(MAX_LINE), ""):
+                _show(screen, line.removesuffix("\n"))
+        finally:
+            told.terminate()
+    return told.returncode
+
+
+def _failed(command: list[str], error: OSError) -> ServiceManagerFailed:
+    said = (error.strerror or str(error)).lower()
+    return ServiceManagerFailed(shlex.join(command), said)
 
 
 def _print_files(screen: Screen, files: NodeFiles, lines: int) -> None:
@@ -98,6 +126,13 @@ def _print_files(screen: Screen, files: NodeFiles, lines: int) -> None:
     for line in told:
         screen.line(line)
     return None
+
+
+def _show(screen: Screen, line: str) -> None:
+    if screen.as_json:
+        screen.json(msgspec.json.encode(Line(line)))
+    else:
+        screen.line(line)
 
 
 def _show_json(screen: Screen, lines: list[str]) -> None:

@@ -78,7 +78,7 @@ def _opened(options: NodeRunOptions) -> tuple[Config, NodeFiles, RootLock]:
 
 def _locked(files: NodeFiles) -> RootLock:
     try:
-        return RootLock.take(files.lock, who="A node host")
+        return RootLock.take(files.lock, who="A node host", state_root=files.state_root)
     except StateRootLocked as error:
         process = read_or_none(files.process)
         if process is not None and process.pid == error.pid and process.manager:

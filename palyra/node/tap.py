@@ -56,7 +56,7 @@ class Options(TwistedOptions):
         if self.files.host() is None:
             raise NotPaired(str(root))
         self.files.make()
-        self.lock = RootLock.take(self.files.lock, who="A node host")
+        self.lock = RootLock.take(self.files.lock, who="A node host", state_root=root)
         try:
             self.identity = self.files.identity.open(int(time.time() * 1000), os.urandom)
             if self.files.identity.client().current is None:

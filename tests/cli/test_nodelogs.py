@@ -88,7 +88,17 @@ def test_logs_of_a_journal(device: Device, capsys: pytest.CaptureFixture[str]) -
         status, _, err = device.run(capsys, "logs", *words)
         assert (status, "palyra-no-such-program" in err) == (1, True)
     status, _, err = device.run(capsys, "logs", "--json", "-f")
-    assert (status, "leave out --follow" in err) == (2, True)
+    assert (status, "palyra-no-such-program" in err) == (1, True)
+
+
+def test_a_journal_that_is_followed_by_a_program(
+    device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One object a line, as each line comes."""
+    device.manager.command = [sys.executable, "-c", "print('one\\ntwo')"]
+    status, out, _ = device.run(capsys, "logs", "--json", "-f")
+    assert status == 0
+    assert [json.loads(line) for line in out.splitlines()] == [{"line": "one"}, {"line": "two"}]
 
 
 def test_the_journal_takes_the_terminal(

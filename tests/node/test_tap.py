@@ -64,7 +64,7 @@ def test_a_paired_device(files: NodeFiles) -> None:
     """The lock is taken while the options are read, and the service is made."""
     options = parsed(files.state_root)
     assert options.identity.device_id == DEVICE_ID
-    assert files.lock.read_text() == f"{os.getpid()}\n"
+    assert files.lock.read_text().strip() == str(os.getpid())
     assert isinstance(makeService(options), CleanFailure)
     options.lock.release()
 
@@ -143,7 +143,8 @@ def test_a_second_start(files: NodeFiles, stderr: io.StringIO) -> None:
     """Names the first."""
     first = parsed(files.state_root)
     refused(files.state_root)
-    assert f"A node host (pid {os.getpid()}) already uses state root" in stderr.getvalue()
+    named = f"A node host (pid {os.getpid()}) already uses state root {files.state_root}."
+    assert named in stderr.getvalue()
     first.lock.release()
 
 
