@@ -169,6 +169,7 @@ def _open(path: Path, devices: list[Device]) -> Gateway:
     descriptors = Descriptors(log=store, inventory=inventory)
     sessions = Sessions(
         clock=clock,
+        elapsed_ms=_elapsed_ms,
         directory=store,
         inventory=inventory,
         board=board,

@@ -98,9 +98,14 @@ def end(
         _end(target, file.pid, grace_s)
 
 
+_pidfd_open: Callable[[int], int] | None = getattr(os, "pidfd_open", None)
+"""None where this system has no pidfds."""
+
+
 def _held(pid: int) -> _ByHandle | _ByNumber:
-    with contextlib.suppress(OSError, AttributeError):  # no pidfd in this kernel, or allowed here
-        return _ByHandle(os.pidfd_open(pid))
+    if _pidfd_open is not None:
+        with contextlib.suppress(OSError):  # this kernel has none, or allows none
+            return _ByHandle(_pidfd_open(pid))
     return _ByNumber(pid)
 
 

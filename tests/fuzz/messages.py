@@ -102,6 +102,7 @@ def _pairing_readers() -> list[MessageReader]:
             pairing.read_renewal,
             pairing.write_renewal(pairing.RenewalAsked(_DEVICE, b"csr", b"s" * 64)),
         ),
+        _reader(pairing.read_left, node_pb2.RevokeDevicePairingResponse(v=1, revoked=True)),
         _reader(pairing.read_renewed, pairing.write_renewed(pairing.Renewed("CERT", "CA", 300, 9))),
     ]
 

@@ -187,10 +187,9 @@ def test_one_that_takes_its_time(place: Place) -> None:
     manager.install(place.service)
     manager.start()
     assert not manager.state().running
-    (child,) = BackgroundProcess._children.values()
+    child = BackgroundProcess._children.pop(next(reversed(BackgroundProcess._children)))
     child.kill()
     child.wait()
-    BackgroundProcess._children.clear()
 
 
 def test_an_interpreter_that_is_gone(place: Place) -> None:

@@ -83,7 +83,7 @@ def test_who_is_alive(child: subprocess.Popen[bytes]) -> None:
 def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a kernel that has pidfds, and with one that has none."""
     if request.param == "number":
-        monkeypatch.delattr(os, "pidfd_open")
+        monkeypatch.setattr(processes, "_pidfd_open", None)
 
 
 def ended(file: ProcessFile, *, grace_s: float = 20, of_user: int | None = None) -> None:
