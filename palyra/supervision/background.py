@@ -189,7 +189,17 @@ class BackgroundProcess:
             pid=0 if found is None else found[0].pid,
             at_boot=False,
             word="stopped" if found is None else "running",
+            result="" if found is not None else self._last_end(),
         )
+
+    def _last_end(self) -> str:
+        """Why nobody runs, where one began to and never said goodbye: its process file is there."""
+        left = processfile.read_owned_or_none(self._file)
+        if left is None:
+            return ""
+        if left[0].boot_id and left[0].boot_id != self._boot_id():
+            return "the machine was restarted"
+        return "it ended without a word"
 
     def logs(self, lines: int, follow: bool) -> list[str] | None:
         return None

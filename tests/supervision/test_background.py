@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from palyra.supervision.installed import InstalledFile, mark_at
 from palyra.supervision.interfaces import IServiceManager
 from palyra.supervision.processes import BOOT_ID_FILE
 from palyra.supervision.service import Manager, Scope, Service
+from tests.integration.processes import eventually
 
 NOBODY = 65534
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -145,6 +147,21 @@ def test_how_it_is_started(place: Place) -> None:
     assert manager.state().pid == pid
     manager.restart()
     assert manager.state().pid not in (0, pid)
+
+
+def test_how_it_ended(place: Place) -> None:
+    """Killed, with its machine or alone, it is told from one that was stopped."""
+    manager = place.installed()
+    manager.start()
+    os.kill(manager.state().pid, signal.SIGKILL)
+    eventually(lambda: not manager.state().running, "it is gone")
+    state = manager.state()
+    assert (state.word, state.result) == ("stopped", "it ended without a word")
+    later = BackgroundProcess(place.root, boot_id=lambda: "the boot after")
+    assert later.state().result == "the machine was restarted"
+    manager.start()
+    manager.stop()
+    assert manager.state().result == ""
 
 
 def test_by_its_mark(place: Place) -> None:
