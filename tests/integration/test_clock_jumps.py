@@ -83,6 +83,17 @@ class Wanderer:
 
         return eventually(look, f"it is {state}")
 
+    def tells_of(self, code: str) -> dict[str, Any]:
+        """Wait until it is offline, and says that this is why: now, and not in a test before."""
+
+        def look() -> dict[str, Any] | None:
+            told = self.status()
+            error = told["last_error"]
+            lasts = error is not None and error["code"] == code and not error["healed_at_unix_ms"]
+            return told if told["state"] == "offline" and lasts else None
+
+        return eventually(look, f"it is offline for {code}")
+
     def check_ages(self, told: dict[str, Any], now_ms: float) -> None:
         """Everything that was is some minutes old at most, and what comes next comes soon."""
         for name in ("started_at_unix_ms", "last_heard_unix_ms"):
@@ -154,9 +165,8 @@ def test_offline_with_a_result(device: Wanderer, minutes: int) -> None:
         device.check_ages(told, (time.time() + minutes * 60) * 1000)
         gateway.start()
         if minutes < 0:
-            node.process.says("This clock (")
-            told = device.is_now("offline")
-            assert told["last_error"]["code"] == "clock_skew", told
+            told = device.tells_of("clock_skew")
+            assert told["last_error"]["sentence"].startswith("This clock (")
             assert "is before the gateway's certificate begins (" in told["last_error"]["sentence"]
             assert told["last_error"]["hint"] == "timedatectl set-ntp true"
         else:
@@ -180,9 +190,7 @@ def test_before_the_start(device: Wanderer, minutes: int) -> None:
     try:
         node.start()
         if minutes < 0:
-            node.process.says("This clock (")
-            told = device.is_now("offline")
-            assert told["last_error"]["code"] == "clock_skew", told
+            device.tells_of("clock_skew")
         else:
             gateway.online(node.device_id)
     finally:
