@@ -50,6 +50,7 @@ LOCK = "node-host.lock"
 _ROTATE_BYTES = 1024 * 1024
 _KEEP = 3
 _POLL_S = 0.05
+_ENDS_S = 5.0
 _MAX_LOOK = 64 * 1024
 _MAX_SAID = 300
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -213,9 +214,14 @@ class BackgroundProcess:
         return found if processes.alive(found[0], self._boot_id()) else None
 
     def _check_unlocked(self) -> None:
-        pid = RootLock.holder(self._directory / LOCK)
-        if pid is not None:
-            raise StateRootLocked(str(self._root), pid, "A node host")
+        """Refuse where another host runs.  One that was killed keeps the lock until its last
+        thread has ended, which is a moment after it counts as dead."""
+        over_s = time.monotonic() + _ENDS_S
+        while (pid := RootLock.holder(self._directory / LOCK)) is not None:
+            ending = pid and not processes.start_token(pid)
+            if not ending or time.monotonic() > over_s:
+                raise StateRootLocked(str(self._root), pid, "A node host")
+            time.sleep(_POLL_S)
 
     def _reap(self, pid: int) -> None:
         child = self._children.get(pid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +163,20 @@ def test_how_it_ended(place: Place) -> None:
     manager.start()
     manager.stop()
     assert manager.state().result == ""
+
+
+def test_the_lock_of_one_that_is_just_ending(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for; a host that lives is named at once."""
+    manager = place.installed()
+    holders: list[int | None] = [os.getpid()]
+    monkeypatch.setattr(RootLock, "holder", lambda path: holders.pop(0))
+    with pytest.raises(StateRootLocked, match=str(os.getpid())):
+        manager.start()
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    holders += [gone.pid, gone.pid, None]
+    manager.start()
+    assert manager.state().running and not holders
 
 
 def test_by_its_mark(place: Place) -> None:
