@@ -48,7 +48,6 @@ def palyra_before_run(run: RunFacts, input: Any) -> None:
     To refuse, raise: the run fails with what was raised, and the handler is not called.  It is
     called on the handler's event loop; what takes long keeps the run waiting.
     """
-    raise NotImplementedError  # pragma: no cover - pluggy reads the signature only
 
 
 @hookspec
@@ -57,4 +56,3 @@ def palyra_after_run(run: RunFacts, outcome: Outcome) -> None:
 
     What it raises is logged and changes nothing.  A run whose process died is not told.
     """
-    raise NotImplementedError  # pragma: no cover - pluggy reads the signature only

@@ -134,8 +134,7 @@ class HealthCheck:
         if not apart:
             return []
         far = [device for found, device in apart if found in (Skew.TOO_OLD, Skew.TOO_NEW)]
-        _, first = apart[0]
-        worst = far[0] if far else first
+        worst = far[0] if far else apart[0][1]
         finding = f"{_counted(len(apart), 'node')} not of version {__version__}"
         if far:
             finding += f", {len(far)} by more than one minor version"

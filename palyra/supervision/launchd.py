@@ -25,7 +25,15 @@ from palyra.supervision.grace import LONGEST_S, grace_s
 from palyra.supervision.interfaces import IServiceManager
 from palyra.supervision.launchdplist import MAX_BYTES, plist_of, state_root_in, stop_within_s
 from palyra.supervision.programs import NOT_FOUND, Ran, run
-from palyra.supervision.service import LABEL, Manager, Scope, Service, ServiceState, is_same_place
+from palyra.supervision.service import (
+    LABEL,
+    Manager,
+    Scope,
+    Service,
+    ServiceState,
+    elsewhere,
+    is_same_place,
+)
 
 TRIES = 10
 """At starting a job that launchd has not let go of yet."""
@@ -147,9 +155,9 @@ class Launchd:
 
     def start(self) -> None:
         """Hand it to launchd, which starts it at once."""
-        elsewhere = self._elsewhere()
-        if elsewhere is not None:
-            raise elsewhere
+        other = self._elsewhere()
+        if other is not None:
+            raise other
         loaded = self._loaded()
         if loaded is not None:
             if not loaded.pid:
@@ -272,12 +280,7 @@ class Launchd:
 
     def _elsewhere(self) -> ServiceElsewhere | None:
         """Where the job is for another state root, that it is."""
-        try:
-            with contextlib.suppress(ServiceManagerFailed, OSError):
-                self._ours(self._state_root)
-        except ServiceElsewhere as error:
-            return error
-        return None
+        return elsewhere(lambda: self._ours(self._state_root))
 
     def _put_back(self, before: bytes | None) -> None:
         """As it was before an install that failed; whatever fails now is not told."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import attrs
+
+from palyra.errors import ServiceElsewhere, ServiceManagerFailed
 
 NAME = "palyra-node"
 """What the service is called wherever it can have a name."""
@@ -135,3 +138,14 @@ def runs_as_root() -> bool:
 def is_same_place(one: Path, other: Path) -> bool:
     """Whether both are the same directory, however it is spelled."""
     return one == other or os.path.realpath(one) == os.path.realpath(other)
+
+
+def elsewhere(look: Callable[[], object]) -> ServiceElsewhere | None:
+    """Where ``look`` finds that the definition is for another state root, that it is; one that is
+    nobody's, or cannot be read, is not called somebody else's."""
+    try:
+        with contextlib.suppress(ServiceManagerFailed, OSError):
+            look()
+    except ServiceElsewhere as error:
+        return error
+    return None

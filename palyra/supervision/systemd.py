@@ -15,7 +15,14 @@ from palyra.supervision import interpreter
 from palyra.supervision.grace import LONGEST_S, grace_s
 from palyra.supervision.interfaces import IServiceManager
 from palyra.supervision.programs import NOT_FOUND, Ran, run
-from palyra.supervision.service import Manager, Scope, Service, ServiceState, is_same_place
+from palyra.supervision.service import (
+    Manager,
+    Scope,
+    Service,
+    ServiceState,
+    elsewhere,
+    is_same_place,
+)
 from palyra.supervision.systemdstate import PROPERTIES, parse_state
 from palyra.supervision.systemdunit import (
     START_WITHIN_S,
@@ -149,9 +156,9 @@ class Systemd:
 
     def _told_why(self, verb: str, timeout_s: float) -> None:
         """Start it; where it ends at once, with systemd's reason instead of systemctl's advice."""
-        elsewhere = self._elsewhere()
-        if elsewhere is not None:
-            raise elsewhere
+        other = self._elsewhere()
+        if other is not None:
+            raise other
         ran = self._systemctl(verb, UNIT, check=False, timeout_s=timeout_s)
         if ran.code == 0:
             return
@@ -184,12 +191,7 @@ class Systemd:
 
     def _elsewhere(self) -> ServiceElsewhere | None:
         """Where the unit is for another state root, that it is."""
-        try:
-            with contextlib.suppress(ServiceManagerFailed, OSError):
-                self._ours(self._state_root)
-        except ServiceElsewhere as error:
-            return error
-        return None
+        return elsewhere(lambda: self._ours(self._state_root))
 
     def _put_back(self, before: str | None, made: Iterable[Path]) -> None:
         """As it was before an install that failed; whatever fails now is not told."""

@@ -230,7 +230,7 @@ def test_a_user_that_is_no_word_is_refused() -> None:
         unit_text(made)
 
 
-@pytest.mark.parametrize("place", ["/home/ana/venv/bin/python", "/root/.pyenv", "/var/home/ana"])
+@pytest.mark.parametrize("place", ["/home/ana/venv/bin/python", "/root/venv", "/var/home/ana"])
 def test_a_strict_system_unit_sees_homes_only_where_its_interpreter_is_in_one(place: str) -> None:
     """It could not be started otherwise; and writes nothing there."""
     made = service(Scope.SYSTEM, Profile.STRICT)
